@@ -1,0 +1,1 @@
+"""Loaders: boundary drawing, WFLW, CelebV and synthetic people. Data itself is unpacked beside them."""

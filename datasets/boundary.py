@@ -1,0 +1,77 @@
+"""From 98 facial landmarks to 15 boundary heatmaps (paper section 3.1).
+
+The landmarks are in WFLW's order. Each of the 15 facial parts is a polyline with a heatmap of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+NUM_LANDMARKS = 98
+NUM_BOUNDARIES = 15
+IMAGE_SIZE = 256
+HEATMAP_SIZE = 64
+
+# Landmarks joined in order, one polyline a channel. The last two eye, lip entries close the ring at its other end.
+BOUNDARY_PARTS: dict[str, tuple[int, ...]] = {
+    "face_contour": tuple(range(0, 33)),
+    "left_brow_upper": tuple(range(33, 38)),
+    "left_brow_lower": tuple(range(38, 42)),
+    "right_brow_upper": tuple(range(42, 47)),
+    "right_brow_lower": tuple(range(47, 51)),
+    "nose_bridge": tuple(range(51, 55)),
+    "nose_base": tuple(range(55, 60)),
+    "left_eye_upper": tuple(range(60, 65)),
+    "left_eye_lower": (64, 65, 66, 67, 60),
+    "right_eye_upper": tuple(range(68, 73)),
+    "right_eye_lower": (72, 73, 74, 75, 68),
+    "upper_lip_upper": tuple(range(76, 83)),
+    "upper_lip_lower": tuple(range(88, 93)),
+    "lower_lip_upper": (92, 93, 94, 95, 88),
+    "lower_lip_lower": (82, 83, 84, 85, 86, 87, 76),
+}
+
+
+@dataclass(frozen=True)
+class DrawingStyle:
+    """How boundary lines are drawn; sizes are in pixels of a 256-pixel image."""
+
+    line_thickness: int = 3
+    gaussian_kernel: int = 5
+    gaussian_sigma: float = 3.0
+
+
+def draw_boundaries(
+    landmarks: np.ndarray, image_size: tuple[int, int] = (IMAGE_SIZE, IMAGE_SIZE), style: DrawingStyle = DrawingStyle()
+) -> np.ndarray:
+    """Draw the 15 boundaries at the image's own size.
+
+    Args:
+        landmarks: (98, 2) x, y in pixels.
+        image_size: (height, width) in pixels.
+
+    Returns:
+        (15, height, width) uint8 in [0, 255].
+    """
+    if landmarks.shape != (NUM_LANDMARKS, 2):
+        raise ValueError(f"landmarks must be of shape (98, 2), not {landmarks.shape}")
+    height, width = image_size
+    thickness = max(int(style.line_thickness / IMAGE_SIZE * max(height, width)), 1)
+    kernel = (style.gaussian_kernel, style.gaussian_kernel)
+    points = landmarks.astype(np.int32)  # truncated towards zero, as the published weights were trained
+    maps = np.zeros((NUM_BOUNDARIES, height, width), np.uint8)
+    for canvas, part in zip(maps, BOUNDARY_PARTS.values()):
+        for start, end in zip(part[:-1], part[1:]):
+            cv2.line(canvas, points[start].tolist(), points[end].tolist(), 255, thickness)
+        canvas[:] = cv2.GaussianBlur(canvas, kernel, style.gaussian_sigma)
+    return maps
+
+
+def resize_boundaries(maps: np.ndarray, size: int) -> np.ndarray:
+    """Resize (15, H, W) uint8 maps bilinearly to (15, size, size); maps of that size come back as they are."""
+    if maps.shape[1:] == (size, size):
+        return maps
+    return np.stack([cv2.resize(m, (size, size), interpolation=cv2.INTER_LINEAR) for m in maps])

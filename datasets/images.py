@@ -1,0 +1,50 @@
+"""Pictures from and to disk, as (H, W, 3) uint8 RGB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from utils.errors import DataError
+from utils.files import atomic_path
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Decode a picture fully; whatever its mode, it comes back as (H, W, 3) uint8 RGB.
+
+    Raises:
+        DataError: the file is missing, truncated or no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()  # Pillow notices truncation only here; OpenCV would fill the rest with grey
+            return np.asarray(image.convert("RGB"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such image; the annotation list names it") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: cannot be decoded ({error}); replace the file or remove its line") from None
+
+
+def write_image(path: str | Path, image: np.ndarray, comment: dict[str, str] | None = None) -> None:
+    """Write (H, W, 3) or (H, W) uint8 to a .png or .jpg; `comment` becomes PNG text chunks."""
+    with atomic_path(path) as temporary:
+        picture = Image.fromarray(image)
+        if temporary.suffix.lower() in (".jpg", ".jpeg"):
+            picture.save(temporary, quality=95)
+        else:
+            text = PngImagePlugin.PngInfo()
+            for key, value in (comment or {}).items():
+                text.add_text(key, value)
+            picture.save(temporary, pnginfo=text, compress_level=3)
+
+
+def to_network(images: np.ndarray) -> np.ndarray:
+    """uint8 images in any layout to float32 in [-1, 1]."""
+    return images.astype(np.float32) / 127.5 - 1
+
+
+def from_network(images: np.ndarray) -> np.ndarray:
+    """float images in [-1, 1] to uint8."""
+    return np.clip((images + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8)

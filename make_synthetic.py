@@ -1,0 +1,176 @@
+"""Make data sets of synthetic people, in the form of CelebV and of WFLW.
+
+python make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames 600
+python make_synthetic.py wflw --train-faces 1000 --test-faces 100
+python make_synthetic.py sheet --out-file people.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from datasets.annotations import format_line
+from datasets.images import write_image
+from datasets.synthetic import (
+    Expression,
+    Identity,
+    expression_track,
+    identity_seed,
+    random_expression,
+    random_identity,
+)
+from datasets.synthetic_painter import render, render_cutout, textures_of
+from datasets.wflw import list_path
+from utils import cli
+from utils.errors import ConfigError, run
+from utils.files import atomic_path, write_text
+
+EXPRESSION_FILE = "expressions.npz"
+
+
+def make_celebv(people: list[str], num_frames: int, seed: int, out_dir: Path, keep_expressions: bool) -> None:
+    """One folder a person: Image/%06d.jpg and all_98pt.txt. Everybody moves in an own way."""
+    for person in people:
+        try:
+            name, who_seed = identity_seed(person)
+        except ValueError as error:
+            raise ConfigError(f"--people {error}") from None
+        who = random_identity(who_seed)
+        track = expression_track(num_frames, zlib.crc32(f"{seed} {name}".encode()))
+        folder = out_dir / name
+        # an earlier, longer run would leave frames without a line, and lists of frames that changed
+        shutil.rmtree(folder / "Image", ignore_errors=True)
+        for stale in ("train_98pt.txt", "test_98pt.txt", EXPRESSION_FILE):
+            (folder / stale).unlink(missing_ok=True)
+        lines = []
+        for index, row in enumerate(tqdm(track, desc=name, unit="frame", disable=None)):
+            image, landmarks = render(who, Expression(*row))
+            file_name = f"{index + 1:06d}.jpg"
+            write_image(folder / "Image" / file_name, image)
+            lines.append(format_line(landmarks, file_name))
+        write_text(folder / "all_98pt.txt", "\n".join(lines) + "\n")
+        if keep_expressions:
+            with atomic_path(folder / EXPRESSION_FILE) as temporary:
+                np.savez(temporary, expressions=track, columns=Expression._fields, identity_seed=who_seed)
+        print(f"{folder}: {num_frames} frames")
+
+
+POOL_SIZE = 256  # people of a split; making a person's textures costs more than painting them
+
+
+def paint_group(rng: np.random.Generator, people: list[Identity], host: Identity) -> tuple[np.ndarray, list]:
+    """A group photo: people side by side before the host's background, each with landmarks, box and attributes."""
+    sizes_px = [int(rng.uniform(200, 360)) for _ in people]
+    step_px = int(np.mean(sizes_px) * 0.72)
+    height = max(sizes_px) + int(rng.uniform(10, 60))
+    group_width = step_px * (len(people) - 1) + sizes_px[-1]
+    width = max(group_width, *sizes_px)
+    scenery = textures_of(host).background[..., :3]
+    picture = cv2.resize(scenery, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    dim, blurred = rng.random() < 0.15, rng.random() < 0.1
+    faces = []
+    for index, (who, size_px) in enumerate(zip(people, sizes_px)):
+        expression = random_expression(rng)
+        cutout, landmarks = render_cutout(who, expression)
+        scale = size_px / cutout.shape[0]
+        cutout = cv2.resize(cutout, (size_px, size_px), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+        left, top = min(index * step_px, width - size_px), height - size_px
+        target = picture[top:, left : left + size_px]
+        target += (cutout[..., :3] - target) * (cutout[..., 3:] / 255)
+        landmarks = landmarks * scale + (left, top)
+        attributes = (
+            int(abs(expression.yaw) > np.deg2rad(20)),  # large pose
+            int(expression.mouth_open > 0.6 or expression.smile > 0.7),  # expression
+            int(dim),  # illumination
+            int(who.eyeliner > 0.5),  # make-up
+            0,  # occlusion
+            int(blurred),
+        )
+        faces.append((landmarks, face_box(rng, landmarks), attributes))
+    if dim:
+        picture *= rng.uniform(0.55, 0.8)
+    if blurred:
+        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 1.6))
+    return np.clip(picture, 0, 255).astype(np.uint8), faces
+
+
+def face_box(rng: np.random.Generator, landmarks: np.ndarray) -> tuple[int, ...]:
+    """A detector's box: from the forehead to the chin, each side a little off."""
+    (left, top), (right, bottom) = landmarks.min(0), landmarks.max(0)
+    width, height = right - left, bottom - top
+    low = (left - width * rng.uniform(0, 0.08), top - height * rng.uniform(0.18, 0.36))
+    high = (right + width * rng.uniform(0, 0.08), bottom + height * rng.uniform(0, 0.08))
+    return tuple(int(round(value)) for value in (*low, *high))
+
+
+def make_wflw(num_faces: dict[str, int], seed: int, out_dir: Path) -> None:
+    """Pictures of one to three people each, and the two lists; nobody is in both."""
+    for split, (mode, wanted) in enumerate(num_faces.items()):
+        rng = np.random.default_rng([seed, split])
+        pool = [random_identity(2 * int(number) + split) for number in rng.integers(0, 1 << 30, POOL_SIZE)]
+        shutil.rmtree(out_dir / "WFLW_images" / f"synthetic_{mode}", ignore_errors=True)
+        lines = []
+        with tqdm(total=wanted, desc=f"WFLW {mode}", unit="face", disable=None) as bar:
+            while len(lines) < wanted:
+                count = min(int(rng.integers(1, 4)), wanted - len(lines))
+                *people, host = (pool[index] for index in rng.integers(0, POOL_SIZE, count + 1))
+                picture, faces = paint_group(rng, people, host)
+                name = f"synthetic_{mode}/{len(lines) + 1:06d}.jpg"
+                write_image(out_dir / "WFLW_images" / name, picture)
+                lines += [format_line(marks, name, (*box, *attributes)) for marks, box, attributes in faces]
+                bar.update(count)
+        write_text(list_path(out_dir, mode), "\n".join(lines) + "\n")
+        print(f"{list_path(out_dir, mode)}: {wanted} faces")
+
+
+def make_sheet(rows: int, columns: int, seed: int, out_file: Path) -> None:
+    """A picture of many people, each with another expression."""
+    rng = np.random.default_rng(seed)
+    faces = [render(random_identity(seed + index), random_expression(rng))[0] for index in range(rows * columns)]
+    sheet = np.vstack([np.hstack(faces[row * columns : (row + 1) * columns]) for row in range(rows)])
+    write_image(out_file, sheet)
+    print(out_file)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    forms = parser.add_subparsers(dest="form", required=True)
+    celebv = forms.add_parser("celebv", help="people with a track of frames each")
+    celebv.add_argument("--people", nargs="+", required=True, metavar="NAME[=SEED]", help="who; the seed is the looks")
+    celebv.add_argument("--frames", type=cli.positive_int, default=600, help="frames a person (default 600)")
+    celebv.add_argument("--out-dir", type=Path, default=Path("datasets/CelebV"))
+    celebv.add_argument(
+        "--expressions", action="store_true", help=f"keep the expression vectors beside, as {EXPRESSION_FILE}"
+    )
+    wflw = forms.add_parser("wflw", help="random people and poses, several in a picture")
+    wflw.add_argument("--train-faces", type=cli.positive_int, default=1000)
+    wflw.add_argument("--test-faces", type=cli.positive_int, default=100)
+    wflw.add_argument("--out-dir", type=Path, default=Path("datasets"))
+    sheet = forms.add_parser("sheet", help="one picture of many people")
+    sheet.add_argument("--rows", type=cli.positive_int, default=4)
+    sheet.add_argument("--columns", type=cli.positive_int, default=8)
+    sheet.add_argument("--out-file", type=Path, default=Path("people.png"))
+    for form in (celebv, wflw, sheet):
+        form.add_argument("--seed", type=cli.non_negative_int, default=0, help="of the motion and of random people")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    if args.form == "celebv":
+        make_celebv(args.people, args.frames, args.seed, args.out_dir, args.expressions)
+    elif args.form == "wflw":
+        make_wflw({"train": args.train_faces, "test": args.test_faces}, args.seed, args.out_dir)
+    else:
+        make_sheet(args.rows, args.columns, args.seed, args.out_file)
+
+
+if __name__ == "__main__":
+    run(main)

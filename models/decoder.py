@@ -1,0 +1,68 @@
+"""Target-specific decoder: boundaries to a face (paper section 3.3), a pix2pix U-Net and its discriminator."""
+
+from __future__ import annotations
+
+import nnabla as nn
+import nnabla.functions as F
+import nnabla.parametric_functions as PF
+
+from models.layers import assert_shape, batch_norm, gan_weights, patch_gan
+
+# channels of the U-Net's levels in multiples of the base; the innermost comes last
+LEVELS = (1, 2, 4, 8, 8, 8, 8, 8)
+DROPOUT_LEVELS = (1, 2, 3)
+
+
+def _deconv4(x: nn.Variable, channels: int, name: str, with_bias: bool = False) -> nn.Variable:
+    """ReLU, then a 4x4 deconvolution that doubles the size."""
+    return PF.deconvolution(
+        F.relu(x), channels, (4, 4), (1, 1), (2, 2), w_init=gan_weights(), with_bias=with_bias, name=name
+    )
+
+
+def decoder(heatmap: nn.Variable, planes: int = 64, training: bool = True) -> nn.Variable:
+    """Paint a face.
+
+    Args:
+        heatmap: (B, 15, 64, 64) in [0, 1].
+        planes: channels of the U-Net's outermost level.
+        training: batch statistics and dropout; False is evaluation.
+
+    Returns:
+        (B, 3, 256, 256) RGB in (-1, 1).
+    """
+    assert_shape(heatmap, 15, 64)
+    h = batch_norm(_deconv4(heatmap, 15, "ReluDeconvBN1"), training, "ReluDeconvBN1", gan_init=True)
+    h = F.tanh(_deconv4(h, 15, "ReluDeconvBN2", with_bias=True))  # (B, 15, 256, 256)
+    innermost = len(LEVELS) - 1
+    downs = []
+    for level, multiple in enumerate(LEVELS):
+        name = f"down{level}"
+        h = h if level == 0 else F.leaky_relu(h, 0.2)
+        h = PF.convolution(
+            h, planes * multiple, (4, 4), (1, 1), (2, 2), w_init=gan_weights(), with_bias=False, name=name
+        )
+        if 0 < level < innermost:
+            h = batch_norm(h, training, name, gan_init=True)
+        downs.append(h)  # (B, 512, 1, 1) at the end
+    for level, multiple in enumerate(LEVELS[-2::-1]):
+        name = f"up{level}"
+        h = batch_norm(_deconv4(h, planes * multiple, name), training, name, gan_init=True)
+        if training and level in DROPOUT_LEVELS:
+            h = F.dropout(h, 0.5)
+        h = F.concatenate(downs[innermost - 1 - level], h, axis=1)  # (B, 128, 128, 128) at the end
+    return F.tanh(_deconv4(h, 3, f"up{innermost}", with_bias=True))
+
+
+def decoder_discriminator(heatmap: nn.Variable, image: nn.Variable, planes: int = 64) -> nn.Variable:
+    """Judge a face together with its boundaries.
+
+    Args:
+        heatmap: (B, 15, 256, 256) in [0, 1]; image: (B, 3, 256, 256) in [-1, 1].
+
+    Returns:
+        (B, 1, 30, 30) logits. The network's sigmoid is part of the loss (`losses.gan_bce`), where it is stable.
+    """
+    assert_shape(heatmap, 15, 256)
+    assert_shape(image, 3, 256)
+    return patch_gan(F.concatenate(heatmap, image, axis=1), planes)

@@ -1,0 +1,69 @@
+"""Layers that several networks share. All tensors are (B, C, H, W) float32."""
+
+from __future__ import annotations
+
+import nnabla as nn
+import nnabla.functions as F
+import nnabla.initializer as I
+import nnabla.parametric_functions as PF
+import numpy as np
+
+GAN_SIGMA = 0.02
+
+
+class GammaInitializer(I.NormalInitializer):
+    """N(1, sigma): where the scales of a GAN's normalisation start."""
+
+    def __call__(self, shape: tuple[int, ...]) -> np.ndarray:
+        return 1 + super().__call__(shape)
+
+
+def gan_weights() -> I.NormalInitializer:
+    """N(0, 0.02): where the weights of a GAN's convolutions start."""
+    return I.NormalInitializer(GAN_SIGMA)
+
+
+def batch_norm(x: nn.Variable, batch_stat: bool, name: str | None = None, gan_init: bool = False) -> nn.Variable:
+    """BatchNorm; `batch_stat` normalises by the batch and moves the running statistics, else these are used."""
+    start = {"gamma": GammaInitializer(GAN_SIGMA)} if gan_init else None
+    return PF.batch_normalization(x, eps=1e-5, decay_rate=0.9, batch_stat=batch_stat, param_init=start, name=name)
+
+
+def instance_norm(x: nn.Variable, name: str | None = None) -> nn.Variable:
+    return PF.instance_normalization(x, eps=1e-5, param_init={"gamma": GammaInitializer(GAN_SIGMA)}, name=name)
+
+
+def reflect_pad(x: nn.Variable, width: int) -> nn.Variable:
+    return F.pad(x, (width,) * 4, "reflect")
+
+
+def assert_shape(x: nn.Variable, channels: int, size: int | None = None) -> None:
+    """A network's input is (B, channels, size, size).
+
+    Raises:
+        ValueError: it is not.
+    """
+    fits = len(x.shape) == 4 and x.shape[1] == channels and (size is None or x.shape[2:] == (size, size))
+    if not fits:
+        wanted = f"(B, {channels}, {size or 'H'}, {size or 'W'})"
+        raise ValueError(f"expected a tensor of shape {wanted}, got {x.shape}")
+
+
+def patch_gan(x: nn.Variable, planes: int, batch_stat: bool = True) -> nn.Variable:
+    """PatchGAN discriminator shared by transformer and decoder (paper section 3.2; Isola et al., CVPR 2017).
+
+    Args:
+        x: (B, C, H, W); planes: channels of the first convolution.
+
+    Returns:
+        (B, 1, H/8 - 2, W/8 - 2) scores without a sigmoid, one a patch.
+    """
+    h = PF.convolution(x, planes, (4, 4), (1, 1), (2, 2), w_init=gan_weights(), name="conv0")
+    h = F.leaky_relu(h, 0.2)
+    for index, (multiple, stride) in enumerate(((2, 2), (4, 2), (8, 1)), start=1):
+        name = f"conv{index}"
+        h = PF.convolution(
+            h, planes * multiple, (4, 4), (1, 1), (stride, stride), w_init=gan_weights(), with_bias=False, name=name
+        )
+        h = F.leaky_relu(batch_norm(h, batch_stat, name, gan_init=True), 0.2)
+    return PF.convolution(h, 1, (4, 4), (1, 1), w_init=gan_weights(), name="conv4")

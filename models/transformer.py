@@ -1,0 +1,74 @@
+"""Boundary transformer: A's boundaries to B's (paper section 3.2), a CycleGAN generator and its discriminator."""
+
+from __future__ import annotations
+
+import nnabla as nn
+import nnabla.functions as F
+import nnabla.parametric_functions as PF
+
+from models.layers import assert_shape, batch_norm, gan_weights, instance_norm, patch_gan, reflect_pad
+
+NUM_RESIDUAL_BLOCKS = 9
+NORM_TYPES = ("batch_norm", "instance_norm")
+
+
+def transformer(
+    heatmap: nn.Variable, norm_type: str = "batch_norm", planes: int = 64, batch_stat: bool = True
+) -> nn.Variable:
+    """Transform boundaries.
+
+    Args:
+        heatmap: (B, 15, 64, 64) in [0, 1].
+        norm_type: `batch_norm` or `instance_norm`.
+        batch_stat: True in training, False in evaluation; instance normalisation knows no difference.
+
+    Returns:
+        (B, 15, 64, 64) in (0, 1).
+    """
+    assert_shape(heatmap, 15, 64)
+
+    def norm_relu(x: nn.Variable, name: str | None = None) -> nn.Variable:
+        return F.relu(norm(x, name))
+
+    def norm(x: nn.Variable, name: str | None = None) -> nn.Variable:
+        if norm_type == "instance_norm":
+            return instance_norm(x, name)
+        return batch_norm(x, batch_stat, name, gan_init=True)
+
+    def block_half(x: nn.Variable, name: str) -> nn.Variable:
+        with nn.parameter_scope(name):
+            h = PF.convolution(reflect_pad(x, 1), 4 * planes, (3, 3), w_init=gan_weights(), with_bias=False)
+            return norm(h)
+
+    h = PF.convolution(reflect_pad(heatmap, 3), planes, (7, 7), w_init=gan_weights(), with_bias=False, name="conv1")
+    h = norm_relu(h, "conv1")  # (B, 64, 64, 64)
+    for index, multiple in ((2, 2), (3, 4)):
+        name = f"conv{index}"
+        h = PF.convolution(
+            h, planes * multiple, (3, 3), (1, 1), (2, 2), w_init=gan_weights(), with_bias=False, name=name
+        )
+        h = norm_relu(h, name)  # (B, 256, 16, 16) at the end
+    for index in range(1, NUM_RESIDUAL_BLOCKS + 1):
+        with nn.parameter_scope(f"res{index}"):
+            h = h + block_half(F.relu(block_half(h, "block1")), "block2")
+    for index, multiple in ((1, 2), (2, 1)):
+        name = f"deconv{index}"
+        h = PF.deconvolution(
+            h,
+            planes * multiple,
+            (3, 3),
+            (1, 1),
+            (2, 2),
+            output_padding=(1, 1),
+            w_init=gan_weights(),
+            with_bias=False,
+            name=name,
+        )
+        h = norm_relu(h, name)  # (B, 64, 64, 64) at the end
+    return F.sigmoid(PF.convolution(reflect_pad(h, 3), 15, (7, 7), w_init=gan_weights(), name="deconv3"))
+
+
+def transformer_discriminator(heatmap: nn.Variable, planes: int = 64) -> nn.Variable:
+    """(B, 15, 64, 64) to LSGAN scores (B, 1, 6, 6)."""
+    assert_shape(heatmap, 15, 64)
+    return patch_gan(heatmap, planes)
