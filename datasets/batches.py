@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -17,10 +18,10 @@ class Source(Protocol):
 
 
 def to_float(array: np.ndarray) -> np.ndarray:
-    """uint8 (B, C, H, W) as the networks take it: pictures (C = 3) in [-1, 1], heatmaps in [0, 1], float32."""
+    """uint8 (..., C, H, W) as the networks take it: pictures (C = 3) in [-1, 1], heatmaps in [0, 1], float32."""
     if array.dtype != np.uint8:
         return np.ascontiguousarray(array, np.float32)
-    return to_network(array) if array.shape[1] == 3 else array.astype(np.float32) / 255
+    return to_network(array) if array.shape[-3] == 3 else array.astype(np.float32) / 255
 
 
 class Batches:
@@ -51,7 +52,11 @@ class Batches:
 
     def __getitem__(self, iteration: int) -> tuple[np.ndarray, ...]:
         """The arrays of a batch, (B, C, H, W) float32, one for each part of a sample."""
-        samples = [self._sample(int(index)) for index in self.indices(iteration)]
+        return self.gather(self.indices(iteration))
+
+    def gather(self, indices: Iterable[int]) -> tuple[np.ndarray, ...]:
+        """The arrays of samples of one's own choice."""
+        samples = [self._sample(int(index)) for index in indices]
         return tuple(to_float(np.stack(part)) for part in zip(*samples))
 
     def _sample(self, index: int) -> tuple[np.ndarray, ...]:

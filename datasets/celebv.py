@@ -116,3 +116,45 @@ def prepare_person(root: str | Path, person: str, style: DrawingStyle) -> Iterat
     annotations = read_person(root, person, "all")
     for name, landmarks in zip(annotations.names, annotations.landmarks):
         yield name, draw_sample(root, person, name, landmarks, tuple(SHAPES), style)
+
+
+class ShiftedSource:
+    """Heatmaps of one person, each beside that of its landmarks moved to another person's mean face.
+
+    Args:
+        source: samples of one part, the heatmap.
+        other: the person whose mean the landmarks are moved to.
+    """
+
+    def __init__(self, source: CelebVSource, other: CelebVSource):
+        self.source = source
+        self.shift = other.annotations.landmarks.mean(axis=0) - source.annotations.landmarks.mean(axis=0)  # (98, 2)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Heatmap and shifted heatmap, (15, 64, 64) uint8."""
+        (heatmap,) = self.source[index]
+        shifted = draw_boundaries(self.source.annotations.landmarks[index] + self.shift, style=self.source.style)
+        return heatmap, resize_boundaries(shifted, HEATMAP_SIZE)
+
+
+class LandmarkSource:
+    """Drawn heatmaps (15, 64, 64) uint8 of several people, each with its landmarks (196,) in heatmap pixels."""
+
+    def __init__(self, root: str | Path, people: list[str], mode: str):
+        lists = [read_person(root, person, mode).landmarks for person in people]
+        self.landmarks = np.concatenate(lists)  # (N, 98, 2) in image pixels
+        self._targets = self.targets()
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+    def targets(self) -> np.ndarray:
+        """(N, 196) float32: x, y of each landmark in pixels of the 64-pixel heatmap."""
+        return (self.landmarks * (HEATMAP_SIZE / IMAGE_SIZE)).reshape(len(self), -1).astype(np.float32)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        heatmap = resize_boundaries(draw_boundaries(self.landmarks[index]), HEATMAP_SIZE)
+        return heatmap, self._targets[index]

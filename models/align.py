@@ -13,48 +13,55 @@ SHAPE_CODE_SIZE = 3
 WIDTHS = (16, 32, 64, 128)
 
 
-def _basic_block(x: nn.Variable, channels: int, stride: int, name: str, batch_stat: bool) -> nn.Variable:
+def _basic_block(x: nn.Variable, channels: int, stride: int, name: str, batch_stat: bool, fixed: bool) -> nn.Variable:
     """ResNet-18's block: (B, C, H, W) to (B, channels, H / stride, W / stride)."""
     with nn.parameter_scope(name):
-        h = PF.convolution(x, channels, (3, 3), (1, 1), (stride, stride), with_bias=False, name="conv1")
-        h = F.relu(batch_norm(h, batch_stat, "bn1"))
-        h = PF.convolution(h, channels, (3, 3), (1, 1), with_bias=False, name="conv2")
-        h = batch_norm(h, batch_stat, "bn2")
+        h = PF.convolution(
+            x, channels, (3, 3), (1, 1), (stride, stride), with_bias=False, fix_parameters=fixed, name="conv1"
+        )
+        h = F.relu(batch_norm(h, batch_stat, "bn1", fixed=fixed))
+        h = PF.convolution(h, channels, (3, 3), (1, 1), with_bias=False, fix_parameters=fixed, name="conv2")
+        h = batch_norm(h, batch_stat, "bn2", fixed=fixed)
         if x.shape[1] != channels:
-            x = PF.convolution(x, channels, (1, 1), stride=(stride, stride), with_bias=False, name="downsample")
-            x = batch_norm(x, batch_stat, "downsample")
+            x = PF.convolution(
+                x, channels, (1, 1), stride=(stride, stride), with_bias=False, fix_parameters=fixed, name="downsample"
+            )
+            x = batch_norm(x, batch_stat, "downsample", fixed=fixed)
     return F.relu(h + x)
 
 
-def align(heatmap: nn.Variable, num_outputs: int = PUBLISHED_OUTPUTS, batch_stat: bool = True) -> nn.Variable:
+def align(
+    heatmap: nn.Variable, num_outputs: int = PUBLISHED_OUTPUTS, batch_stat: bool = True, fixed: bool = False
+) -> nn.Variable:
     """Find landmarks on boundaries.
 
     Args:
         heatmap: (B, 15, 64, 64) in [0, 1].
         batch_stat: the authors run it with batch statistics, and so does the transformer's training.
+        fixed: no gradient reaches the parameters.
 
     Returns:
         (B, num_outputs): x, y of each point.
     """
     assert_shape(heatmap, 15, 64)
-    h = PF.convolution(heatmap, 3, (3, 3), (1, 1), name="layer0")  # (B, 3, 64, 64)
-    h = PF.convolution(h, WIDTHS[0], (7, 7), (3, 3), (2, 2), with_bias=False, name="layer1")  # (B, 16, 32, 32)
-    h = F.relu(batch_norm(h, batch_stat, "layer2"))
+    h = PF.convolution(heatmap, 3, (3, 3), (1, 1), fix_parameters=fixed, name="layer0")  # (B, 3, 64, 64)
+    h = PF.convolution(
+        h, WIDTHS[0], (7, 7), (3, 3), (2, 2), with_bias=False, fix_parameters=fixed, name="layer1"
+    )  # (B, 16, 32, 32)
+    h = F.relu(batch_norm(h, batch_stat, "layer2", fixed=fixed))
     h = F.max_pooling(h, (3, 3), (2, 2), pad=(1, 1))  # (B, 16, 16, 16)
     for index, width in enumerate(WIDTHS):
         for repeat in range(2):
             stride = 2 if index > 0 and repeat == 0 else 1
-            h = _basic_block(h, width, stride, f"layer{5 + index}_{repeat}", batch_stat)  # (B, 128, 2, 2) at the end
-    h = F.relu(PF.affine(h, 128, name="mlp1"))
-    h = F.relu(PF.affine(h, 128, name="mlp3"))
-    return PF.affine(h, num_outputs, name="mlp5")
-
-
-def pca(landmarks: nn.Variable) -> nn.Variable:
-    """(B, N) landmarks to (B, N) components, as an affine map."""
-    return PF.affine(landmarks, landmarks.shape[1])
+            h = _basic_block(
+                h, width, stride, f"layer{5 + index}_{repeat}", batch_stat, fixed
+            )  # (B, 128, 2, 2) at the end
+    h = F.relu(PF.affine(h, 128, fix_parameters=fixed, name="mlp1"))
+    h = F.relu(PF.affine(h, 128, fix_parameters=fixed, name="mlp3"))
+    return PF.affine(h, num_outputs, fix_parameters=fixed, name="mlp5")
 
 
 def shape_code(landmarks: nn.Variable) -> nn.Variable:
     """(B, N) landmarks to the first principal components (B, 3), which stand for pose and face shape."""
-    return pca(landmarks)[:, :SHAPE_CODE_SIZE]
+    components = PF.affine(landmarks, landmarks.shape[1], fix_parameters=True)  # the PCA as an affine map, (B, N)
+    return components[:, :SHAPE_CODE_SIZE]

@@ -54,7 +54,9 @@ def decoder(heatmap: nn.Variable, planes: int = 64, training: bool = True) -> nn
     return F.tanh(_deconv4(h, 3, f"up{innermost}", with_bias=True))
 
 
-def decoder_discriminator(heatmap: nn.Variable, image: nn.Variable, planes: int = 64) -> nn.Variable:
+def decoder_discriminator(
+    heatmap: nn.Variable, image: nn.Variable, planes: int = 64, fixed: bool = False
+) -> nn.Variable:
     """Judge a face together with its boundaries.
 
     Args:
@@ -65,4 +67,4 @@ def decoder_discriminator(heatmap: nn.Variable, image: nn.Variable, planes: int 
     """
     assert_shape(heatmap, 15, 256)
     assert_shape(image, 3, 256)
-    return patch_gan(F.concatenate(heatmap, image, axis=1), planes)
+    return patch_gan(F.concatenate(heatmap, image, axis=1), planes, fixed)

@@ -23,10 +23,14 @@ def gan_weights() -> I.NormalInitializer:
     return I.NormalInitializer(GAN_SIGMA)
 
 
-def batch_norm(x: nn.Variable, batch_stat: bool, name: str | None = None, gan_init: bool = False) -> nn.Variable:
+def batch_norm(
+    x: nn.Variable, batch_stat: bool, name: str | None = None, gan_init: bool = False, fixed: bool = False
+) -> nn.Variable:
     """BatchNorm; `batch_stat` normalises by the batch and moves the running statistics, else these are used."""
     start = {"gamma": GammaInitializer(GAN_SIGMA)} if gan_init else None
-    return PF.batch_normalization(x, eps=1e-5, decay_rate=0.9, batch_stat=batch_stat, param_init=start, name=name)
+    return PF.batch_normalization(
+        x, eps=1e-5, decay_rate=0.9, batch_stat=batch_stat, fix_parameters=fixed, param_init=start, name=name
+    )
 
 
 def instance_norm(x: nn.Variable, name: str | None = None) -> nn.Variable:
@@ -49,21 +53,30 @@ def assert_shape(x: nn.Variable, channels: int, size: int | None = None) -> None
         raise ValueError(f"expected a tensor of shape {wanted}, got {x.shape}")
 
 
-def patch_gan(x: nn.Variable, planes: int, batch_stat: bool = True) -> nn.Variable:
+def patch_gan(x: nn.Variable, planes: int, fixed: bool = False) -> nn.Variable:
     """PatchGAN discriminator shared by transformer and decoder (paper section 3.2; Isola et al., CVPR 2017).
 
     Args:
         x: (B, C, H, W); planes: channels of the first convolution.
+        fixed: no gradient reaches the parameters, as in the generator's pass.
 
     Returns:
         (B, 1, H/8 - 2, W/8 - 2) scores without a sigmoid, one a patch.
     """
-    h = PF.convolution(x, planes, (4, 4), (1, 1), (2, 2), w_init=gan_weights(), name="conv0")
+    h = PF.convolution(x, planes, (4, 4), (1, 1), (2, 2), w_init=gan_weights(), fix_parameters=fixed, name="conv0")
     h = F.leaky_relu(h, 0.2)
     for index, (multiple, stride) in enumerate(((2, 2), (4, 2), (8, 1)), start=1):
         name = f"conv{index}"
         h = PF.convolution(
-            h, planes * multiple, (4, 4), (1, 1), (stride, stride), w_init=gan_weights(), with_bias=False, name=name
+            h,
+            planes * multiple,
+            (4, 4),
+            (1, 1),
+            (stride, stride),
+            w_init=gan_weights(),
+            fix_parameters=fixed,
+            with_bias=False,
+            name=name,
         )
-        h = F.leaky_relu(batch_norm(h, batch_stat, name, gan_init=True), 0.2)
-    return PF.convolution(h, 1, (4, 4), (1, 1), w_init=gan_weights(), name="conv4")
+        h = F.leaky_relu(batch_norm(h, True, name, gan_init=True, fixed=fixed), 0.2)
+    return PF.convolution(h, 1, (4, 4), (1, 1), w_init=gan_weights(), fix_parameters=fixed, name="conv4")

@@ -68,7 +68,7 @@ def transformer(
     return F.sigmoid(PF.convolution(reflect_pad(h, 3), 15, (7, 7), w_init=gan_weights(), name="deconv3"))
 
 
-def transformer_discriminator(heatmap: nn.Variable, planes: int = 64) -> nn.Variable:
+def transformer_discriminator(heatmap: nn.Variable, planes: int = 64, fixed: bool = False) -> nn.Variable:
     """(B, 15, 64, 64) to LSGAN scores (B, 1, 6, 6)."""
     assert_shape(heatmap, 15, 64)
-    return patch_gan(heatmap, planes)
+    return patch_gan(heatmap, planes, fixed)

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import argparse
 
+CONTEXTS = ("auto", "cpu", "cudnn")
+
+
+def add_device_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", "--context", choices=CONTEXTS, help="where to compute (default: the configuration's)")
+    help_device = "which GPU (default: the configuration's)"
+    parser.add_argument("-d", "--device-id", type=non_negative_int, help=help_device)
+
 
 def positive_int(text: str) -> int:
     return _whole_number(text, 1)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 import yaml
+
+from utils.errors import ConfigError
 
 
 @contextmanager
@@ -56,3 +60,24 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_yaml(path: str | Path, content: dict) -> None:
     write_text(path, yaml.safe_dump(content, default_flow_style=False, sort_keys=True, allow_unicode=True))
+
+
+def timestamp() -> str:
+    return datetime.now().strftime("%Y%m%d%H%M%S")
+
+
+def new_folder(parent: Path, name: str, info: str = "") -> Path:
+    """A folder that did not exist before: `name`, `name-info`, or with a number behind where that is taken.
+
+    Raises:
+        ConfigError: `info` cannot be part of a folder's name.
+    """
+    if "/" in info:
+        raise ConfigError(f"--info {info}: becomes part of a folder's name, so it cannot hold '/'")
+    name += f"-{info}" if info else ""
+    for number in itertools.count(1):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError("itertools.count does not end")

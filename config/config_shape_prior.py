@@ -1,0 +1,27 @@
+"""Defaults of train_shape_prior.py, and what each value may be. A --conf file overrides single keys."""
+
+from config.rules import above, at_least, one_of
+
+config = {
+    "context": "auto",  # auto | cpu | cudnn
+    "device_id": 0,
+    "experiment_name": "",  # of the run; '' names it by date and time
+    "seed": 42,
+    "logdir": "tmp.monitor",
+    "train_dir": "datasets/CelebV",  # the folder that holds the people
+    "celeb_names": [],  # whose landmarks are learned from; [] is everyone found
+    "mode": "all",  # all | train | test: which annotation list is trained on
+    "train": {"epochs": 20, "batch_size": 32, "lr": 1.0e-3, "shuffle": True, "with_memory_cache": True},
+    "monitor": {"interval": 100},  # iterations between loss values
+}
+
+rules = {
+    "context": one_of("auto", "cpu", "cudnn"),
+    "device_id": at_least(0),
+    "seed": at_least(0),
+    "mode": one_of("all", "train", "test"),
+    "train.epochs": at_least(1),
+    "train.batch_size": at_least(2),
+    "train.lr": above(0),
+    "monitor.interval": at_least(1),
+}

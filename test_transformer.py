@@ -1,0 +1,59 @@
+"""Run a trained transformer on the test split: panels of real A, fake B and a real B.
+
+python test_transformer.py tmp.monitor/transformer/<A>2<B>/<run>/training_info.yaml -n 100
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nnabla as nn
+from tqdm import tqdm
+
+from datasets.batches import to_float
+from datasets.boundary import DrawingStyle
+from datasets.celebv import HEATMAP, CelebVSource
+from datasets.images import write_image
+from models.transformer import transformer
+from utils.checkpoints import load_parameters
+from utils.errors import run
+from utils.files import new_folder
+from utils.panels import heatmap_picture, side_by_side
+from utils.testing import count_of, find_weights, index_batches, parse_test_args, stack_samples, start_test
+
+SCOPE = "netG_transformer_A2B"
+
+
+def main() -> None:
+    args = parse_test_args(__doc__)
+    config = start_test("transformer", args)
+    test, drawing = config["test"], config["preprocess"]
+    names = (config["src_celeb_name"], config["trg_celeb_name"])
+    pair = f"{names[0]}2{names[1]}"
+    style = DrawingStyle(drawing["line_thickness"], drawing["gaussian_kernel"], drawing["gaussian_sigma"])
+    source_a, source_b = (CelebVSource(config["train_dir"], name, "test", (HEATMAP,), "", style) for name in names)
+    count = count_of(args.num, len(source_a), f"the test split of {names[0]}")
+
+    heatmap = nn.Variable((min(test["batch_size"], count), 15, 64, 64))
+    with nn.parameter_scope(SCOPE):
+        fake = transformer(heatmap, config["norm_type"], config["model"]["planes"], batch_stat=False)
+    run_dir = Path(config["logdir"]) / "transformer" / pair / config["experiment_name"]
+    load_parameters(find_weights(args.param_file, args.training_info, run_dir, f"{SCOPE}_"), SCOPE)
+
+    result_dir = new_folder(Path(test["logdir"]) / "transformer" / pair, config["experiment_name"], args.info)
+    with tqdm(total=count, unit="frame", disable=None) as bar:
+        for indices, used in index_batches(count, heatmap.shape[0]):
+            (real_a,) = map(to_float, stack_samples(source_a, indices))
+            heatmap.d = real_a
+            fake.forward(clear_buffer=True)
+            for row, index in enumerate(indices[:used]):
+                if index % test["vis_interval"] == 0:
+                    (real_b,) = source_b[index % len(source_b)]
+                    tiles = map(heatmap_picture, (real_a[row], fake.d[row], to_float(real_b)))
+                    write_image(result_dir / f"{index:06d}.png", side_by_side(list(tiles)))
+            bar.update(used)
+    print(f"{count} images through the transformer; panels in {result_dir}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,143 @@
+"""Train the encoder: face images to boundary heatmaps, on the crops that preprocess.py made of WFLW.
+
+python train_encoder.py [--conf FILE.yaml]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nnabla as nn
+import nnabla.functions as F
+import nnabla.solvers as S
+import numpy as np
+
+from datasets.batches import Batches
+from datasets.images import write_image
+from datasets.wflw import WFLWSource
+from models.encoder import encoder
+from models.losses import encoder_loss
+from utils.checkpoints import load_parameters, save_parameters
+from utils.errors import run
+from utils.files import write_yaml
+from utils.panels import face_picture, heatmap_picture, side_by_side
+from utils.training import (
+    SeriesMonitors,
+    epoch_iterations,
+    is_save_epoch,
+    make_run_folder,
+    parse_training_args,
+    require_finite,
+    show_losses,
+    start_training,
+)
+
+SCOPE = "encoder"
+NUM_PANELS = 4
+
+
+class Graph(NamedTuple):
+    image: nn.Variable  # (B, 3, 256, 256) in [-1, 1]
+    heatmap: nn.Variable  # (B, 15, 64, 64) in [0, 1]
+    answer: nn.Variable  # (B, 15, 64, 64) as the heatmap
+    loss: nn.Variable
+
+
+def build_graph(config: dict[str, Any], batch_size: int, training: bool) -> Graph:
+    image = nn.Variable((batch_size, 3, 256, 256))
+    heatmap = nn.Variable((batch_size, 15, 64, 64))
+    with nn.parameter_scope(SCOPE):
+        scores = encoder(image, batch_stat=training, **config["model"])
+    loss = encoder_loss(scores, heatmap, config["loss_name"])
+    answer = scores[-1] if config["loss_name"] == "mse" else F.sigmoid(scores[-1])
+    answer.persistent = True
+    return Graph(image, heatmap, answer, loss)
+
+
+def train_step(
+    graph: Graph, solver: S.Solver, batch: tuple[np.ndarray, ...], weight_decay: float, iteration: int
+) -> dict[str, float]:
+    """One update; gives the loss."""
+    graph.image.d, graph.heatmap.d = batch
+    graph.loss.forward(clear_no_need_grad=True)
+    losses = {"loss": float(graph.loss.d)}
+    require_finite(losses, iteration)
+    solver.zero_grad()
+    graph.loss.backward(clear_buffer=True)
+    solver.weight_decay(weight_decay)
+    solver.update()
+    return losses
+
+
+def validate(graph: Graph, batches: Batches, panels_dir: Path | None) -> tuple[float, float]:
+    """Evaluation mode on every test sample.
+
+    Returns:
+        mean squared error of the answer, and the same as a share of an all-zero answer's.
+    """
+    squared_error = squared_zero_error = 0.0
+    batch_size, num_samples = batches.batch_size, len(batches.source)
+    for first in range(0, num_samples, batch_size):
+        count = min(batch_size, num_samples - first)
+        # the last batch is filled up with repetitions, which do not count
+        indices = [min(first + offset, num_samples - 1) for offset in range(batch_size)]
+        image, heatmap = batches.gather(indices)
+        graph.image.d = image
+        graph.answer.forward(clear_buffer=True)
+        answer = graph.answer.d[:count]
+        squared_error += float(((answer - heatmap[:count]) ** 2).sum(dtype=np.float64))
+        squared_zero_error += float((heatmap[:count] ** 2).sum(dtype=np.float64))
+        for index in range(first, min(first + count, NUM_PANELS if panels_dir else 0)):
+            row = index - first
+            tiles = [face_picture(image[row]), heatmap_picture(answer[row]), heatmap_picture(heatmap[row])]
+            write_image(panels_dir / f"{index:03d}.png", side_by_side(tiles))
+    return squared_error / (num_samples * heatmap[0].size), squared_error / squared_zero_error
+
+
+def main() -> None:
+    args = parse_training_args(__doc__)
+    config = start_training("encoder", args)
+    train = config["train"]
+    sources = {mode: WFLWSource(config["path"]["data_dir"], mode) for mode in ("train", "test")}
+    batches = Batches(sources["train"], train["batch_size"], config["seed"], in_memory=train["with_memory_cache"])
+    test_batch_size = min(config["test"]["batch_size"], len(sources["test"]))
+    test_batches = Batches(sources["test"], test_batch_size, config["seed"], shuffle=False)
+
+    graph = build_graph(config, train["batch_size"], training=True)
+    test_graph = build_graph(config, test_batch_size, training=False)
+    if config["finetune"]["param_path"]:
+        load_parameters(config["finetune"]["param_path"], SCOPE)
+    solver = S.Adam(train["lr"])
+    with nn.parameter_scope(SCOPE):
+        solver.set_parameters(nn.get_parameters())
+
+    run_dir = make_run_folder(Path(config["logdir"]) / "encoder", "encoder", config, args.info)
+    weights_dir = run_dir / config["model_name"]
+    train_series = SeriesMonitors(run_dir, ("loss",), interval=1)
+    test_series = SeriesMonitors(run_dir / "validation", ("mse", "share_of_zero_answer"), interval=1)
+    best = {"epoch": 0, "mse": float("inf")}
+    for epoch in range(1, train["epochs"] + 1):
+        epoch_loss = 0.0
+        for iteration, bar in epoch_iterations(epoch - 1, train["epochs"], batches.batches_per_epoch):
+            losses = train_step(graph, solver, batches[iteration], train["weight_decay"], iteration)
+            epoch_loss += losses["loss"] / batches.batches_per_epoch
+            show_losses(bar, losses)
+        train_series.add(epoch, {"loss": epoch_loss})
+
+        panels_dir = run_dir / f"result_epoch-{epoch}" if epoch % config["monitor"]["interval"] == 0 else None
+        mse, share = validate(test_graph, test_batches, panels_dir)
+        require_finite({"validation mse": mse}, iteration)
+        test_series.add(epoch, {"mse": mse, "share_of_zero_answer": share})
+        print(f"epoch {epoch}: loss {epoch_loss:.5f}, validation mse {mse:.6f}, {share:.3f} of an all-zero answer's")
+        if mse < best["mse"]:
+            best = {"epoch": epoch, "mse": mse, "share_of_zero_answer": share}
+            save_parameters(weights_dir / "model_best.h5", SCOPE)
+            write_yaml(weights_dir / "best.yaml", best)
+        if is_save_epoch(epoch, config):
+            save_parameters(weights_dir / f"model_epoch-{epoch}.h5", SCOPE)
+    print(f"best epoch: {best['epoch']} with a validation mse of {best['mse']:.6f}; weights in {weights_dir}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,280 @@
+"""Train the transformer: boundaries of A to boundaries of B and back, unpaired, from CelebV.
+
+    python train_transformer.py [--conf FILE.yaml]
+
+The shape loss needs the align network and the PCA: published ones, or those of train_shape_prior.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nnabla as nn
+import nnabla.solvers as S
+import numpy as np
+
+from datasets.batches import Batches
+from datasets.boundary import DrawingStyle
+from datasets.celebv import HEATMAP, CelebVSource, ShiftedSource
+from datasets.images import write_image
+from models.align import align, shape_code
+from models.losses import lsgan, mean_absolute_error, probability_bce
+from models.transformer import transformer, transformer_discriminator
+from utils.checkpoints import load_parameters, parameters_of, read_parameters, save_parameters
+from utils.errors import ConfigError, WeightsError, run
+from utils.panels import heatmap_picture, side_by_side
+from utils.training import (
+    SeriesMonitors,
+    epoch_iterations,
+    is_save_epoch,
+    make_run_folder,
+    parse_training_args,
+    require_finite,
+    show_losses,
+    start_training,
+)
+
+GENERATORS = {"A2B": "netG_transformer_A2B", "B2A": "netG_transformer_B2A"}
+DISCRIMINATORS = {"A": "netD_transformer_A", "B": "netD_transformer_B"}
+ALIGN, PCA = "align", "pca"
+ALIGN_LAST_BIAS = "mlp5/affine/b"
+WARM_START_BIAS = -3.0  # heatmaps are mostly empty: begin the generators there
+
+
+class Graph(NamedTuple):
+    real: dict[str, nn.Variable]  # A, B: (B, 15, 64, 64) in [0, 1]
+    shifted: dict[str, nn.Variable]  # the same faces moved to the other person's mean, for the warm start
+    fake: dict[str, nn.Variable]  # fake_A = G_B2A(real_B), fake_B = G_A2B(real_A)
+    fake_leaf: dict[str, nn.Variable]  # the same numbers, where the generators' losses begin
+    recon: dict[str, nn.Variable]  # recon_A = G_B2A(fake_B), recon_B = G_A2B(fake_A)
+    discriminator_losses: dict[str, nn.Variable]
+    discriminator_loss: nn.Variable
+    generator_losses: dict[str, nn.Variable]
+    generator_loss: nn.Variable  # their weighted sum
+    warm_start_loss: nn.Variable | None
+
+
+class Solvers(NamedTuple):
+    generator: S.Solver
+    discriminator: S.Solver
+
+
+def load_shape_prior(config: dict[str, Any]) -> int:
+    """Build and fill the align network and the PCA; gives the number of the align network's outputs.
+
+    Raises:
+        WeightsError: a file is missing, damaged or of another network.
+    """
+    align_path, pca_path = (config["train"]["shape_loss"][key] for key in ("align_param_path", "PCA_param_path"))
+    bias = read_parameters(align_path).get(ALIGN_LAST_BIAS)
+    if bias is None or bias.ndim != 1:
+        raise WeightsError(f"{align_path}: not the weights of the align network; no {ALIGN_LAST_BIAS} in it")
+    with nn.parameter_scope(ALIGN):
+        align(nn.Variable((1, 15, 64, 64)), len(bias))
+    load_parameters(align_path, ALIGN)
+    with nn.parameter_scope(PCA):
+        shape_code(nn.Variable((1, len(bias))))
+    load_parameters(pca_path, PCA)
+    return len(bias)
+
+
+def build_graph(config: dict[str, Any], num_align_outputs: int | None) -> Graph:
+    """The losses of one iteration; `num_align_outputs` is None where the shape loss is off."""
+    train, planes = config["train"], config["model"]["planes"]
+    shape = (train["batch_size"], 15, 64, 64)
+
+    def generate(direction: str, x: nn.Variable) -> nn.Variable:
+        with nn.parameter_scope(GENERATORS[direction]):
+            return transformer(x, config["norm_type"], planes, batch_stat=True)
+
+    def discriminate(person: str, x: nn.Variable, fixed: bool = False) -> nn.Variable:
+        with nn.parameter_scope(DISCRIMINATORS[person]):
+            return transformer_discriminator(x, planes, fixed)
+
+    def code(x: nn.Variable) -> nn.Variable:
+        with nn.parameter_scope(ALIGN):
+            # with batch statistics, as the authors run it
+            landmarks = align(x, num_align_outputs, batch_stat=True, fixed=True)
+        with nn.parameter_scope(PCA):
+            return shape_code(landmarks)
+
+    real = {person: nn.Variable(shape) for person in "AB"}
+    shifted = {person: nn.Variable(shape) for person in "AB"}
+    fake = {"A": generate("B2A", real["B"]), "B": generate("A2B", real["A"])}
+    fake_leaf = {person: x.get_unlinked_variable(need_grad=True) for person, x in fake.items()}
+    recon = {"A": generate("B2A", fake_leaf["B"]), "B": generate("A2B", fake_leaf["A"])}
+    for x in (*fake.values(), *fake_leaf.values(), *recon.values()):
+        x.persistent = True
+
+    discriminator_losses, losses, weights = {}, {}, {}
+    for person, other in (("A", "B"), ("B", "A")):
+        real_scores = discriminate(person, real[person])
+        fake_scores = discriminate(person, fake[person].get_unlinked_variable(need_grad=False))
+        discriminator_losses[f"loss_discriminator_{person}"] = lsgan(real_scores, True) + lsgan(fake_scores, False)
+
+        losses[f"loss_gan_{person}"] = lsgan(discriminate(person, fake_leaf[person], fixed=True), True)
+        weights[f"loss_gan_{person}"] = 1.0
+        losses[f"loss_cycle_{person}"] = mean_absolute_error(recon[person], real[person])
+        weights[f"loss_cycle_{person}"] = train["cycle_loss"]["lambda"]
+        if num_align_outputs is not None:
+            losses[f"loss_shape_{person}"] = mean_absolute_error(code(fake_leaf[other]), code(real[person]))
+            weights[f"loss_shape_{person}"] = train["shape_loss"]["lambda"]
+    warm_start_loss = None
+    if train["warm_start"]["epochs"]:
+        for person, other in (("A", "B"), ("B", "A")):
+            losses[f"loss_warm_{person}"] = probability_bce(fake_leaf[other], shifted[person])
+            weights[f"loss_warm_{person}"] = train["warm_start"]["lambda"]
+        warm_start_loss = losses["loss_warm_A"] + losses["loss_warm_B"]
+    for x in (*losses.values(), *discriminator_losses.values()):
+        x.persistent = True
+    return Graph(
+        real,
+        shifted,
+        fake,
+        fake_leaf,
+        recon,
+        discriminator_losses,
+        sum_of(discriminator_losses),
+        losses,
+        sum_of({name: weights[name] * loss for name, loss in losses.items()}),
+        warm_start_loss,
+    )
+
+
+def sum_of(losses: dict[str, nn.Variable]) -> nn.Variable:
+    first, *others = losses.values()
+    return sum(others, first)
+
+
+def make_solvers(config: dict[str, Any]) -> Solvers:
+    train = config["train"]
+    betas = {"beta1": train["beta1"], "beta2": train["beta2"]}
+    # a discriminator that learns as fast as the generator breaks the lines
+    solvers = Solvers(S.Adam(train["lr"], **betas), S.Adam(train["lr"] / 2, **betas))
+    for solver, scopes in zip(solvers, (GENERATORS, DISCRIMINATORS)):
+        for scope in scopes.values():
+            with nn.parameter_scope(scope):
+                parameters = {f"{scope}/{name}": variable for name, variable in nn.get_parameters().items()}
+            solver.set_parameters(parameters, reset=False)
+    return solvers
+
+
+def set_batch(graph: Graph, batch_a: tuple[np.ndarray, ...], batch_b: tuple[np.ndarray, ...]) -> None:
+    """Heatmaps of A and B; with the warm start each comes with its shifted heatmap."""
+    for person, batch in (("A", batch_a), ("B", batch_b)):
+        for variable, array in zip((graph.real[person], graph.shifted[person]), batch):
+            variable.d = array
+
+
+def generate_fakes(graph: Graph) -> None:
+    nn.forward_all([graph.fake["A"], graph.fake["B"]], clear_no_need_grad=True)
+
+
+def update_generators(graph: Graph, solver: S.Solver, loss: nn.Variable, names: list[str], iteration: int) -> dict:
+    """One update of both generators from a sum of losses that begin at the fakes; gives the losses named."""
+    loss.forward(clear_no_need_grad=True)
+    losses = {name: float(graph.generator_losses[name].d) for name in names}
+    require_finite(losses, iteration)
+    solver.zero_grad()
+    # the losses run backward into the leaves, whose gradient the generators then continue from
+    for leaf in graph.fake_leaf.values():
+        leaf.grad.zero()
+    loss.backward(clear_buffer=True)
+    for fake in graph.fake.values():
+        fake.backward(grad=None, clear_buffer=True)
+    solver.update()
+    return losses
+
+
+def warm_start_step(graph: Graph, solvers: Solvers, iteration: int) -> dict[str, float]:
+    """Generate, then teach the generators the shifted landmarks alone."""
+    generate_fakes(graph)
+    names = ["loss_warm_A", "loss_warm_B"]
+    return update_generators(graph, solvers.generator, graph.warm_start_loss, names, iteration)
+
+
+def train_step(graph: Graph, solvers: Solvers, weight_decay: float, iteration: int) -> dict[str, float]:
+    """Generate, update D on the detached fakes, then update G; gives the losses."""
+    generate_fakes(graph)
+    graph.discriminator_loss.forward(clear_no_need_grad=True)
+    losses = {name: float(loss.d) for name, loss in graph.discriminator_losses.items()}
+    require_finite(losses, iteration)
+    solvers.discriminator.zero_grad()
+    graph.discriminator_loss.backward(clear_buffer=True)
+    solvers.discriminator.weight_decay(weight_decay)
+    solvers.discriminator.update()
+    names = list(graph.generator_losses)
+    return losses | update_generators(graph, solvers.generator, graph.generator_loss, names, iteration)
+
+
+def save_panel(graph: Graph, path: Path) -> None:
+    """real A, fake B, real B, reconstructed A, fake A, reconstructed B."""
+    order = (("real", "A"), ("fake", "B"), ("real", "B"), ("recon", "A"), ("fake", "A"), ("recon", "B"))
+    tiles = [heatmap_picture(getattr(graph, kind)[person].d[0]) for kind, person in order]
+    write_image(path, side_by_side(tiles))
+
+
+def make_batches(config: dict[str, Any]) -> dict[str, Batches]:
+    train, drawing = config["train"], config["preprocess"]
+    style = DrawingStyle(drawing["line_thickness"], drawing["gaussian_kernel"], drawing["gaussian_sigma"])
+    names = {"A": config["src_celeb_name"], "B": config["trg_celeb_name"]}
+    if names["A"] == names["B"]:
+        raise ConfigError(f"src_celeb_name and trg_celeb_name are both {names['A']}; a transformer is for two people")
+    sources = {
+        person: CelebVSource(config["train_dir"], name, config["mode"], (HEATMAP,), config["ref_dir"], style)
+        for person, name in names.items()
+    }
+    if train["warm_start"]["epochs"]:
+        pairs = (("A", "B"), ("B", "A"))
+        sources = {person: ShiftedSource(sources[person], sources[other]) for person, other in pairs}
+    return {
+        # seeds apart, so that equally long lists are not walked in step
+        person: Batches(
+            source, train["batch_size"], config["seed"] + 1000 * number, train["shuffle"], train["with_memory_cache"]
+        )
+        for number, (person, source) in enumerate(sources.items())
+    }
+
+
+def main() -> None:
+    args = parse_training_args(__doc__)
+    config = start_training("transformer", args)
+    train = config["train"]
+    batches = make_batches(config)
+    num_align_outputs = load_shape_prior(config) if train["shape_loss"]["lambda"] > 0 else None
+    graph = build_graph(config, num_align_outputs)
+    solvers = make_solvers(config)
+    if train["warm_start"]["epochs"]:
+        for scope in GENERATORS.values():
+            parameters_of(scope)["deconv3/conv/b"].d = WARM_START_BIAS
+
+    parent = Path(config["logdir"]) / "transformer" / f"{config['src_celeb_name']}2{config['trg_celeb_name']}"
+    run_dir = make_run_folder(parent, "transformer", config, args.info)
+    names = (*graph.discriminator_losses, *graph.generator_losses)
+    series = SeriesMonitors(run_dir, names, config["monitor"]["interval"])
+    # an epoch sees all of the longer list; the shorter one starts over in a new order
+    batches_per_epoch = max(part.batches_per_epoch for part in batches.values())
+    for epoch in range(1, train["epochs"] + 1):
+        is_warm_start = epoch <= train["warm_start"]["epochs"]
+        solvers.generator.set_learning_rate(train["warm_start"]["lr"] if is_warm_start else train["lr"])
+        for iteration, bar in epoch_iterations(epoch - 1, train["epochs"], batches_per_epoch):
+            set_batch(graph, batches["A"][iteration], batches["B"][iteration])
+            if is_warm_start:
+                losses = warm_start_step(graph, solvers, iteration)
+            else:
+                losses = train_step(graph, solvers, train["weight_decay"], iteration)
+            series.add(iteration, losses)
+            show_losses(bar, losses)
+            if (iteration + 1) % config["monitor"]["interval"] == 0 and not is_warm_start:
+                save_panel(graph, run_dir / "result" / f"iteration-{iteration + 1}.png")
+        if is_save_epoch(epoch, config):
+            for scope in (*GENERATORS.values(), *DISCRIMINATORS.values()):
+                save_parameters(run_dir / f"{scope}_{epoch}.h5", scope)
+            graph.generator_loss.forward()
+            save_panel(graph, run_dir / "result" / f"epoch-{epoch}.png")
+    print(f"weights in {run_dir}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,82 @@
+"""What the test scripts share: arguments, a run's training_info.yaml, its weights, the folder of results."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from config import load_config
+from utils import cli
+from utils.checkpoints import last_epoch_file
+from utils.context import set_context
+from utils.errors import DataError
+
+
+def parse_test_args(description: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("training_info", type=Path, metavar="INFO", help="the training_info.yaml of a run")
+    parser.add_argument("-n", "--num", type=cli.positive_int, help="number of images (default: the whole test split)")
+    parser.add_argument("--param-file", type=Path, metavar="FILE.h5", help="weights (default: the run's last epoch)")
+    parser.add_argument(
+        "--data-dir", type=Path, help="the folder that holds the people (default: the file's train_dir)"
+    )
+    cli.add_device_arguments(parser)
+    parser.add_argument("--info", default="", metavar="TEXT", help="appended to the name of the result folder")
+    return parser.parse_args()
+
+
+def set_test_context(config: dict[str, Any], args: argparse.Namespace) -> None:
+    """The command line's word is final; a file may name a GPU of the machine that it was written on."""
+    device_id = config["device_id"] if args.device_id is None else args.device_id
+    set_context(args.context or config["context"], device_id, must_have=args.context is not None)
+
+
+def start_test(module: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Configuration of a run with the command line's data folder; sets the context."""
+    config = load_config(module, args.training_info)
+    if args.data_dir is not None:
+        config["train_dir"] = str(args.data_dir)
+    set_test_context(config, args)
+    return config
+
+
+def find_weights(param_file: Path | None, info: Path, run_dir: Path, prefix: str) -> Path:
+    """The weights named, or those of the run's last epoch: beside its training_info.yaml, or in its log folder.
+
+    Raises:
+        WeightsError: there are none.
+    """
+    if param_file is not None:
+        return param_file
+    beside = [info.parent, info.parent / run_dir.name]
+    return last_epoch_file([*beside, run_dir], prefix)
+
+
+def count_of(wanted: int | None, available: int, what: str) -> int:
+    """How many images to make.
+
+    Raises:
+        DataError: more are wanted than there are.
+    """
+    if wanted is not None and wanted > available:
+        raise DataError(f"-n {wanted}: {what} has only {available} images; ask for fewer")
+    return wanted or available
+
+
+def index_batches(count: int, batch_size: int) -> Iterator[tuple[list[int], int]]:
+    """Indices 0..count-1 in batches of one size; the last is filled up by repeating its last index.
+
+    Yields:
+        the indices, and how many of them count.
+    """
+    for first in range(0, count, batch_size):
+        indices = list(range(first, min(first + batch_size, count)))
+        yield indices + [indices[-1]] * (batch_size - len(indices)), len(indices)
+
+
+def stack_samples(source: Any, indices: list[int]) -> list[np.ndarray]:
+    return [np.stack(part) for part in zip(*(source[index] for index in indices))]

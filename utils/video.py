@@ -1,0 +1,71 @@
+"""Videos and animated previews from frames, through imageio-ffmpeg and Pillow; no ffmpeg on the system is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+from PIL import Image
+
+from utils.errors import ResourceError
+from utils.files import atomic_path
+
+
+def write_video(path: Path, frames: Iterable[np.ndarray], size: tuple[int, int], fps: float, comment: str) -> int:
+    """Write an H.264 mp4 that plays everywhere (yuv420p, faststart).
+
+    Args:
+        frames: (H, W, 3) uint8 RGB, both sides even.
+        size: (width, height) of the frames in pixels.
+        comment: kept in the file's tags.
+
+    Returns:
+        the number of frames.
+
+    Raises:
+        ResourceError: encoding failed; nothing is left under `path`.
+    """
+    count = 0
+    with atomic_path(path) as temporary:
+        writer = imageio_ffmpeg.write_frames(
+            str(temporary),
+            size,
+            fps=fps,
+            codec="libx264",
+            pix_fmt_out="yuv420p",
+            macro_block_size=2,
+            output_params=["-crf", "18", "-movflags", "+faststart", "-metadata", f"comment={comment}"],
+            ffmpeg_log_level="error",
+        )
+        writer.send(None)
+        try:
+            for frame in frames:
+                writer.send(np.ascontiguousarray(frame))
+                count += 1
+        except OSError as error:
+            raise ResourceError(f"{path}: cannot be encoded ({error})") from None
+        finally:
+            writer.close()
+        if count:
+            written, _ = imageio_ffmpeg.count_frames_and_secs(str(temporary))
+            if written != count:
+                raise ResourceError(f"{path}: {written} of {count} frames were encoded; is the disk full?")
+    return count
+
+
+def write_preview(path: Path, frames: list[np.ndarray], fps: float, comment: str) -> None:
+    """Write an animated GIF of (H, W, 3) uint8 frames, all with one palette so that nothing flickers."""
+    sample = np.concatenate(frames[:: max(len(frames) // 8, 1)])
+    palette = Image.fromarray(sample).quantize(192)
+    pictures = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    with atomic_path(path) as temporary:
+        pictures[0].save(
+            temporary,
+            save_all=True,
+            append_images=pictures[1:],
+            duration=int(1000 / fps),
+            loop=0,
+            comment=comment.encode(),
+        )
