@@ -1,6 +1,6 @@
 """Defaults of train_decoder.py, and what each value may be. A --conf file overrides single keys."""
 
-from config.rules import above, at_least, one_of
+from config.rules import above, at_least, fraction, one_of
 
 config = {
     "context": "auto",  # auto | cpu | cudnn
@@ -43,7 +43,7 @@ rules = {
     "train.lr_decay_start_at": at_least(0),
     "train.batch_size": at_least(1),
     "train.lr": above(0),
-    "train.beta1": at_least(0),
+    "train.beta1": fraction(),
     "train.weight_L1": at_least(0),
     "train.feature_loss.lambda": at_least(0),
     "train.gan_start_at": at_least(0),

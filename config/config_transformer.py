@@ -1,6 +1,6 @@
 """Defaults of train_transformer.py, and what each value may be. A --conf file overrides single keys."""
 
-from config.rules import above, at_least, even, odd, one_of, only
+from config.rules import above, at_least, even, fraction, odd, one_of, only
 
 config = {
     "context": "auto",  # auto | cpu | cudnn
@@ -61,8 +61,8 @@ rules = {
     "train.epochs": at_least(1),
     "train.batch_size": at_least(1),
     "train.lr": above(0),
-    "train.beta1": at_least(0),
-    "train.beta2": at_least(0),
+    "train.beta1": fraction(),
+    "train.beta2": fraction(),
     "train.weight_decay": at_least(0),
     "train.cycle_loss.lambda": at_least(0),
     "train.shape_loss.lambda": at_least(0),

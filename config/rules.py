@@ -33,3 +33,7 @@ def one_of(*choices: str) -> Rule:
 
 def only(value: Any, reason: str) -> Rule:
     return Rule(lambda given: given == value, f"must be {value} ({reason})")
+
+
+def fraction() -> Rule:
+    return Rule(lambda value: 0 <= value < 1, "must be from 0 to below 1")

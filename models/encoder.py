@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import nnabla as nn
 import nnabla.functions as F
+import nnabla.initializer as I
 import nnabla.parametric_functions as PF
 
 from models.layers import assert_shape, batch_norm
@@ -76,7 +77,9 @@ def encoder(
         h = residual(h, 4 * planes, f"res{stack}", batch_stat)
         h = PF.convolution(h, 4 * planes, (1, 1), name=f"fc{stack}")
         h = F.relu(batch_norm(h, batch_stat, f"fc{stack}"))
-        scores.append(PF.convolution(h, output_nc, (1, 1), name=f"score{stack}"))
+        # from zero: empty maps are nearly right, and training from random ones first has to unlearn them
+        empty = I.ConstantInitializer(0)
+        scores.append(PF.convolution(h, output_nc, (1, 1), w_init=empty, name=f"score{stack}"))
         if stack + 1 < num_stacks:
             # two stacks are published as `fc_` and `score_`; further ones get a number behind
             feed = "" if stack == 0 else str(stack)

@@ -16,7 +16,8 @@ def mean_absolute_error(x: nn.Variable, target: nn.Variable) -> nn.Variable:
 
 def heatmap_bce(logits: nn.Variable, target: nn.Variable) -> nn.Variable:
     """Binary cross entropy of sigmoid(logits) against heatmaps in [0, 1]."""
-    return F.mean(F.sigmoid_cross_entropy(logits, target))
+    # nnabla's sigmoid_cross_entropy rounds its targets to 0 or 1, and heatmaps lie between
+    return F.mean(F.softplus(logits) - target * logits)
 
 
 def probability_bce(probability: nn.Variable, target: nn.Variable) -> nn.Variable:

@@ -1,0 +1,33 @@
+# What a newcomer types. Every target makes .venv first where it is missing.
+
+PYTHON = .venv/bin/python
+READY = .venv/.ready
+
+.PHONY: demo demo-train test test-fast lint gpu clean
+
+demo: $(READY)
+	PATH="$(CURDIR)/.venv/bin:$$PATH" sh demo/reenact.sh
+
+demo-train: $(READY)
+	PATH="$(CURDIR)/.venv/bin:$$PATH" sh demo/train.sh
+
+test: $(READY)
+	$(PYTHON) -m pytest
+
+test-fast: $(READY)
+	$(PYTHON) -m pytest -m "not slow"
+
+lint: $(READY)
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+# The CUDA extension of the version that nvidia-smi reports; CUDA=11 or CUDA=12 chooses by hand.
+gpu: $(READY)
+	sh setup/gpu.sh $(CUDA)
+
+$(READY): requirements.txt requirements-dev.txt setup/venv.sh
+	sh setup/venv.sh
+	touch $(READY)
+
+clean:
+	rm -rf demo_result demo_train .pytest_cache .ruff_cache

@@ -1,0 +1,25 @@
+#!/bin/sh
+# make demo: reenact a synthetic person with the weights that ship in demo/weights.
+set -eu
+out=demo_result
+rm -rf "$out"
+
+echo "== two synthetic people; Rowan drives, Linnea is shown"
+python make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames 160 --seed 7 --expressions --out-dir "$out/CelebV"
+sh split_celebv.sh "$out/CelebV" 100
+
+echo "== reenactment"
+python test_reenactment.py \
+    --encoder-config demo/weights/encoder/training_info.yaml \
+    --transformer-config demo/weights/transformer/training_info.yaml \
+    --decoder-config demo/weights/decoder/training_info.yaml \
+    --encoder-param-file demo/weights/encoder/weights.h5 \
+    --transformer-param-file demo/weights/transformer/weights.h5 \
+    --decoder-param-file demo/weights/decoder/weights.h5 \
+    --src-celeb-name Rowan --trg-celeb-name Linnea \
+    --data-dir "$out/CelebV" --out-dir "$out/reenactment" \
+    --video "$out/reenactment.mp4" --preview "$out/preview.gif"
+
+echo "== against the truth"
+python evaluate_synthetic.py "$out"/reenactment/Rowan2Linnea/*
+echo "frames: $out/reenactment/Rowan2Linnea/*/result, video: $out/reenactment.mp4, preview: $out/preview.gif"

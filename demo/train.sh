@@ -1,0 +1,55 @@
+#!/bin/sh
+# make demo-train: the whole pipeline from nothing, on two cores. Only configuration differs from a full run.
+set -eu
+out=demo_train
+rm -rf "$out"
+
+# one line a stage; on two cores the stages that do not wait for each other run side by side
+stage() { echo "== $(date +%H:%M:%S) $*"; }
+background_log=$out/train_decoder.log
+
+stage "synthetic people in CelebV's and WFLW's form"
+python make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames 360 --expressions --out-dir "$out/datasets/CelebV" &
+celebv=$!
+python make_synthetic.py wflw --train-faces 600 --test-faces 40 --out-dir "$out/datasets"
+wait "$celebv"
+sh split_celebv.sh "$out/datasets/CelebV" 320
+
+stage "preprocessing"
+python preprocess.py --dataset CelebV --src-dir "$out/datasets" --out-dir "$out/datasets/celebv_heatmaps_GT" &
+celebv=$!
+python preprocess.py --dataset "$out/datasets" --mode train --out-dir "$out/datasets/WFLW_heatmaps"
+python preprocess.py --dataset "$out/datasets" --mode test --out-dir "$out/datasets/WFLW_heatmaps"
+wait "$celebv"
+
+stage "decoder (log: $background_log), beside it shape prior and transformer"
+python train_decoder.py --conf config/demo/decoder.yaml >"$background_log" 2>&1 &
+decoder=$!
+trap 'kill "$decoder" 2>/dev/null || true' EXIT
+python train_shape_prior.py --conf config/demo/shape_prior.yaml
+python train_transformer.py --conf config/demo/transformer.yaml
+stage "encoder"
+python train_encoder.py --conf config/demo/encoder.yaml
+stage "waiting for the decoder"
+wait "$decoder" || { tail -n 3 "$background_log" >&2; exit 1; }
+trap - EXIT
+
+runs=$out/tmp.monitor
+encoder=$runs/encoder/demo/training_info.yaml
+transformer=$runs/transformer/Rowan2Linnea/demo/training_info.yaml
+decoder=$runs/decoder/Linnea/demo/training_info.yaml
+
+stage "test of transformer and decoder"
+python test_transformer.py "$transformer" -n 8
+python test_decoder.py "$decoder" -n 8
+
+stage "reenactment"
+python test_reenactment.py \
+    --encoder-config "$encoder" --encoder-param-file "$runs/encoder/demo/model/model_best.h5" \
+    --transformer-config "$transformer" --decoder-config "$decoder" \
+    --src-celeb-name Rowan --trg-celeb-name Linnea --out-dir "$out/reenactment" \
+    --video "$out/reenactment.mp4" --preview "$out/preview.gif"
+
+stage "against the truth"
+python evaluate_synthetic.py "$out"/reenactment/Rowan2Linnea/*
+stage "done; frames: $out/reenactment/Rowan2Linnea/*/result, video: $out/reenactment.mp4"

@@ -1,0 +1,47 @@
+#!/bin/sh
+# Make .venv with Python 3.10, the newest that nnabla has wheels for, and install the pinned requirements.
+# Where there is no Python 3.10, uv (from PyPI, in a private environment) fetches one.
+set -eu
+
+is_310() {
+    "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 10))' >/dev/null 2>&1
+}
+
+find_python() {
+    for candidate in python3.10 python3 python "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.10*/bin/python; do
+        if is_310 "$candidate"; then
+            command -v "$candidate"
+            return
+        fi
+    done
+}
+
+if [ -x .venv/bin/python ] && is_310 .venv/bin/python; then
+    echo "set-up: .venv is there"
+else
+    rm -rf .venv
+    python=$(find_python)
+    if [ -n "$python" ]; then
+        echo "set-up: .venv from $python"
+        "$python" -m venv .venv
+    else
+        echo "set-up: no Python 3.10 here; uv fetches one"
+        base=$(command -v python3 || command -v python) || {
+            echo "error: some Python 3 is needed to begin with; install python3" >&2
+            exit 6
+        }
+        [ -x .uv/bin/uv ] || { "$base" -m venv .uv && .uv/bin/python -m pip install --quiet uv==0.13.9; } || {
+            echo "error: uv could not be installed; install Python 3.10 yourself (pyenv, conda, your system)" >&2
+            exit 6
+        }
+        .uv/bin/uv venv --quiet --seed --python 3.10 .venv || {
+            echo "error: uv could not fetch Python 3.10; install it yourself (pyenv, conda, your system)" >&2
+            exit 6
+        }
+    fi
+fi
+echo "set-up: installing requirements"
+.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt || {
+    echo "error: the requirements could not be installed; is the package index reachable?" >&2
+    exit 6
+}

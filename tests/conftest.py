@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nnabla as nn
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def fresh_parameters():
+    nn.clear_parameters()
+    nn.seed(0)
+    yield
+    nn.clear_parameters()
+
+
+def run_script(cwd: Path, script: str, *args: object, **environment: str) -> subprocess.CompletedProcess:
+    """Run one of the repository's scripts as a user would, in `cwd`."""
+    shell = ["sh"] if script.endswith(".sh") else [sys.executable]
+    return subprocess.run(
+        [*shell, str(ROOT / script), *map(str, args)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+
+
+def must_run(cwd: Path, script: str, *args: object, **environment: str) -> str:
+    result = run_script(cwd, script, *args, **environment)
+    assert result.returncode == 0, f"{script} {args}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+def must_fail(cwd: Path, exit_code: int, words: str, script: str, *args: object, **environment: str) -> str:
+    """The script ends with the exit code and one line that holds the words; never with a traceback."""
+    result = run_script(cwd, script, *args, **environment)
+    assert result.returncode == exit_code, f"{result.returncode}\n{result.stdout}\n{result.stderr}"
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if "error:" in line]
+    assert len(lines) == 1, result.stderr
+    assert words in lines[0], lines[0]
+    return lines[0]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """A working folder with tiny data sets of synthetic people, split and prepared."""
+    folder = tmp_path_factory.mktemp("work")
+    must_run(folder, "make_synthetic.py", "celebv", "--people", "Rowan=9", "Linnea=29", "--frames", 14, "--expressions")
+    must_run(folder, "make_synthetic.py", "wflw", "--train-faces", 6, "--test-faces", 5)
+    must_run(folder, "split_celebv.sh", "./datasets/CelebV", 8)
+    for mode in ("train", "test"):
+        must_run(
+            folder, "preprocess.py", "--dataset", "datasets", "--mode", mode, "--out-dir", "datasets/WFLW_heatmaps"
+        )
+    must_run(folder, "preprocess.py", "--dataset", "CelebV", "--out-dir", "datasets/celebv_heatmaps_GT")
+    return folder

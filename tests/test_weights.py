@@ -1,0 +1,174 @@
+import os
+from pathlib import Path
+
+import h5py
+import nnabla as nn
+import numpy as np
+import pytest
+
+from models.align import shape_code
+from models.transformer import transformer_discriminator
+from utils.checkpoints import last_epoch_file, load_parameters, parameters_of, read_parameters, save_parameters
+from utils.errors import WeightsError
+
+SCOPE = "net"
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A weights file of a small network, which is then at other values in memory."""
+    with nn.parameter_scope(SCOPE):
+        transformer_discriminator(nn.Variable((1, 15, 64, 64)), planes=2)
+    path = tmp_path / "weights.h5"
+    save_parameters(path, SCOPE)
+    for variable in parameters_of(SCOPE).values():
+        variable.d = 7.0
+    return path
+
+
+def assert_untouched():
+    assert all((variable.d == 7.0).all() for variable in parameters_of(SCOPE).values())
+
+
+def test_round_trip_with_running_statistics(saved):
+    with h5py.File(saved) as file:
+        truth = {name: file[name][()] for name in parameters_of(SCOPE)}
+    assert "conv1/bn/mean" in truth
+    load_parameters(saved, SCOPE)
+    for name, variable in parameters_of(SCOPE).items():
+        assert np.array_equal(variable.d, truth[name])
+    assert [path.name for path in saved.parent.iterdir()] == ["weights.h5"]
+
+
+def test_the_file_is_one_that_nnabla_itself_loads(saved):
+    nn.clear_parameters()
+    nn.load_parameters(str(saved))
+    assert nn.get_parameters(grad_only=False)["conv0/conv/W"].shape == (2, 15, 4, 4)
+
+
+def replace(file, name, array):
+    del file[name]
+    file.create_dataset(name, data=array)
+
+
+def link_outside(file, name, path):
+    with h5py.File(path, "w") as other:
+        other["x"] = np.zeros(2, np.float32)
+    del file[name]
+    file[name] = h5py.ExternalLink(str(path), "x")
+
+
+def external_data(file, name, path):
+    path.write_bytes(np.zeros(2, np.float32).tobytes())
+    del file[name]
+    file.create_dataset(name, shape=(2,), dtype="f4", external=[(str(path), 0, 8)])
+
+
+def virtual_data(file, name, path):
+    with h5py.File(path, "w") as other:
+        other["x"] = np.zeros(2, np.float32)
+    layout = h5py.VirtualLayout((2,), "f4")
+    layout[:] = h5py.VirtualSource(str(path), "x", (2,))
+    del file[name]
+    file.create_virtual_dataset(name, layout)
+
+
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (lambda f, p: f.pop("conv0/conv/b"), "1 missing: conv0/conv/b"),
+        (lambda f, p: f.create_dataset("conv9/conv/b", data=np.zeros(2, "f4")), "1 unknown: conv9/conv/b"),
+        (lambda f, p: replace(f, "conv0/conv/b", np.zeros(3, "f4")), "conv0/conv/b (3,) instead of (2,)"),
+        (lambda f, p: replace(f, "conv0/conv/b", np.array([1, np.nan], "f4")), "not finite in conv0/conv/b"),
+        (lambda f, p: replace(f, "conv0/conv/b", np.array([1, np.inf], "f4")), "not finite in conv0/conv/b"),
+        (lambda f, p: replace(f, "conv0/conv/b", np.zeros(2)), "float64 instead of float32"),
+        (lambda f, p: (f.pop("conv0/conv/b"), f.update({"conv0/conv/b": h5py.SoftLink("/conv4/conv/b")})), "a link"),
+        (lambda f, p: link_outside(f, "conv0/conv/b", p), "is a link"),
+        (lambda f, p: external_data(f, "conv0/conv/b", p), "lies outside the file"),
+        (lambda f, p: virtual_data(f, "conv0/conv/b", p), "lies outside the file"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_nothing_is_half_loaded(saved, tmp_path, damage, words):
+    with h5py.File(saved, "a") as file:
+        try:
+            damage(file, tmp_path / "other")
+        except (AttributeError, TypeError):  # soft links are set by item
+            file["conv0/conv/b"] = h5py.SoftLink("/conv4/conv/b")
+    with pytest.raises(WeightsError) as error:
+        load_parameters(saved, SCOPE)
+    assert words in str(error.value) and str(saved) in str(error.value)
+    assert_untouched()
+
+
+def test_all_problems_are_listed_at_once(saved):
+    with h5py.File(saved, "a") as file:
+        del file["conv0/conv/b"]
+        file["more"] = np.zeros(1, "f4")
+        replace(file, "conv4/conv/b", np.zeros(5, "f4"))
+    with pytest.raises(WeightsError, match="1 missing.*1 unknown.*1 of another shape"):
+        load_parameters(saved, SCOPE)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 500, 4000])
+def test_truncated_files_are_refused(saved, keep):
+    os.truncate(saved, keep)
+    with pytest.raises(WeightsError, match="not a complete HDF5 file"):
+        load_parameters(saved, SCOPE)
+    assert_untouched()
+
+
+def test_foreign_and_missing_files_are_refused(saved, tmp_path):
+    foreign = tmp_path / "page.h5"
+    foreign.write_text("<html>not found</html>")
+    with pytest.raises(WeightsError, match="not a complete HDF5 file"):
+        load_parameters(foreign, SCOPE)
+    with pytest.raises(WeightsError, match="no such weights file"):
+        load_parameters(tmp_path / "nowhere.h5", SCOPE)
+    empty = tmp_path / "empty.h5"
+    h5py.File(empty, "w").close()
+    with pytest.raises(WeightsError, match="no parameter in it"):
+        read_parameters(empty)
+    assert_untouched()
+
+
+def test_a_failed_save_keeps_the_old_file(saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def die_half_way(path):
+        Path(path).write_bytes(b"half")
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(nn, "save_parameters", die_half_way)
+    with pytest.raises(ZeroDivisionError):
+        save_parameters(saved, SCOPE)
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == ["weights.h5"]
+
+
+def test_last_epoch_is_found_by_number_not_by_time(tmp_path):
+    for epoch in (10, 9, 100, 20):
+        (tmp_path / f"netG_decoder_{epoch}.h5").touch()
+    (tmp_path / "netG_decoder_best.h5").touch()
+    (tmp_path / "netD_decoder_200.h5").touch()
+    assert last_epoch_file([tmp_path / "nowhere", tmp_path], "netG_decoder_").name == "netG_decoder_100.h5"
+    with pytest.raises(WeightsError, match="no model_epoch-<epoch>.h5 there"):
+        last_epoch_file([tmp_path], "model_epoch-")
+
+
+def test_pca_file_of_the_shape_prior_loads(tmp_path):
+    from train_shape_prior import fit_pca, save_pca
+
+    landmarks = np.random.default_rng(0).normal(size=(40, 6)) * [9, 7, 5, 1, 1, 1]
+    weight, bias, explained = fit_pca(landmarks)
+    save_pca(tmp_path / "PCA.h5", weight, bias)
+    x = nn.Variable.from_numpy_array(landmarks)
+    with nn.parameter_scope("pca"):
+        code = shape_code(x)
+    load_parameters(tmp_path / "PCA.h5", "pca")
+    code.forward()
+    # whitened, uncorrelated, and the same subspace as the covariance's eigenvectors
+    np.testing.assert_allclose(np.cov(code.d.T), np.eye(3), atol=1e-3)
+    values, vectors = np.linalg.eigh(np.cov(landmarks.T))
+    expected = (landmarks - landmarks.mean(0)) @ vectors[:, ::-1][:, :3] / np.sqrt(values[::-1][:3])
+    np.testing.assert_allclose(np.abs(code.d), np.abs(expected), atol=1e-4)
+    assert explained[0] == pytest.approx(values[-1] / values.sum())
