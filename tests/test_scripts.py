@@ -1,0 +1,265 @@
+"""Every script run for real: from generation to video, on small synthetic data and at tiny width."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+
+import h5py
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT, must_run, run_script
+from PIL import Image
+
+from utils.files import write_yaml
+
+pytestmark = pytest.mark.slow
+
+TINY = {
+    "shape_prior": {"mode": "train", "train": {"epochs": 1, "batch_size": 4}, "experiment_name": "tiny"},
+    "encoder": {
+        "experiment_name": "tiny",
+        "model": {"planes": 2},
+        "train": {"epochs": 2, "batch_size": 3},
+        "test": {"batch_size": 2},
+        "monitor": {"interval": 1, "save_interval": 1},
+    },
+    "transformer": {
+        "experiment_name": "tiny",
+        "src_celeb_name": "Rowan",
+        "trg_celeb_name": "Linnea",
+        "mode": "train",
+        "model": {"planes": 2},
+        "train": {
+            "epochs": 2,
+            "batch_size": 4,
+            "shape_loss": {
+                "align_param_path": "tmp.monitor/shape_prior/tiny/Align.h5",
+                "PCA_param_path": "tmp.monitor/shape_prior/tiny/PCA.h5",
+            },
+            "warm_start": {"epochs": 1},
+        },
+        "monitor": {"interval": 1, "save_interval": 1},
+    },
+    "decoder": {
+        "experiment_name": "tiny",
+        "trg_celeb_name": "Linnea",
+        "mode": "train",
+        "ref_dir": "datasets/celebv_heatmaps_GT",
+        "model": {"planes": 2},
+        "train": {
+            "epochs": 2,
+            "batch_size": 4,
+            "lr_decay_start_at": 1,
+            "feature_loss": {"lambda": 0},
+        },
+        "monitor": {"interval": 1, "save_interval": 1},
+    },
+}
+RUNS = {
+    "encoder": "tmp.monitor/encoder/tiny",
+    "transformer": "tmp.monitor/transformer/Rowan2Linnea/tiny",
+    "decoder": "tmp.monitor/decoder/Linnea/tiny",
+}
+
+
+@pytest.fixture(scope="module")
+def trained(data):
+    """The working folder after all four trainings."""
+    for module, config in TINY.items():
+        write_yaml(data / f"{module}.yaml", config)
+        must_run(data, f"train_{module}.py", "--conf", f"{module}.yaml")
+    return data
+
+
+def names_in(path) -> list[str]:
+    names = []
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    return sorted(names)
+
+
+def table_names(network: str) -> list[str]:
+    with open(ROOT / "tests/data/parameters" / f"{network}.csv") as file:
+        return sorted(row["name"] for row in csv.DictReader(file))
+
+
+def series(path) -> np.ndarray:
+    return np.loadtxt(path, ndmin=2)
+
+
+def test_encoder_run(trained):
+    run_dir = trained / RUNS["encoder"]
+    assert {path.name for path in (run_dir / "model").iterdir()} == {
+        "model_epoch-1.h5",
+        "model_epoch-2.h5",
+        "model_best.h5",
+        "best.yaml",
+    }
+    assert names_in(run_dir / "model/model_epoch-2.h5") == table_names("encoder")
+    values = series(run_dir / "validation/mse.series.txt")
+    best = yaml.safe_load((run_dir / "model/best.yaml").read_text())
+    assert best["epoch"] == int(values[values[:, 1].argmin(), 0])
+    assert best["mse"] == pytest.approx(values[:, 1].min(), rel=1e-4)
+    same = (run_dir / f"model/model_epoch-{best['epoch']}.h5", run_dir / "model/model_best.h5")
+    with h5py.File(same[0]) as first, h5py.File(same[1]) as second:
+        assert all(np.array_equal(first[name][()], second[name][()]) for name in table_names("encoder"))
+    assert Image.open(run_dir / "result_epoch-2/000.png").size == (768, 256)
+    assert len(series(run_dir / "loss.series.txt")) == 2
+
+
+def test_transformer_run(trained):
+    run_dir = trained / RUNS["transformer"]
+    for epoch in (1, 2):
+        for name, table in (
+            ("netG_transformer_A2B", "transformer_generator_batch_norm"),
+            ("netG_transformer_B2A", "transformer_generator_batch_norm"),
+            ("netD_transformer_A", "transformer_discriminator"),
+            ("netD_transformer_B", "transformer_discriminator"),
+        ):
+            assert names_in(run_dir / f"{name}_{epoch}.h5") == table_names(table)
+    assert len(series(run_dir / "loss_warm_A.series.txt")) == 4  # 8 frames, batches of 4, 2 epochs
+    assert len(series(run_dir / "loss_cycle_A.series.txt")) == 2
+    assert Image.open(run_dir / "result/epoch-2.png").size == (6 * 256, 256)
+
+
+def test_decoder_run(trained):
+    run_dir = trained / RUNS["decoder"]
+    assert names_in(run_dir / "netG_decoder_2.h5") == table_names("decoder_generator")
+    assert names_in(run_dir / "netD_decoder_2.h5") == table_names("decoder_discriminator")
+    assert len(series(run_dir / "loss_l1.series.txt")) == 4
+    info = yaml.safe_load((run_dir / "training_info.yaml").read_text())
+    assert info["dataset_mode"] == "decoder" and info["context"] == "cpu" and info["experiment_name"] == "tiny"
+
+
+def test_shape_prior_run(trained):
+    run_dir = trained / "tmp.monitor/shape_prior/tiny"
+    assert names_in(run_dir / "Align.h5") == table_names("align")
+    assert names_in(run_dir / "PCA.h5") == table_names("pca")
+
+
+def test_a_second_run_of_the_same_name_gets_its_own_folder_and_the_same_bits(trained):
+    must_run(trained, "train_decoder.py", "--config", "decoder.yaml")
+    first, second = trained / RUNS["decoder"], trained / (RUNS["decoder"] + "-2")
+    with h5py.File(first / "netG_decoder_2.h5") as a, h5py.File(second / "netG_decoder_2.h5") as b:
+        assert all(np.array_equal(a[name][()], b[name][()]) for name in table_names("decoder_generator"))
+    shutil.rmtree(second)
+
+
+def test_test_scripts_make_exactly_n_panels(trained):
+    must_run(trained, "test_transformer.py", f"{RUNS['transformer']}/training_info.yaml", "-n", 3)
+    panels = sorted((trained / "tmp.result/transformer/Rowan2Linnea/tiny").iterdir())
+    assert [path.name for path in panels] == ["000000.png", "000001.png", "000002.png"]
+    assert Image.open(panels[0]).size == (768, 256)
+    weights = f"{RUNS['decoder']}/netG_decoder_1.h5"
+    must_run(trained, "test_decoder.py", f"{RUNS['decoder']}/training_info.yaml", "-n", 2, "--param-file", weights)
+    panels = sorted((trained / "tmp.result/decoder/Linnea/tiny").iterdir())
+    assert len(panels) == 2 and Image.open(panels[0]).size == (768, 256)
+    assert "AI-generated" in Image.open(panels[0]).text["Comment"]
+
+
+def reenact(folder, *args):
+    infos = [x for module, run in RUNS.items() for x in (f"--{module}-config", f"{run}/training_info.yaml")]
+    return must_run(folder, "test_reenactment.py", *infos, *args)
+
+
+def test_reenactment_frames_video_and_measure(trained):
+    names = ("--src-celeb-name", "Rowan", "--trg-celeb-name", "Linnea")
+    reenact(trained, *names, "--video", "out.mp4", "--preview", "out.gif")
+    (run_dir,) = (trained / "reenactment_result/Rowan2Linnea").iterdir()
+    frames = sorted((run_dir / "result").iterdir())
+    assert [path.name for path in frames] == [f"{k:06d}-000.png" for k in range(6)]
+    panel = Image.open(frames[0])
+    assert panel.size == (1280, 256) and "driven by Rowan" in panel.text["Comment"]
+    count, seconds = imageio_ffmpeg.count_frames_and_secs(str(trained / "out.mp4"))
+    assert count == 6 and seconds == pytest.approx(0.2, abs=0.05)
+    # the description's ffmpeg command on the frames
+    pattern = str(run_dir / "result/00%04d-000.png")
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-framerate", "30", "-i", pattern, "-vcodec", "libx264"]
+    command += ["-pix_fmt", "yuv420p", "-r", "30", str(trained / "by_hand.mp4"), "-y", "-crf", "18"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert imageio_ffmpeg.count_frames_and_secs(str(trained / "by_hand.mp4"))[0] == 6
+    assert Image.open(trained / "out.gif").n_frames == 3
+
+    table = must_run(trained, "evaluate_synthetic.py", run_dir)
+    scores = yaml.safe_load((run_dir / "scores.yaml").read_text())["scores"]
+    assert set(scores) == {
+        "chain",
+        "mean target",
+        "source copied",
+        "decoder without transformer",
+        "mean-shifted landmarks, decoder",
+        "true boundary, decoder",
+    }
+    assert "mean target" in table
+    assert (run_dir / "sheet.png").exists()
+
+
+def test_frames_in_batches_are_the_same_pictures(trained):
+    reenact(trained, "-n", 5, "--info", "one")
+    reenact(trained, "-n", 5, "--info", "three", "--batch-size", 3)
+    one, three = (next((trained / "reenactment_result/Rowan2Linnea").glob(f"*-{k}")) for k in ("one", "three"))
+    for index in range(5):
+        a, b = (np.asarray(Image.open(run / f"result/{index:06d}-000.png"), int) for run in (one, three))
+        assert np.abs(a - b).max() <= 1
+    assert len(list((three / "result").iterdir())) == 5
+
+
+def test_full_width_iteration_and_published_files_end_to_end(tmp_path):
+    """One iteration of each script at full width; its files serve the description's reenactment command."""
+    people = ("--people", "Kathleen=4", "Donald_Trump=6")
+    must_run(tmp_path, "make_synthetic.py", "celebv", *people, "--frames", 2)
+    must_run(tmp_path, "make_synthetic.py", "wflw", "--train-faces", 1, "--test-faces", 1)
+    must_run(tmp_path, "split_celebv.sh", "datasets/CelebV", 1)
+    for mode in ("train", "test"):
+        must_run(tmp_path, "preprocess.py", "--dataset", "WFLW", "--mode", mode, "--out-dir", "datasets/WFLW_heatmaps")
+    prior = {"train": {"epochs": 1, "batch_size": 2}, "experiment_name": "one"}
+    write_yaml(tmp_path / "shape_prior.yaml", prior)
+    must_run(tmp_path, "train_shape_prior.py", "--conf", "shape_prior.yaml")
+    one = {"experiment_name": "one", "train": {"epochs": 1, "batch_size": 1}}
+    shape_loss = {
+        f"{key}_param_path": f"tmp.monitor/shape_prior/one/{name}.h5"
+        for key, name in (("align", "Align"), ("PCA", "PCA"))
+    }
+    configs = {
+        "encoder": one,
+        "transformer": {**one, "mode": "train", "train": {**one["train"], "shape_loss": shape_loss}},
+        "decoder": {**one, "mode": "train", "train": {**one["train"], "feature_loss": {"lambda": 0}}},
+    }
+    for module, config in configs.items():
+        write_yaml(tmp_path / f"{module}.yaml", config)
+        must_run(tmp_path, f"train_{module}.py", "--conf", f"{module}.yaml")
+    folders = {
+        "encoder": ("encoder", "tmp.monitor/encoder/one/model/model_epoch-1.h5", "encoder"),
+        "transformer": (
+            "transformer/Kathleen2Donald_Trump",
+            "tmp.monitor/transformer/Kathleen2Donald_Trump/one/netG_transformer_A2B_1.h5",
+            "transformer_generator_batch_norm",
+        ),
+        "decoder": (
+            "decoder/Donald_Trump",
+            "tmp.monitor/decoder/Donald_Trump/one/netG_decoder_1.h5",
+            "decoder_generator",
+        ),
+    }
+    command = []
+    for module, (folder, weights, table) in folders.items():
+        with h5py.File(tmp_path / weights) as file, open(ROOT / f"tests/data/parameters/{table}.csv") as rows:
+            for row in csv.DictReader(rows):
+                assert "x".join(map(str, file[row["name"]].shape)) == row["shape"]
+        assert names_in(tmp_path / weights) == table_names(table)
+        target = tmp_path / "pretrained_weights" / folder
+        target.mkdir(parents=True)
+        shutil.copy(ROOT / f"tests/data/training_info/{module}.yaml", target / "training_info.yaml")
+        shutil.copy(tmp_path / weights, target / "weights.h5")
+        command += [f"--{module}-config", f"pretrained_weights/{folder}/training_info.yaml"]
+        command += [f"--{module}-param-file", f"pretrained_weights/{folder}/weights.h5"]
+    names = ("--src-celeb-name", "Kathleen", "--trg-celeb-name", "Donald_Trump")
+    result = run_script(tmp_path, "test_reenactment.py", *command, *names)
+    assert result.returncode == 0, result.stderr
+    assert "context: c" in result.stdout  # the files name cudnn; without a GPU it says that it goes on with the CPU
+    (run_dir,) = (tmp_path / "reenactment_result/Kathleen2Donald_Trump").iterdir()
+    assert len(list((run_dir / "result").iterdir())) == 1

@@ -1,0 +1,114 @@
+"""The feature loss on a small file of the published VGG-16's format, fetched from a local server."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+
+import nnabla as nn
+import nnabla.functions as F
+import nnabla.parametric_functions as PF
+import nnabla.utils.save
+import numpy as np
+import pytest
+
+from models.vgg import FEATURE_LAYERS, vgg_features
+from utils.errors import ResourceError, WeightsError
+from utils.vgg_file import URL_VARIABLE, load_vgg16
+
+CONVOLUTIONS = 13
+POOLED = (2, 4, 7, 10, 13)
+
+
+def write_small_vgg(path):
+    """A VGG-16 of two channels under the published file's names."""
+    path.parent.mkdir(parents=True)
+    with nn.parameter_scope("vgg"):
+        x = nn.Variable((1, 3, 64, 64))
+        names, h = {"TrainingInput": x}, x * 0.01
+        for number in range(1, CONVOLUTIONS + 1):
+            suffix = "" if number == 1 else f"_{number}"
+            h = PF.convolution(h, 2, (3, 3), (1, 1), name=f"conv{number}")
+            names[f"VGG16/Convolution{suffix}"] = h
+            h = F.relu(h)
+            names[f"VGG16/ReLU{suffix}"] = h
+            if number in POOLED:
+                h = F.max_pooling(h, (2, 2))
+        network = {"name": "Training", "batch_size": 1, "outputs": {"y": h}, "names": {**names, "y": h}}
+        executor = {"name": "Runtime", "network": "Training", "data": ["TrainingInput"], "output": ["y"]}
+        nnabla.utils.save.save(str(path), {"networks": [network], "executors": [executor]})
+    weights = {name: v.d.copy() for name, v in nn.get_parameters().items()}
+    nn.clear_parameters()
+    return weights
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A folder behind an HTTP server, which nnabla takes for its source, and an empty home."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv(URL_VARIABLE, f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    yield folder
+    server.shutdown()
+    server.server_close()
+
+
+def numpy_features(image, weights):
+    from numpy_networks import conv, pool2, relu
+
+    h = (image + 1) * 127.5 * 0.01
+    found = []
+    for number in range(1, 8):
+        p = {key.replace("vgg/", ""): value for key, value in weights.items()}
+        h = relu(conv(h, p, f"conv{number}", pad=1))
+        if number in (4, 7):
+            found.append(h)
+        if number in POOLED:
+            h = pool2(h)
+    return found
+
+
+def test_features_are_fetched_and_equal_numpy(served):
+    weights = write_small_vgg(served / "imagenet/VGG-16/VGG-16.nnp")
+    vgg = load_vgg16()
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 64)).astype(np.float32)
+    x = nn.Variable.from_numpy_array(image).apply(need_grad=True)
+    features = vgg_features(vgg, x)
+    assert len(features) == len(FEATURE_LAYERS) == 2
+    assert features[0].shape[2:] == (32, 32) and features[1].shape[2:] == (16, 16)
+    nn.forward_all(features)
+    for feature, truth in zip(features, numpy_features(image.astype(np.float64), weights)):
+        np.testing.assert_allclose(feature.d, truth, atol=1e-5)
+    loss = F.mean(features[1])
+    loss.forward()
+    x.grad.zero()
+    loss.backward()
+    assert np.abs(x.g).max() > 0  # gradient reaches the picture
+    assert load_vgg16() is not None  # the second time from disk
+
+
+def test_what_cannot_be_fetched_says_how_to_go_on(served):
+    with pytest.raises(ResourceError, match="train.feature_loss.lambda to 0"):
+        load_vgg16()
+
+
+def test_a_page_instead_of_the_file_is_not_kept(served):
+    path = served / "imagenet/VGG-16/VGG-16.nnp"
+    path.parent.mkdir(parents=True)
+    path.write_text("<html>moved</html>")
+    for _ in range(2):
+        with pytest.raises((ResourceError, WeightsError), match="no(t a complete)? network file"):
+            load_vgg16()
+
+
+def test_a_damaged_file_on_disk_is_refused(served, tmp_path):
+    path = tmp_path / "home/nnabla_data/nnp_models/imagenet/VGG-16.nnp"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PK half of it")
+    with pytest.raises(WeightsError, match="remove it to fetch it again"):
+        load_vgg16()
