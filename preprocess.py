@@ -35,27 +35,28 @@ def open_writers(stack: ExitStack, paths: list[Path]) -> list[PreparedWriter]:
 
 
 def preprocess_wflw(root: Path, mode: str, out_dir: Path, seed: int, style: DrawingStyle, save_pictures: bool) -> None:
+    faces = wflw.prepare_faces(root, mode, seed, style)
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["saved_name", "real_name"])
     with ExitStack() as stack:
         paths = [out_dir / f"WFLW_cropped_image_{mode}.npz", out_dir / f"WFLW_heatmap_{mode}.npz"]
         images, heatmaps = open_writers(stack, paths)
-        faces = tqdm(wflw.prepare_faces(root, mode, seed, style), desc=f"WFLW {mode}", unit="face", disable=None)
-        for saved_name, real_name, image, heatmap, boundaries in faces:
-            images.add(saved_name, image)
-            heatmaps.add(saved_name, heatmap)
-            rows.writerow([saved_name, real_name])
+        for face in tqdm(faces, desc=f"WFLW {mode}", unit="face", disable=None):
+            images.add(face.saved_name, face.image)
+            heatmaps.add(face.saved_name, face.heatmap)
+            rows.writerow([face.saved_name, face.real_name])
             if save_pictures:
-                save_boundary_picture(out_dir / "boundary_image" / saved_name, image, boundaries)
+                save_boundary_picture(out_dir / "boundary_image" / face.saved_name, face.image, face.boundaries)
     write_text(out_dir / f"{mode}_data.csv", table.getvalue())
     print(f"{out_dir}: WFLW {mode}")
 
 
 def preprocess_celebv(root: Path, person: str, out_dir: Path, style: DrawingStyle, save_pictures: bool) -> None:
+    frames = celebv.prepare_person(root, person, style)
     with ExitStack() as stack:
         writers = open_writers(stack, [out_dir / f"{person}_{part}.npz" for part in celebv.SHAPES])
-        for name, arrays in tqdm(celebv.prepare_person(root, person, style), desc=person, unit="frame", disable=None):
+        for name, arrays in tqdm(frames, desc=person, unit="frame", disable=None):
             for writer, array in zip(writers, arrays):
                 writer.add(name, array)
             if save_pictures:

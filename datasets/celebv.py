@@ -112,10 +112,15 @@ def draw_sample(
 
 
 def prepare_person(root: str | Path, person: str, style: DrawingStyle) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
-    """(file name, (image, heatmap, resized heatmap)) of every line of all_98pt.txt, whatever other lists there are."""
+    """(file name, (image, heatmap, resized heatmap)) of every line of all_98pt.txt, whatever other lists there are.
+
+    The list is read and checked at once, the frames one by one as they are asked for.
+    """
     annotations = read_person(root, person, "all")
-    for name, landmarks in zip(annotations.names, annotations.landmarks):
-        yield name, draw_sample(root, person, name, landmarks, tuple(SHAPES), style)
+    return (
+        (name, draw_sample(root, person, name, landmarks, tuple(SHAPES), style))
+        for name, landmarks in zip(annotations.names, annotations.landmarks)
+    )
 
 
 class ShiftedSource:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -54,24 +55,32 @@ def crop_face(
     return resized, (landmarks - (left, top)) * scale
 
 
-def prepare_faces(
-    root: str | Path, mode: str, seed: int, style: DrawingStyle
-) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, np.ndarray]]:
+class PreparedFace(NamedTuple):
+    saved_name: str  # `train_0.png`
+    real_name: str  # path in the data set
+    image: np.ndarray  # (3, 256, 256) uint8
+    heatmap: np.ndarray  # (15, 64, 64) uint8
+    boundaries: np.ndarray  # (15, 256, 256) uint8, the same drawing at full size
+
+
+def prepare_faces(root: str | Path, mode: str, seed: int, style: DrawingStyle) -> Iterator[PreparedFace]:
     """Crop and draw every face of a list, in its order.
 
-    Yields:
-        saved name (`train_0.png`), image path in the data set, image (3, 256, 256), heatmap (15, 64, 64) and the
-        boundaries at full size (15, 256, 256), all uint8.
+    The list is read and checked at once, the pictures one by one as they are asked for.
     """
     hint = "unpack WFLW_annotations.tar.gz and WFLW_images.tar.gz there"
     faces = read_annotations(list_path(root, mode), NUM_EXTRAS, hint)
-    for index, (name, landmarks, extras) in enumerate(zip(*faces)):
+
+    def prepare(index: int) -> PreparedFace:
+        name, landmarks, box = faces.names[index], faces.landmarks[index], faces.extras[index, :4]
         margin = np.random.default_rng([seed, index]).uniform(0, MAX_MARGIN)  # each face its own, in any order
-        image = read_image(Path(root) / "WFLW_images" / name)
-        crop, points = crop_face(image, landmarks, extras[:4], margin)
+        crop, points = crop_face(read_image(Path(root) / "WFLW_images" / name), landmarks, box, margin)
         boundaries = draw_boundaries(points, style=style)
         heatmap = resize_boundaries(boundaries, HEATMAP_SIZE)
-        yield f"{mode}_{index}.png", name, np.ascontiguousarray(crop.transpose(2, 0, 1)), heatmap, boundaries
+        image = np.ascontiguousarray(crop.transpose(2, 0, 1))
+        return PreparedFace(f"{mode}_{index}.png", name, image, heatmap, boundaries)
+
+    return map(prepare, range(len(faces)))
 
 
 class WFLWSource:

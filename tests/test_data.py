@@ -81,7 +81,7 @@ def test_margins_differ_between_faces_but_not_between_runs(data):
     from datasets.wflw import prepare_faces
 
     first, again, other = (
-        [item[2] for item in prepare_faces(data / "datasets", "test", seed, DrawingStyle())] for seed in (42, 42, 43)
+        [face.image for face in prepare_faces(data / "datasets", "test", seed, DrawingStyle())] for seed in (42, 42, 43)
     )
     assert all(np.array_equal(a, b) for a, b in zip(first, again))
     assert not all(np.array_equal(a, b) for a, b in zip(first, other))

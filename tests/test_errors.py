@@ -1,0 +1,211 @@
+"""What a user gets for a mistake: the exit code, one line that says what to do, no traceback, nothing half written."""
+
+from __future__ import annotations
+
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from conftest import must_fail, must_run, run_script
+
+from utils.files import write_yaml
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def broken(data, tmp_path):
+    """A copy of the tiny data sets, to damage."""
+    shutil.copytree(data / "datasets", tmp_path / "datasets")
+    return tmp_path
+
+
+def conf(folder, **content) -> str:
+    write_yaml(folder / "own.yaml", content)
+    return "own.yaml"
+
+
+def decoder_conf(folder, **more) -> str:
+    train = {"epochs": 1, "batch_size": 1, "feature_loss": {"lambda": 0}, **more.pop("train", {})}
+    return conf(folder, **{"trg_celeb_name": "Linnea", "model": {"planes": 2}, "train": train, **more})
+
+
+def test_usage(tmp_path):
+    must_fail(tmp_path, 2, "--dataset", "preprocess.py")
+    must_fail(tmp_path, 2, "INFO", "test_decoder.py")
+    must_fail(tmp_path, 2, "must be 1 or more", "test_decoder.py", "x.yaml", "-n", 0)
+    must_fail(tmp_path, 2, "--encoder-config", "test_reenactment.py")
+    must_fail(tmp_path, 2, "usage: sh split_celebv.sh", "split_celebv.sh")
+    must_fail(tmp_path, 2, "NUM_TRAIN must be", "split_celebv.sh", ".", "many")
+    must_fail(tmp_path, 2, "whole number", "make_synthetic.py", "celebv", "--people", "Ada=x")
+
+
+def test_configuration(tmp_path):
+    for script in ("train_encoder.py", "train_transformer.py", "train_decoder.py", "train_shape_prior.py"):
+        must_fail(tmp_path, 2, "nowhere.yaml: no such file", script, "--conf", "nowhere.yaml")
+    must_fail(tmp_path, 2, "did you mean 'train'", "train_decoder.py", "--conf", conf(tmp_path, trian={}))
+    wrong = conf(tmp_path, train={"lr": -1})
+    must_fail(tmp_path, 2, "train.lr: must be above 0", "train_encoder.py", "--conf", wrong)
+    same = conf(tmp_path, src_celeb_name="A", trg_celeb_name="A")
+    must_fail(tmp_path, 2, "both A", "train_transformer.py", "--conf", same)
+
+
+def test_cudnn_that_cannot_be_had(tmp_path):
+    pytest.importorskip("nnabla")
+    try:
+        import nnabla_ext.cudnn  # noqa: F401
+    except ImportError:
+        pass
+    else:
+        pytest.skip("this machine has the CUDA extension")
+    line = must_fail(tmp_path, 2, "context cudnn cannot be had", "train_decoder.py", "-c", "cudnn")
+    assert "make gpu" in line and "-c cpu" in line
+    must_fail(tmp_path, 2, "context cudnn cannot be had", "train_decoder.py", "--conf", conf(tmp_path, context="cudnn"))
+
+
+def test_missing_data(tmp_path):
+    must_fail(tmp_path, 3, "preprocess.py", "train_encoder.py")
+    must_fail(tmp_path, 3, "Donald_Trump: no such person", "train_decoder.py")
+    must_fail(tmp_path, 3, "Kathleen: no such person", "train_transformer.py")
+    must_fail(tmp_path, 3, "no person there", "train_shape_prior.py")
+    must_fail(tmp_path, 3, "no such folder", "preprocess.py", "--dataset", "nowhere", "--out-dir", "out")
+    must_fail(tmp_path, 3, "no such annotation list", "preprocess.py", "--dataset", ".", "--out-dir", "out")
+    must_fail(tmp_path, 3, "no person there", "preprocess.py", "--dataset", "CelebV", "--out-dir", "out")
+    must_fail(tmp_path, 3, "no such folder", "split_celebv.sh", "nowhere")
+    must_fail(tmp_path, 3, "no person there", "split_celebv.sh", ".")
+    assert not (tmp_path / "out").exists() and not (tmp_path / "tmp.monitor").exists()
+
+
+def test_unknown_person(broken):
+    args = ("--dataset", "CelebV", "--out-dir", "out", "--celeb-name-list", "Nobody")
+    assert "holds Linnea, Rowan" in must_fail(broken, 3, "Nobody: no such person", "preprocess.py", *args)
+
+
+def test_split(broken):
+    before = sorted(path.name for path in (broken / "datasets/CelebV/Rowan").iterdir())
+    must_fail(broken, 3, "14 images leave none for the test", "split_celebv.sh", "datasets/CelebV")
+    out = must_run(broken, "split_celebv.sh", "datasets/CelebV", 10)
+    assert "Rowan: 10 for training, 4 for test" in out
+    must_run(broken, "split_celebv.sh", "./datasets/CelebV/", 10)  # again: the same
+    folder = broken / "datasets/CelebV/Rowan"
+    lists = [(folder / f"{mode}_98pt.txt").read_text() for mode in ("train", "test", "all")]
+    assert lists[0] + lists[1] == lists[2] and lists[0].count("\n") == 10
+    assert sorted(path.name for path in folder.iterdir()) == before
+    spaced = broken / "a folder"
+    (broken / "datasets/CelebV").rename(spaced)
+    must_run(broken, "split_celebv.sh", spaced, 9)
+    assert (spaced / "Linnea/train_98pt.txt").read_text().count("\n") == 9
+
+
+def test_damaged_data(broken):
+    args = ("--dataset", "CelebV", "--out-dir", "out")
+    image = broken / "datasets/CelebV/Linnea/Image/000003.jpg"
+    good = image.read_bytes()
+    image.write_bytes(good[: len(good) // 2])
+    must_fail(broken, 3, "000003.jpg: cannot be decoded", "preprocess.py", *args)
+    assert list((broken / "out").iterdir()) == []  # no half npz
+    assert "000003.jpg" in must_fail(broken, 3, "decoded", "train_decoder.py", "--conf", decoder_conf(broken))
+    image.unlink()
+    must_fail(broken, 3, "000003.jpg: no such image", "preprocess.py", *args)
+    image.write_bytes(good)
+    annotations = broken / "datasets/CelebV/Linnea/all_98pt.txt"
+    lines = annotations.read_text().splitlines()
+    annotations.write_text("\n".join([lines[0], lines[1].split(" ", 1)[1]]) + "\n")
+    must_fail(broken, 3, "line 2 has 196 columns instead of 197", "preprocess.py", *args)
+
+
+def test_images_of_another_size(broken):
+    from PIL import Image
+
+    path = broken / "datasets/CelebV/Linnea/Image/000001.jpg"
+    Image.new("RGB", (200, 256)).save(path)
+    must_fail(broken, 3, "200x256 pixels instead of 256x256", "preprocess.py", "--dataset", "CelebV", "--out-dir", "o")
+
+
+def test_damaged_prepared_data(broken):
+    folder = broken / "datasets/celebv_heatmaps_GT"
+    path = folder / "Linnea_image.npz"
+    ref = {"ref_dir": "datasets/celebv_heatmaps_GT"}
+    good = path.read_bytes()
+    path.write_bytes(good[: len(good) // 2])
+    must_fail(broken, 3, "not a complete npz file", "train_decoder.py", "--conf", decoder_conf(broken, **ref))
+    with np.load(folder / "Rowan_image.npz") as arrays:
+        few = {name: arrays[name] for name in arrays.files[:3]}
+    np.savez(path, **few)
+    must_fail(broken, 3, "lacks 11 samples", "train_decoder.py", "--conf", decoder_conf(broken, **ref))
+    path.unlink()
+    must_fail(broken, 3, "not there; run", "train_decoder.py", "--conf", decoder_conf(broken, **ref))
+    (broken / "datasets/WFLW_heatmaps/WFLW_heatmap_test.npz").unlink()
+    must_fail(broken, 3, "--mode test", "train_encoder.py", "--conf", conf(broken, train={"batch_size": 2}))
+
+
+def test_weights_of_other_networks(broken):
+    must_run(broken, "train_decoder.py", "--conf", decoder_conf(broken, experiment_name="one"))
+    run_dir = broken / "tmp.monitor/decoder/Linnea/one"
+    info = run_dir / "training_info.yaml"
+    other = run_dir / "netD_decoder_1.h5"
+    must_fail(broken, 4, "not the weights of this network", "test_decoder.py", info, "--param-file", other)
+    must_fail(broken, 4, "no such weights file", "test_decoder.py", info, "--param-file", "nowhere.h5")
+    must_fail(broken, 2, "belongs to the decoder", "test_transformer.py", info)
+    must_fail(broken, 3, "has only 6 images", "test_decoder.py", info, "-n", 7)
+    with h5py.File(run_dir / "netG_decoder_1.h5", "a") as file:
+        file["up7/deconv/b"][0] = np.nan
+    must_fail(broken, 4, "not finite in up7/deconv/b", "test_decoder.py", info)
+    (run_dir / "netG_decoder_1.h5").unlink()
+    must_fail(broken, 4, "no netG_decoder_<epoch>.h5 there", "test_decoder.py", info)
+    assert not (broken / "tmp.result").exists()
+    must_fail(
+        broken,
+        4,
+        "Align_40000.h5: no such weights",
+        "train_transformer.py",
+        "--conf",
+        conf(broken, src_celeb_name="Rowan", trg_celeb_name="Linnea", train={"batch_size": 2}),
+    )
+    missing = conf(broken, finetune={"param_path": "x.h5"}, train={"batch_size": 2}, model={"planes": 2})
+    must_fail(broken, 4, "x.h5: no such weights file", "train_encoder.py", "--conf", missing)
+
+
+def test_reenactment_refuses_other_people(broken):
+    must_run(broken, "train_decoder.py", "--conf", decoder_conf(broken, experiment_name="one"))
+    decoder = "tmp.monitor/decoder/Linnea/one/training_info.yaml"
+    write_yaml(broken / "encoder.yaml", {})
+    write_yaml(broken / "transformer.yaml", {"src_celeb_name": "Linnea", "trg_celeb_name": "Rowan"})
+    infos = ("--encoder-config", "encoder.yaml", "--transformer-config", "transformer.yaml")
+    words = "was trained for Linnea"
+    must_fail(broken, 2, words, "test_reenactment.py", *infos, "--decoder-config", decoder)
+    must_fail(
+        broken, 2, "must end in .mp4", "test_reenactment.py", *infos, "--decoder-config", decoder, "--video", "x.avi"
+    )
+
+
+def test_no_source_for_vgg(broken, tmp_path):
+    args = ("--conf", decoder_conf(broken, train={"feature_loss": {"lambda": 10}}))
+    unreachable = {"HOME": str(tmp_path), "NNABLA_MODELS_URL_BASE": "http://127.0.0.1:9/"}
+    line = must_fail(broken, 6, "VGG-16", "train_decoder.py", *args, **unreachable)
+    assert "train.feature_loss.lambda to 0" in line
+
+
+def test_a_loss_that_explodes(broken):
+    wild = decoder_conf(broken, train={"lr": 1e30, "epochs": 3})
+    line = must_fail(broken, 5, "lower train.lr", "train_decoder.py", "--conf", wild)
+    assert "loss" in line
+
+
+def test_a_folder_that_cannot_be_written(broken):
+    (broken / "tmp.monitor").write_text("a file in the way")
+    must_fail(broken, 6, "tmp.monitor", "train_decoder.py", "--conf", decoder_conf(broken))
+
+
+def test_measure_without_expressions(broken):
+    (broken / "x").mkdir()
+    must_fail(broken, 3, "no reenactment.yaml there", "evaluate_synthetic.py", "x")
+
+
+def test_help_of_every_script(tmp_path):
+    for script in ("preprocess.py", "make_synthetic.py", "train_encoder.py", "train_transformer.py", "train_decoder.py",
+                   "train_shape_prior.py", "test_transformer.py", "test_decoder.py", "test_reenactment.py",
+                   "evaluate_synthetic.py"):  # fmt: skip
+        result = run_script(tmp_path, script, "--help")
+        assert result.returncode == 0 and "usage" in result.stdout
