@@ -5,8 +5,8 @@ out=demo_result
 rm -rf "$out"
 
 echo "== two synthetic people; Rowan drives, Linnea is shown"
-python make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames 160 --seed 7 --expressions --out-dir "$out/CelebV"
-sh split_celebv.sh "$out/CelebV" 100
+python make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames 420 --seed 7 --expressions --out-dir "$out/CelebV"
+sh split_celebv.sh "$out/CelebV" 320
 
 echo "== reenactment"
 python test_reenactment.py \
