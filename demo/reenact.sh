@@ -2,11 +2,13 @@
 # make demo: reenact a synthetic person with the weights that ship in demo/weights.
 set -eu
 out=demo_result
+frames=${DEMO_FRAMES:-420}          # of each person
+test_frames=${DEMO_TEST_FRAMES:-100} # of these
 rm -rf "$out"
 
 echo "== two synthetic people; Rowan drives, Linnea is shown"
-python make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames 420 --seed 7 --expressions --out-dir "$out/CelebV"
-sh split_celebv.sh "$out/CelebV" 320
+python make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames "$frames" --seed 7 --expressions --out-dir "$out/CelebV"
+sh split_celebv.sh "$out/CelebV" $((frames - test_frames))
 
 echo "== reenactment"
 python test_reenactment.py \

@@ -2,6 +2,9 @@
 # make demo-train: the whole pipeline from nothing, on two cores. Only configuration differs from a full run.
 set -eu
 out=demo_train
+frames=${DEMO_FRAMES:-360}         # of each person
+test_frames=${DEMO_TEST_FRAMES:-40} # of these
+faces=${DEMO_FACES:-600}           # of the encoder's training data
 rm -rf "$out"
 
 # one line a stage; on two cores the stages that do not wait for each other run side by side
@@ -9,11 +12,11 @@ stage() { echo "== $(date +%H:%M:%S) $*"; }
 background_log=$out/train_decoder.log
 
 stage "synthetic people in CelebV's and WFLW's form"
-python make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames 360 --expressions --out-dir "$out/datasets/CelebV" &
+python make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames "$frames" --expressions --out-dir "$out/datasets/CelebV" &
 celebv=$!
-python make_synthetic.py wflw --train-faces 600 --test-faces 40 --out-dir "$out/datasets"
+python make_synthetic.py wflw --train-faces "$faces" --test-faces 40 --out-dir "$out/datasets"
 wait "$celebv"
-sh split_celebv.sh "$out/datasets/CelebV" 320
+sh split_celebv.sh "$out/datasets/CelebV" $((frames - test_frames))
 
 stage "preprocessing"
 python preprocess.py --dataset CelebV --src-dir "$out/datasets" --out-dir "$out/datasets/celebv_heatmaps_GT" &
@@ -40,8 +43,8 @@ transformer=$runs/transformer/Rowan2Linnea/demo/training_info.yaml
 decoder=$runs/decoder/Linnea/demo/training_info.yaml
 
 stage "test of transformer and decoder"
-python test_transformer.py "$transformer" -n 8
-python test_decoder.py "$decoder" -n 8
+python test_transformer.py "$transformer" -n 4
+python test_decoder.py "$decoder" -n 4
 
 stage "reenactment"
 python test_reenactment.py \

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import functools
+import http.server
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nnabla as nn
@@ -47,6 +52,19 @@ def must_fail(cwd: Path, exit_code: int, words: str, script: str, *args: object,
     assert len(lines) == 1, result.stderr
     assert words in lines[0], lines[0]
     return lines[0]
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    """The address of a local HTTP server of the folder."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(scope="session")

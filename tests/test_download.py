@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import shutil
-import threading
 
 import h5py
 import numpy as np
 import pytest
-from conftest import ROOT, must_fail, must_run
+from conftest import ROOT, must_fail, must_run, serve
 
 from utils.download import URL_VARIABLE
 
@@ -28,12 +25,8 @@ def served(tmp_path):
             file["conv/W"] = np.ones(3, np.float32)
     for name in ("ReenactGAN_encoder_pretrained_weights", "Align_40000", "PCA_weights"):
         shutil.copy(folder / "encoder/weights.h5", folder / f"{name}.h5")
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield folder, {URL_VARIABLE: f"http://127.0.0.1:{server.server_port}/"}
-    server.shutdown()
-    server.server_close()
+    with serve(folder) as address:
+        yield folder, {URL_VARIABLE: address}
 
 
 def test_files_land_where_the_descriptions_commands_look(served, tmp_path):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
-import threading
-
 import nnabla as nn
 import nnabla.functions as F
 import nnabla.parametric_functions as PF
 import nnabla.utils.save
 import numpy as np
 import pytest
+from conftest import serve
 
 from models.vgg import FEATURE_LAYERS, vgg_features
 from utils.errors import ResourceError, WeightsError
@@ -48,14 +45,10 @@ def served(tmp_path, monkeypatch):
     """A folder behind an HTTP server, which nnabla takes for its source, and an empty home."""
     folder = tmp_path / "served"
     folder.mkdir()
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv(URL_VARIABLE, f"http://127.0.0.1:{server.server_port}/")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    yield folder
-    server.shutdown()
-    server.server_close()
+    with serve(folder) as address:
+        monkeypatch.setenv(URL_VARIABLE, address)
+        yield folder
 
 
 def numpy_features(image, weights):

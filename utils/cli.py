@@ -8,7 +8,9 @@ CONTEXTS = ("auto", "cpu", "cudnn")
 
 
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-c", "--context", choices=CONTEXTS, help="where to compute (default: the configuration's)")
+    parser.add_argument(
+        "-c", "--context", choices=CONTEXTS, help="where to compute (default: the configuration's, or auto)"
+    )
     help_device = "which GPU (default: the configuration's)"
     parser.add_argument("-d", "--device-id", type=non_negative_int, help=help_device)
 

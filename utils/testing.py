@@ -30,9 +30,10 @@ def parse_test_args(description: str) -> argparse.Namespace:
 
 
 def set_test_context(config: dict[str, Any], args: argparse.Namespace) -> None:
-    """The command line's word is final; a file may name a GPU of the machine that it was written on."""
+    """The command line's word is final. A file tells where its network was trained, which may be another machine."""
     device_id = config["device_id"] if args.device_id is None else args.device_id
-    set_context(args.context or config["context"], device_id, must_have=args.context is not None)
+    wanted = "cudnn" if config["context"] == "cudnn" else "auto"
+    set_context(args.context or wanted, device_id, must_have=args.context is not None)
 
 
 def start_test(module: str, args: argparse.Namespace) -> dict[str, Any]:
