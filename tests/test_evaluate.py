@@ -1,0 +1,89 @@
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+import evaluate_synthetic as evaluate
+from datasets.synthetic import Expression, expression_track, landmarks_of, random_identity
+from datasets.synthetic_painter import render
+from utils.panels import face_picture, heatmap_picture
+from utils.testing import index_batches
+from utils.video import write_preview, write_video
+
+TRACK = [Expression(*row) for row in expression_track(400, 3)[::20]]
+
+
+def truth_of(pictures: list[np.ndarray], marks: list[np.ndarray]) -> evaluate.Truth:
+    empty = np.zeros((98, 2))
+    return evaluate.Truth(TRACK[: len(pictures)], empty[None], pictures, marks, empty, pictures[0])
+
+
+def test_scores_equal_the_formula():
+    who = random_identity(1)
+    true, marks = render(who, TRACK[0])
+    true = np.clip(true, 20, 235)
+    noisy = true + np.random.default_rng(0).choice([-10, 10], true.shape).astype(np.int16)
+    scores = evaluate.score([noisy.astype(np.uint8)], truth_of([true], [marks]))
+    expected = 10 * np.log10(255**2 / 100)
+    assert scores["psnr"] == pytest.approx(expected) and scores["face_psnr"] == pytest.approx(expected)
+    assert evaluate.score([true], truth_of([true], [marks]))["ssim"] == pytest.approx(1)
+
+
+def test_face_psnr_looks_at_the_face_alone():
+    true, marks = render(random_identity(1), TRACK[0])
+    spoilt = true.copy()
+    spoilt[:20] = 0  # above the hair
+    scores = evaluate.score([spoilt], truth_of([true], [marks]))
+    assert scores["psnr"] < 30 and scores["face_psnr"] == 100
+
+
+@pytest.mark.parametrize("seed", [9, 29])
+def test_measures_of_mouth_and_yaw_follow_the_expression(seed):
+    heatmaps = [evaluate.heatmap_of(landmarks_of(random_identity(seed), face)) for face in TRACK]
+    mouth = [evaluate.mouth_opening(heatmap) for heatmap in heatmaps]
+    turn = [evaluate.nose_turn(heatmap) for heatmap in heatmaps]
+    assert evaluate.correlation(mouth, [face.mouth_open for face in TRACK]) > 0.98
+    assert evaluate.correlation(turn, [face.yaw for face in TRACK]) > 0.95
+
+
+def test_pictures_of_tensors():
+    heatmap = np.zeros((15, 64, 64))
+    heatmap[3, 10] = 1.5
+    picture = heatmap_picture(heatmap)
+    assert picture.shape == (256, 256, 3) and picture.max() == 255 and picture[200].max() == 0
+    face = face_picture(np.stack([np.full((4, 4), value) for value in (-1.0, 0.0, 1.0)]))
+    assert face[0, 0].tolist() == [0, 128, 255]
+
+
+def test_batches_of_indices_count_every_frame_once():
+    batches = list(index_batches(7, 3))
+    assert batches == [([0, 1, 2], 3), ([3, 4, 5], 3), ([6, 6, 6], 1)]
+
+
+def test_video_has_all_frames_and_its_mark(tmp_path):
+    frames = [np.full((64, 96, 3), 10 * k, np.uint8) for k in range(12)]
+    assert write_video(tmp_path / "new/a.mp4", iter(frames), (96, 64), 25.0, "AI-generated") == 12
+    reader = imageio_ffmpeg.read_frames(str(tmp_path / "new/a.mp4"))
+    meta = next(reader)
+    assert meta["size"] == (96, 64) and meta["fps"] == 25.0
+    read = [np.frombuffer(frame, np.uint8).mean() for frame in reader]
+    np.testing.assert_allclose(read, [10 * k for k in range(12)], atol=4)
+    assert b"AI-generated" in (tmp_path / "new/a.mp4").read_bytes()
+
+
+def test_an_interrupted_video_leaves_nothing(tmp_path):
+    def frames():
+        yield np.zeros((64, 64, 3), np.uint8)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_video(tmp_path / "a.mp4", frames(), (64, 64), 25.0, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_preview_is_an_animation(tmp_path):
+    from PIL import Image
+
+    frames = [render(random_identity(2), face)[0] for face in TRACK[:5]]
+    write_preview(tmp_path / "a.gif", frames, 10, "AI-generated")
+    animation = Image.open(tmp_path / "a.gif")
+    assert animation.n_frames == 5 and animation.info["comment"] == b"AI-generated"
