@@ -96,13 +96,9 @@ def score(pictures: list[np.ndarray], truth: Truth) -> dict[str, float]:
     rows = []
     for picture, true, landmarks in zip(pictures, truth.target_frames, truth.target_landmarks):
         box = face_box(landmarks)
-        rows.append(
-            (
-                peak_signal_noise_ratio(true, picture),
-                peak_signal_noise_ratio(true[box], picture[box]),
-                structural_similarity(true, picture, channel_axis=2),
-            )
-        )
+        with np.errstate(divide="ignore"):
+            psnr, face_psnr = (peak_signal_noise_ratio(true[part], picture[part]) for part in (np.s_[:], box))
+        rows.append((psnr, face_psnr, structural_similarity(true, picture, channel_axis=2)))
     # an identical picture has an infinite PSNR, which would hide all others in the mean
     psnr, face_psnr, ssim = np.minimum(np.array(rows), 100).mean(axis=0)
     return {"psnr": float(psnr), "face_psnr": float(face_psnr), "ssim": float(ssim)}

@@ -47,7 +47,7 @@ def test_measures_of_mouth_and_yaw_follow_the_expression(seed):
 
 def test_pictures_of_tensors():
     heatmap = np.zeros((15, 64, 64))
-    heatmap[3, 10] = 1.5
+    heatmap[3, 9:12] = 1.5
     picture = heatmap_picture(heatmap)
     assert picture.shape == (256, 256, 3) and picture.max() == 255 and picture[200].max() == 0
     face = face_picture(np.stack([np.full((4, 4), value) for value in (-1.0, 0.0, 1.0)]))
