@@ -37,6 +37,8 @@ from utils.training import (
 
 GENERATORS = {"A2B": "netG_transformer_A2B", "B2A": "netG_transformer_B2A"}
 DISCRIMINATORS = {"A": "netD_transformer_A", "B": "netD_transformer_B"}
+PAIRS = (("A", "B"), ("B", "A"))
+WARM_START_LOSSES = ("loss_warm_A", "loss_warm_B")
 ALIGN, PCA = "align", "pca"
 ALIGN_LAST_BIAS = "mlp5/affine/b"
 WARM_START_BIAS = -3.0  # heatmaps are mostly empty: begin the generators there
@@ -79,55 +81,58 @@ def load_shape_prior(config: dict[str, Any]) -> int:
     return len(bias)
 
 
+def generate(config: dict[str, Any], direction: str, x: nn.Variable) -> nn.Variable:
+    """`A2B` or `B2A`: (B, 15, 64, 64) to the other person's."""
+    with nn.parameter_scope(GENERATORS[direction]):
+        return transformer(x, config["norm_type"], config["model"]["planes"], batch_stat=True)
+
+
+def discriminate(config: dict[str, Any], person: str, x: nn.Variable, fixed: bool = False) -> nn.Variable:
+    """Scores (B, 1, 6, 6) of how much x is the person's."""
+    with nn.parameter_scope(DISCRIMINATORS[person]):
+        return transformer_discriminator(x, config["model"]["planes"], fixed)
+
+
+def fixed_shape_code(x: nn.Variable, num_align_outputs: int) -> nn.Variable:
+    """(B, 15, 64, 64) to (B, 3), by the align network with batch statistics, as the authors run it, and the PCA."""
+    with nn.parameter_scope(ALIGN):
+        landmarks = align(x, num_align_outputs, batch_stat=True, fixed=True)
+    with nn.parameter_scope(PCA):
+        return shape_code(landmarks)
+
+
 def build_graph(config: dict[str, Any], num_align_outputs: int | None) -> Graph:
     """The losses of one iteration; `num_align_outputs` is None where the shape loss is off."""
-    train, planes = config["train"], config["model"]["planes"]
+    train = config["train"]
     shape = (train["batch_size"], 15, 64, 64)
-
-    def generate(direction: str, x: nn.Variable) -> nn.Variable:
-        with nn.parameter_scope(GENERATORS[direction]):
-            return transformer(x, config["norm_type"], planes, batch_stat=True)
-
-    def discriminate(person: str, x: nn.Variable, fixed: bool = False) -> nn.Variable:
-        with nn.parameter_scope(DISCRIMINATORS[person]):
-            return transformer_discriminator(x, planes, fixed)
-
-    def code(x: nn.Variable) -> nn.Variable:
-        with nn.parameter_scope(ALIGN):
-            # with batch statistics, as the authors run it
-            landmarks = align(x, num_align_outputs, batch_stat=True, fixed=True)
-        with nn.parameter_scope(PCA):
-            return shape_code(landmarks)
-
     real = {person: nn.Variable(shape) for person in "AB"}
     shifted = {person: nn.Variable(shape) for person in "AB"}
-    fake = {"A": generate("B2A", real["B"]), "B": generate("A2B", real["A"])}
+    fake = {"A": generate(config, "B2A", real["B"]), "B": generate(config, "A2B", real["A"])}
     fake_leaf = {person: x.get_unlinked_variable(need_grad=True) for person, x in fake.items()}
-    recon = {"A": generate("B2A", fake_leaf["B"]), "B": generate("A2B", fake_leaf["A"])}
-    for x in (*fake.values(), *fake_leaf.values(), *recon.values()):
-        x.persistent = True
+    recon = {"A": generate(config, "B2A", fake_leaf["B"]), "B": generate(config, "A2B", fake_leaf["A"])}
 
     discriminator_losses, losses, weights = {}, {}, {}
-    for person, other in (("A", "B"), ("B", "A")):
-        real_scores = discriminate(person, real[person])
-        fake_scores = discriminate(person, fake[person].get_unlinked_variable(need_grad=False))
+    for person, other in PAIRS:
+        real_scores = discriminate(config, person, real[person])
+        fake_scores = discriminate(config, person, fake[person].get_unlinked_variable(need_grad=False))
         discriminator_losses[f"loss_discriminator_{person}"] = lsgan(real_scores, True) + lsgan(fake_scores, False)
 
-        losses[f"loss_gan_{person}"] = lsgan(discriminate(person, fake_leaf[person], fixed=True), True)
+        losses[f"loss_gan_{person}"] = lsgan(discriminate(config, person, fake_leaf[person], fixed=True), True)
         weights[f"loss_gan_{person}"] = 1.0
         losses[f"loss_cycle_{person}"] = mean_absolute_error(recon[person], real[person])
         weights[f"loss_cycle_{person}"] = train["cycle_loss"]["lambda"]
         if num_align_outputs is not None:
-            losses[f"loss_shape_{person}"] = mean_absolute_error(code(fake_leaf[other]), code(real[person]))
+            codes = (fixed_shape_code(x, num_align_outputs) for x in (fake_leaf[other], real[person]))
+            losses[f"loss_shape_{person}"] = mean_absolute_error(*codes)
             weights[f"loss_shape_{person}"] = train["shape_loss"]["lambda"]
-    warm_start_loss = None
-    if train["warm_start"]["epochs"]:
-        for person, other in (("A", "B"), ("B", "A")):
+        if train["warm_start"]["epochs"]:
             losses[f"loss_warm_{person}"] = probability_bce(fake_leaf[other], shifted[person])
             weights[f"loss_warm_{person}"] = train["warm_start"]["lambda"]
-        warm_start_loss = losses["loss_warm_A"] + losses["loss_warm_B"]
-    for x in (*losses.values(), *discriminator_losses.values()):
-        x.persistent = True
+    warm_start_losses = {name: loss for name, loss in losses.items() if name in WARM_START_LOSSES}
+    # read after a forward pass, which would otherwise free or overwrite them
+    kept = (fake, fake_leaf, recon, discriminator_losses, losses)
+    for variable in (x for part in kept for x in part.values()):
+        variable.persistent = True
     return Graph(
         real,
         shifted,
@@ -138,7 +143,7 @@ def build_graph(config: dict[str, Any], num_align_outputs: int | None) -> Graph:
         sum_of(discriminator_losses),
         losses,
         sum_of({name: weights[name] * loss for name, loss in losses.items()}),
-        warm_start_loss,
+        sum_of(warm_start_losses) if warm_start_losses else None,
     )
 
 
@@ -190,8 +195,7 @@ def update_generators(graph: Graph, solver: S.Solver, loss: nn.Variable, names: 
 def warm_start_step(graph: Graph, solvers: Solvers, iteration: int) -> dict[str, float]:
     """Generate, then teach the generators the shifted landmarks alone."""
     generate_fakes(graph)
-    names = ["loss_warm_A", "loss_warm_B"]
-    return update_generators(graph, solvers.generator, graph.warm_start_loss, names, iteration)
+    return update_generators(graph, solvers.generator, graph.warm_start_loss, list(WARM_START_LOSSES), iteration)
 
 
 def train_step(graph: Graph, solvers: Solvers, weight_decay: float, iteration: int) -> dict[str, float]:
@@ -226,14 +230,12 @@ def make_batches(config: dict[str, Any]) -> dict[str, Batches]:
         for person, name in names.items()
     }
     if train["warm_start"]["epochs"]:
-        pairs = (("A", "B"), ("B", "A"))
-        sources = {person: ShiftedSource(sources[person], sources[other]) for person, other in pairs}
+        sources = {person: ShiftedSource(sources[person], sources[other]) for person, other in PAIRS}
+    # seeds apart, so that equally long lists are not walked in step
+    seeds = {"A": config["seed"], "B": config["seed"] + 1000}
     return {
-        # seeds apart, so that equally long lists are not walked in step
-        person: Batches(
-            source, train["batch_size"], config["seed"] + 1000 * number, train["shuffle"], train["with_memory_cache"]
-        )
-        for number, (person, source) in enumerate(sources.items())
+        person: Batches(source, train["batch_size"], seeds[person], train["shuffle"], train["with_memory_cache"])
+        for person, source in sources.items()
     }
 
 
