@@ -29,10 +29,22 @@ from datasets.synthetic import (
 from datasets.synthetic_painter import render, render_cutout, textures_of
 from datasets.wflw import list_path
 from utils import cli
-from utils.errors import ConfigError, run
+from utils.errors import ConfigError, DataError, run
 from utils.files import atomic_path, write_text
 
 EXPRESSION_FILE = "expressions.npz"
+MARKER_FILE = "synthetic.txt"  # tells our own folders from those of real people, which are never written into
+
+
+def claim(folder: Path) -> None:
+    """Make a folder of synthetic data, or take one that this script made before.
+
+    Raises:
+        DataError: the folder holds something else.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARKER_FILE).exists():
+        raise DataError(f"{folder}: holds data that is not synthetic; choose another name or --out-dir")
+    write_text(folder / MARKER_FILE, "Synthetic people, made by make_synthetic.py.\n")
 
 
 def make_celebv(people: list[str], num_frames: int, seed: int, out_dir: Path, keep_expressions: bool) -> None:
@@ -45,6 +57,7 @@ def make_celebv(people: list[str], num_frames: int, seed: int, out_dir: Path, ke
         who = random_identity(who_seed)
         track = expression_track(num_frames, zlib.crc32(f"{seed} {name}".encode()))
         folder = out_dir / name
+        claim(folder)
         # an earlier, longer run would leave frames without a line, and lists of frames that changed
         shutil.rmtree(folder / "Image", ignore_errors=True)
         for stale in ("train_98pt.txt", "test_98pt.txt", EXPRESSION_FILE):
@@ -112,6 +125,8 @@ def face_box(rng: np.random.Generator, landmarks: np.ndarray) -> tuple[int, ...]
 
 def make_wflw(num_faces: dict[str, int], seed: int, out_dir: Path) -> None:
     """Pictures of one to three people each, and the two lists; nobody is in both."""
+    claim(out_dir / "WFLW_images")
+    claim(out_dir / "WFLW_annotations")
     for split, (mode, wanted) in enumerate(num_faces.items()):
         rng = np.random.default_rng([seed, split])
         pool = [random_identity(2 * int(number) + split) for number in rng.integers(0, 1 << 30, POOL_SIZE)]

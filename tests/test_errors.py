@@ -198,6 +198,21 @@ def test_a_folder_that_cannot_be_written(broken):
     must_fail(broken, 6, "tmp.monitor", "train_decoder.py", "--conf", decoder_conf(broken))
 
 
+def test_synthetic_people_never_replace_real_data(tmp_path):
+    for folder in ("datasets/CelebV/Kathleen/Image", "datasets/WFLW_images/0--Parade"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "1.jpg").write_text("real")
+    people = ("--people", "Kathleen", "--frames", 2)
+    must_fail(tmp_path, 3, "not synthetic", "make_synthetic.py", "celebv", *people)
+    must_fail(tmp_path, 3, "not synthetic", "make_synthetic.py", "wflw", "--train-faces", 1)
+    assert (tmp_path / "datasets/CelebV/Kathleen/Image/1.jpg").read_text() == "real"
+    assert not (tmp_path / "datasets/WFLW_annotations").exists()
+    other = ("make_synthetic.py", "celebv", "--people", "Ada", "--frames", 3)
+    must_run(tmp_path, *other)
+    must_run(tmp_path, *other[:-1], 2)
+    assert len(list((tmp_path / "datasets/CelebV/Ada/Image").iterdir())) == 2
+
+
 def test_measure_without_expressions(broken):
     (broken / "x").mkdir()
     must_fail(broken, 3, "no reenactment.yaml there", "evaluate_synthetic.py", "x")
