@@ -47,7 +47,9 @@ def claim(folder: Path) -> None:
     write_text(folder / MARKER_FILE, "Synthetic people, made by make_synthetic.py.\n")
 
 
-def make_celebv(people: list[str], num_frames: int, seed: int, out_dir: Path, keep_expressions: bool) -> None:
+def make_celebv(
+    people: list[str], num_frames: int, stride: int, seed: int, out_dir: Path, keep_expressions: bool
+) -> None:
     """One folder a person: Image/%06d.jpg and all_98pt.txt. Everybody moves in an own way."""
     for person in people:
         try:
@@ -55,7 +57,7 @@ def make_celebv(people: list[str], num_frames: int, seed: int, out_dir: Path, ke
         except ValueError as error:
             raise ConfigError(f"--people {error}") from None
         who = random_identity(who_seed)
-        track = expression_track(num_frames, zlib.crc32(f"{seed} {name}".encode()))
+        track = expression_track(num_frames * stride, zlib.crc32(f"{seed} {name}".encode()))[::stride]
         folder = out_dir / name
         claim(folder)
         # an earlier, longer run would leave frames without a line, and lists of frames that changed
@@ -78,7 +80,9 @@ def make_celebv(people: list[str], num_frames: int, seed: int, out_dir: Path, ke
 POOL_SIZE = 256  # people of a split; making a person's textures costs more than painting them
 
 
-def paint_group(rng: np.random.Generator, people: list[Identity], host: Identity) -> tuple[np.ndarray, list]:
+def paint_group(
+    rng: np.random.Generator, people: list[Identity], host: Identity, forehead: tuple[float, float]
+) -> tuple[np.ndarray, list]:
     """A group photo: people side by side before the host's background, each with landmarks, box and attributes."""
     sizes_px = [int(rng.uniform(200, 360)) for _ in people]
     step_px = int(np.mean(sizes_px) * 0.72)
@@ -106,7 +110,7 @@ def paint_group(rng: np.random.Generator, people: list[Identity], host: Identity
             0,  # occlusion
             int(blurred),
         )
-        faces.append((landmarks, face_box(rng, landmarks), attributes))
+        faces.append((landmarks, face_box(rng, landmarks, forehead), attributes))
     if dim:
         picture *= rng.uniform(0.55, 0.8)
     if blurred:
@@ -114,16 +118,16 @@ def paint_group(rng: np.random.Generator, people: list[Identity], host: Identity
     return np.clip(picture, 0, 255).astype(np.uint8), faces
 
 
-def face_box(rng: np.random.Generator, landmarks: np.ndarray) -> tuple[int, ...]:
-    """A detector's box: from the forehead to the chin, each side a little off."""
+def face_box(rng: np.random.Generator, landmarks: np.ndarray, forehead: tuple[float, float]) -> tuple[int, ...]:
+    """A detector's box: from above the brows, by a share of the face's height, to the chin, each side a little off."""
     (left, top), (right, bottom) = landmarks.min(0), landmarks.max(0)
     width, height = right - left, bottom - top
-    low = (left - width * rng.uniform(0, 0.08), top - height * rng.uniform(0.18, 0.36))
+    low = (left - width * rng.uniform(0, 0.08), top - height * rng.uniform(*forehead))
     high = (right + width * rng.uniform(0, 0.08), bottom + height * rng.uniform(0, 0.08))
     return tuple(int(round(value)) for value in (*low, *high))
 
 
-def make_wflw(num_faces: dict[str, int], seed: int, out_dir: Path) -> None:
+def make_wflw(num_faces: dict[str, int], forehead: tuple[float, float], seed: int, out_dir: Path) -> None:
     """Pictures of one to three people each, and the two lists; nobody is in both."""
     claim(out_dir / "WFLW_images")
     claim(out_dir / "WFLW_annotations")
@@ -136,7 +140,7 @@ def make_wflw(num_faces: dict[str, int], seed: int, out_dir: Path) -> None:
             while len(lines) < wanted:
                 count = min(int(rng.integers(1, 4)), wanted - len(lines))
                 *people, host = (pool[index] for index in rng.integers(0, POOL_SIZE, count + 1))
-                picture, faces = paint_group(rng, people, host)
+                picture, faces = paint_group(rng, people, host, forehead)
                 name = f"synthetic_{mode}/{len(lines) + 1:06d}.jpg"
                 write_image(out_dir / "WFLW_images" / name, picture)
                 lines += [format_line(marks, name, (*box, *attributes)) for marks, box, attributes in faces]
@@ -160,6 +164,8 @@ def parse_args() -> argparse.Namespace:
     celebv = forms.add_parser("celebv", help="people with a track of frames each")
     celebv.add_argument("--people", nargs="+", required=True, metavar="NAME[=SEED]", help="who; the seed is the looks")
     celebv.add_argument("--frames", type=cli.positive_int, default=600, help="frames a person (default 600)")
+    help_stride = "film only every Nth frame: more poses in as many frames (default 1, a smooth video)"
+    celebv.add_argument("--stride", type=cli.positive_int, default=1, metavar="N", help=help_stride)
     celebv.add_argument("--out-dir", type=Path, default=Path("datasets/CelebV"))
     celebv.add_argument(
         "--expressions", action="store_true", help=f"keep the expression vectors beside, as {EXPRESSION_FILE}"
@@ -167,6 +173,15 @@ def parse_args() -> argparse.Namespace:
     wflw = forms.add_parser("wflw", help="random people and poses, several in a picture")
     wflw.add_argument("--train-faces", type=cli.positive_int, default=1000)
     wflw.add_argument("--test-faces", type=cli.positive_int, default=100)
+    help_forehead = "how far boxes reach above the brows, as shares of the face's height (default 0.3 0.75)"
+    wflw.add_argument(
+        "--forehead",
+        nargs=2,
+        type=cli.positive_number,
+        default=(0.3, 0.75),
+        metavar=("LOW", "HIGH"),
+        help=help_forehead,
+    )
     wflw.add_argument("--out-dir", type=Path, default=Path("datasets"))
     sheet = forms.add_parser("sheet", help="one picture of many people")
     sheet.add_argument("--rows", type=cli.positive_int, default=4)
@@ -180,9 +195,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     if args.form == "celebv":
-        make_celebv(args.people, args.frames, args.seed, args.out_dir, args.expressions)
+        make_celebv(args.people, args.frames, args.stride, args.seed, args.out_dir, args.expressions)
     elif args.form == "wflw":
-        make_wflw({"train": args.train_faces, "test": args.test_faces}, args.seed, args.out_dir)
+        make_wflw({"train": args.train_faces, "test": args.test_faces}, sorted(args.forehead), args.seed, args.out_dir)
     else:
         make_sheet(args.rows, args.columns, args.seed, args.out_file)
 

@@ -304,10 +304,11 @@ def _paint_mouth(image: np.ndarray, who: Identity, marks: np.ndarray) -> None:
 def paint_layers(who: Identity, face: Expression, canvas: np.ndarray) -> np.ndarray:
     """Paint a person over an RGBA canvas (256, 256, 4) in place; gives the landmarks (98, 2) in pixels."""
     textures, marks = textures_of(who), landmarks_of(who, face)
-    depth = -0.75 if who.has_long_hair else -0.45
     back = BACK_HAIR[who.hair_style] * (who.face_width / 0.95, 1)
-    outline = _spline(project(np.column_stack([back, np.full(len(back), depth)]), face))
-    _fill_texture(canvas, _warp(textures.hair, face, depth, cv2.BORDER_REFLECT), outline, 3)
+    # long hair has a body: two layers, so that a turned head shows no gap between back and front
+    for depth in (-0.75, -0.48) if who.has_long_hair else (-0.45,):
+        outline = _spline(project(np.column_stack([back, np.full(len(back), depth)]), face))
+        _fill_texture(canvas, _warp(textures.hair, face, depth, cv2.BORDER_REFLECT), outline, 3)
     _paint_body(canvas, who, face, marks[:33])
     _paint_head(canvas, who, face, marks, textures)
     for first in (33, 42):
