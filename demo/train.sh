@@ -2,7 +2,7 @@
 # make demo-train: the whole pipeline from nothing, on two cores. Only configuration differs from a full run.
 set -eu
 out=demo_train
-frames=${DEMO_FRAMES:-360}         # of each person
+frames=${DEMO_FRAMES:-320}         # of each person
 test_frames=${DEMO_TEST_FRAMES:-40} # of these
 faces=${DEMO_FACES:-600}           # of the encoder's training data
 rm -rf "$out"
