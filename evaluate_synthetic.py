@@ -154,11 +154,13 @@ def mouth_opening(heatmap: np.ndarray) -> float:
     return centroid(heatmap[13])[1] - centroid(heatmap[12])[1]
 
 
-def nose_turn(heatmap: np.ndarray) -> float:
-    """How far the nose's base lies beside the middle of the eyes, in heatmap pixels; it grows with the yaw."""
+def face_turn(heatmap: np.ndarray) -> float:
+    """How far nose base and mouth lie beside the middle of the face's contour, in heatmap pixels, along the eyes'
+    line, so that the roll does not count. It grows with the yaw."""
     left, right = (centroid(heatmap[channels].sum(axis=0)) for channels in (slice(7, 9), slice(9, 11)))
-    across = (right - left) / np.linalg.norm(right - left)  # along the eyes, so that the roll does not count
-    return float((centroid(heatmap[6]) - (left + right) / 2) @ across)
+    across = (right - left) / np.linalg.norm(right - left)
+    nose, mouth, contour = centroid(heatmap[6]), centroid(heatmap[11:15].sum(axis=0)), centroid(heatmap[0])
+    return float(((nose + mouth) / 2 - contour) @ across)
 
 
 def correlation(first: list[float], second: list[float]) -> float:
@@ -214,7 +216,7 @@ def main() -> None:
     drawn = [heatmap_of(marks) for marks in truth.source_landmarks]
     follows = {
         "mouth_opening": correlation([mouth_opening(h) for h in found], [e.mouth_open for e in truth.expressions]),
-        "yaw": correlation([nose_turn(h) for h in found], [e.yaw for e in truth.expressions]),
+        "yaw": correlation([face_turn(h) for h in found], [e.yaw for e in truth.expressions]),
     }
     error = sum(((a - b) ** 2).sum() for a, b in zip(boundaries, drawn)) / sum((b**2).sum() for b in drawn)
 
