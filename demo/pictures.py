@@ -75,6 +75,10 @@ def draw_overview(tiles: list[np.ndarray]) -> np.ndarray:
     return np.asarray(sheet)
 
 
+def half_size(picture: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(picture).reduce(2))
+
+
 def main() -> None:
     panels = sorted((ROOT / "demo_result/reenactment/Rowan2Linnea").glob(f"*/result/{FRAME:06d}-000.png"))
     if not panels:
@@ -87,9 +91,12 @@ def main() -> None:
     write_image(imgs / "transformer.png", test_panel("test_transformer.py", "transformer", FRAME))
     decoded = test_panel("test_decoder.py", "decoder", FRAME)
     write_image(imgs / "decoder.png", decoded, generated_mark("the face in the middle"))
-    shutil.copy(panels[-1].parent.parent / "sheet.png", imgs / "comparison.png")
     shutil.copy(ROOT / "demo_result/preview.gif", imgs / "example.gif")
-    make_sheet(4, 8, 100, imgs / "people.png")
+    comparison = half_size(read_image(panels[-1].parent.parent / "sheet.png"))
+    write_image(imgs / "comparison.png", comparison, generated_mark("the faces from the third row on"))
+    with tempfile.TemporaryDirectory() as scratch:
+        make_sheet(4, 8, 100, Path(scratch) / "people.png")
+        write_image(imgs / "people.png", half_size(read_image(Path(scratch) / "people.png")))
 
 
 if __name__ == "__main__":
