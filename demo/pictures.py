@@ -24,7 +24,7 @@ from make_synthetic import make_sheet  # noqa: E402
 from utils.errors import DataError, run  # noqa: E402
 from utils.panels import generated_mark  # noqa: E402
 
-TILE, GAP, MARGIN, CAPTION = 256, 150, 40, 90
+TILE, GAP, MARGIN, CAPTION = 256, 184, 40, 50
 INK, ACCENT, PAPER = (40, 44, 52), (62, 100, 170), (255, 255, 255)
 FRAME = 40  # of the demo's test split
 STAGES = ("Encoder", "Transformer", "Decoder")
