@@ -22,7 +22,7 @@ from config import load_config
 from datasets.batches import to_float
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, draw_boundaries, resize_boundaries
 from datasets.celebv import read_frame, read_person
-from datasets.images import from_network, read_image, write_image
+from datasets.images import read_image, write_image
 from datasets.synthetic import Expression, landmarks_of, random_identity
 from datasets.synthetic_painter import render
 from make_synthetic import EXPRESSION_FILE
@@ -33,7 +33,7 @@ from utils.checkpoints import load_parameters
 from utils.context import set_context
 from utils.errors import DataError, run
 from utils.files import write_yaml
-from utils.panels import generated_mark
+from utils.panels import face_picture, generated_mark
 
 FACE_MARGIN = 0.1
 GENERATED_TILE = 3  # of a panel, from 0
@@ -117,7 +117,7 @@ class Painter:
         """(15, 64, 64) in [0, 1] to (256, 256, 3) uint8."""
         self.heatmap.d = heatmap
         self.face.forward(clear_buffer=True)
-        return from_network(self.face.d[0]).transpose(1, 2, 0)
+        return face_picture(self.face.d[0])
 
 
 class Finder:

@@ -10,7 +10,7 @@ from pathlib import Path
 import nnabla as nn
 from tqdm import tqdm
 
-from datasets.batches import to_float
+from datasets.batches import collate
 from datasets.celebv import HEATMAP, IMAGE, CelebVSource
 from datasets.images import write_image
 from models.decoder import decoder
@@ -18,7 +18,7 @@ from utils.checkpoints import load_parameters
 from utils.errors import run
 from utils.files import new_folder
 from utils.panels import face_picture, generated_mark, heatmap_picture, side_by_side
-from utils.testing import count_of, find_weights, index_batches, parse_test_args, stack_samples, start_test
+from utils.testing import count_of, find_weights, index_batches, parse_test_args, start_test
 
 SCOPE = "netG_decoder"
 
@@ -40,7 +40,7 @@ def main() -> None:
     mark = generated_mark(f"face of {person} in the middle, painted from the boundary")
     with tqdm(total=count, unit="frame", disable=None) as bar:
         for indices, used in index_batches(count, heatmap.shape[0]):
-            image, heatmap.d = map(to_float, stack_samples(source, indices))
+            image, heatmap.d = collate(source[index] for index in indices)
             fake.forward(clear_buffer=True)
             for row, index in enumerate(indices[:used]):
                 if index % test["vis_interval"] == 0:

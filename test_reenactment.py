@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from config import load_config
-from datasets.batches import to_float
+from datasets.batches import collate
 from datasets.celebv import HEATMAP, IMAGE, CelebVSource
 from datasets.images import read_image, write_image
 from models.decoder import decoder
@@ -31,7 +31,7 @@ from utils.checkpoints import load_parameters
 from utils.errors import ConfigError, run
 from utils.files import new_folder, timestamp, write_yaml
 from utils.panels import face_picture, generated_mark, heatmap_picture, side_by_side
-from utils.testing import count_of, find_weights, index_batches, set_test_context, stack_samples
+from utils.testing import count_of, find_weights, index_batches, set_test_context
 from utils.video import write_preview, write_video
 
 ENCODER, TRANSFORMER, DECODER = "encoder", "netG_transformer_A2B", "netG_decoder"
@@ -102,7 +102,7 @@ def check_people(args: argparse.Namespace, configs: dict[str, dict[str, Any]]) -
 def reenact(graph: Graph, source: CelebVSource, count: int) -> Iterator[tuple[int, np.ndarray]]:
     """Frame by frame: its index and its panel (256, 1280, 3) uint8. The encoder sees each frame once."""
     for indices, used in index_batches(count, graph.image.shape[0]):
-        image, truth = map(to_float, stack_samples(source, indices))
+        image, truth = collate(source[index] for index in indices)
         graph.image.d = image
         graph.generated.forward(clear_buffer=True)
         for row, index in enumerate(indices[:used]):

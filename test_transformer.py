@@ -10,7 +10,7 @@ from pathlib import Path
 import nnabla as nn
 from tqdm import tqdm
 
-from datasets.batches import to_float
+from datasets.batches import collate, to_float
 from datasets.boundary import DrawingStyle
 from datasets.celebv import HEATMAP, CelebVSource
 from datasets.images import write_image
@@ -19,7 +19,7 @@ from utils.checkpoints import load_parameters
 from utils.errors import run
 from utils.files import new_folder
 from utils.panels import heatmap_picture, side_by_side
-from utils.testing import count_of, find_weights, index_batches, parse_test_args, stack_samples, start_test
+from utils.testing import count_of, find_weights, index_batches, parse_test_args, start_test
 
 SCOPE = "netG_transformer_A2B"
 
@@ -27,10 +27,10 @@ SCOPE = "netG_transformer_A2B"
 def main() -> None:
     args = parse_test_args(__doc__)
     config = start_test("transformer", args)
-    test, drawing = config["test"], config["preprocess"]
+    test = config["test"]
     names = (config["src_celeb_name"], config["trg_celeb_name"])
     pair = f"{names[0]}2{names[1]}"
-    style = DrawingStyle(drawing["line_thickness"], drawing["gaussian_kernel"], drawing["gaussian_sigma"])
+    style = DrawingStyle.from_config(config["preprocess"])
     source_a, source_b = (CelebVSource(config["train_dir"], name, "test", (HEATMAP,), "", style) for name in names)
     count = count_of(args.num, len(source_a), f"the test split of {names[0]}")
 
@@ -43,7 +43,7 @@ def main() -> None:
     result_dir = new_folder(Path(test["logdir"]) / "transformer" / pair, config["experiment_name"], args.info)
     with tqdm(total=count, unit="frame", disable=None) as bar:
         for indices, used in index_batches(count, heatmap.shape[0]):
-            (real_a,) = map(to_float, stack_samples(source_a, indices))
+            (real_a,) = collate(source_a[index] for index in indices)
             heatmap.d = real_a
             fake.forward(clear_buffer=True)
             for row, index in enumerate(indices[:used]):

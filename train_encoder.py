@@ -13,7 +13,7 @@ import nnabla.functions as F
 import nnabla.solvers as S
 import numpy as np
 
-from datasets.batches import Batches
+from datasets.batches import Batches, collate
 from datasets.images import write_image
 from datasets.wflw import WFLWSource
 from models.encoder import encoder
@@ -22,6 +22,7 @@ from utils.checkpoints import load_parameters, save_parameters
 from utils.errors import run
 from utils.files import write_yaml
 from utils.panels import face_picture, heatmap_picture, side_by_side
+from utils.testing import index_batches
 from utils.training import (
     SeriesMonitors,
     epoch_iterations,
@@ -70,29 +71,26 @@ def train_step(
     return losses
 
 
-def validate(graph: Graph, batches: Batches, panels_dir: Path | None) -> tuple[float, float]:
+def validate(graph: Graph, source: WFLWSource, panels_dir: Path | None) -> tuple[float, float]:
     """Evaluation mode on every test sample.
 
     Returns:
         mean squared error of the answer, and the same as a share of an all-zero answer's.
     """
     squared_error = squared_zero_error = 0.0
-    batch_size, num_samples = batches.batch_size, len(batches.source)
-    for first in range(0, num_samples, batch_size):
-        count = min(batch_size, num_samples - first)
-        # the last batch is filled up with repetitions, which do not count
-        indices = [min(first + offset, num_samples - 1) for offset in range(batch_size)]
-        image, heatmap = batches.gather(indices)
+    for indices, count in index_batches(len(source), graph.image.shape[0]):
+        image, heatmap = collate(source[index] for index in indices)
         graph.image.d = image
         graph.answer.forward(clear_buffer=True)
         answer = graph.answer.d[:count]
         squared_error += float(((answer - heatmap[:count]) ** 2).sum(dtype=np.float64))
         squared_zero_error += float((heatmap[:count] ** 2).sum(dtype=np.float64))
-        for index in range(first, min(first + count, NUM_PANELS if panels_dir else 0)):
-            row = index - first
+        for row, index in enumerate(indices[:count]):
+            if panels_dir is None or index >= NUM_PANELS:
+                break
             tiles = [face_picture(image[row]), heatmap_picture(answer[row]), heatmap_picture(heatmap[row])]
             write_image(panels_dir / f"{index:03d}.png", side_by_side(tiles))
-    return squared_error / (num_samples * heatmap[0].size), squared_error / squared_zero_error
+    return squared_error / (len(source) * heatmap[0].size), squared_error / squared_zero_error
 
 
 def main() -> None:
@@ -102,7 +100,6 @@ def main() -> None:
     sources = {mode: WFLWSource(config["path"]["data_dir"], mode) for mode in ("train", "test")}
     batches = Batches(sources["train"], train["batch_size"], config["seed"], in_memory=train["with_memory_cache"])
     test_batch_size = min(config["test"]["batch_size"], len(sources["test"]))
-    test_batches = Batches(sources["test"], test_batch_size, config["seed"], shuffle=False)
 
     graph = build_graph(config, train["batch_size"], training=True)
     test_graph = build_graph(config, test_batch_size, training=False)
@@ -126,7 +123,7 @@ def main() -> None:
         train_series.add(epoch, {"loss": epoch_loss})
 
         panels_dir = run_dir / f"result_epoch-{epoch}" if epoch % config["monitor"]["interval"] == 0 else None
-        mse, share = validate(test_graph, test_batches, panels_dir)
+        mse, share = validate(test_graph, sources["test"], panels_dir)
         require_finite({"validation mse": mse}, iteration)
         test_series.add(epoch, {"mse": mse, "share_of_zero_answer": share})
         print(f"epoch {epoch}: loss {epoch_loss:.5f}, validation mse {mse:.6f}, {share:.3f} of an all-zero answer's")

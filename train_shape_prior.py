@@ -104,9 +104,8 @@ def main() -> None:
     if len(source) <= SHAPE_CODE_SIZE:
         raise DataError(f"{config['train_dir']}: {len(source)} faces are too few for a shape prior; add annotations")
     batches = Batches(source, train["batch_size"], config["seed"], train["shuffle"], train["with_memory_cache"])
-    targets = source.targets()
-    graph = build_graph(train["batch_size"], targets.shape[1])
-    parameters_of(SCOPE)["mlp5/affine/b"].d = targets.mean(axis=0)  # begin at the mean face
+    graph = build_graph(train["batch_size"], source.targets.shape[1])
+    parameters_of(SCOPE)["mlp5/affine/b"].d = source.targets.mean(axis=0)  # begin at the mean face
     solver = S.Adam(train["lr"])
     with nn.parameter_scope(SCOPE):
         solver.set_parameters(nn.get_parameters())
@@ -120,7 +119,7 @@ def main() -> None:
             series.add(iteration, losses)
             show_losses(bar, losses)
     save_parameters(run_dir / "Align.h5", SCOPE)
-    weight, bias, explained = fit_pca(targets)
+    weight, bias, explained = fit_pca(source.targets)
     save_pca(run_dir / "PCA.h5", weight, bias)
     share = explained[:SHAPE_CODE_SIZE].sum()
     print(

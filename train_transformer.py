@@ -220,8 +220,8 @@ def save_panel(graph: Graph, path: Path) -> None:
 
 
 def make_batches(config: dict[str, Any]) -> dict[str, Batches]:
-    train, drawing = config["train"], config["preprocess"]
-    style = DrawingStyle(drawing["line_thickness"], drawing["gaussian_kernel"], drawing["gaussian_sigma"])
+    train = config["train"]
+    style = DrawingStyle.from_config(config["preprocess"])
     names = {"A": config["src_celeb_name"], "B": config["trg_celeb_name"]}
     if names["A"] == names["B"]:
         raise ConfigError(f"src_celeb_name and trg_celeb_name are both {names['A']}; a transformer is for two people")

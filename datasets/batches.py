@@ -24,6 +24,11 @@ def to_float(array: np.ndarray) -> np.ndarray:
     return to_network(array) if array.shape[-3] == 3 else array.astype(np.float32) / 255
 
 
+def collate(samples: Iterable[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    """Samples to a batch: (B, C, H, W) float32, one array for each part of a sample."""
+    return tuple(to_float(np.stack(part)) for part in zip(*samples))
+
+
 class Batches:
     """Batch number i of an endless training, as a pure function of (seed, i).
 
@@ -52,12 +57,7 @@ class Batches:
 
     def __getitem__(self, iteration: int) -> tuple[np.ndarray, ...]:
         """The arrays of a batch, (B, C, H, W) float32, one for each part of a sample."""
-        return self.gather(self.indices(iteration))
-
-    def gather(self, indices: Iterable[int]) -> tuple[np.ndarray, ...]:
-        """The arrays of samples of one's own choice."""
-        samples = [self._sample(int(index)) for index in indices]
-        return tuple(to_float(np.stack(part)) for part in zip(*samples))
+        return collate(self._sample(int(index)) for index in self.indices(iteration))
 
     def _sample(self, index: int) -> tuple[np.ndarray, ...]:
         if self._kept is None:

@@ -5,7 +5,8 @@ The landmarks are in WFLW's order. Each of the 15 facial parts is a polyline wit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,6 +43,11 @@ class DrawingStyle:
     line_thickness: int = 3
     gaussian_kernel: int = 5
     gaussian_sigma: float = 3.0
+
+    @classmethod
+    def from_config(cls, preprocess: dict[str, Any]) -> DrawingStyle:
+        """From the transformer's `preprocess` section, which has more keys than these."""
+        return cls(**{field.name: preprocess[field.name] for field in fields(cls)})
 
 
 def draw_boundaries(

@@ -151,15 +151,12 @@ class LandmarkSource:
     def __init__(self, root: str | Path, people: list[str], mode: str):
         lists = [read_person(root, person, mode).landmarks for person in people]
         self.landmarks = np.concatenate(lists)  # (N, 98, 2) in image pixels
-        self._targets = self.targets()
+        # (N, 196) float32: x, y of each landmark in pixels of the 64-pixel heatmap
+        self.targets = (self.landmarks * (HEATMAP_SIZE / IMAGE_SIZE)).reshape(len(self), -1).astype(np.float32)
 
     def __len__(self) -> int:
         return len(self.landmarks)
 
-    def targets(self) -> np.ndarray:
-        """(N, 196) float32: x, y of each landmark in pixels of the 64-pixel heatmap."""
-        return (self.landmarks * (HEATMAP_SIZE / IMAGE_SIZE)).reshape(len(self), -1).astype(np.float32)
-
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         heatmap = resize_boundaries(draw_boundaries(self.landmarks[index]), HEATMAP_SIZE)
-        return heatmap, self._targets[index]
+        return heatmap, self.targets[index]

@@ -43,8 +43,3 @@ def write_image(path: str | Path, image: np.ndarray, comment: dict[str, str] | N
 def to_network(images: np.ndarray) -> np.ndarray:
     """uint8 images in any layout to float32 in [-1, 1]."""
     return images.astype(np.float32) / 127.5 - 1
-
-
-def from_network(images: np.ndarray) -> np.ndarray:
-    """float images in [-1, 1] to uint8."""
-    return np.clip((images + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8)

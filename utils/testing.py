@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from config import load_config
 from utils import cli
 from utils.checkpoints import last_epoch_file
@@ -77,7 +75,3 @@ def index_batches(count: int, batch_size: int) -> Iterator[tuple[list[int], int]
     for first in range(0, count, batch_size):
         indices = list(range(first, min(first + batch_size, count)))
         yield indices + [indices[-1]] * (batch_size - len(indices)), len(indices)
-
-
-def stack_samples(source: Any, indices: list[int]) -> list[np.ndarray]:
-    return [np.stack(part) for part in zip(*(source[index] for index in indices))]
