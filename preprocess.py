@@ -1,7 +1,8 @@
-"""Crop faces and draw boundary heatmaps ahead of training, from WFLW or CelebV.
+"""Crop faces and draw boundary heatmaps ahead of training, from WFLW or CelebV; or check a data set.
 
 python preprocess.py --dataset datasets --mode train --out-dir datasets/WFLW_heatmaps
 python preprocess.py --dataset CelebV --out-dir datasets/celebv_heatmaps_GT
+python preprocess.py --dataset CelebV --check --report check.html
 """
 
 from __future__ import annotations
@@ -9,60 +10,87 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-from contextlib import ExitStack
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from datasets import celebv, wflw
-from datasets.boundary import DrawingStyle
 from datasets.images import write_image
-from datasets.prepared import PreparedWriter
+from datasets.prepared import Packed, PreparedWriter, file_digest, images_digest, pack, rebuilt, why_stale
 from utils import cli
 from utils.errors import DataError, run
-from utils.files import atomic_path, write_text
+from utils.files import locked, remove_leftovers
+from utils.parallel import WorkerPool, available_cores
+
+SAMPLES_AT_ONCE = 8  # handed to a worker together
 
 
-def open_writers(stack: ExitStack, paths: list[Path]) -> list[PreparedWriter]:
-    """Writers whose files get their final names when the stack closes without an error."""
-    writers = []
-    for path in paths:
-        writer = PreparedWriter(stack.enter_context(atomic_path(path)))
-        stack.callback(writer.close)
-        writers.append(writer)
-    return writers
+class Job(NamedTuple):
+    """One set of files that belong together."""
+
+    name: str  # for people
+    made_from: dict[str, Any]  # what decides the files' bytes
+    record: Path
+    archives: list[Path]
+    texts: dict[Path, str]  # further files, whole
+    count: int
+    prepare: Callable[[int], tuple[str, list[Packed]]]  # from an index to a name and an array for each archive
+    why_again: str  # why complete files are made again, or ''
 
 
-def preprocess_wflw(root: Path, mode: str, out_dir: Path, seed: int, style: DrawingStyle, save_pictures: bool) -> None:
-    faces = wflw.prepare_faces(root, mode, seed, style)
+def wflw_job(root: Path, mode: str, out_dir: Path, seed: int, picture_dir: Path | None) -> Job:
+    faces = wflw.WFLWFaces(root, mode, seed)
+
+    def prepare(index: int) -> tuple[str, list[Packed]]:
+        name, face = faces.saved_name(index), faces[index]
+        if picture_dir is not None:
+            save_boundary_picture(picture_dir / name, face.image, face.boundaries)
+        return name, [pack(face.image), pack(face.heatmap)]
+
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["saved_name", "real_name"])
-    with ExitStack() as stack:
-        paths = [out_dir / f"WFLW_cropped_image_{mode}.npz", out_dir / f"WFLW_heatmap_{mode}.npz"]
-        images, heatmaps = open_writers(stack, paths)
-        for face in tqdm(faces, desc=f"WFLW {mode}", unit="face", disable=None):
-            images.add(face.saved_name, face.image)
-            heatmaps.add(face.saved_name, face.heatmap)
-            rows.writerow([face.saved_name, face.real_name])
-            if save_pictures:
-                save_boundary_picture(out_dir / "boundary_image" / face.saved_name, face.image, face.boundaries)
-    write_text(out_dir / f"{mode}_data.csv", table.getvalue())
-    print(f"{out_dir}: WFLW {mode}")
+    rows.writerows((faces.saved_name(index), name) for index, name in enumerate(faces.names))
+    made_from = {
+        "boundary": celebv.LANDMARKS,
+        "drawing": asdict(faces.style),
+        "seed": seed,
+        "list": file_digest(faces.list),
+        "images": images_digest(root / "WFLW_images", faces.names),
+    }
+    archives = list(wflw.prepared_paths(out_dir, mode))
+    texts = {out_dir / f"{mode}_data.csv": table.getvalue()}
+    record = out_dir / f"WFLW_{mode}_prepared.yaml"
+    return Job(f"WFLW {mode}", made_from, record, archives, texts, len(faces), prepare, why_again(picture_dir))
 
 
-def preprocess_celebv(root: Path, person: str, out_dir: Path, style: DrawingStyle, save_pictures: bool) -> None:
-    frames = celebv.prepare_person(root, person, style)
-    with ExitStack() as stack:
-        writers = open_writers(stack, [out_dir / f"{person}_{part}.npz" for part in celebv.SHAPES])
-        for name, arrays in tqdm(frames, desc=person, unit="frame", disable=None):
-            for writer, array in zip(writers, arrays):
-                writer.add(name, array)
-            if save_pictures:
-                image, _, boundaries = arrays
-                save_boundary_picture(out_dir / "boundary_image" / person / f"{Path(name).stem}.png", image, boundaries)
-    print(f"{out_dir}: {person}")
+def celebv_job(root: Path, person: str, out_dir: Path, picture_dir: Path | None) -> Job:
+    frames = celebv.CelebVSource(root, person, "all", tuple(celebv.SHAPES))
+
+    def prepare(index: int) -> tuple[str, list[Packed]]:
+        name, arrays = frames.names[index], frames[index]
+        if picture_dir is not None:
+            image, _, boundaries = arrays
+            save_boundary_picture(picture_dir / person / f"{Path(name).stem}.png", image, boundaries)
+        return name, [pack(array) for array in arrays]
+
+    made_from = {
+        "boundary": celebv.LANDMARKS,
+        "drawing": asdict(frames.style),
+        "list": file_digest(celebv.list_path(root, person, "all")),
+        "images": images_digest(root / person / "Image", frames.names),
+    }
+    archives = [celebv.prepared_path(out_dir, person, part) for part in celebv.SHAPES]
+    record = celebv.record_path(out_dir, person)
+    return Job(person, made_from, record, archives, {}, len(frames), prepare, why_again(picture_dir))
+
+
+def why_again(picture_dir: Path | None) -> str:
+    return "" if picture_dir is None else "pictures of the boundaries are wanted"
 
 
 def save_boundary_picture(path: Path, image: np.ndarray, boundaries: np.ndarray) -> None:
@@ -71,34 +99,71 @@ def save_boundary_picture(path: Path, image: np.ndarray, boundaries: np.ndarray)
     write_image(path, np.hstack([image.transpose(1, 2, 0), lines]))
 
 
+def execute(job: Job, num_workers: int) -> None:
+    """Write the files of a job, unless they are there, complete and made from the same."""
+    paths = [*job.archives, *job.texts]
+    for path in (job.record, *paths):
+        remove_leftovers(path)
+    reason = why_stale(job.record, job.made_from, paths) or job.why_again
+    folder = job.record.parent
+    if not reason:
+        print(f"{folder}: {job.name} is complete and made from the same; kept")
+        return
+    print(f"{folder}: {job.name}, {job.count} images; {reason}")
+    workers = WorkerPool(job.prepare, min(num_workers, job.count))  # they begin before files are open
+    with workers as pool, rebuilt(job.record, job.made_from, paths) as temporaries:
+        writers = [PreparedWriter(path) for path in temporaries[: len(job.archives)]]
+        samples = pool.map(range(job.count), SAMPLES_AT_ONCE)
+        for name, arrays in tqdm(samples, desc=job.name, total=job.count, unit="image", disable=None):
+            for writer, packed in zip(writers, arrays):
+                writer.add(name, packed)
+        for writer in writers:
+            writer.finish()
+        for path, text in zip(temporaries[len(job.archives) :], job.texts.values()):
+            path.write_text(text, encoding="utf-8")
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     help_dataset = "WFLW, CelebV, or the folder that WFLW is unpacked in"
     parser.add_argument("--dataset", required=True, metavar="WFLW|CelebV|DIR", help=help_dataset)
     parser.add_argument("--src-dir", type=Path, default=Path("datasets"), help="where the data sets are unpacked")
-    parser.add_argument("--out-dir", type=Path, required=True, help="where the npz files go")
+    parser.add_argument("--out-dir", type=Path, help="where the npz files go")
     parser.add_argument("--mode", choices=wflw.MODES, default="train", help="WFLW: which list (default train)")
     parser.add_argument("--celeb-name-list", nargs="+", metavar="NAME", help="CelebV: people (default everyone found)")
     parser.add_argument("--seed", type=cli.non_negative_int, default=42, help="WFLW: of the crop margins")
     parser.add_argument("--save-boundary-image", action="store_true", help="also write pictures to look at")
+    help_workers = "processes that work side by side (default: one for each core)"
+    parser.add_argument(
+        "--num-workers", type=cli.positive_int, default=available_cores(), metavar="N", help=help_workers
+    )
     args = parser.parse_args()
     if args.celeb_name_list and args.dataset != "CelebV":
         parser.error("--celeb-name-list goes with --dataset CelebV")
+    if args.out_dir is None:
+        parser.error("--out-dir is needed: the folder that the npz files go to")
     return args
+
+
+def make_jobs(args: argparse.Namespace) -> list[Job]:
+    """All that was asked for, with lists read and checked."""
+    picture_dir = args.out_dir / "boundary_image" if args.save_boundary_image else None
+    if args.dataset == "CelebV":
+        root = args.src_dir / "CelebV"
+        people = args.celeb_name_list or celebv.find_people(root)
+        return [celebv_job(root, person, args.out_dir, picture_dir) for person in people]
+    root = args.src_dir if args.dataset == "WFLW" else Path(args.dataset)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; --dataset takes WFLW, CelebV, or the folder that WFLW is unpacked in")
+    return [wflw_job(root, args.mode, args.out_dir, args.seed, picture_dir)]
 
 
 def main() -> None:
     args = parse_args()
-    style = DrawingStyle()
-    if args.dataset == "CelebV":
-        root = args.src_dir / "CelebV"
-        for person in args.celeb_name_list or celebv.find_people(root):
-            preprocess_celebv(root, person, args.out_dir, style, args.save_boundary_image)
-        return
-    root = args.src_dir if args.dataset == "WFLW" else Path(args.dataset)
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; --dataset takes WFLW, CelebV, or the folder that WFLW is unpacked in")
-    preprocess_wflw(root, args.mode, args.out_dir, args.seed, style, args.save_boundary_image)
+    jobs = make_jobs(args)
+    with locked(args.out_dir):
+        for job in jobs:
+            execute(job, args.num_workers)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ def main() -> None:
     args = parse_test_args(__doc__)
     config = start_test("decoder", args)
     test, person = config["test"], config["trg_celeb_name"]
-    source = CelebVSource(config["train_dir"], person, "test", (IMAGE, HEATMAP))
+    source = CelebVSource(
+        config["train_dir"], person, "test", (IMAGE, HEATMAP), config["ref_dir"], boundary=config["boundary"]
+    )
     count = count_of(args.num, len(source), f"the test split of {person}")
 
     heatmap = nn.Variable((min(test["batch_size"], count), 15, 64, 64))

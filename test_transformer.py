@@ -31,7 +31,10 @@ def main() -> None:
     names = (config["src_celeb_name"], config["trg_celeb_name"])
     pair = f"{names[0]}2{names[1]}"
     style = DrawingStyle.from_config(config["preprocess"])
-    source_a, source_b = (CelebVSource(config["train_dir"], name, "test", (HEATMAP,), "", style) for name in names)
+    source_a, source_b = (
+        CelebVSource(config["train_dir"], name, "test", (HEATMAP,), config["ref_dir"], style, config["boundary"])
+        for name in names
+    )
     count = count_of(args.num, len(source_a), f"the test split of {names[0]}")
 
     heatmap = nn.Variable((min(test["batch_size"], count), 15, 64, 64))

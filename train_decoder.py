@@ -12,7 +12,7 @@ import nnabla as nn
 import nnabla.solvers as S
 import numpy as np
 
-from datasets.batches import Batches
+from datasets.batches import make_batches
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, CelebVSource
 from datasets.images import write_image
 from models.decoder import decoder, decoder_discriminator
@@ -149,8 +149,9 @@ def main() -> None:
         config["mode"],
         (IMAGE, HEATMAP, RESIZED_HEATMAP),
         config["ref_dir"],
+        boundary=config["boundary"],
     )
-    batches = Batches(source, train["batch_size"], config["seed"], train["shuffle"], train["with_memory_cache"])
+    batches = make_batches(source, train, config["seed"])
     vgg = load_vgg16() if train["feature_loss"]["lambda"] > 0 else None
     graph = build_graph(config, vgg)
     solvers = make_solvers(config)

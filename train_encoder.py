@@ -13,7 +13,7 @@ import nnabla.functions as F
 import nnabla.solvers as S
 import numpy as np
 
-from datasets.batches import Batches, collate
+from datasets.batches import Batches, make_batches
 from datasets.images import write_image
 from datasets.wflw import WFLWSource
 from models.encoder import encoder
@@ -22,7 +22,6 @@ from utils.checkpoints import load_parameters, save_parameters
 from utils.errors import run
 from utils.files import write_yaml
 from utils.panels import face_picture, heatmap_picture, side_by_side
-from utils.testing import index_batches
 from utils.training import (
     SeriesMonitors,
     epoch_iterations,
@@ -71,26 +70,27 @@ def train_step(
     return losses
 
 
-def validate(graph: Graph, source: WFLWSource, panels_dir: Path | None) -> tuple[float, float]:
+def validate(graph: Graph, batches: Batches, epoch: int, panels_dir: Path | None) -> tuple[float, float]:
     """Evaluation mode on every test sample.
 
     Returns:
         mean squared error of the answer, and the same as a share of an all-zero answer's.
     """
     squared_error = squared_zero_error = 0.0
-    for indices, count in index_batches(len(source), graph.image.shape[0]):
-        image, heatmap = collate(source[index] for index in indices)
+    num_samples, batch_size = len(batches.source), batches.batch_size
+    for number in range(batches.batches_per_epoch):
+        first = number * batch_size
+        image, heatmap = batches[(epoch - 1) * batches.batches_per_epoch + number]
+        heatmap = heatmap[: num_samples - first]  # without those that only fill up the last batch
         graph.image.d = image
         graph.answer.forward(clear_buffer=True)
-        answer = graph.answer.d[:count]
-        squared_error += float(((answer - heatmap[:count]) ** 2).sum(dtype=np.float64))
-        squared_zero_error += float((heatmap[:count] ** 2).sum(dtype=np.float64))
-        for row, index in enumerate(indices[:count]):
-            if panels_dir is None or index >= NUM_PANELS:
-                break
+        answer = graph.answer.d[: len(heatmap)]
+        squared_error += float(((answer - heatmap) ** 2).sum(dtype=np.float64))
+        squared_zero_error += float((heatmap**2).sum(dtype=np.float64))
+        for row in range(min(len(heatmap), NUM_PANELS - first) if panels_dir else 0):
             tiles = [face_picture(image[row]), heatmap_picture(answer[row]), heatmap_picture(heatmap[row])]
-            write_image(panels_dir / f"{index:03d}.png", side_by_side(tiles))
-    return squared_error / (len(source) * heatmap[0].size), squared_error / squared_zero_error
+            write_image(panels_dir / f"{first + row:03d}.png", side_by_side(tiles))
+    return squared_error / (num_samples * heatmap[0].size), squared_error / squared_zero_error
 
 
 def main() -> None:
@@ -98,8 +98,11 @@ def main() -> None:
     config = start_training("encoder", args)
     train = config["train"]
     sources = {mode: WFLWSource(config["path"]["data_dir"], mode) for mode in ("train", "test")}
-    batches = Batches(sources["train"], train["batch_size"], config["seed"], in_memory=train["with_memory_cache"])
+    batches = make_batches(sources["train"], train, config["seed"])
     test_batch_size = min(config["test"]["batch_size"], len(sources["test"]))
+    test_batches = Batches(
+        sources["test"], test_batch_size, config["seed"], shuffle=False, num_workers=train["num_workers"]
+    )
 
     graph = build_graph(config, train["batch_size"], training=True)
     test_graph = build_graph(config, test_batch_size, training=False)
@@ -123,7 +126,7 @@ def main() -> None:
         train_series.add(epoch, {"loss": epoch_loss})
 
         panels_dir = run_dir / f"result_epoch-{epoch}" if epoch % config["monitor"]["interval"] == 0 else None
-        mse, share = validate(test_graph, sources["test"], panels_dir)
+        mse, share = validate(test_graph, test_batches, epoch, panels_dir)
         require_finite({"validation mse": mse}, iteration)
         test_series.add(epoch, {"mse": mse, "share_of_zero_answer": share})
         print(f"epoch {epoch}: loss {epoch_loss:.5f}, validation mse {mse:.6f}, {share:.3f} of an all-zero answer's")

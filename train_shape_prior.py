@@ -17,7 +17,7 @@ import nnabla.solvers as S
 import numpy as np
 from sklearn.decomposition import PCA
 
-from datasets.batches import Batches
+from datasets.batches import make_batches
 from datasets.celebv import LandmarkSource, find_people
 from models.align import SHAPE_CODE_SIZE, align
 from models.losses import mean_squared_error
@@ -103,7 +103,7 @@ def main() -> None:
     source = LandmarkSource(config["train_dir"], config["celeb_names"], config["mode"])
     if len(source) <= SHAPE_CODE_SIZE:
         raise DataError(f"{config['train_dir']}: {len(source)} faces are too few for a shape prior; add annotations")
-    batches = Batches(source, train["batch_size"], config["seed"], train["shuffle"], train["with_memory_cache"])
+    batches = make_batches(source, train, config["seed"])
     graph = build_graph(train["batch_size"], source.targets.shape[1])
     parameters_of(SCOPE)["mlp5/affine/b"].d = source.targets.mean(axis=0)  # begin at the mean face
     solver = S.Adam(train["lr"])

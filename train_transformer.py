@@ -14,9 +14,9 @@ import nnabla as nn
 import nnabla.solvers as S
 import numpy as np
 
-from datasets.batches import Batches
+from datasets.batches import Batches, make_batches
 from datasets.boundary import DrawingStyle
-from datasets.celebv import HEATMAP, CelebVSource, ShiftedSource
+from datasets.celebv import ENCODER, HEATMAP, CelebVSource, ShiftedSource
 from datasets.images import write_image
 from models.align import align, shape_code
 from models.losses import lsgan, mean_absolute_error, probability_bce
@@ -219,31 +219,34 @@ def save_panel(graph: Graph, path: Path) -> None:
     write_image(path, side_by_side(tiles))
 
 
-def make_batches(config: dict[str, Any]) -> dict[str, Batches]:
+def open_batches(config: dict[str, Any]) -> dict[str, Batches]:
     train = config["train"]
     style = DrawingStyle.from_config(config["preprocess"])
     names = {"A": config["src_celeb_name"], "B": config["trg_celeb_name"]}
     if names["A"] == names["B"]:
         raise ConfigError(f"src_celeb_name and trg_celeb_name are both {names['A']}; a transformer is for two people")
     sources = {
-        person: CelebVSource(config["train_dir"], name, config["mode"], (HEATMAP,), config["ref_dir"], style)
+        person: CelebVSource(
+            config["train_dir"], name, config["mode"], (HEATMAP,), config["ref_dir"], style, config["boundary"]
+        )
         for person, name in names.items()
     }
     if train["warm_start"]["epochs"]:
+        if config["boundary"] == ENCODER:
+            raise ConfigError(
+                "train.warm_start moves landmarks, which 'boundary: encoder' does without; set epochs to 0"
+            )
         sources = {person: ShiftedSource(sources[person], sources[other]) for person, other in PAIRS}
     # seeds apart, so that equally long lists are not walked in step
     seeds = {"A": config["seed"], "B": config["seed"] + 1000}
-    return {
-        person: Batches(source, train["batch_size"], seeds[person], train["shuffle"], train["with_memory_cache"])
-        for person, source in sources.items()
-    }
+    return {person: make_batches(source, train, seeds[person]) for person, source in sources.items()}
 
 
 def main() -> None:
     args = parse_training_args(__doc__)
     config = start_training("transformer", args)
     train = config["train"]
-    batches = make_batches(config)
+    batches = open_batches(config)
     num_align_outputs = load_shape_prior(config) if train["shape_loss"]["lambda"] > 0 else None
     graph = build_graph(config, num_align_outputs)
     solvers = make_solvers(config)

@@ -11,6 +11,7 @@ config = {
     "trg_celeb_name": "Donald_Trump",  # B, who is shown
     "train_dir": "datasets/CelebV",  # the folder that holds the people
     "mode": "all",  # all | train | test: which annotation list is trained on
+    "boundary": "landmarks",  # landmarks | encoder: where boundaries come from; encoder needs ref_dir (README)
     "ref_dir": "",  # prepared npz files; '' draws on the fly
     "model": {"planes": 64},  # base channels of generator and discriminator
     "train": {
@@ -21,6 +22,7 @@ config = {
         "beta1": 0.5,
         "shuffle": True,
         "with_memory_cache": False,  # keep decoded samples in memory
+        "num_workers": -1,  # processes that prepare batches ahead; 0 none, -1 one for each core but one, 8 at most
         "weight_L1": 100.0,
         "feature_loss": {"lambda": 10.0},  # 0 does without VGG-16
         # Ours: epochs before the adversarial loss comes in; the paper's recipe has it from the start (0).
@@ -38,11 +40,13 @@ rules = {
     "device_id": at_least(0),
     "seed": at_least(0),
     "mode": one_of("all", "train", "test"),
+    "boundary": one_of("landmarks", "encoder"),
     "model.planes": at_least(1),
     "train.epochs": at_least(1),
     "train.lr_decay_start_at": at_least(0),
     "train.batch_size": at_least(1),
     "train.lr": above(0),
+    "train.num_workers": at_least(-1),
     "train.beta1": fraction(),
     "train.weight_L1": at_least(0),
     "train.feature_loss.lambda": at_least(0),

@@ -25,6 +25,7 @@ config = {
         "weight_decay": 1.0e-5,
         "augmentation": False,
         "with_memory_cache": False,  # keep decoded samples in memory
+        "num_workers": -1,  # processes that prepare batches ahead; 0 none, -1 one for each core but one, 8 at most
     },
     "test": {"batch_size": 32},  # of the validation
     "monitor": {
@@ -44,6 +45,7 @@ rules = {
     "train.epochs": at_least(1),
     "train.batch_size": at_least(1),
     "train.lr": above(0),
+    "train.num_workers": at_least(-1),
     "train.weight_decay": at_least(0),
     "train.augmentation": only(False, "augmentation is not there yet"),
     "test.batch_size": at_least(1),

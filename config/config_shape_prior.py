@@ -11,7 +11,14 @@ config = {
     "train_dir": "datasets/CelebV",  # the folder that holds the people
     "celeb_names": [],  # whose landmarks are learned from; [] is everyone found
     "mode": "all",  # all | train | test: which annotation list is trained on
-    "train": {"epochs": 20, "batch_size": 32, "lr": 1.0e-3, "shuffle": True, "with_memory_cache": True},
+    "train": {
+        "epochs": 20,
+        "batch_size": 32,
+        "lr": 1.0e-3,
+        "shuffle": True,
+        "with_memory_cache": True,  # keep drawn samples in memory
+        "num_workers": -1,  # processes that prepare batches ahead; 0 none, -1 one for each core but one, 8 at most
+    },
     "monitor": {"interval": 100},  # iterations between loss values
 }
 
@@ -23,5 +30,6 @@ rules = {
     "train.epochs": at_least(1),
     "train.batch_size": at_least(2),
     "train.lr": above(0),
+    "train.num_workers": at_least(-1),
     "monitor.interval": at_least(1),
 }

@@ -12,6 +12,7 @@ config = {
     "trg_celeb_name": "Donald_Trump",  # B, who is shown
     "train_dir": "datasets/CelebV",  # the folder that holds the people
     "mode": "all",  # all | train | test: which annotation list is trained on
+    "boundary": "landmarks",  # landmarks | encoder: where boundaries come from; encoder needs ref_dir (README)
     "ref_dir": "",  # prepared npz files; '' draws on the fly
     "norm_type": "batch_norm",  # batch_norm | instance_norm
     "model": {"planes": 64},  # base channels of generators and discriminators
@@ -30,6 +31,7 @@ config = {
         "weight_decay": 1.0e-4,  # of the discriminators
         "shuffle": True,
         "with_memory_cache": False,  # keep samples in memory
+        "num_workers": -1,  # processes that prepare batches ahead; 0 none, -1 one for each core but one, 8 at most
         "cycle_loss": {"lambda": 50.0},
         "shape_loss": {
             "lambda": 10.0,  # 0 does without the prior
@@ -52,6 +54,7 @@ rules = {
     "device_id": at_least(0),
     "seed": at_least(0),
     "mode": one_of("all", "train", "test"),
+    "boundary": one_of("landmarks", "encoder"),
     "norm_type": one_of("batch_norm", "instance_norm"),
     "model.planes": even(2),
     "preprocess.gaussian_kernel": odd(),
@@ -61,6 +64,7 @@ rules = {
     "train.epochs": at_least(1),
     "train.batch_size": at_least(1),
     "train.lr": above(0),
+    "train.num_workers": at_least(-1),
     "train.beta1": fraction(),
     "train.beta2": fraction(),
     "train.weight_decay": at_least(0),

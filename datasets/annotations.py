@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from datasets.boundary import NUM_LANDMARKS
 from utils.errors import DataError
 
 NUM_COORDINATES = 2 * NUM_LANDMARKS
+MAX_COORDINATE = 100_000  # pixels; beyond it a number is no place in a picture
 
 
 class Annotations(NamedTuple):
@@ -25,43 +26,89 @@ class Annotations(NamedTuple):
 
 
 def read_annotations(path: str | Path, num_extras: int, hint: str) -> Annotations:
-    """Read a list of `196 coordinates, num_extras numbers, image name` lines.
+    """Read a list of `196 coordinates, num_extras further numbers, image name` lines.
 
     Args:
         hint: what to do when the file is not there.
 
     Raises:
-        DataError: the file is missing or empty, or a line has another number of columns or no numbers.
+        DataError: the file is missing or empty, or a line has another number of columns, no numbers, or no name that
+            can be an image's.
+    """
+    names, numbers = [], []
+    for line_number, line in read_lines(path, hint):
+        try:
+            name, values = parse_line(line, num_extras)
+        except ValueError as error:
+            raise DataError(f"{path}: line {line_number} {error}; mend or remove it") from None
+        names.append(name)
+        numbers.append(values)
+    table = np.array(numbers, np.float64)
+    return Annotations(names, table[:, :NUM_COORDINATES].reshape(-1, NUM_LANDMARKS, 2), table[:, NUM_COORDINATES:])
+
+
+def read_lines(path: str | Path, hint: str) -> list[tuple[int, str]]:
+    """Lines that are not empty, with their numbers from 1.
+
+    Raises:
+        DataError: the file is missing, no text, or has no such line.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{path}: no such annotation list; {hint}") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: not a text file; unpack the annotations again") from None
-    num_numbers = NUM_COORDINATES + num_extras
-    names, numbers = [], []
-    for line_number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        columns = line.split(maxsplit=num_numbers)  # a name may hold spaces
-        if len(columns) != num_numbers + 1:
-            raise DataError(
-                f"{path}: line {line_number} has {len(line.split())} columns instead of {num_numbers + 1} "
-                f"({num_numbers} numbers and an image name); mend or remove it"
-            )
-        try:
-            values = [float(column) for column in columns[:-1]]
-        except ValueError as error:
-            raise DataError(f"{path}: line {line_number}: {error}; mend or remove it") from None
-        if not np.isfinite(values).all():
-            raise DataError(f"{path}: line {line_number} has a value that is not finite; mend or remove it")
-        names.append(columns[-1].strip())
-        numbers.append(values)
-    if not names:
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if not lines:
         raise DataError(f"{path}: no annotation in it; {hint}")
-    table = np.array(numbers, np.float64)
-    return Annotations(names, table[:, :NUM_COORDINATES].reshape(-1, NUM_LANDMARKS, 2), table[:, NUM_COORDINATES:])
+    return lines
+
+
+def read_names(path: str | Path, num_numbers: int, hint: str) -> list[str]:
+    """Only the image names of a list that has so many numbers before each; errors as of `read_annotations`."""
+    names = []
+    for line_number, line in read_lines(path, hint):
+        try:
+            names.append(_checked_name(line.split(maxsplit=num_numbers)[-1]))
+        except ValueError as error:
+            raise DataError(f"{path}: line {line_number} {error}; mend or remove it") from None
+    return names
+
+
+def parse_line(line: str, num_extras: int) -> tuple[str, np.ndarray]:
+    """Image name and numbers (196 + num_extras,) float64 of a line.
+
+    Raises:
+        ValueError: what is wrong with the line.
+    """
+    num_numbers = NUM_COORDINATES + num_extras
+    columns = line.split(maxsplit=num_numbers)  # a name may hold spaces
+    if len(columns) != num_numbers + 1:
+        raise ValueError(
+            f"has {len(line.split())} columns instead of {num_numbers + 1} ({num_numbers} numbers and an image name)"
+        )
+    try:
+        values = np.array(columns[:-1], np.float64)
+    except ValueError as error:
+        raise ValueError(f"holds no number: {error}") from None
+    if not np.isfinite(values).all():
+        raise ValueError("has a value that is not finite")
+    if np.abs(values).max() > MAX_COORDINATE:
+        raise ValueError(f"has a value beyond {MAX_COORDINATE} pixels")
+    return _checked_name(columns[-1]), values
+
+
+def _checked_name(name: str) -> str:
+    """The name without white space around it.
+
+    Raises:
+        ValueError: it leads out of the folder of images.
+    """
+    name = name.strip()
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise ValueError(f"names '{name}', which leads out of the folder of images")
+    return name
 
 
 def format_line(landmarks: np.ndarray, name: str, extras: tuple[int, ...] = ()) -> str:

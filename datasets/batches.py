@@ -1,14 +1,20 @@
-"""Batches for the training loops: which samples, in which order, as float32."""
+"""Batches for the training loops: which samples, in which order, as float32, made ahead by other processes."""
 
 from __future__ import annotations
 
+import math
+import mmap
+from collections import deque
 from collections.abc import Iterable
-from typing import Protocol
+from concurrent.futures import Future
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from datasets.images import to_network
-from utils.errors import DataError
+from utils.errors import DataError, ResourceError
+from utils.parallel import WorkerPool, loader_workers
+
+IMAGE_SCALE, HEATMAP_SCALE = 127.5, 255.0
 
 
 class Source(Protocol):
@@ -17,11 +23,18 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]: ...
 
 
-def to_float(array: np.ndarray) -> np.ndarray:
+def to_float(array: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """uint8 (..., C, H, W) as the networks take it: pictures (C = 3) in [-1, 1], heatmaps in [0, 1], float32."""
+    if out is None:
+        out = np.empty(array.shape, np.float32)
     if array.dtype != np.uint8:
-        return np.ascontiguousarray(array, np.float32)
-    return to_network(array) if array.shape[-3] == 3 else array.astype(np.float32) / 255
+        out[...] = array
+    elif array.shape[-3] == 3:
+        np.divide(array, IMAGE_SCALE, out=out, dtype=np.float32)
+        out -= 1
+    else:
+        np.divide(array, HEATMAP_SCALE, out=out, dtype=np.float32)
+    return out
 
 
 def collate(samples: Iterable[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
@@ -29,39 +42,156 @@ def collate(samples: Iterable[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]
     return tuple(to_float(np.stack(part)) for part in zip(*samples))
 
 
+def shared_array(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """Zeros in memory that processes forked from this one share.
+
+    It is no file, so that containers with a small /dev/shm do not limit it.
+
+    Raises:
+        ResourceError: there is not that much memory.
+    """
+    num_bytes = max(math.prod(shape) * np.dtype(dtype).itemsize, 1)
+    try:
+        memory = mmap.mmap(-1, num_bytes)
+    except OSError:
+        raise ResourceError(
+            f"{num_bytes / 2**30:.1f} GiB of memory cannot be had; set train.with_memory_cache: false, "
+            "or lower train.batch_size"
+        ) from None
+    return np.frombuffer(memory, dtype, math.prod(shape)).reshape(shape)
+
+
+class InMemory:
+    """Samples of a source, read by whichever process needs them first and kept for all of them."""
+
+    def __init__(self, source: Source):
+        self.source = source
+        self._parts = [shared_array((len(source), *part.shape), part.dtype) for part in source[0]]
+        self._is_kept = shared_array((len(source),), np.bool_)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        if not self._is_kept[index]:
+            for kept, part in zip(self._parts, self.source[index]):
+                kept[index] = part
+            self._is_kept[index] = True
+        return tuple(kept[index] for kept in self._parts)
+
+
+class Prepared(NamedTuple):
+    """A batch that workers are at."""
+
+    iteration: int
+    futures: list[Future]
+
+
 class Batches:
     """Batch number i of an endless training, as a pure function of (seed, i).
 
-    Each epoch is a permutation of its own, drawn from (seed, epoch). It has `len(source) // batch_size` full
-    batches; the few samples left over are others in every epoch.
+    Each epoch is a permutation of its own, drawn from (seed, epoch), and shows every sample once. Where the batch
+    size does not divide the number of samples, the last batch is filled up with the epoch's first samples, which
+    chance picks anew in each epoch.
+
+    Workers prepare the batches that follow the one asked for, in memory that they share with this process.
+
+    Args:
+        shuffle: False gives the source's own order in every epoch.
+        in_memory: read each sample once and keep it.
+        num_workers: 0 prepares each batch when it is asked for, -1 takes all cores but one.
 
     Raises:
         DataError: the source has fewer samples than a batch.
     """
 
-    def __init__(self, source: Source, batch_size: int, seed: int, shuffle: bool = True, in_memory: bool = False):
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        seed: int,
+        shuffle: bool = True,
+        in_memory: bool = False,
+        num_workers: int = 0,
+    ):
         if len(source) < batch_size:
             raise DataError(f"{len(source)} samples do not fill a batch of {batch_size}; lower train.batch_size")
-        self.source, self.batch_size, self.seed, self.shuffle = source, batch_size, seed, shuffle
-        self.batches_per_epoch = len(source) // batch_size
-        self._kept: dict[int, tuple[np.ndarray, ...]] | None = {} if in_memory else None
+        self.source = InMemory(source) if in_memory else source
+        self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
+        self.batches_per_epoch = math.ceil(len(source) / batch_size)
         self._epoch, self._order = -1, np.empty(0, int)
+        num_workers = loader_workers(num_workers)
+        # a batch is made in pieces, so that all workers are at the next one rather than each at one of its own
+        self._rows = math.ceil(batch_size / max(num_workers, 1))
+        pieces = math.ceil(batch_size / self._rows)
+        self._num_ahead = max(2, math.ceil(2 * num_workers / pieces)) if num_workers else 0
+        # one more for the batch that the caller is looking at
+        shapes = [part.shape for part in self.source[0]]
+        self._slots = [shared_array((self._num_ahead + 1, batch_size, *shape), np.float32) for shape in shapes]
+        self._ahead: deque[Prepared] = deque()
+        self._pool = WorkerPool(self._fill, num_workers) if num_workers else None
 
     def indices(self, iteration: int) -> np.ndarray:
+        """The samples of a batch, (B,)."""
         epoch, position = divmod(iteration, self.batches_per_epoch)
         if epoch != self._epoch:
             rng = np.random.default_rng([self.seed, epoch])
-            self._order = rng.permutation(len(self.source)) if self.shuffle else np.arange(len(self.source))
+            order = rng.permutation(len(self.source)) if self.shuffle else np.arange(len(self.source))
+            self._order = np.resize(order, self.batches_per_epoch * self.batch_size)  # filled up from its beginning
             self._epoch = epoch
         return self._order[position * self.batch_size : (position + 1) * self.batch_size]
 
     def __getitem__(self, iteration: int) -> tuple[np.ndarray, ...]:
-        """The arrays of a batch, (B, C, H, W) float32, one for each part of a sample."""
-        return collate(self._sample(int(index)) for index in self.indices(iteration))
+        """The arrays of a batch, (B, C, H, W) float32, one for each part of a sample; good until the next is asked for.
 
-    def _sample(self, index: int) -> tuple[np.ndarray, ...]:
-        if self._kept is None:
-            return self.source[index]
-        if index not in self._kept:
-            self._kept[index] = self.source[index]
-        return self._kept[index]
+        Raises:
+            DataError: a sample is missing or damaged.
+            ResourceError: a worker was killed.
+        """
+        if self._pool is None:
+            self._fill((self._slot(iteration), 0, self.indices(iteration)))
+        else:
+            self._wait_for(iteration)
+        return tuple(part[self._slot(iteration)] for part in self._slots)
+
+    def _slot(self, iteration: int) -> int:
+        return iteration % (self._num_ahead + 1)
+
+    def _wait_for(self, iteration: int) -> None:
+        if self._ahead and self._ahead[0].iteration != iteration:  # a jump: let nobody write into slots from before
+            while self._ahead:
+                self._finish(self._ahead.popleft())
+        if not self._ahead:
+            self._ahead.append(self._begin(iteration))
+        self._finish(self._ahead.popleft())
+        following = self._ahead[-1].iteration + 1 if self._ahead else iteration + 1
+        self._ahead.extend(self._begin(i) for i in range(following, iteration + 1 + self._num_ahead))
+
+    def _begin(self, iteration: int) -> Prepared:
+        indices, slot = self.indices(iteration), self._slot(iteration)
+        first_rows = range(0, self.batch_size, self._rows)
+        tasks = [(slot, first, indices[first : first + self._rows]) for first in first_rows]
+        return Prepared(iteration, [self._pool.submit([task]) for task in tasks])
+
+    def _finish(self, prepared: Prepared) -> None:
+        for future in prepared.futures:
+            self._pool.result(future)
+
+    def _fill(self, task: tuple[int, int, np.ndarray]) -> None:
+        """Put samples into the rows of a slot."""
+        slot, first_row, indices = task
+        for row, index in enumerate(indices, start=first_row):
+            for slots, part in zip(self._slots, self.source[int(index)]):
+                to_float(part, out=slots[slot, row])
+
+
+def make_batches(source: Source, train: dict[str, Any], seed: int) -> Batches:
+    """As the `train` section of a configuration asks for."""
+    return Batches(
+        source,
+        train["batch_size"],
+        seed,
+        train.get("shuffle", True),  # the encoder's has no such key
+        train["with_memory_cache"],
+        train["num_workers"],
+    )

@@ -36,6 +36,13 @@ BOUNDARY_PARTS: dict[str, tuple[int, ...]] = {
 }
 
 
+# All polylines in one array of landmark numbers, and where each begins in it
+_JOINED = np.concatenate([np.array(part) for part in BOUNDARY_PARTS.values()])
+_STARTS = np.cumsum([0, *(len(part) for part in BOUNDARY_PARTS.values())])
+
+cv2.setNumThreads(1)  # pictures are small and work is spread over processes, which OpenCV's threads do not survive
+
+
 @dataclass(frozen=True)
 class DrawingStyle:
     """How boundary lines are drawn; sizes are in pixels of a 256-pixel image."""
@@ -67,17 +74,28 @@ def draw_boundaries(
     height, width = image_size
     thickness = max(int(style.line_thickness / IMAGE_SIZE * max(height, width)), 1)
     kernel = (style.gaussian_kernel, style.gaussian_kernel)
-    points = landmarks.astype(np.int32)  # truncated towards zero, as the published weights were trained
+    points = landmarks.astype(np.int32)[_JOINED]  # truncated towards zero, as the published weights were trained
+    # Only the box around a line is blurred. Its rim is empty and as wide as the kernel reaches, so the numbers are
+    # those of blurring the whole picture.
+    rim = thickness + style.gaussian_kernel
+    low = (np.minimum.reduceat(points, _STARTS[:-1]) - rim).clip(0, (width, height)).tolist()
+    high = (np.maximum.reduceat(points, _STARTS[:-1]) + rim + 1).clip(0, (width, height)).tolist()
     maps = np.zeros((NUM_BOUNDARIES, height, width), np.uint8)
-    for canvas, part in zip(maps, BOUNDARY_PARTS.values()):
-        for start, end in zip(part[:-1], part[1:]):
-            cv2.line(canvas, points[start].tolist(), points[end].tolist(), 255, thickness)
-        canvas[:] = cv2.GaussianBlur(canvas, kernel, style.gaussian_sigma)
+    for channel, ((left, top), (right, bottom)) in enumerate(zip(low, high)):
+        if left < right and top < bottom:
+            line = points[_STARTS[channel] : _STARTS[channel + 1]]
+            cv2.polylines(maps[channel], [line], False, 255, thickness)
+            box = maps[channel, top:bottom, left:right]
+            box[...] = cv2.GaussianBlur(box, kernel, style.gaussian_sigma)
     return maps
 
 
 def resize_boundaries(maps: np.ndarray, size: int) -> np.ndarray:
     """Resize (15, H, W) uint8 maps bilinearly to (15, size, size); maps of that size come back as they are."""
-    if maps.shape[1:] == (size, size):
+    channels, height, width = maps.shape
+    if (height, width) == (size, size):
         return maps
+    if height % size == 0:  # rows of one map never mix with the next map's: all of them as one tall picture
+        tall = cv2.resize(maps.reshape(-1, width), (size, channels * size), interpolation=cv2.INTER_LINEAR)
+        return tall.reshape(channels, size, size)
     return np.stack([cv2.resize(m, (size, size), interpolation=cv2.INTER_LINEAR) for m in maps])

@@ -1,19 +1,24 @@
-"""CelebV: one folder a person, frames of a talking head and 98 landmarks each."""
+"""CelebV: one folder a person, frames of a talking head and 98 landmarks each.
+
+A person made by prepare_person.py has frames, but no landmarks: its lists are `*_frames.txt`, a name a line.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from datasets.annotations import Annotations, read_annotations
+from datasets.annotations import NUM_COORDINATES, Annotations, read_annotations, read_names
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_boundaries, resize_boundaries
 from datasets.images import read_image
-from datasets.prepared import PreparedFile
-from utils.errors import DataError
+from datasets.prepared import PreparedFile, file_digest, read_record
+from utils.errors import ConfigError, DataError
 
 MODES = ("all", "train", "test")
+NAMES_ONLY = "_frames.txt"
+LANDMARKS, ENCODER = "landmarks", "encoder"  # where boundaries come from
 IMAGE, HEATMAP, RESIZED_HEATMAP = "image", "heatmap", "resized_heatmap"
 SHAPES = {
     IMAGE: (3, IMAGE_SIZE, IMAGE_SIZE),
@@ -22,27 +27,89 @@ SHAPES = {
 }
 
 
+def list_path(root: str | Path, person: str, mode: str) -> Path:
+    """The list of a person: `{mode}_98pt.txt`, or `{mode}_frames.txt` where nobody has landmarked the frames."""
+    folder = Path(root) / person
+    without_landmarks = (folder / "all_frames.txt").exists() and not (folder / "all_98pt.txt").exists()
+    return folder / (mode + (NAMES_ONLY if without_landmarks else "_98pt.txt"))
+
+
+def people_of(root: str | Path) -> list[str]:
+    """Names of the people under a CelebV folder: every folder with a list of all frames."""
+    lists = [*Path(root).glob("*/all_98pt.txt"), *Path(root).glob("*/all_frames.txt")]
+    return sorted({path.parent.name for path in lists})
+
+
 def find_people(root: str | Path) -> list[str]:
-    """Names of the people under a CelebV folder: every folder with an `all_98pt.txt`.
+    """Names of the people with landmarks.
 
     Raises:
         DataError: the folder is not there or holds nobody.
     """
-    people = sorted(path.parent.name for path in Path(root).glob("*/all_98pt.txt"))
+    people = [person for person in people_of(root) if list_path(root, person, "all").name == "all_98pt.txt"]
     if not people:
         raise DataError(f"{root}: no person there (a folder with Image/ and all_98pt.txt); unpack CelebV into it")
     return people
 
 
 def read_person(root: str | Path, person: str, mode: str) -> Annotations:
-    """The list of a person: `all`, or one of the two that split_celebv.sh writes."""
+    """The landmarks of a person: of `all` frames, or of one of the two lists that split_celebv.sh writes.
+
+    Raises:
+        DataError: there is no such person or list, a line is wrong, an image stands twice, or training and test
+            share one.
+    """
+    path = _existing_list(root, person, mode)
+    if path.name.endswith(NAMES_ONLY):
+        raise DataError(
+            f"{path.parent}: nobody has landmarked it (no all_98pt.txt); "
+            "only training with 'boundary: encoder' does without"
+        )
+    annotations = read_annotations(path, 0, _hint(root, mode))
+    _check_names(path, annotations.names)
+    return annotations
+
+
+def read_frame_names(root: str | Path, person: str, mode: str) -> list[str]:
+    """The images of a person, whether it has landmarks or not; errors as of `read_person`."""
+    path = _existing_list(root, person, mode)
+    names = read_names(path, _num_numbers(path), _hint(root, mode))
+    _check_names(path, names)
+    return names
+
+
+def _existing_list(root: str | Path, person: str, mode: str) -> Path:
     folder = Path(root) / person
-    if not folder.is_dir():
-        people = ", ".join(sorted(path.parent.name for path in Path(root).glob("*/all_98pt.txt"))) or "nobody"
+    if not person or not folder.is_dir():
+        people = ", ".join(people_of(root)) or "nobody"
         raise DataError(f"{folder}: no such person; {root} holds {people}")
-    split = f"run 'sh split_celebv.sh {root}' first"
-    hint = "unpack CelebV again" if mode == "all" else split
-    return read_annotations(folder / f"{mode}_98pt.txt", 0, hint)
+    return list_path(root, person, mode)
+
+
+def _num_numbers(path: Path) -> int:
+    """How many numbers stand before the name on each line."""
+    return 0 if path.name.endswith(NAMES_ONLY) else NUM_COORDINATES
+
+
+def _hint(root: str | Path, mode: str) -> str:
+    return "unpack CelebV again" if mode == "all" else f"run 'sh split_celebv.sh {root}' first"
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    """No image twice in a list, none in both training and test."""
+    known = set(names)
+    if len(known) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise DataError(f"{path}: '{twice}' stands on several lines; keep the one whose landmarks are right")
+    mode, _, kind = path.name.partition("_")
+    other = path.with_name(f"{'test' if mode == 'train' else 'train'}_{kind}")
+    if mode != "all" and other.exists():
+        shared = known.intersection(read_names(other, _num_numbers(other), ""))
+        if shared:
+            raise DataError(
+                f"{path}: shares {len(shared)} images with {other.name}, '{min(shared)}' first; "
+                f"run 'sh split_celebv.sh {path.parent.parent}' again"
+            )
 
 
 def read_frame(root: str | Path, person: str, name: str) -> np.ndarray:
@@ -58,13 +125,18 @@ def read_frame(root: str | Path, person: str, name: str) -> np.ndarray:
 
 
 class CelebVSource:
-    """Samples of one person, drawn on the fly or read from the files that preprocess.py wrote.
+    """Samples of one person: drawn on the fly, or read from prepared files, which give the same arrays.
 
     Args:
         root: the folder that holds the people.
         mode: `all`, `train` or `test`.
+        parts: what a sample holds, in order, of `image`, `heatmap` and `resized_heatmap`; only these are made.
         ref_dir: folder of prepared npz files, or '' to draw.
-        parts: what a sample holds, in order, of `image`, `heatmap` and `resized_heatmap`.
+        boundary: `landmarks`, or `encoder` for files that prepare_person.py wrote into `ref_dir`.
+
+    Raises:
+        ConfigError: encoder boundaries without a folder that holds them.
+        DataError: lists, images or prepared files are missing, damaged, or do not belong together.
     """
 
     def __init__(
@@ -75,52 +147,65 @@ class CelebVSource:
         parts: tuple[str, ...],
         ref_dir: str | Path = "",
         style: DrawingStyle = DrawingStyle(),
+        boundary: str = LANDMARKS,
     ):
         self.root, self.person, self.parts, self.style = root, person, parts, style
-        self.annotations = read_person(root, person, mode)
-        self._prepared = {}
-        if ref_dir:
+        if boundary == ENCODER:
+            if not ref_dir:
+                raise ConfigError("boundary: encoder needs ref_dir, the folder that prepare_person.py wrote")
+            self.names = read_frame_names(root, person, mode)
+        else:
+            self.names, self.landmarks, _ = read_person(root, person, mode)  # landmarks (N, 98, 2) in pixels
+        self._prepared = self._open_prepared(Path(ref_dir), boundary) if ref_dir else {}
+
+    def _open_prepared(self, ref_dir: Path, boundary: str) -> dict[str, PreparedFile]:
+        if boundary == ENCODER:
+            folder = Path(self.root) / self.person
+            command = f"python prepare_person.py {folder} --name {self.person} --out-dir {ref_dir}"
+        else:
             command = f"python preprocess.py --dataset CelebV --out-dir {ref_dir}"
-            for part in parts:
-                path = Path(ref_dir) / f"{person}_{part}.npz"
-                self._prepared[part] = PreparedFile(path, SHAPES[part], command)
-                self._prepared[part].require(self.annotations.names)
+        record = read_record(record_path(ref_dir, self.person))
+        made_from = record["made_from"] if record else {}  # other programs' files have no record
+        found = made_from.get("boundary", LANDMARKS)
+        if found != boundary:
+            raise DataError(
+                f"{ref_dir}: {self.person} is prepared with 'boundary: {found}', not '{boundary}'; "
+                "set the one or name the other's folder"
+            )
+        everything = list_path(self.root, self.person, "all")
+        if made_from.get("list", file_digest(everything)) != file_digest(everything):
+            raise DataError(f"{ref_dir}: {self.person} was prepared from another {everything}; run '{command}' again")
+        files = {
+            part: PreparedFile(prepared_path(ref_dir, self.person, part), SHAPES[part], command) for part in self.parts
+        }
+        for file in files.values():
+            file.require(self.names)
+        return files
 
     def __len__(self) -> int:
-        return len(self.annotations)
+        return len(self.names)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
-        """uint8 arrays of `SHAPES`, one for each of `parts`."""
-        name = self.annotations.names[index]
+        """uint8 arrays of `SHAPES`, one for each of `parts`; one decode and one drawing at most."""
+        name = self.names[index]
         if self._prepared:
             return tuple(self._prepared[part][name] for part in self.parts)
-        return draw_sample(self.root, self.person, name, self.annotations.landmarks[index], self.parts, self.style)
+        sample = {}
+        if IMAGE in self.parts:
+            sample[IMAGE] = np.ascontiguousarray(read_frame(self.root, self.person, name).transpose(2, 0, 1))
+        if HEATMAP in self.parts or RESIZED_HEATMAP in self.parts:
+            sample[RESIZED_HEATMAP] = draw_boundaries(self.landmarks[index], style=self.style)
+        if HEATMAP in self.parts:
+            sample[HEATMAP] = resize_boundaries(sample[RESIZED_HEATMAP], HEATMAP_SIZE)
+        return tuple(sample[part] for part in self.parts)
 
 
-def draw_sample(
-    root: str | Path, person: str, name: str, landmarks: np.ndarray, parts: tuple[str, ...], style: DrawingStyle
-) -> tuple[np.ndarray, ...]:
-    """One decode and one drawing at most, whatever parts are asked for."""
-    sample = {}
-    if IMAGE in parts:
-        sample[IMAGE] = np.ascontiguousarray(read_frame(root, person, name).transpose(2, 0, 1))
-    if HEATMAP in parts or RESIZED_HEATMAP in parts:
-        sample[RESIZED_HEATMAP] = draw_boundaries(landmarks, style=style)
-    if HEATMAP in parts:
-        sample[HEATMAP] = resize_boundaries(sample[RESIZED_HEATMAP], HEATMAP_SIZE)
-    return tuple(sample[part] for part in parts)
+def prepared_path(folder: Path, person: str, part: str) -> Path:
+    return folder / f"{person}_{part}.npz"
 
 
-def prepare_person(root: str | Path, person: str, style: DrawingStyle) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
-    """(file name, (image, heatmap, resized heatmap)) of every line of all_98pt.txt, whatever other lists there are.
-
-    The list is read and checked at once, the frames one by one as they are asked for.
-    """
-    annotations = read_person(root, person, "all")
-    return (
-        (name, draw_sample(root, person, name, landmarks, tuple(SHAPES), style))
-        for name, landmarks in zip(annotations.names, annotations.landmarks)
-    )
+def record_path(folder: Path, person: str) -> Path:
+    return folder / f"{person}_prepared.yaml"
 
 
 class ShiftedSource:
@@ -133,7 +218,7 @@ class ShiftedSource:
 
     def __init__(self, source: CelebVSource, other: CelebVSource):
         self.source = source
-        self.shift = other.annotations.landmarks.mean(axis=0) - source.annotations.landmarks.mean(axis=0)  # (98, 2)
+        self.shift = other.landmarks.mean(axis=0) - source.landmarks.mean(axis=0)  # (98, 2)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -141,7 +226,7 @@ class ShiftedSource:
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Heatmap and shifted heatmap, (15, 64, 64) uint8."""
         (heatmap,) = self.source[index]
-        shifted = draw_boundaries(self.source.annotations.landmarks[index] + self.shift, style=self.source.style)
+        shifted = draw_boundaries(self.source.landmarks[index] + self.shift, style=self.source.style)
         return heatmap, resize_boundaries(shifted, HEATMAP_SIZE)
 
 

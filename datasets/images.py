@@ -14,17 +14,27 @@ from utils.files import atomic_path
 def read_image(path: str | Path) -> np.ndarray:
     """Decode a picture fully; whatever its mode, it comes back as (H, W, 3) uint8 RGB.
 
+    Pixels stay where they are stored, since landmarks count there: an EXIF rotation is not applied.
+
     Raises:
         DataError: the file is missing, truncated or no picture.
     """
     try:
         with Image.open(path) as image:
             image.load()  # Pillow notices truncation only here; OpenCV would fill the rest with grey
-            return np.asarray(image.convert("RGB"))
+            return to_rgb(image)
     except FileNotFoundError:
         raise DataError(f"{path}: no such image; the annotation list names it") from None
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be decoded ({error}); replace the file or remove its line") from None
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 of a loaded picture of any mode; of 16 bits the upper eight, where Pillow would clip."""
+    if image.mode.startswith("I"):
+        gray = np.asarray(image).astype(np.uint32) >> 8
+        return np.repeat(gray.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    return np.asarray(image.convert("RGB"))
 
 
 def write_image(path: str | Path, image: np.ndarray, comment: dict[str, str] | None = None) -> None:

@@ -1,18 +1,75 @@
-"""Prepared npz files: one uint8 array a sample, under the sample's name."""
+"""Prepared npz files: one uint8 array a sample under the sample's name, and a record of how they were made.
+
+`np.load` reads them. They are compressed by the workers that made the arrays (zlib-ng, several times faster
+than zlib on boundary maps), so that the one process that writes only copies bytes.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
+import struct
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
+from zlib_ng import zlib_ng
 
 from utils.errors import DataError
+from utils.files import atomic_path, write_yaml
+
+RAW_DEFLATE = -15  # zlib's name for a stream without header and checksum, as zip files hold it
+COMPRESSION_LEVEL = 1
+WHY_STALE = {"list": "the annotation list has changed", "images": "images were replaced"}
+
+
+class Packed(NamedTuple):
+    """A compressed array on its way into an archive."""
+
+    data: bytes
+    size: int  # bytes before compression
+    checksum: int
+
+
+def pack(array: np.ndarray) -> Packed:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, allow_pickle=False)
+    plain = buffer.getbuffer()
+    data = zlib_ng.compress(plain, COMPRESSION_LEVEL, RAW_DEFLATE)
+    return Packed(data, len(plain), zlib_ng.crc32(plain))
+
+
+class PreparedWriter:
+    """Writes an npz of packed arrays, in the order in which they are added."""
+
+    def __init__(self, path: Path):
+        self._file = open(path, "wb")  # noqa: SIM115, closed by finish()
+        self._members: list[zipfile.ZipInfo] = []
+
+    def add(self, name: str, packed: Packed) -> None:
+        # zipfile compresses what it is given; members that are compressed already are laid down by hand
+        info = zipfile.ZipInfo(f"{name}.npy")
+        info.compress_type = zipfile.ZIP_DEFLATED
+        info.CRC, info.file_size, info.compress_size = packed.checksum, packed.size, len(packed.data)
+        info.header_offset = self._file.tell()
+        self._file.write(info.FileHeader())
+        self._file.write(packed.data)
+        self._members.append(info)
+
+    def finish(self) -> None:
+        """Write the directory; without it the file is no npz."""
+        with zipfile.ZipFile(self._file, "w") as archive:  # begins where the file stands
+            archive.filelist = self._members
+        self._file.close()
 
 
 class PreparedFile:
-    """Arrays of one npz, read one at a time.
+    """Arrays of one npz, read one at a time, from any number of processes that share the open file.
 
     Raises:
         DataError: the file is missing, damaged, or holds something else; `command` says what would write it.
@@ -21,27 +78,30 @@ class PreparedFile:
     def __init__(self, path: Path, shape: tuple[int, ...], command: str):
         self.path, self.shape, self.command = path, shape, command
         try:
-            self._arrays = np.load(path, allow_pickle=False)
+            with zipfile.ZipFile(path) as archive:
+                members = archive.infolist()
         except FileNotFoundError:
             raise DataError(f"{path}: not there; run '{command}' first") from None
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError):
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError, struct.error):
             raise DataError(f"{path}: not a complete npz file; remove it and run '{command}'") from None
-        if not isinstance(self._arrays, np.lib.npyio.NpzFile):
-            raise DataError(f"{path}: not an npz file; remove it and run '{command}'")
-        self.names: list[str] = self._arrays.files
+        self._members = {info.filename.removesuffix(".npy"): info for info in members}
+        self.names: list[str] = list(self._members)
+        self._file = open(path, "rb")  # noqa: SIM115, open as long as samples are read
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        self._usual_header = header.getvalue()
 
     def require(self, names: Iterable[str]) -> None:
-        missing = set(names) - set(self.names)
+        missing = [name for name in names if name not in self._members]
         if missing:
             raise DataError(
-                f"{self.path}: lacks {len(missing)} samples of the list, {min(missing)} first; "
-                f"run '{self.command}' again"
+                f"{self.path}: lacks {len(missing)} samples of the list, {missing[0]} first; run '{self.command}' again"
             )
 
     def __getitem__(self, name: str) -> np.ndarray:
         try:
-            array = self._arrays[name]
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError):
+            array = self._decode(self._read(self._members[name]))
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError, struct.error, zlib_ng.error):
             raise DataError(f"{self.path}: '{name}' is damaged; remove it and run '{self.command}'") from None
         if array.shape != self.shape or array.dtype != np.uint8:
             raise DataError(
@@ -50,16 +110,91 @@ class PreparedFile:
             )
         return array
 
+    def _read(self, info: zipfile.ZipInfo) -> bytes:
+        # os.pread, because processes that share an open file share its position too
+        local_header = os.pread(self._file.fileno(), zipfile.sizeFileHeader, info.header_offset)
+        *_, name_length, extra_length = struct.unpack(zipfile.structFileHeader, local_header)
+        start = info.header_offset + zipfile.sizeFileHeader + name_length + extra_length
+        data = os.pread(self._file.fileno(), info.compress_size, start)
+        if info.compress_type == zipfile.ZIP_DEFLATED:
+            # the buffer is a little larger than needed: of the exact size, it would be grown and copied
+            data = zlib_ng.decompress(data, RAW_DEFLATE, info.file_size + 64)
+        elif info.compress_type != zipfile.ZIP_STORED:
+            raise zipfile.BadZipFile("another compression than npz files have")
+        if len(data) != info.file_size or zlib_ng.crc32(data) != info.CRC:
+            raise zipfile.BadZipFile("other bytes than were written")
+        return data
 
-class PreparedWriter:
-    """Writes an npz member by member; np.load reads it like one of np.savez_compressed."""
+    def _decode(self, data: bytes) -> np.ndarray:
+        if data.startswith(self._usual_header):
+            return np.frombuffer(data, np.uint8, offset=len(self._usual_header)).reshape(self.shape)
+        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
 
-    def __init__(self, path: Path):
-        self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
 
-    def add(self, name: str, array: np.ndarray) -> None:
-        with self._archive.open(f"{name}.npy", "w") as member:
-            np.lib.format.write_array(member, array, allow_pickle=False)
+def why_stale(record: Path, made_from: dict[str, Any], paths: list[Path]) -> str:
+    """What keeps files from being taken as they are; '' where they are complete and made from the same.
 
-    def close(self) -> None:
-        self._archive.close()
+    Args:
+        record: the file that `rebuilt` writes beside them.
+        made_from: digests and parameters that decide what they hold.
+    """
+    if not any(path.exists() for path in paths):
+        return "not there yet"
+    kept = read_record(record)
+    if kept is None:
+        return "there is no record of how it was made"
+    for key, value in made_from.items():
+        if kept["made_from"].get(key) != value:
+            return WHY_STALE.get(key, f"it was made with another {key}")
+    for path in paths:
+        if not path.exists():
+            return f"{path.name} is missing"
+        if path.stat().st_size != kept["bytes"].get(path.name):
+            return f"{path.name} is not of the size that was written"
+    return ""
+
+
+def read_record(record: Path) -> dict[str, Any] | None:
+    """What `rebuilt` wrote, or None where there is nothing that can be read."""
+    try:
+        kept = yaml.safe_load(record.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    is_record = isinstance(kept, dict) and all(isinstance(kept.get(key), dict) for key in ("made_from", "bytes"))
+    return kept if is_record else None
+
+
+@contextmanager
+def rebuilt(record: Path, made_from: dict[str, Any], paths: list[Path]) -> Iterator[list[Path]]:
+    """Temporary paths to write to; at the end of the block they get their final names, and a record beside them.
+
+    Ended earlier, in whatever way, it leaves older files and their record as they were. Files of two makings never
+    stand beside each other: the older ones are gone before the first new one gets its name.
+    """
+    with ExitStack() as stack:
+        temporaries = [stack.enter_context(atomic_path(path)) for path in paths]
+        yield temporaries
+        sizes = {path.name: temporary.stat().st_size for path, temporary in zip(paths, temporaries)}
+        for older in (record, *paths):
+            older.unlink(missing_ok=True)
+    write_yaml(record, {"made_from": made_from, "bytes": sizes})
+
+
+def file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def images_digest(folder: Path, names: Iterable[str]) -> str:
+    """Of names and sizes, which change when a picture is replaced; quick also for 40,000 of them.
+
+    Raises:
+        DataError: an image is missing.
+    """
+    digest = hashlib.sha256()
+    for name in names:
+        try:
+            size = (folder / name).stat().st_size
+        except FileNotFoundError:
+            raise DataError(f"{folder / name}: no such image; the annotation list names it") from None
+        digest.update(f"{name} {size}\n".encode())
+    return digest.hexdigest()

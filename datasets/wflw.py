@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from datasets.annotations import read_annotations
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_boundaries, resize_boundaries
 from datasets.images import read_image
 from datasets.prepared import PreparedFile
+from utils.errors import DataError
 
 MODES = ("train", "test")
 NOSE_TIP = 54
@@ -38,6 +38,9 @@ def crop_face(
 
     Returns:
         (256, 256, 3) uint8, mirrored outward where the square leaves the image, and the landmarks in it.
+
+    Raises:
+        ValueError: the square is mostly outside of the image.
     """
     center_x, center_y = landmarks[NOSE_TIP]
     reach = max(center_x - box[0], center_y - box[1], box[2] - center_x, box[3] - center_y)
@@ -46,6 +49,8 @@ def crop_face(
     side = max(int(np.ceil(2 * half)), 2)
     height, width = image.shape[:2]
     outside = max(-left, -top, left + side - width, top + side - height, 0)
+    if outside > max(height, width):
+        raise ValueError(f"box and nose reach {outside} pixels out of an image of {width}x{height}")
     if outside:
         image = cv2.copyMakeBorder(image, outside, outside, outside, outside, cv2.BORDER_REFLECT_101)
     crop = image[top + outside : top + outside + side, left + outside : left + outside + side]
@@ -56,31 +61,48 @@ def crop_face(
 
 
 class PreparedFace(NamedTuple):
-    saved_name: str  # `train_0.png`
-    real_name: str  # path in the data set
     image: np.ndarray  # (3, 256, 256) uint8
     heatmap: np.ndarray  # (15, 64, 64) uint8
     boundaries: np.ndarray  # (15, 256, 256) uint8, the same drawing at full size
 
 
-def prepare_faces(root: str | Path, mode: str, seed: int, style: DrawingStyle) -> Iterator[PreparedFace]:
-    """Crop and draw every face of a list, in its order.
+class WFLWFaces:
+    """The faces of a list, cropped and drawn; the margin of each follows from the seed and its index alone.
 
-    The list is read and checked at once, the pictures one by one as they are asked for.
+    Raises:
+        DataError: list or images are missing or damaged, or a face's box lies far outside its image.
     """
-    hint = "unpack WFLW_annotations.tar.gz and WFLW_images.tar.gz there"
-    faces = read_annotations(list_path(root, mode), NUM_EXTRAS, hint)
 
-    def prepare(index: int) -> PreparedFace:
-        name, landmarks, box = faces.names[index], faces.landmarks[index], faces.extras[index, :4]
-        margin = np.random.default_rng([seed, index]).uniform(0, MAX_MARGIN)  # each face its own, in any order
-        crop, points = crop_face(read_image(Path(root) / "WFLW_images" / name), landmarks, box, margin)
-        boundaries = draw_boundaries(points, style=style)
+    def __init__(self, root: str | Path, mode: str, seed: int, style: DrawingStyle = DrawingStyle()):
+        self.root, self.mode, self.seed, self.style = Path(root), mode, seed, style
+        hint = "unpack WFLW_annotations.tar.gz and WFLW_images.tar.gz there"
+        self.list = list_path(root, mode)
+        self.names, self.landmarks, self._extras = read_annotations(self.list, NUM_EXTRAS, hint)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def saved_name(self, index: int) -> str:
+        return f"{self.mode}_{index}.png"
+
+    def image_path(self, index: int) -> Path:
+        return self.root / "WFLW_images" / self.names[index]
+
+    def __getitem__(self, index: int) -> PreparedFace:
+        margin = np.random.default_rng([self.seed, index]).uniform(0, MAX_MARGIN)
+        image = read_image(self.image_path(index))
+        try:
+            crop, points = crop_face(image, self.landmarks[index], self._extras[index, :4], margin)
+        except ValueError as error:
+            raise DataError(f"{self.list}: face {index} ({self.names[index]}): {error}; mend or remove it") from None
+        boundaries = draw_boundaries(points, style=self.style)
         heatmap = resize_boundaries(boundaries, HEATMAP_SIZE)
-        image = np.ascontiguousarray(crop.transpose(2, 0, 1))
-        return PreparedFace(f"{mode}_{index}.png", name, image, heatmap, boundaries)
+        return PreparedFace(np.ascontiguousarray(crop.transpose(2, 0, 1)), heatmap, boundaries)
 
-    return map(prepare, range(len(faces)))
+
+def prepared_paths(folder: Path, mode: str) -> tuple[Path, Path]:
+    """Of the crops and of their heatmaps."""
+    return folder / f"WFLW_cropped_image_{mode}.npz", folder / f"WFLW_heatmap_{mode}.npz"
 
 
 class WFLWSource:
@@ -88,8 +110,7 @@ class WFLWSource:
 
     def __init__(self, data_dir: str | Path, mode: str):
         command = f"python preprocess.py --dataset WFLW --mode {mode} --out-dir {data_dir}"
-        images = Path(data_dir) / f"WFLW_cropped_image_{mode}.npz"
-        heatmaps = Path(data_dir) / f"WFLW_heatmap_{mode}.npz"
+        images, heatmaps = prepared_paths(Path(data_dir), mode)
         self._images = PreparedFile(images, (3, IMAGE_SIZE, IMAGE_SIZE), command)
         self._heatmaps = PreparedFile(heatmaps, (15, HEATMAP_SIZE, HEATMAP_SIZE), command)
         self._heatmaps.require(self._images.names)

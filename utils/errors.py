@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 
@@ -40,16 +41,28 @@ class ResourceError(UserError):
     exit_code = 6
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised where the main thread stands so that what is half done is cleared away."""
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a script's main; what a user can mend ends in one line on stderr and its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except Terminated:
+        print("error: terminated", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + signal.SIGINT)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import itertools
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -12,7 +15,9 @@ from pathlib import Path
 
 import yaml
 
-from utils.errors import ConfigError
+from utils.errors import ConfigError, ResourceError
+
+LOCK_PATIENCE_S = 3.0  # workers of a run that was killed hold its lock for a moment
 
 
 @contextmanager
@@ -34,9 +39,45 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a write that failed does not say where
+            raise ResourceError(f"{path}: cannot be written ({error.strerror or error}); is the disk full?") from None
         raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what `atomic_path` left beside `path` where it was killed; to be called with nobody else writing it."""
+    for leftover in path.parent.glob(f".{glob.escape(path.stem)}.????????{glob.escape(path.suffix)}"):
+        leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Nobody else's while the block runs; the lock goes with the process, however it ends.
+
+    Raises:
+        ResourceError: somebody else's now.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        deadline = time.monotonic() + LOCK_PATIENCE_S
+        while not _try_lock(handle):
+            if time.monotonic() > deadline:
+                raise ResourceError(f"{folder}: another process is writing there; wait for it to end")
+            time.sleep(0.1)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _umask() -> int:

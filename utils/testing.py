@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from config import load_config
+from datasets.celebv import ENCODER
 from utils import cli
 from utils.checkpoints import last_epoch_file
 from utils.context import set_context
@@ -39,6 +40,8 @@ def start_test(module: str, args: argparse.Namespace) -> dict[str, Any]:
     config = load_config(module, args.training_info)
     if args.data_dir is not None:
         config["train_dir"] = str(args.data_dir)
+    if config["boundary"] != ENCODER:
+        config["ref_dir"] = ""  # boundaries of the test split are drawn, wherever those of the training came from
     set_test_context(config, args)
     return config
 

@@ -1,0 +1,101 @@
+"""Work spread over processes: results in order, a bounded number of tasks under way, nobody left behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import Any
+
+from utils.errors import ResourceError
+
+MAX_LOADER_WORKERS = 8  # more only wait for each other's memory
+
+_work: Callable[[Any], Any] | None = None  # what this process does, if it is a worker
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which in a container can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0))
+
+
+def loader_workers(wanted: int) -> int:
+    """How many processes prepare batches beside the one that trains: those wanted, or for -1 all cores but one."""
+    return wanted if wanted >= 0 else min(max(available_cores() - 1, 1), MAX_LOADER_WORKERS)
+
+
+class WorkerPool:
+    """Processes that all do one piece of work on one task after another.
+
+    They are forked at once, so that `work` may be any callable and large data is shared rather than copied; only
+    tasks and results are pickled. A worker ends with its parent, however the parent ends.
+
+    Args:
+        work: from a task to its result; its exceptions reach whoever asks for the result.
+        num_workers: 1 or more.
+    """
+
+    def __init__(self, work: Callable[[Any], Any], num_workers: int):
+        self.num_workers = num_workers
+        context = multiprocessing.get_context("fork")
+        self._executor = ProcessPoolExecutor(num_workers, context, initializer=_enter_worker, initargs=(work,))
+        self.result(self._executor.submit(os.getpid))  # the first task starts all of them
+
+    def submit(self, tasks: list[Any]) -> Future:
+        """Begin on some tasks; `result` gives the list of their results."""
+        return self._executor.submit(_do, tasks)
+
+    @staticmethod
+    def result(future: Future) -> Any:
+        """Wait for what `submit` began.
+
+        Raises:
+            ResourceError: a worker was killed.
+            Exception: what the work raised.
+        """
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            raise ResourceError(
+                "a worker process was killed; most often memory ran out: use fewer workers or a smaller batch"
+            ) from None
+
+    def map(self, tasks: Iterable[Any], at_once: int) -> Iterator[Any]:
+        """Results in the order of the tasks, which are handed out `at_once` at a time, not all at the beginning."""
+        remaining = iter(tasks)
+        groups = iter(lambda: list(islice(remaining, at_once)), [])
+        under_way = deque(self.submit(group) for group in islice(groups, 2 * self.num_workers))
+        while under_way:
+            results = self.result(under_way.popleft())
+            under_way.extend(self.submit(group) for group in islice(groups, 1))
+            yield from results
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown(cancel_futures=True)
+
+
+def _enter_worker(work: Callable[[Any], Any]) -> None:
+    global _work
+    _work = work
+    # Ctrl-C reaches every process of the terminal; the parent decides what happens, and workers just end with it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _do(tasks: list[Any]) -> list[Any]:
+    return [_work(task) for task in tasks]
