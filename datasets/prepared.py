@@ -181,7 +181,11 @@ def rebuilt(record: Path, made_from: dict[str, Any], paths: list[Path]) -> Itera
 
 
 def file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def images_digest(folder: Path, names: Iterable[str]) -> str:
