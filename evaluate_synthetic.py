@@ -27,7 +27,7 @@ from datasets.synthetic import Expression, landmarks_of, random_identity
 from datasets.synthetic_painter import render
 from make_synthetic import EXPRESSION_FILE
 from models.decoder import decoder
-from models.encoder import encoder
+from models.encoder import boundaries_of, encoder
 from utils import cli
 from utils.checkpoints import load_parameters
 from utils.context import set_context
@@ -126,15 +126,15 @@ class Finder:
     def __init__(self, config: dict[str, Any], weights: Path):
         self.image = nn.Variable((1, 3, IMAGE_SIZE, IMAGE_SIZE))
         with nn.parameter_scope("encoder"):
-            self.heatmap = encoder(self.image, batch_stat=False, **config["model"])[-1]
-        self.is_logit = config["loss_name"] == "bce"
+            scores = encoder(self.image, batch_stat=False, **config["model"])
+        self.heatmap = boundaries_of(scores, config["loss_name"])
         load_parameters(weights, "encoder")
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """(256, 256, 3) uint8 to (15, 64, 64)."""
         self.image.d = to_float(picture.transpose(2, 0, 1))
         self.heatmap.forward(clear_buffer=True)
-        return 1 / (1 + np.exp(-self.heatmap.d[0])) if self.is_logit else self.heatmap.d[0].copy()
+        return self.heatmap.d[0].copy()
 
 
 def heatmap_of(landmarks: np.ndarray) -> np.ndarray:

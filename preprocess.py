@@ -19,11 +19,13 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets import celebv, wflw
+from datasets.check import check_people, check_wflw
+from datasets.check_page import check_page, summary
 from datasets.images import write_image
 from datasets.prepared import Packed, PreparedWriter, file_digest, images_digest, pack, rebuilt, why_stale
 from utils import cli
 from utils.errors import DataError, run
-from utils.files import locked, remove_leftovers
+from utils.files import locked, remove_leftovers, write_text
 from utils.parallel import WorkerPool, available_cores
 
 SAMPLES_AT_ONCE = 8  # handed to a worker together
@@ -129,7 +131,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--dataset", required=True, metavar="WFLW|CelebV|DIR", help=help_dataset)
     parser.add_argument("--src-dir", type=Path, default=Path("datasets"), help="where the data sets are unpacked")
     parser.add_argument("--out-dir", type=Path, help="where the npz files go")
-    parser.add_argument("--mode", choices=wflw.MODES, default="train", help="WFLW: which list (default train)")
+    parser.add_argument("--mode", choices=wflw.MODES, help="WFLW: which list (default train; --check: both)")
     parser.add_argument("--celeb-name-list", nargs="+", metavar="NAME", help="CelebV: people (default everyone found)")
     parser.add_argument("--seed", type=cli.non_negative_int, default=42, help="WFLW: of the crop margins")
     parser.add_argument("--save-boundary-image", action="store_true", help="also write pictures to look at")
@@ -137,30 +139,62 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--num-workers", type=cli.positive_int, default=available_cores(), metavar="N", help=help_workers
     )
+    help_check = "write nothing: look at every line and every image and say what is wrong"
+    parser.add_argument("--check", action="store_true", help=help_check)
+    help_report = "with --check: also a page with positions of landmarks, sample faces and all problems"
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help=help_report)
     args = parser.parse_args()
     if args.celeb_name_list and args.dataset != "CelebV":
         parser.error("--celeb-name-list goes with --dataset CelebV")
-    if args.out_dir is None:
+    if args.out_dir is None and not args.check:
         parser.error("--out-dir is needed: the folder that the npz files go to")
+    if args.report and not args.check:
+        parser.error("--report goes with --check")
     return args
 
 
-def make_jobs(args: argparse.Namespace) -> list[Job]:
+def make_jobs(root: Path, args: argparse.Namespace) -> list[Job]:
     """All that was asked for, with lists read and checked."""
     picture_dir = args.out_dir / "boundary_image" if args.save_boundary_image else None
     if args.dataset == "CelebV":
-        root = args.src_dir / "CelebV"
         people = args.celeb_name_list or celebv.find_people(root)
         return [celebv_job(root, person, args.out_dir, picture_dir) for person in people]
-    root = args.src_dir if args.dataset == "WFLW" else Path(args.dataset)
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; --dataset takes WFLW, CelebV, or the folder that WFLW is unpacked in")
-    return [wflw_job(root, args.mode, args.out_dir, args.seed, picture_dir)]
+    return [wflw_job(root, args.mode or "train", args.out_dir, args.seed, picture_dir)]
+
+
+def check(root: Path, args: argparse.Namespace) -> None:
+    """Print what is wrong with a data set.
+
+    Raises:
+        DataError: training would fail on it.
+    """
+    if args.dataset == "CelebV":
+        reports = check_people(root, args.celeb_name_list, args.num_workers)
+    else:
+        reports = check_wflw(root, [args.mode] if args.mode else wflw.MODES, args.num_workers)
+    for report in reports:
+        print("\n".join(summary(report)))
+    if args.report:
+        write_text(args.report, check_page(f"Check of {root}", reports))
+        print(f"report: {args.report}")
+    num_fatal = sum(report.num_fatal for report in reports)
+    if num_fatal:
+        raise DataError(f"{root}: training would fail on {num_fatal} problems; they are listed above")
+    print(f"{root}: nothing that training would fail on")
 
 
 def main() -> None:
     args = parse_args()
-    jobs = make_jobs(args)
+    if args.dataset == "CelebV":
+        root = args.src_dir / "CelebV"
+    else:
+        root = args.src_dir if args.dataset == "WFLW" else Path(args.dataset)
+        if not root.is_dir():
+            raise DataError(f"{root}: no such folder; --dataset takes WFLW, CelebV, or the folder of an unpacked WFLW")
+    if args.check:
+        check(root, args)
+        return
+    jobs = make_jobs(root, args)
     with locked(args.out_dir):
         for job in jobs:
             execute(job, args.num_workers)

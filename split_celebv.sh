@@ -1,5 +1,7 @@
 #!/bin/sh
-# Split each person's all_98pt.txt into train_98pt.txt (the first NUM_TRAIN lines) and test_98pt.txt (the rest).
+# Split each person's frames: the first NUM_TRAIN for training, the rest for test. A person is a folder in ROOT with
+# all_98pt.txt, or with all_frames.txt as prepare_person.py writes it. Beside it appear train_98pt.txt and
+# test_98pt.txt (train_frames.txt and test_frames.txt). Images stay where they are.
 # Nothing is written unless everyone has more than NUM_TRAIN images.
 #
 #   sh split_celebv.sh ROOT [NUM_TRAIN=30000]
@@ -8,6 +10,15 @@ set -eu
 fail() { # exit code, message
     echo "error: $2" >&2
     exit "$1"
+}
+
+list_of() { # folder: the kind of list that it has, if any
+    for kind in 98pt frames; do
+        if [ -f "$1/all_$kind.txt" ]; then
+            echo "$kind"
+            return
+        fi
+    done
 }
 
 if [ $# -lt 1 ] || [ $# -gt 2 ]; then
@@ -21,24 +32,43 @@ esac
 [ -d "$root" ] || fail 3 "$root: no such folder; unpack CelebV first"
 
 people=0
-for list in "$root"/*/all_98pt.txt; do
-    [ -f "$list" ] || continue
+for folder in "$root"/*/; do
+    folder=${folder%/}
+    kind=$(list_of "$folder")
+    [ -n "$kind" ] || continue
     people=$((people + 1))
-    total=$(grep -c . "$list" || true)
+    list=$folder/all_$kind.txt
+    total=$(grep -c '[^[:space:]]' "$list" || true)
     if [ "$total" -le "$num_train" ]; then
         fail 3 "$list: $total images leave none for the test after $num_train for training; pass a smaller NUM_TRAIN"
     fi
+    [ -w "$folder" ] || fail 6 "$folder: cannot be written to; change its permissions"
 done
 [ "$people" -gt 0 ] || fail 3 "$root: no person there (a folder with all_98pt.txt)"
 
-for list in "$root"/*/all_98pt.txt; do
-    folder=$(dirname "$list")
-    trap 'rm -f "$folder/.train_98pt.$$" "$folder/.test_98pt.$$"' EXIT
+for folder in "$root"/*/; do
+    folder=${folder%/}
+    kind=$(list_of "$folder")
+    if [ -z "$kind" ]; then
+        echo "$folder: left out, it has no all_98pt.txt"
+        continue
+    fi
+    train=$folder/train_$kind.txt
+    test=$folder/test_$kind.txt
+    rm -f "$folder"/.split_*.tmp # of a run that was killed
+    new_train=$folder/.split_train.$$.tmp
+    new_test=$folder/.split_test.$$.tmp
+    trap 'rm -f "$new_train" "$new_test"' EXIT
+    trap 'exit 129' HUP
     trap 'exit 130' INT
     trap 'exit 143' TERM
-    grep . "$list" | head -n "$num_train" >"$folder/.train_98pt.$$"
-    grep . "$list" | tail -n "+$((num_train + 1))" >"$folder/.test_98pt.$$"
-    mv "$folder/.train_98pt.$$" "$folder/train_98pt.txt"
-    mv "$folder/.test_98pt.$$" "$folder/test_98pt.txt"
-    echo "$folder: $num_train for training, $(grep -c . "$folder/test_98pt.txt") for test"
+    {
+        grep '[^[:space:]]' "$folder/all_$kind.txt" | head -n "$num_train" >"$new_train" &&
+            grep '[^[:space:]]' "$folder/all_$kind.txt" | tail -n "+$((num_train + 1))" >"$new_test"
+    } || fail 6 "$folder: the lists cannot be written; is the disk full?"
+    # between the two names there is no test list, rather than one of another split
+    rm -f "$test"
+    mv "$new_train" "$train"
+    mv "$new_test" "$test"
+    echo "$folder: $(grep -c . "$train") for training in $(basename "$train"), $(grep -c . "$test") for test in $(basename "$test")"
 done

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import cv2
 import nnabla as nn
-import nnabla.functions as F
 import numpy as np
 from tqdm import tqdm
 
@@ -24,7 +23,7 @@ from datasets.batches import collate
 from datasets.celebv import HEATMAP, IMAGE, CelebVSource
 from datasets.images import read_image, write_image
 from models.decoder import decoder
-from models.encoder import encoder
+from models.encoder import boundaries_of, encoder
 from models.transformer import transformer
 from utils import cli
 from utils.checkpoints import load_parameters
@@ -51,9 +50,8 @@ def build_graph(configs: dict[str, dict[str, Any]], batch_size: int) -> Graph:
     """Encoder, transformer and decoder in a row, in evaluation mode."""
     image = nn.Variable((batch_size, 3, 256, 256))
     with nn.parameter_scope(ENCODER):
-        boundary = encoder(image, batch_stat=False, **configs["encoder"]["model"])[-1]
-    if configs["encoder"]["loss_name"] == "bce":
-        boundary = F.sigmoid(boundary)
+        scores = encoder(image, batch_stat=False, **configs["encoder"]["model"])
+    boundary = boundaries_of(scores, configs["encoder"]["loss_name"])
     norm_type, planes = configs["transformer"]["norm_type"], configs["transformer"]["model"]["planes"]
     with nn.parameter_scope(TRANSFORMER):
         transformed = transformer(boundary, norm_type, planes, batch_stat=False)

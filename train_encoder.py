@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import nnabla as nn
-import nnabla.functions as F
 import nnabla.solvers as S
 import numpy as np
 
 from datasets.batches import Batches, make_batches
 from datasets.images import write_image
 from datasets.wflw import WFLWSource
-from models.encoder import encoder
+from models.encoder import boundaries_of, encoder
 from models.losses import encoder_loss
 from utils.checkpoints import load_parameters, save_parameters
 from utils.errors import run
@@ -50,7 +49,7 @@ def build_graph(config: dict[str, Any], batch_size: int, training: bool) -> Grap
     with nn.parameter_scope(SCOPE):
         scores = encoder(image, batch_stat=training, **config["model"])
     loss = encoder_loss(scores, heatmap, config["loss_name"])
-    answer = scores[-1] if config["loss_name"] == "mse" else F.sigmoid(scores[-1])
+    answer = boundaries_of(scores, config["loss_name"])
     answer.persistent = True
     return Graph(image, heatmap, answer, loss)
 

@@ -37,7 +37,7 @@ def list_path(root: str | Path, person: str, mode: str) -> Path:
 def people_of(root: str | Path) -> list[str]:
     """Names of the people under a CelebV folder: every folder with a list of all frames."""
     lists = [*Path(root).glob("*/all_98pt.txt"), *Path(root).glob("*/all_frames.txt")]
-    return sorted({path.parent.name for path in lists})
+    return sorted({path.parent.name for path in lists if not path.parent.name.startswith(".")})
 
 
 def find_people(root: str | Path) -> list[str]:
@@ -73,7 +73,7 @@ def read_person(root: str | Path, person: str, mode: str) -> Annotations:
 def read_frame_names(root: str | Path, person: str, mode: str) -> list[str]:
     """The images of a person, whether it has landmarks or not; errors as of `read_person`."""
     path = _existing_list(root, person, mode)
-    names = read_names(path, _num_numbers(path), _hint(root, mode))
+    names = read_names(path, num_numbers(path), _hint(root, mode))
     _check_names(path, names)
     return names
 
@@ -86,7 +86,7 @@ def _existing_list(root: str | Path, person: str, mode: str) -> Path:
     return list_path(root, person, mode)
 
 
-def _num_numbers(path: Path) -> int:
+def num_numbers(path: Path) -> int:
     """How many numbers stand before the name on each line."""
     return 0 if path.name.endswith(NAMES_ONLY) else NUM_COORDINATES
 
@@ -104,7 +104,7 @@ def _check_names(path: Path, names: list[str]) -> None:
     mode, _, kind = path.name.partition("_")
     other = path.with_name(f"{'test' if mode == 'train' else 'train'}_{kind}")
     if mode != "all" and other.exists():
-        shared = known.intersection(read_names(other, _num_numbers(other), ""))
+        shared = known.intersection(read_names(other, num_numbers(other), ""))
         if shared:
             raise DataError(
                 f"{path}: shares {len(shared)} images with {other.name}, '{min(shared)}' first; "
@@ -151,7 +151,7 @@ class CelebVSource:
     ):
         self.root, self.person, self.parts, self.style = root, person, parts, style
         if boundary == ENCODER:
-            if not ref_dir:
+            if not ref_dir and parts != (IMAGE,):
                 raise ConfigError("boundary: encoder needs ref_dir, the folder that prepare_person.py wrote")
             self.names = read_frame_names(root, person, mode)
         else:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from utils.errors import DataError
 from utils.files import atomic_path
 
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
-def read_image(path: str | Path) -> np.ndarray:
+
+def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
     """Decode a picture fully; whatever its mode, it comes back as (H, W, 3) uint8 RGB.
 
-    Pixels stay where they are stored, since landmarks count there: an EXIF rotation is not applied.
+    Args:
+        upright: apply an EXIF rotation. Where there are landmarks it is not, since they count in stored pixels.
 
     Raises:
         DataError: the file is missing, truncated or no picture.
@@ -22,7 +25,7 @@ def read_image(path: str | Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             image.load()  # Pillow notices truncation only here; OpenCV would fill the rest with grey
-            return to_rgb(image)
+            return to_rgb(ImageOps.exif_transpose(image) if upright else image)
     except FileNotFoundError:
         raise DataError(f"{path}: no such image; the annotation list names it") from None
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from datasets.annotations import read_annotations
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_boundaries, resize_boundaries
+from datasets.crop import Square, cut_square
 from datasets.images import read_image
 from datasets.prepared import PreparedFile
 from utils.errors import DataError
@@ -25,19 +25,14 @@ def list_path(root: str | Path, mode: str) -> Path:
     return Path(root) / folder / f"list_98pt_rect_attr_{mode}.txt"
 
 
-def crop_face(
-    image: np.ndarray, landmarks: np.ndarray, box: np.ndarray, margin: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """The square about the nose that holds the face's box.
+def square_about(landmarks: np.ndarray, box: np.ndarray, margin: float, image_size: tuple[int, int]) -> Square:
+    """The square about the nose that holds the face's box, in pixels.
 
     Args:
-        image: (H, W, 3) uint8.
         landmarks: (98, 2) in pixels of the image.
         box: xmin, ymin, xmax, ymax.
         margin: share of the half side that is added around.
-
-    Returns:
-        (256, 256, 3) uint8, mirrored outward where the square leaves the image, and the landmarks in it.
+        image_size: height and width.
 
     Raises:
         ValueError: the square is mostly outside of the image.
@@ -45,19 +40,28 @@ def crop_face(
     center_x, center_y = landmarks[NOSE_TIP]
     reach = max(center_x - box[0], center_y - box[1], box[2] - center_x, box[3] - center_y)
     half = max(reach, 1.0) * (1 + margin)
-    left, top = int(np.floor(center_x - half)), int(np.floor(center_y - half))
-    side = max(int(np.ceil(2 * half)), 2)
-    height, width = image.shape[:2]
-    outside = max(-left, -top, left + side - width, top + side - height, 0)
-    if outside > max(height, width):
+    square = Square(int(np.floor(center_x - half)), int(np.floor(center_y - half)), max(int(np.ceil(2 * half)), 2))
+    outside = square.outside(image_size)
+    if outside > max(image_size):
+        height, width = image_size
         raise ValueError(f"box and nose reach {outside} pixels out of an image of {width}x{height}")
-    if outside:
-        image = cv2.copyMakeBorder(image, outside, outside, outside, outside, cv2.BORDER_REFLECT_101)
-    crop = image[top + outside : top + outside + side, left + outside : left + outside + side]
-    scale = IMAGE_SIZE / side
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    resized = cv2.resize(crop, (IMAGE_SIZE, IMAGE_SIZE), interpolation=interpolation)
-    return resized, (landmarks - (left, top)) * scale
+    return square
+
+
+def crop_face(
+    image: np.ndarray, landmarks: np.ndarray, box: np.ndarray, margin: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut out `square_about` a face, given an image (H, W, 3) uint8.
+
+    Returns:
+        (256, 256, 3) uint8, mirrored outward where the square leaves the image, and the landmarks in it.
+
+    Raises:
+        ValueError: the square is mostly outside of the image.
+    """
+    square = square_about(landmarks, box, margin, image.shape[:2])
+    crop = cut_square(image, square)
+    return crop, (landmarks - (square.left, square.top)) * (IMAGE_SIZE / square.side)
 
 
 class PreparedFace(NamedTuple):

@@ -43,6 +43,11 @@ def hourglass(x: nn.Variable, batch_stat: bool, level: int = HOURGLASS_DEPTH - 1
     return skip + F.interpolate(h, scale=(2, 2), mode="nearest")
 
 
+def boundaries_of(scores: list[nn.Variable], loss_name: str) -> nn.Variable:
+    """The answer (B, 15, h, w), about [0, 1]: the last score, which cross entropy trains as a logit."""
+    return F.sigmoid(scores[-1]) if loss_name == "bce" else scores[-1]
+
+
 def encoder(
     image: nn.Variable,
     num_stacks: int = 2,

@@ -135,4 +135,4 @@ def last_epoch_file(folders: list[Path], prefix: str) -> Path:
         if epochs:
             return epochs[max(epochs)]
     tried = " or ".join(str(folder) for folder in folders)
-    raise WeightsError(f"{tried}: no {prefix}<epoch>.h5 there; train the network, or name a file with --param-file")
+    raise WeightsError(f"{tried}: no {prefix}<epoch>.h5 there; train the network, or name its file on the command line")

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
-from utils.errors import ResourceError
+from utils.errors import DataError, ResourceError
 from utils.files import atomic_path
+
+
+def read_video(path: Path) -> tuple[float, tuple[int, int], Iterator[np.ndarray]]:
+    """Open a video file.
+
+    Returns:
+        frames a second (0 where the file does not say), (width, height) of the frames as they are to be seen, and the
+        frames (H, W, 3) uint8 RGB one by one.
+
+    Raises:
+        DataError: it is no video, or its frames cannot be decoded.
+    """
+    hint = "is it a video that plays to its end?"
+    # a path, never an address: whatever a file names, nothing but files is opened
+    frames = imageio_ffmpeg.read_frames(str(path), input_params=["-protocol_whitelist", "file"])
+    try:
+        about = next(frames)
+        width, height = about["size"]
+    except (OSError, RuntimeError, StopIteration, LookupError, AttributeError):
+        raise DataError(f"{path}: cannot be read as a video; {hint}") from None
+
+    def decode() -> Iterator[np.ndarray]:
+        try:
+            for frame in frames:
+                yield np.frombuffer(frame, np.uint8).reshape(height, width, 3)
+        except (OSError, RuntimeError):
+            raise DataError(f"{path}: cannot be decoded to its end; {hint}") from None
+        finally:
+            frames.close()
+
+    return about["fps"], (width, height), decode()
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], size: tuple[int, int], fps: float, comment: str) -> int:
