@@ -64,6 +64,7 @@ class Pictures:
             frames.close()
             self.fps = fps or FOLDER_FPS
         else:
+            self._noted: set[Path] = set()
             self._files = sorted((f for f in path.iterdir() if f.suffix.lower() in IMAGE_ENDINGS), key=natural_order)
             if not self._files:
                 raise DataError(f"{path}: no picture in it ({', '.join(IMAGE_ENDINGS)})")
@@ -77,7 +78,9 @@ class Pictures:
             try:
                 yield read_image(file, upright=True)
             except DataError as error:
-                print(f"note: {error}")
+                if file not in self._noted:
+                    print(f"note: {error}")
+                self._noted.add(file)
                 yield None
 
 
@@ -132,10 +135,10 @@ def make_person(pictures: Pictures, folder: Path, detector: Detector, num_worker
                 tiles.append(face)
         if len(names) != len(kept):
             raise DataError(f"{pictures.path}: ended early at the second reading; is something writing it?")
-        write_image(temporary / "contact_sheet.jpg", contact_sheet(tiles, SHEET_COLUMNS, SHEET_TILE_PX))
+        write_image(temporary / "contact_sheet.png", contact_sheet(tiles, SHEET_COLUMNS, SHEET_TILE_PX))
         write_text(temporary / f"all{celebv.NAMES_ONLY}", "\n".join(names) + "\n")
     print(f"{folder}: {len(names)} of {len(crops)} pictures; left out: {words}")
-    print(f"look at {folder / 'contact_sheet.jpg'}: is it one person, upright, with the whole face?")
+    print(f"look at {folder / 'contact_sheet.png'}: is it one person, upright, with the whole face?")
 
 
 def load_encoder(args: argparse.Namespace) -> Encoder:
@@ -179,7 +182,7 @@ def write_boundaries(network: Encoder, root: Path, person: str, out_dir: Path) -
     batch_size = network.image.shape[0]
     first_indices = range(0, len(frames), batch_size)
     on_sheet, tiles = set(evenly(len(frames), SHEET_TILES)), []
-    batches = Batches(Padded(frames, batch_size), batch_size, seed=0, shuffle=False, num_workers=1)
+    batches = Batches(frames, batch_size, seed=0, shuffle=False, num_workers=1)
     with rebuilt(record, made_from, paths) as temporaries:
         writers = [PreparedWriter(path) for path in temporaries]
         for number, first in enumerate(tqdm(first_indices, desc=f"boundaries of {person}", unit="batch", disable=None)):
@@ -195,22 +198,9 @@ def write_boundaries(network: Encoder, root: Path, person: str, out_dir: Path) -
                     tiles.append(overlay(face, large))
         for writer in writers:
             writer.finish()
-    sheet = out_dir / f"{person}_contact_sheet.jpg"
+    sheet = out_dir / f"{person}_contact_sheet.png"
     write_image(sheet, contact_sheet(tiles, SHEET_COLUMNS, SHEET_TILE_PX))
     print(f"look at {sheet}: do the lines lie on the faces?")
-
-
-class Padded:
-    """A source that is at least as long as a batch."""
-
-    def __init__(self, source: celebv.CelebVSource, batch_size: int):
-        self.source, self.length = source, max(len(source), batch_size)
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
-        return self.source[min(index, len(self.source) - 1)]
 
 
 def parse_args() -> argparse.Namespace:

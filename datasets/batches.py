@@ -101,8 +101,6 @@ class Batches:
         in_memory: read each sample once and keep it.
         num_workers: 0 prepares each batch when it is asked for, -1 takes all cores but one.
 
-    Raises:
-        DataError: the source has fewer samples than a batch.
     """
 
     def __init__(
@@ -114,8 +112,6 @@ class Batches:
         in_memory: bool = False,
         num_workers: int = 0,
     ):
-        if len(source) < batch_size:
-            raise DataError(f"{len(source)} samples do not fill a batch of {batch_size}; lower train.batch_size")
         self.source = InMemory(source) if in_memory else source
         self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
         self.batches_per_epoch = math.ceil(len(source) / batch_size)
@@ -186,7 +182,13 @@ class Batches:
 
 
 def make_batches(source: Source, train: dict[str, Any], seed: int) -> Batches:
-    """As the `train` section of a configuration asks for."""
+    """As the `train` section of a configuration asks for.
+
+    Raises:
+        DataError: the source has fewer samples than a batch.
+    """
+    if len(source) < train["batch_size"]:
+        raise DataError(f"{len(source)} samples do not fill a batch of {train['batch_size']}; lower train.batch_size")
     return Batches(
         source,
         train["batch_size"],

@@ -29,7 +29,7 @@ def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
     except FileNotFoundError:
         raise DataError(f"{path}: no such image; the annotation list names it") from None
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be decoded ({error}); replace the file or remove its line") from None
+        raise DataError(f"{path}: cannot be decoded ({error}); replace or remove it") from None
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from datasets.batches import Batches, InMemory, collate
+from datasets.batches import Batches, InMemory, collate, make_batches
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, CelebVSource
 from utils.errors import DataError, ResourceError
 
@@ -65,7 +65,11 @@ def test_without_shuffling_every_epoch_has_the_sources_order():
 
 def test_too_few_samples_for_a_batch():
     with pytest.raises(DataError, match="lower train.batch_size"):
-        Batches(Numbers(3), 4, seed=0)
+        make_batches(Numbers(3), {"batch_size": 4}, seed=0)
+
+
+def test_a_batch_larger_than_the_source_repeats_it():
+    assert numbers_of(Batches(Numbers(3), 5, seed=0, shuffle=False)[0]) == [0, 1, 2, 0, 1]
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 5])

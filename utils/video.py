@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from PIL import Image
 
 from utils.errors import DataError, ResourceError
 from utils.files import atomic_path
+
+# it warns about every video that is turned upright, which is what is wanted
+logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)
 
 
 def read_video(path: Path) -> tuple[float, tuple[int, int], Iterator[np.ndarray]]:
