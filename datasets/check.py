@@ -133,8 +133,8 @@ def check_people(root: Path, people: list[str] | None, num_workers: int) -> list
     unknown = set(people or ()) - set(folders)
     if unknown:
         raise DataError(f"{root}: no {', '.join(sorted(unknown))} there; it holds {', '.join(folders) or 'nobody'}")
-    if not folders:
-        raise DataError(f"{root}: nobody there; unpack CelebV into it")
+    if not celebv.people_of(root):
+        raise DataError(f"{root}: no person there (a folder with Image/ and all_98pt.txt); unpack CelebV into it")
     return [check_person(root, person, num_workers) for person in people or folders]
 
 
