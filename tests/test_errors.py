@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import h5py
@@ -86,7 +87,7 @@ def test_split(broken):
     before = sorted(path.name for path in (broken / "datasets/CelebV/Rowan").iterdir())
     must_fail(broken, 3, "14 images leave none for the test", "split_celebv.sh", "datasets/CelebV")
     out = must_run(broken, "split_celebv.sh", "datasets/CelebV", 10)
-    assert "Rowan: 10 for training, 4 for test" in out
+    assert "Rowan: 10 for training in train_98pt.txt, 4 for test in test_98pt.txt" in out
     must_run(broken, "split_celebv.sh", "./datasets/CelebV/", 10)  # again: the same
     folder = broken / "datasets/CelebV/Rowan"
     lists = [(folder / f"{mode}_98pt.txt").read_text() for mode in ("train", "test", "all")]
@@ -96,6 +97,45 @@ def test_split(broken):
     (broken / "datasets/CelebV").rename(spaced)
     must_run(broken, "split_celebv.sh", spaced, 9)
     assert (spaced / "Linnea/train_98pt.txt").read_text().count("\n") == 9
+
+
+def test_split_names_whom_it_leaves_out(broken):
+    (broken / "datasets/CelebV/Somebody/Image").mkdir(parents=True)
+    frames = broken / "datasets/CelebV/Own/all_frames.txt"
+    frames.parent.mkdir()
+    frames.write_text("1.jpg\r\n\n2.jpg\n" + "".join(f"{k}.jpg\n" for k in range(3, 13)))
+    out = must_run(broken, "split_celebv.sh", "datasets/CelebV", 10)
+    assert "Somebody: left out, it has no all_98pt.txt" in out
+    assert "Own: 10 for training in train_frames.txt, 2 for test in test_frames.txt" in out
+    assert frames.with_name("test_frames.txt").read_text() == "11.jpg\n12.jpg\n"
+
+
+@pytest.mark.parametrize("how", ["TERM", "KILL"])
+def test_interrupted_split(broken, how):
+    """Killed between the two lists, it leaves no pair that does not belong together."""
+    folder = broken / "datasets/CelebV/Linnea"
+    before = sorted(path.name for path in folder.iterdir())
+    (broken / "bin").mkdir()
+    (broken / "bin/mv").write_text(f'#!/bin/sh\n/bin/mv "$@"\nkill -{how} "$PPID"\n')
+    (broken / "bin/mv").chmod(0o755)
+    here = sorted(path.name for path in broken.iterdir())
+    path = f"{broken / 'bin'}:{os.environ['PATH']}"
+    assert run_script(broken, "split_celebv.sh", "datasets/CelebV", 10, PATH=path).returncode != 0
+    assert sorted(path.name for path in broken.iterdir()) == here
+    assert not (folder / "test_98pt.txt").exists()
+    line = must_fail(broken, 3, "split_celebv.sh", "train_decoder.py", "--conf", decoder_conf(broken, mode="test"))
+    assert "test_98pt.txt: no such annotation list" in line
+    must_run(broken, "split_celebv.sh", "datasets/CelebV", 10)
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_training_and_test_that_share_an_image(broken):
+    folder = broken / "datasets/CelebV/Linnea"
+    lines = (folder / "all_98pt.txt").read_text().splitlines(keepends=True)
+    (folder / "train_98pt.txt").write_text("".join(lines[:10]))
+    conf_file = decoder_conf(broken, mode="train")
+    line = must_fail(broken, 3, "shares 2 images with test_98pt.txt", "train_decoder.py", "--conf", conf_file)
+    assert "000009.jpg" in line and "split_celebv.sh" in line
 
 
 def test_damaged_data(broken):

@@ -25,7 +25,7 @@ def read_video(path: Path) -> tuple[float, tuple[int, int], Iterator[np.ndarray]
         frames (H, W, 3) uint8 RGB one by one.
 
     Raises:
-        DataError: it is no video, or its frames cannot be decoded.
+        DataError: it is no video, or it ends early.
     """
     hint = "is it a video that plays to its end?"
     # a path, never an address: whatever a file names, nothing but files is opened
@@ -37,13 +37,18 @@ def read_video(path: Path) -> tuple[float, tuple[int, int], Iterator[np.ndarray]
         raise DataError(f"{path}: cannot be read as a video; {hint}") from None
 
     def decode() -> Iterator[np.ndarray]:
+        count = 0
         try:
             for frame in frames:
                 yield np.frombuffer(frame, np.uint8).reshape(height, width, 3)
+                count += 1
         except (OSError, RuntimeError):
             raise DataError(f"{path}: cannot be decoded to its end; {hint}") from None
         finally:
             frames.close()
+        expected = int(about["duration"] * about["fps"])
+        if count < 0.9 * expected - 2:  # the file's own words are rough
+            raise DataError(f"{path}: ends after {count} of about {expected} frames; {hint}")
 
     return about["fps"], (width, height), decode()
 

@@ -1,0 +1,288 @@
+"""prepare_person.py: from a video to a person that the decoder trains on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT, must_fail, must_run
+from PIL import Image
+
+from datasets.crop import Square, cut_square
+from datasets.faces import BRIEF, EDGE, NO_FACE, SMALL, follow_face, haar_faces, load_detector, reduced
+from datasets.images import read_image, write_image
+from datasets.synthetic import Expression, expression_track, random_identity
+from datasets.synthetic_painter import render_cutout
+from prepare_person import natural_order, to_maps
+from utils.errors import ConfigError
+from utils.files import write_yaml
+from utils.video import read_video, write_video
+
+SIZE = (360, 640)  # height, width
+FPS = 25.0
+ENCODER = ROOT / "demo/weights/encoder"
+WITH_ENCODER = ("--encoder-config", ENCODER / "training_info.yaml", "--encoder-param-file", ENCODER / "weights.h5")
+
+
+def scene(num_frames: int) -> list[tuple[np.ndarray, Square]]:
+    """A synthetic head that moves in a larger frame, and the square of its CelebV-form picture in each."""
+    who = random_identity(41)
+    track = expression_track(num_frames, 5)
+    colours = np.random.default_rng(1).integers(60, 180, (4, 6, 3)).astype(np.uint8)
+    background = cv2.resize(colours, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
+    frames = []
+    for time, expression in enumerate(track):
+        side = int(240 + 20 * np.sin(time / 40))
+        left, top = int(200 + 120 * np.sin(time / 25)), SIZE[0] - side
+        cutout, _ = render_cutout(who, Expression(*expression))
+        cutout = cv2.resize(cutout, (side, side)).astype(np.float32)
+        frame = background.copy()
+        part = frame[top:, left : left + side].astype(np.float32)
+        part += (cutout[..., :3] - part) * (cutout[..., 3:] / 255)
+        frame[top:, left : left + side] = part.astype(np.uint8)
+        frames.append((frame, Square(left, top, side)))
+    return frames
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    """60 frames; the head is gone in those from 30 to 39."""
+    frames = [frame for frame, _ in scene(60)]
+    empty = np.full((*SIZE, 3), 120, np.uint8)
+    frames[30:40] = [empty] * 10
+    path = tmp_path_factory.mktemp("video") / "me.mp4"
+    write_video(path, frames, SIZE[::-1], FPS, "AI-generated (synthetic)")
+    return path
+
+
+def box(center_x: float, center_y: float, width: float) -> np.ndarray:
+    return np.array([[center_x - width / 2, center_y - width / 2, width, width]])
+
+
+NOTHING = np.empty((0, 4))
+
+
+def test_the_crop_lies_as_in_celebv():
+    frames = scene(40)
+    found = [haar_faces(frame) for frame, _ in frames]
+    crops = follow_face(found, [SIZE] * 40, FPS)
+    assert not any(isinstance(crop, str) for crop in crops)
+    for crop, (_, truth) in zip(crops, frames):
+        assert crop.side == pytest.approx(truth.side, rel=0.15)
+        assert crop.left + crop.side / 2 == pytest.approx(truth.left + truth.side / 2, abs=0.09 * truth.side)
+        assert crop.top + crop.side / 2 == pytest.approx(truth.top + truth.side / 2, abs=0.09 * truth.side)
+
+
+def test_the_crop_is_steadier_than_the_detector():
+    rng = np.random.default_rng(0)
+    times = np.arange(200)
+    truth = np.stack([300 + 60 * np.sin(times / 20), 180 + 0 * times, 100 + 0 * times], axis=1)
+    noisy = truth + rng.normal(0, 3, truth.shape)
+    crops = follow_face([box(*row) for row in noisy], [SIZE] * 200, FPS)
+    centers = np.array([crop.left + crop.side / 2 for crop in crops])
+    assert np.abs(centers - truth[:, 0]).max() < 6
+    shake, noise = (np.abs(np.diff(x, 2)).std() for x in (centers, noisy[:, 0]))
+    assert shake < noise / 4
+    assert np.std([crop.side for crop in crops]) < 1.5  # 1.77 x 3 in single pictures
+
+
+def test_two_people_a_cut_and_a_glance():
+    left, right, small = (100, 180, 90), (500, 180, 100), (560, 60, 60)
+    found = [np.concatenate([box(*left), box(*small)])] * 20  # the larger one, though another is there
+    found += [box(*right)] * 20  # a cut
+    found[30] = box(*left)  # a false find, for an instant
+    found[10] = found[11] = NOTHING
+    crops = follow_face(found, [SIZE] * 40, FPS)
+    assert crops[10] == crops[11] == NO_FACE and crops[30] == BRIEF
+    centers = [None if isinstance(crop, str) else crop.left + crop.side / 2 for crop in crops]
+    assert [center for center in centers[:20] if center] == pytest.approx([100] * 18, abs=1)  # no slide to the cut
+    assert [center for center in centers[20:] if center] == pytest.approx([500] * 19, abs=1)
+
+
+def test_the_nearest_of_two_is_followed():
+    found = [np.concatenate([box(100, 180, 100), box(400, 180, 95 + time)]) for time in range(20)]
+    crops = follow_face(found, [SIZE] * 20, FPS)
+    assert {round(crop.left + crop.side / 2) for crop in crops} == {100}  # also when the other grows larger
+
+
+def test_small_faces_and_faces_at_the_edge_are_left_out():
+    assert set(follow_face([box(300, 180, 40)] * 10, [SIZE] * 10, FPS)) == {SMALL}
+    assert set(follow_face([box(20, 180, 120)] * 10, [SIZE] * 10, FPS)) == {EDGE}
+    assert set(follow_face([box(300, 180, 90)] * 2, [SIZE] * 2, FPS)) == {BRIEF}
+    assert not isinstance(follow_face([box(300, 180, 90)], [SIZE], FPS, min_shot_s=0.0)[0], str)
+
+
+def test_cutting_equals_opencv():
+    image = np.random.default_rng(0).integers(0, 255, (300, 400, 3)).astype(np.uint8)
+    plain = cv2.resize(image[20:120, 30:130], (256, 256), interpolation=cv2.INTER_LINEAR)
+    assert np.array_equal(cut_square(image, Square(30, 20, 100)), plain)
+    assert Square(-10, 20, 100).outside((300, 400)) == 10
+    assert Square(350, 20, 100).outside((300, 400)) == 50
+    assert cut_square(image, Square(-10, 20, 100)).shape == (256, 256, 3)
+
+
+def test_large_pictures_are_reduced_for_detection_only():
+    image = np.zeros((1080, 1920, 3), np.uint8)
+    small, factor = reduced(image)
+    assert small.shape == (360, 640, 3) and factor == 3
+    assert reduced(small)[1] == 1.0
+
+
+def test_detectors_are_taken_by_name():
+    assert load_detector("datasets.faces:haar_faces") is haar_faces
+    for name in ("nowhere:find", "datasets.faces:nothing", "datasets.faces", ""):
+        with pytest.raises(ConfigError, match="MODULE:FUNCTION"):
+            load_detector(name)
+
+
+def test_pictures_are_in_the_order_of_their_numbers():
+    names = [Path(name) for name in ("f10.png", "f2.png", "f1.png", "a.png", "10.png", "9.png")]
+    assert [path.name for path in sorted(names, key=natural_order)] == [
+        "9.png", "10.png", "a.png", "f1.png", "f2.png", "f10.png"
+    ]  # fmt: skip
+
+
+def test_maps_of_both_sizes():
+    y, x = np.mgrid[0:64, 0:64]
+    bump = np.exp(-((x - 20.0) ** 2 + (y - 40.0) ** 2) / 18).astype(np.float32)
+    boundary = np.stack([bump * 0.9 - 0.1] * 15)
+    small, large = to_maps(boundary, 64), to_maps(boundary, 256)
+    assert small.dtype == large.dtype == np.uint8 and large.shape == (15, 256, 256)
+    assert np.array_equal(small[0], np.round(boundary[0].clip(0, 1) * 255).astype(np.uint8))
+    assert np.unravel_index(large[3].argmax(), (256, 256)) == pytest.approx((4 * 40 + 1.5, 4 * 20 + 1.5), abs=3)
+
+
+def test_videos_are_read_upright(video, tmp_path):
+    fps, size, frames = read_video(video)
+    frames = list(frames)
+    assert fps == FPS and size == (640, 360) and len(frames) == 60
+    assert np.abs(frames[5].astype(int) - scene(6)[5][0]).mean() < 6
+
+
+@pytest.mark.slow
+def test_from_a_video_to_a_decoder(video, tmp_path):
+    out = must_run(tmp_path, "prepare_person.py", video, "--name", "Me", *WITH_ENCODER)
+    assert "50 of 60 pictures; left out: 10 x no face found" in out
+    folder = tmp_path / "datasets/CelebV/Me"
+    names = (folder / "all_frames.txt").read_text().split()
+    assert names == [f"{k:06d}.jpg" for k in [*range(1, 31), *range(41, 61)]]
+    assert sorted(path.name for path in (folder / "Image").iterdir()) == names
+    assert sorted(path.name for path in folder.iterdir()) == ["Image", "all_frames.txt", "contact_sheet.png"]
+    sheet = Image.open(folder / "contact_sheet.png")
+    assert sheet.size == (8 * 128, 6 * 128)
+    with np.load(tmp_path / "datasets/celebv_heatmaps_encoder/Me_heatmap.npz") as maps:
+        assert maps.files == names
+        # the encoder sees what is there: a contour, and it moves
+        assert min(maps[name][0].max() for name in names) > 100
+    must_run(tmp_path, "split_celebv.sh", "datasets/CelebV", 40)
+    content = {
+        "trg_celeb_name": "Me",
+        "boundary": "encoder",
+        "mode": "train",
+        "ref_dir": "datasets/celebv_heatmaps_encoder",
+        "experiment_name": "one",
+        "model": {"planes": 2},
+        "train": {"epochs": 1, "batch_size": 4, "feature_loss": {"lambda": 0}},
+    }
+    write_yaml(tmp_path / "decoder.yaml", content)
+    must_run(tmp_path, "train_decoder.py", "--conf", "decoder.yaml")
+    must_run(tmp_path, "test_decoder.py", "tmp.monitor/decoder/Me/one/training_info.yaml", "-n", 2)
+    # again: the crops are there, the boundaries of the same making
+    must_fail(tmp_path, 3, "there already", "prepare_person.py", video, "--name", "Me", *WITH_ENCODER)
+    again = must_run(tmp_path, "prepare_person.py", folder, "--name", "Me", *WITH_ENCODER)
+    assert "complete and made from the same; kept" in again
+    assert "Me: 50 lines; images: 50 256x256" in must_run(
+        tmp_path, "preprocess.py", "--dataset", "CelebV", "--check", "--report", "check.html"
+    )
+    # what does not fit together is refused
+    write_yaml(tmp_path / "wrong.yaml", {**content, "boundary": "landmarks"})
+    must_fail(tmp_path, 3, "nobody has landmarked it", "train_decoder.py", "--conf", "wrong.yaml")
+    write_yaml(tmp_path / "wrong.yaml", {**content, "ref_dir": ""})
+    must_fail(tmp_path, 2, "needs ref_dir", "train_decoder.py", "--conf", "wrong.yaml")
+    both = {**content, "src_celeb_name": "Me", "trg_celeb_name": "You"}
+    both["train"] = {"warm_start": {"epochs": 1}, "shape_loss": {"lambda": 0}, "batch_size": 2}
+    shutil.copytree(folder, folder.with_name("You"))
+    for part in ("image", "heatmap", "resized_heatmap"):
+        prepared = tmp_path / "datasets/celebv_heatmaps_encoder"
+        shutil.copy(prepared / f"Me_{part}.npz", prepared / f"You_{part}.npz")
+    write_yaml(tmp_path / "wrong.yaml", both)
+    must_fail(tmp_path, 3, "You is prepared with 'boundary: landmarks'", "train_transformer.py", "--conf", "wrong.yaml")
+    shutil.copy(prepared / "Me_prepared.yaml", prepared / "You_prepared.yaml")
+    must_fail(tmp_path, 2, "train.warm_start moves landmarks", "train_transformer.py", "--conf", "wrong.yaml")
+
+
+@pytest.mark.slow
+def test_boundaries_for_a_person_of_celebv(data, tmp_path):
+    out_dir = tmp_path / "encoded"
+    args = ("prepare_person.py", data / "datasets/CelebV/Rowan", "--name", "Rowan", "--out-dir", out_dir)
+    must_fail(tmp_path, 2, "add --encoder-config", *args)
+    must_fail(tmp_path, 2, "pass that one", *args[:3], "Other", *WITH_ENCODER)
+    must_run(tmp_path, *args, *WITH_ENCODER)
+    drawn = data / "datasets/celebv_heatmaps_GT"
+    with np.load(out_dir / "Rowan_image.npz") as ours, np.load(drawn / "Rowan_image.npz") as theirs:
+        assert ours.files == theirs.files
+        assert all(np.array_equal(ours[name], theirs[name]) for name in ours.files)
+    for part, shape in (("heatmap", (15, 64, 64)), ("resized_heatmap", (15, 256, 256))):
+        with np.load(out_dir / f"Rowan_{part}.npz") as ours, np.load(drawn / f"Rowan_{part}.npz") as theirs:
+            name = ours.files[3]
+            assert ours[name].shape == shape and ours[name].dtype == np.uint8
+            error = ((ours[name].astype(float) - theirs[name]) ** 2).sum() / (theirs[name].astype(float) ** 2).sum()
+            assert error < 0.5, part  # of an all-zero answer; a trained encoder, not one with random weights
+    must_run(tmp_path, *args, *WITH_ENCODER, "--batch-size", 4)  # larger than what is left: kept
+
+
+@pytest.mark.slow
+def test_a_folder_of_pictures(tmp_path):
+    for number, (frame, _) in enumerate(scene(6)):
+        write_image(tmp_path / f"pictures/f{number + 1}.png", frame)
+    phone = Image.fromarray(np.rot90(read_image(tmp_path / "pictures/f3.png")))  # stored sideways, as phones do
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    phone.save(tmp_path / "pictures/f3.png", exif=exif)
+    (tmp_path / "pictures/f5.png").write_text("no picture")
+    (tmp_path / "pictures/readme.txt").write_text("no picture")
+    out = must_run(tmp_path, "prepare_person.py", "pictures", "--name", "Me Too")
+    assert "5 of 6 pictures; left out: 1 x picture that cannot be decoded" in out and "f5.png" in out
+    faces = [read_image(tmp_path / f"datasets/CelebV/Me Too/Image/{k:06d}.jpg") for k in (2, 3, 4)]
+    assert np.abs(faces[1].astype(int) - faces[0]).mean() < 30  # upright, as its neighbours
+
+
+DETECTOR = """
+import numpy as np
+def middle(image):
+    height, width = image.shape[:2]
+    return np.array([[width * 0.3, height * 0.3, height * 0.4, height * 0.4]])
+"""
+
+
+@pytest.mark.slow
+def test_another_detector(tmp_path):
+    write_image(tmp_path / "pictures/1.png", np.full((500, 500, 3), 90, np.uint8))
+    (tmp_path / "own.py").write_text(DETECTOR)
+    own = {"PYTHONPATH": str(tmp_path)}
+    args = ("prepare_person.py", "pictures", "--name", "Me")
+    must_fail(tmp_path, 3, "no usable face in 1 pictures", *args)
+    assert not (tmp_path / "datasets/CelebV/Me").exists()
+    assert "1 of 1 pictures" in must_run(tmp_path, *args, "--detector", "own:middle", **own)
+
+
+@pytest.mark.slow
+def test_what_is_no_video(video, tmp_path):
+    (tmp_path / "noise.mp4").write_bytes(bytes(range(256)) * 9)
+    (tmp_path / "cut.mp4").write_bytes(video.read_bytes()[:30000])
+    (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile '{video}'\n")
+    (tmp_path / "empty").mkdir()
+    for name in ("noise.mp4", "list.mp4"):
+        must_fail(tmp_path, 3, f"{name}: cannot be read as a video", "prepare_person.py", name, "--name", "Me")
+    must_fail(tmp_path, 3, "cut.mp4: ends after", "prepare_person.py", "cut.mp4", "--name", "Me")
+    must_fail(tmp_path, 3, "no such video or folder", "prepare_person.py", "nowhere.mp4", "--name", "Me")
+    must_fail(tmp_path, 3, "no picture in it", "prepare_person.py", "empty", "--name", "Me")
+    must_fail(tmp_path, 2, "make a folder's name", "prepare_person.py", video, "--name", "../Me")
+    must_fail(
+        tmp_path, 4, "no such weights file", "prepare_person.py", video, "--name", "Me", *WITH_ENCODER[:3], "x.h5"
+    )
+    must_fail(tmp_path, 2, "no such file", "prepare_person.py", video, "--name", "Me", "--encoder-config", "x.yaml")
+    assert not list(tmp_path.glob("datasets/CelebV/*"))
