@@ -1,8 +1,9 @@
-"""Make data sets of synthetic people, in the form of CelebV and of WFLW.
+"""Make data sets of synthetic people, in the form of CelebV and of WFLW, and a video of one.
 
 python make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames 600
 python make_synthetic.py wflw --train-faces 1000 --test-faces 100
 python make_synthetic.py sheet --out-file people.png
+python make_synthetic.py video --person Mira=41 --frames 200 --out-file mira.mp4
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -17,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.annotations import format_line
+from datasets.crop import Square
 from datasets.images import write_image
 from datasets.synthetic import (
     Expression,
@@ -31,6 +34,8 @@ from datasets.wflw import list_path
 from utils import cli
 from utils.errors import ConfigError, DataError, run
 from utils.files import atomic_path, write_text
+from utils.panels import generated_mark
+from utils.video import write_video
 
 EXPRESSION_FILE = "expressions.npz"
 MARKER_FILE = "synthetic.txt"  # tells our own folders from those of real people, which are never written into
@@ -158,6 +163,42 @@ def make_sheet(rows: int, columns: int, seed: int, out_file: Path) -> None:
     print(out_file)
 
 
+VIDEO_SIZE = (640, 360)  # width, height in pixels
+VIDEO_FPS = 25.0
+
+
+def moving_head(person: str, num_frames: int, seed: int) -> Iterator[tuple[np.ndarray, Square]]:
+    """Frames (360, 640, 3) uint8 of a head that moves about, each with the square of its CelebV-form picture."""
+    try:
+        name, who_seed = identity_seed(person)
+    except ValueError as error:
+        raise ConfigError(f"--person {error}") from None
+    who = random_identity(who_seed)
+    rng = np.random.default_rng([seed, who_seed])
+    width, height = VIDEO_SIZE
+    room = cv2.resize(rng.integers(70, 170, (4, 6, 3)).astype(np.uint8), VIDEO_SIZE, interpolation=cv2.INTER_CUBIC)
+    for time, row in enumerate(expression_track(num_frames, zlib.crc32(f"{seed} {name}".encode()))):
+        cutout, _ = render_cutout(who, Expression(*row))
+        side = int(height * (0.67 + 0.06 * np.sin(time / 40)))
+        left, top = int((width - side) * (0.5 + 0.3 * np.sin(time / 25))), height - side
+        cutout = cv2.resize(cutout, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
+        frame = room.copy()
+        part = frame[top:, left : left + side].astype(np.float32)
+        part += (cutout[..., :3] - part) * (cutout[..., 3:] / 255)
+        frame[top:, left : left + side] = part.astype(np.uint8)
+        yield frame, Square(left, top, side)
+
+
+def make_video(person: str, num_frames: int, seed: int, out_file: Path) -> None:
+    """A video to try prepare_person.py with."""
+    if out_file.suffix != ".mp4":
+        raise ConfigError(f"--out-file {out_file}: must end in .mp4")
+    frames = (frame for frame, _ in moving_head(person, num_frames, seed))
+    bar = tqdm(frames, total=num_frames, unit="frame", disable=None)
+    write_video(out_file, bar, VIDEO_SIZE, VIDEO_FPS, generated_mark("a synthetic person")["Comment"])
+    print(f"{out_file}: {num_frames} frames")
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     forms = parser.add_subparsers(dest="form", required=True)
@@ -187,7 +228,11 @@ def parse_args() -> argparse.Namespace:
     sheet.add_argument("--rows", type=cli.positive_int, default=4)
     sheet.add_argument("--columns", type=cli.positive_int, default=8)
     sheet.add_argument("--out-file", type=Path, default=Path("people.png"))
-    for form in (celebv, wflw, sheet):
+    video = forms.add_parser("video", help="one person whose head moves about in a larger picture")
+    video.add_argument("--person", required=True, metavar="NAME[=SEED]", help="who; the seed is the looks")
+    video.add_argument("--frames", type=cli.positive_int, default=200, help="25 a second (default 200)")
+    video.add_argument("--out-file", type=Path, default=Path("person.mp4"))
+    for form in (celebv, wflw, sheet, video):
         form.add_argument("--seed", type=cli.non_negative_int, default=0, help="of the motion and of random people")
     return parser.parse_args()
 
@@ -198,6 +243,8 @@ def main() -> None:
         make_celebv(args.people, args.frames, args.stride, args.seed, args.out_dir, args.expressions)
     elif args.form == "wflw":
         make_wflw({"train": args.train_faces, "test": args.test_faces}, sorted(args.forehead), args.seed, args.out_dir)
+    elif args.form == "video":
+        make_video(args.person, args.frames, args.seed, args.out_file)
     else:
         make_sheet(args.rows, args.columns, args.seed, args.out_file)
 

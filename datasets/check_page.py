@@ -42,7 +42,7 @@ def check_page(title: str, reports: list[Report]) -> str:
                 "Where the landmarks of all faces lie in the 256-pixel picture; brighter is more. It should look "
                 "like a blurred face, upright and in the middle."
             )
-            histogram = picture(_heat(report.positions), "histogram of landmark positions", 384)
+            histogram = picture(heat_picture(report.positions), "histogram of landmark positions", 384)
             body.append(f"<figure>{histogram}<figcaption>{caption}</figcaption></figure>")
         if report.samples:
             caption = (
@@ -71,7 +71,7 @@ def _worst_first(report: Report) -> list[tuple[str, Finding]]:
     return sorted(report.findings.items(), key=lambda item: not item[1].is_fatal)
 
 
-def _heat(positions: np.ndarray) -> np.ndarray:
+def heat_picture(positions: np.ndarray) -> np.ndarray:
     """Counts (256, 256) as a picture (256, 256, 3) uint8 on a logarithmic scale, a little blurred."""
     level = np.log1p(cv2.GaussianBlur(positions.astype(np.float32), (0, 0), 1.0))
     # a landmark that all crops have at one place must not darken the others

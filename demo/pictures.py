@@ -19,10 +19,13 @@ from PIL import Image, ImageDraw, ImageFont
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from datasets.check import check_person  # noqa: E402
+from datasets.check_page import heat_picture  # noqa: E402
 from datasets.images import read_image, write_image  # noqa: E402
 from make_synthetic import make_sheet  # noqa: E402
 from utils.errors import DataError, run  # noqa: E402
-from utils.panels import generated_mark  # noqa: E402
+from utils.panels import contact_sheet, generated_mark  # noqa: E402
+from utils.parallel import available_cores  # noqa: E402
 
 TILE, GAP, MARGIN, CAPTION = 256, 184, 40, 50
 INK, ACCENT, PAPER = (40, 44, 52), (62, 100, 170), (255, 255, 255)
@@ -79,6 +82,26 @@ def half_size(picture: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).reduce(2))
 
 
+def check_picture() -> np.ndarray:
+    """What the page of `preprocess.py --check` shows of the demo's target person."""
+    report = check_person(ROOT / "demo_result/CelebV", "Linnea", available_cores())
+    return np.hstack([heat_picture(report.positions), contact_sheet(report.samples[:12], 6, TILE // 2)])
+
+
+def person_picture() -> np.ndarray:
+    """Two rows of the contact sheet that prepare_person.py makes of a synthetic video."""
+    encoder = ROOT / "demo/weights/encoder"
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def call(script: str, *args: object) -> None:
+            subprocess.run([sys.executable, str(ROOT / script), *map(str, args)], cwd=scratch, check=True)
+
+        call("make_synthetic.py", "video", "--person", "Mira=41", "--out-file", "mira.mp4")
+        weights = ("--encoder-config", encoder / "training_info.yaml", "--encoder-param-file", encoder / "weights.h5")
+        call("prepare_person.py", "mira.mp4", "--name", "Mira", *weights, "--out-dir", "out")
+        return read_image(Path(scratch) / "out/Mira_contact_sheet.png")[:TILE]
+
+
 def main() -> None:
     panels = sorted((ROOT / "demo_result/reenactment/Rowan2Linnea").glob(f"*/result/{FRAME:06d}-000.png"))
     if not panels:
@@ -94,6 +117,8 @@ def main() -> None:
     shutil.copy(ROOT / "demo_result/preview.gif", imgs / "example.gif")
     comparison = half_size(read_image(panels[-1].parent.parent / "sheet.png"))
     write_image(imgs / "comparison.png", comparison, generated_mark("the faces from the third row on"))
+    write_image(imgs / "check.png", check_picture())
+    write_image(imgs / "person.png", person_picture())
     with tempfile.TemporaryDirectory() as scratch:
         make_sheet(4, 8, 100, Path(scratch) / "people.png")
         write_image(imgs / "people.png", half_size(read_image(Path(scratch) / "people.png")))

@@ -14,37 +14,20 @@ from PIL import Image
 from datasets.crop import Square, cut_square
 from datasets.faces import BRIEF, EDGE, NO_FACE, SMALL, follow_face, haar_faces, load_detector, reduced
 from datasets.images import read_image, write_image
-from datasets.synthetic import Expression, expression_track, random_identity
-from datasets.synthetic_painter import render_cutout
+from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
 from prepare_person import natural_order, to_maps
 from utils.errors import ConfigError
 from utils.files import write_yaml
 from utils.video import read_video, write_video
 
-SIZE = (360, 640)  # height, width
-FPS = 25.0
+SIZE = VIDEO_SIZE[::-1]  # height, width
+FPS = VIDEO_FPS
 ENCODER = ROOT / "demo/weights/encoder"
 WITH_ENCODER = ("--encoder-config", ENCODER / "training_info.yaml", "--encoder-param-file", ENCODER / "weights.h5")
 
 
 def scene(num_frames: int) -> list[tuple[np.ndarray, Square]]:
-    """A synthetic head that moves in a larger frame, and the square of its CelebV-form picture in each."""
-    who = random_identity(41)
-    track = expression_track(num_frames, 5)
-    colours = np.random.default_rng(1).integers(60, 180, (4, 6, 3)).astype(np.uint8)
-    background = cv2.resize(colours, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
-    frames = []
-    for time, expression in enumerate(track):
-        side = int(240 + 20 * np.sin(time / 40))
-        left, top = int(200 + 120 * np.sin(time / 25)), SIZE[0] - side
-        cutout, _ = render_cutout(who, Expression(*expression))
-        cutout = cv2.resize(cutout, (side, side)).astype(np.float32)
-        frame = background.copy()
-        part = frame[top:, left : left + side].astype(np.float32)
-        part += (cutout[..., :3] - part) * (cutout[..., 3:] / 255)
-        frame[top:, left : left + side] = part.astype(np.uint8)
-        frames.append((frame, Square(left, top, side)))
-    return frames
+    return list(moving_head("Mira=41", num_frames, seed=0))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +37,7 @@ def video(tmp_path_factory) -> Path:
     empty = np.full((*SIZE, 3), 120, np.uint8)
     frames[30:40] = [empty] * 10
     path = tmp_path_factory.mktemp("video") / "me.mp4"
-    write_video(path, frames, SIZE[::-1], FPS, "AI-generated (synthetic)")
+    write_video(path, frames, VIDEO_SIZE, FPS, "AI-generated (synthetic)")
     return path
 
 
@@ -256,6 +239,14 @@ def middle(image):
     height, width = image.shape[:2]
     return np.array([[width * 0.3, height * 0.3, height * 0.4, height * 0.4]])
 """
+
+
+@pytest.mark.slow
+def test_a_synthetic_video(tmp_path):
+    args = ("make_synthetic.py", "video", "--person", "Mira=41", "--frames", 7)
+    must_run(tmp_path, *args, "--out-file", "a.mp4")
+    assert len(list(read_video(tmp_path / "a.mp4")[2])) == 7
+    must_fail(tmp_path, 2, "must end in .mp4", *args, "--out-file", "a.gif")
 
 
 @pytest.mark.slow
