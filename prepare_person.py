@@ -28,12 +28,12 @@ from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE
 from datasets.crop import Square, cut_square
 from datasets.faces import HAAR, MIN_SHOT_S, Detector, follow_face, load_detector, reduced
 from datasets.images import IMAGE_ENDINGS, read_image, write_image
-from datasets.prepared import PreparedWriter, file_digest, images_digest, pack, rebuilt, why_stale
+from datasets.prepared import PreparedWriter, images_digest, pack, rebuilt, why_stale
 from models.encoder import boundaries_of, encoder
 from utils import cli
 from utils.checkpoints import load_parameters
 from utils.errors import ConfigError, DataError, run
-from utils.files import atomic_folder, locked, remove_leftovers, write_text
+from utils.files import atomic_folder, file_digest, locked, remove_leftovers, write_text
 from utils.panels import contact_sheet, evenly, face_picture, overlay
 from utils.parallel import WorkerPool, available_cores
 from utils.testing import find_weights, set_test_context

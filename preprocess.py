@@ -22,10 +22,10 @@ from datasets import celebv, wflw
 from datasets.check import check_people, check_wflw
 from datasets.check_page import check_page, summary
 from datasets.images import write_image
-from datasets.prepared import Packed, PreparedWriter, file_digest, images_digest, pack, rebuilt, why_stale
+from datasets.prepared import Packed, PreparedWriter, images_digest, pack, rebuilt, why_stale
 from utils import cli
 from utils.errors import DataError, run
-from utils.files import locked, remove_leftovers, write_text
+from utils.files import file_digest, locked, remove_leftovers, write_text
 from utils.parallel import WorkerPool, available_cores
 
 SAMPLES_AT_ONCE = 8  # handed to a worker together

@@ -19,19 +19,11 @@ from models.decoder import decoder, decoder_discriminator
 from models.losses import feature_mse, gan_bce, mean_absolute_error
 from models.vgg import vgg_features
 from utils.checkpoints import save_parameters
-from utils.errors import run
+from utils.errors import run as run_script
 from utils.panels import face_picture, heatmap_picture, side_by_side
+from utils.run import open_run
 from utils.schedule import linear_decay
-from utils.training import (
-    SeriesMonitors,
-    epoch_iterations,
-    is_save_epoch,
-    make_run_folder,
-    parse_training_args,
-    require_finite,
-    show_losses,
-    start_training,
-)
+from utils.training import Updater, parse_training_args, start_training
 from utils.vgg_file import load_vgg16
 
 GENERATOR, DISCRIMINATOR = "netG_decoder", "netD_decoder"
@@ -82,8 +74,8 @@ def build_graph(config: dict[str, Any], vgg: Any | None) -> Graph:
     if vgg is not None:
         losses["loss_feature"] = feature_mse(vgg_features(vgg, fake_leaf), vgg_features(vgg, real))
         weighted = weighted + train["feature_loss"]["lambda"] * losses["loss_feature"]
-    for loss in losses.values():
-        loss.persistent = True
+    for loss in (*losses.values(), discriminator_loss):
+        loss.persistent = True  # read after the pass, or not at all
     return Graph(
         heatmap,
         large_heatmap,
@@ -106,31 +98,28 @@ def make_solvers(config: dict[str, Any]) -> Solvers:
 
 
 def train_step(
-    graph: Graph, solvers: Solvers, batch: tuple[np.ndarray, ...], with_gan: bool, iteration: int
-) -> dict[str, float]:
-    """Generate, update D on the detached fake, then update G; gives the losses."""
+    graph: Graph, solvers: Solvers, updater: Updater, batch: tuple[np.ndarray, ...], with_gan: bool
+) -> dict[str, nn.Variable]:
+    """Generate, update D on the detached fake, then update G; gives the losses, unread."""
     graph.real.d, graph.heatmap.d, graph.large_heatmap.d = batch
     graph.fake.forward(clear_no_need_grad=True)
     losses = {}
     if with_gan:
+        losses["loss_discriminator"] = graph.discriminator_loss
         graph.discriminator_loss.forward(clear_no_need_grad=True)
-        losses["loss_discriminator"] = float(graph.discriminator_loss.d)
-        require_finite(losses, iteration)
         solvers.discriminator.zero_grad()
-        graph.discriminator_loss.backward(clear_buffer=True)
-        solvers.discriminator.update()
+        graph.discriminator_loss.backward(updater.scale, clear_buffer=True)
+        updater.update(solvers.discriminator, losses)
 
     generator_loss = graph.generator_loss if with_gan else graph.loss_without_gan
+    losses |= {name: loss for name, loss in graph.generator_losses.items() if with_gan or name != "loss_gan"}
     generator_loss.forward(clear_no_need_grad=True)
-    names = [name for name in graph.generator_losses if with_gan or name != "loss_gan"]
-    losses.update({name: float(graph.generator_losses[name].d) for name in names})
-    require_finite(losses, iteration)
     solvers.generator.zero_grad()
     # the losses run backward into the leaf, whose gradient the generator then continues from
     graph.fake_leaf.grad.zero()
-    generator_loss.backward(clear_buffer=True)
+    generator_loss.backward(updater.scale, clear_buffer=True)
     graph.fake.backward(grad=None, clear_buffer=True)
-    solvers.generator.update()
+    updater.update(solvers.generator, losses)
     return losses
 
 
@@ -141,8 +130,8 @@ def save_panel(graph: Graph, path: Path) -> None:
 
 def main() -> None:
     args = parse_training_args(__doc__)
-    config = start_training("decoder", args)
-    train = config["train"]
+    start = start_training("decoder", args)
+    config, train, updater = start.config, start.config["train"], start.updater
     source = CelebVSource(
         config["train_dir"],
         config["trg_celeb_name"],
@@ -151,32 +140,40 @@ def main() -> None:
         config["ref_dir"],
         boundary=config["boundary"],
     )
-    batches = make_batches(source, train, config["seed"])
+    batches = make_batches(source, train, config["seed"], updater.communicator)
     vgg = load_vgg16() if train["feature_loss"]["lambda"] > 0 else None
     graph = build_graph(config, vgg)
     solvers = make_solvers(config)
+    plan = start.plan(
+        networks=(GENERATOR, DISCRIMINATOR),
+        solvers=solvers._asdict(),
+        batches_per_epoch=batches.batches_per_epoch,
+        data={"B": source.identity()},
+        graphs=(graph.fake, graph.discriminator_loss, graph.generator_loss),
+        series_interval=config["monitor"]["interval"],
+    )
+    if args.dry_run:
+        print(plan.text())
+        return
 
-    parent = Path(config["logdir"]) / "decoder" / config["trg_celeb_name"]
-    run_dir = make_run_folder(parent, "decoder", config, args.info)
-    names = ("loss_discriminator", *graph.generator_losses)
-    series = SeriesMonitors(run_dir, names, config["monitor"]["interval"])
-    for epoch in range(1, train["epochs"] + 1):
-        rate = linear_decay(train["lr"], epoch - 1, train["lr_decay_start_at"], train["epochs"])
-        for solver in solvers:
-            solver.set_learning_rate(rate)
-        with_gan = epoch > train["gan_start_at"]
-        for iteration, bar in epoch_iterations(epoch - 1, train["epochs"], batches.batches_per_epoch):
-            losses = train_step(graph, solvers, batches[iteration], with_gan, iteration)
-            series.add(iteration, losses)
-            show_losses(bar, losses)
-            if (iteration + 1) % config["monitor"]["interval"] == 0:
-                save_panel(graph, run_dir / "result" / f"iteration-{iteration + 1}.png")
-        if is_save_epoch(epoch, config):
-            for scope in (GENERATOR, DISCRIMINATOR):
-                save_parameters(run_dir / f"{scope}_{epoch}.h5", scope)
-            save_panel(graph, run_dir / "result" / f"epoch-{epoch}.png")
-    print(f"weights in {run_dir}")
+    with open_run(plan) as run:
+        for epoch in run.epochs():
+            rate = linear_decay(train["lr"], epoch - 1, train["lr_decay_start_at"], train["epochs"])
+            for solver in solvers:
+                solver.set_learning_rate(rate)
+            with_gan = epoch > train["gan_start_at"]
+            for iteration, bar in run.iterations(epoch):
+                losses = train_step(graph, solvers, updater, batches[iteration], with_gan)
+                run.show(bar, losses)
+                if run.is_writer and (iteration + 1) % config["monitor"]["interval"] == 0:
+                    save_panel(graph, run.folder / "result" / f"iteration-{iteration + 1}.png")
+            if run.saves(epoch):
+                for scope in (GENERATOR, DISCRIMINATOR):
+                    save_parameters(run.folder / f"{scope}_{epoch}.h5", scope)
+                save_panel(graph, run.folder / "result" / f"epoch-{epoch}.png")
+            run.end_epoch(epoch)
+    print(f"weights in {run.folder}")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -18,19 +18,11 @@ from datasets.wflw import WFLWSource
 from models.encoder import boundaries_of, encoder
 from models.losses import encoder_loss
 from utils.checkpoints import load_parameters, save_parameters
-from utils.errors import run
+from utils.errors import run as run_script
 from utils.files import write_yaml
 from utils.panels import face_picture, heatmap_picture, side_by_side
-from utils.training import (
-    SeriesMonitors,
-    epoch_iterations,
-    is_save_epoch,
-    make_run_folder,
-    parse_training_args,
-    require_finite,
-    show_losses,
-    start_training,
-)
+from utils.run import open_run
+from utils.training import Updater, parse_training_args, require_finite, start_training
 
 SCOPE = "encoder"
 NUM_PANELS = 4
@@ -50,22 +42,20 @@ def build_graph(config: dict[str, Any], batch_size: int, training: bool) -> Grap
         scores = encoder(image, batch_stat=training, **config["model"])
     loss = encoder_loss(scores, heatmap, config["loss_name"])
     answer = boundaries_of(scores, config["loss_name"])
-    answer.persistent = True
+    answer.persistent = loss.persistent = True
     return Graph(image, heatmap, answer, loss)
 
 
 def train_step(
-    graph: Graph, solver: S.Solver, batch: tuple[np.ndarray, ...], weight_decay: float, iteration: int
-) -> dict[str, float]:
-    """One update; gives the loss."""
+    graph: Graph, solver: S.Solver, updater: Updater, batch: tuple[np.ndarray, ...], weight_decay: float
+) -> dict[str, nn.Variable]:
+    """One update; gives the loss, unread."""
     graph.image.d, graph.heatmap.d = batch
     graph.loss.forward(clear_no_need_grad=True)
-    losses = {"loss": float(graph.loss.d)}
-    require_finite(losses, iteration)
+    losses = {"loss": graph.loss}
     solver.zero_grad()
-    graph.loss.backward(clear_buffer=True)
-    solver.weight_decay(weight_decay)
-    solver.update()
+    graph.loss.backward(updater.scale, clear_buffer=True)
+    updater.update(solver, losses, weight_decay)
     return losses
 
 
@@ -94,10 +84,10 @@ def validate(graph: Graph, batches: Batches, epoch: int, panels_dir: Path | None
 
 def main() -> None:
     args = parse_training_args(__doc__)
-    config = start_training("encoder", args)
-    train = config["train"]
+    start = start_training("encoder", args)
+    config, train, updater = start.config, start.config["train"], start.updater
     sources = {mode: WFLWSource(config["path"]["data_dir"], mode) for mode in ("train", "test")}
-    batches = make_batches(sources["train"], train, config["seed"])
+    batches = make_batches(sources["train"], train, config["seed"], updater.communicator)
     test_batch_size = min(config["test"]["batch_size"], len(sources["test"]))
     test_batches = Batches(
         sources["test"], test_batch_size, config["seed"], shuffle=False, num_workers=train["num_workers"]
@@ -105,38 +95,47 @@ def main() -> None:
 
     graph = build_graph(config, train["batch_size"], training=True)
     test_graph = build_graph(config, test_batch_size, training=False)
-    if config["finetune"]["param_path"]:
+    if config["finetune"]["param_path"] and start.resumes is None:
         load_parameters(config["finetune"]["param_path"], SCOPE)
     solver = S.Adam(train["lr"])
     with nn.parameter_scope(SCOPE):
         solver.set_parameters(nn.get_parameters())
+    plan = start.plan(
+        networks=(SCOPE,),
+        solvers={"encoder": solver},
+        batches_per_epoch=batches.batches_per_epoch,
+        data={mode: source.identity() for mode, source in sources.items()},
+        graphs=(graph.loss, test_graph.answer),
+        series_interval=batches.batches_per_epoch,
+    )
+    if args.dry_run:
+        print(plan.text())
+        return
 
-    run_dir = make_run_folder(Path(config["logdir"]) / "encoder", "encoder", config, args.info)
-    weights_dir = run_dir / config["model_name"]
-    train_series = SeriesMonitors(run_dir, ("loss",), interval=1)
-    test_series = SeriesMonitors(run_dir / "validation", ("mse", "share_of_zero_answer"), interval=1)
-    best = {"epoch": 0, "mse": float("inf")}
-    for epoch in range(1, train["epochs"] + 1):
-        epoch_loss = 0.0
-        for iteration, bar in epoch_iterations(epoch - 1, train["epochs"], batches.batches_per_epoch):
-            losses = train_step(graph, solver, batches[iteration], train["weight_decay"], iteration)
-            epoch_loss += losses["loss"] / batches.batches_per_epoch
-            show_losses(bar, losses)
-        train_series.add(epoch, {"loss": epoch_loss})
-
-        panels_dir = run_dir / f"result_epoch-{epoch}" if epoch % config["monitor"]["interval"] == 0 else None
-        mse, share = validate(test_graph, test_batches, epoch, panels_dir)
-        require_finite({"validation mse": mse}, iteration)
-        test_series.add(epoch, {"mse": mse, "share_of_zero_answer": share})
-        print(f"epoch {epoch}: loss {epoch_loss:.5f}, validation mse {mse:.6f}, {share:.3f} of an all-zero answer's")
-        if mse < best["mse"]:
-            best = {"epoch": epoch, "mse": mse, "share_of_zero_answer": share}
-            save_parameters(weights_dir / "model_best.h5", SCOPE)
-            write_yaml(weights_dir / "best.yaml", best)
-        if is_save_epoch(epoch, config):
-            save_parameters(weights_dir / f"model_epoch-{epoch}.h5", SCOPE)
-    print(f"best epoch: {best['epoch']} with a validation mse of {best['mse']:.6f}; weights in {weights_dir}")
+    with open_run(plan) as run:
+        weights_dir = run.folder / config["model_name"]
+        for epoch in run.epochs():
+            for iteration, bar in run.iterations(epoch):
+                run.show(bar, train_step(graph, solver, updater, batches[iteration], train["weight_decay"]))
+            if run.is_writer:
+                is_shown = epoch % config["monitor"]["interval"] == 0
+                mse, share = validate(
+                    test_graph, test_batches, epoch, run.folder / f"result_epoch-{epoch}" if is_shown else None
+                )
+                require_finite({"validation mse": mse})
+                run.series.write("validation/mse", iteration, mse)
+                run.series.write("validation/share_of_zero_answer", iteration, share)
+                print(f"epoch {epoch}: validation mse {mse:.6f}, {share:.3f} of an all-zero answer's")
+                if mse < run.best.get("mse", float("inf")):
+                    run.best = {"epoch": epoch, "mse": mse, "share_of_zero_answer": share}
+                    save_parameters(weights_dir / "model_best.h5", SCOPE)
+                    write_yaml(weights_dir / "best.yaml", run.best)
+            if run.saves(epoch):
+                save_parameters(weights_dir / f"model_epoch-{epoch}.h5", SCOPE)
+            run.end_epoch(epoch)
+    if run.is_writer:
+        print(f"best epoch: {run.best['epoch']}, validation mse {run.best['mse']:.6f}; weights in {weights_dir}")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

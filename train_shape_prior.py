@@ -8,9 +8,8 @@ Writes Align.h5 and PCA.h5 in the published files' form, for train.shape_loss of
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import h5py
 import nnabla as nn
 import nnabla.functions as F
 import nnabla.solvers as S
@@ -21,19 +20,13 @@ from datasets.batches import make_batches
 from datasets.celebv import LandmarkSource, find_people
 from models.align import SHAPE_CODE_SIZE, align
 from models.losses import mean_squared_error
-from utils.checkpoints import parameters_of, save_parameters
-from utils.errors import DataError, run
+from utils.checkpoints import parameters_of, save_parameters, write_arrays
+from utils.errors import DataError
+from utils.errors import run as run_script
 from utils.files import atomic_path
+from utils.run import open_run
 from utils.schedule import linear_decay
-from utils.training import (
-    SeriesMonitors,
-    epoch_iterations,
-    make_run_folder,
-    parse_training_args,
-    require_finite,
-    show_losses,
-    start_training,
-)
+from utils.training import Updater, parse_training_args, start_training
 
 SCOPE = "align"
 MIN_RELATIVE_VARIANCE = 1e-6
@@ -54,17 +47,20 @@ def build_graph(batch_size: int, num_outputs: int) -> Graph:
     points = F.reshape((answer - landmarks) ** 2, (batch_size, num_outputs // 2, 2))
     distance = F.mean(F.sum(points, axis=2) ** 0.5)
     loss = mean_squared_error(answer, landmarks)
+    loss.persistent = distance.persistent = True
     return Graph(heatmap, landmarks, loss, distance)
 
 
-def train_step(graph: Graph, solver: S.Solver, batch: tuple[np.ndarray, ...], iteration: int) -> dict[str, float]:
+def train_step(
+    graph: Graph, solver: S.Solver, updater: Updater, batch: tuple[np.ndarray, ...]
+) -> dict[str, nn.Variable]:
+    """One update; gives the loss and the mean distance, unread."""
     graph.heatmap.d, graph.landmarks.d = batch
     nn.forward_all([graph.loss, graph.distance])
-    losses = {"loss": float(graph.loss.d), "distance_px": float(graph.distance.d)}
-    require_finite(losses, iteration)
+    losses = {"loss": graph.loss, "distance_px": graph.distance}
     solver.zero_grad()
-    graph.loss.backward(clear_buffer=True)
-    solver.update()
+    graph.loss.backward(updater.scale, clear_buffer=True)
+    updater.update(solver, losses)
     return losses
 
 
@@ -88,45 +84,52 @@ def fit_pca(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def save_pca(path: Path, weight: np.ndarray, bias: np.ndarray) -> None:
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        for index, (name, array) in enumerate((("affine/W", weight), ("affine/b", bias))):
-            dataset = file.create_dataset(name, data=array)
-            dataset.attrs["need_grad"] = True
-            dataset.attrs["index"] = index
+    with atomic_path(path) as temporary:
+        write_arrays(temporary, {"affine/W": weight, "affine/b": bias})
 
 
 def main() -> None:
     args = parse_training_args(__doc__)
-    config: dict[str, Any] = start_training("shape_prior", args)
-    train = config["train"]
+    start = start_training("shape_prior", args)
+    config, train, updater = start.config, start.config["train"], start.updater
     config["celeb_names"] = config["celeb_names"] or find_people(config["train_dir"])
     source = LandmarkSource(config["train_dir"], config["celeb_names"], config["mode"])
     if len(source) <= SHAPE_CODE_SIZE:
         raise DataError(f"{config['train_dir']}: {len(source)} faces are too few for a shape prior; add annotations")
-    batches = make_batches(source, train, config["seed"])
+    batches = make_batches(source, train, config["seed"], updater.communicator)
     graph = build_graph(train["batch_size"], source.targets.shape[1])
     parameters_of(SCOPE)["mlp5/affine/b"].d = source.targets.mean(axis=0)  # begin at the mean face
     solver = S.Adam(train["lr"])
     with nn.parameter_scope(SCOPE):
         solver.set_parameters(nn.get_parameters())
-
-    run_dir = make_run_folder(Path(config["logdir"]) / "shape_prior", "shape_prior", config, args.info)
-    series = SeriesMonitors(run_dir, ("loss", "distance_px"), config["monitor"]["interval"])
-    for epoch in range(1, train["epochs"] + 1):
-        solver.set_learning_rate(linear_decay(train["lr"], epoch - 1, train["epochs"] // 2, train["epochs"]))
-        for iteration, bar in epoch_iterations(epoch - 1, train["epochs"], batches.batches_per_epoch):
-            losses = train_step(graph, solver, batches[iteration], iteration)
-            series.add(iteration, losses)
-            show_losses(bar, losses)
-    save_parameters(run_dir / "Align.h5", SCOPE)
-    weight, bias, explained = fit_pca(source.targets)
-    save_pca(run_dir / "PCA.h5", weight, bias)
-    share = explained[:SHAPE_CODE_SIZE].sum()
-    print(
-        f"align: {losses['distance_px']:.2f} px of 64 off at the end; the shape code explains {share:.1%} of variance"
+    plan = start.plan(
+        networks=(SCOPE,),
+        solvers={"align": solver},
+        batches_per_epoch=batches.batches_per_epoch,
+        data={"landmarks": source.identity()},
+        graphs=(graph.loss,),
+        series_interval=config["monitor"]["interval"],
     )
-    print(f"weights: {run_dir / 'Align.h5'}, {run_dir / 'PCA.h5'}")
+    if args.dry_run:
+        print(plan.text())
+        return
+
+    with open_run(plan) as run:
+        for epoch in run.epochs():
+            solver.set_learning_rate(linear_decay(train["lr"], epoch - 1, train["epochs"] // 2, train["epochs"]))
+            for iteration, bar in run.iterations(epoch):
+                run.show(bar, train_step(graph, solver, updater, batches[iteration]))
+            if run.saves(epoch):
+                save_parameters(run.folder / "Align.h5", SCOPE)
+                weight, bias, explained = fit_pca(source.targets)
+                save_pca(run.folder / "PCA.h5", weight, bias)
+            run.end_epoch(epoch)
+    if run.is_writer:
+        share = explained[:SHAPE_CODE_SIZE].sum()
+        distance = float(graph.distance.d)
+        print(f"align: {distance:.2f} px of 64 off at the end; the shape code explains {share:.1%} of variance")
+        print(f"weights: {run.folder / 'Align.h5'}, {run.folder / 'PCA.h5'}")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -7,6 +7,7 @@ The shape loss needs the align network and the PCA: published ones, or those of 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,18 +23,12 @@ from models.align import align, shape_code
 from models.losses import lsgan, mean_absolute_error, probability_bce
 from models.transformer import transformer, transformer_discriminator
 from utils.checkpoints import load_parameters, parameters_of, read_parameters, save_parameters
-from utils.errors import ConfigError, WeightsError, run
+from utils.communicator import Communicator
+from utils.errors import ConfigError, WeightsError
+from utils.errors import run as run_script
 from utils.panels import heatmap_picture, side_by_side
-from utils.training import (
-    SeriesMonitors,
-    epoch_iterations,
-    is_save_epoch,
-    make_run_folder,
-    parse_training_args,
-    require_finite,
-    show_losses,
-    start_training,
-)
+from utils.run import open_run
+from utils.training import Updater, parse_training_args, start_training
 
 GENERATORS = {"A2B": "netG_transformer_A2B", "B2A": "netG_transformer_B2A"}
 DISCRIMINATORS = {"A": "netD_transformer_A", "B": "netD_transformer_B"}
@@ -176,50 +171,51 @@ def generate_fakes(graph: Graph) -> None:
     nn.forward_all([graph.fake["A"], graph.fake["B"]], clear_no_need_grad=True)
 
 
-def update_generators(graph: Graph, solver: S.Solver, loss: nn.Variable, names: list[str], iteration: int) -> dict:
-    """One update of both generators from a sum of losses that begin at the fakes; gives the losses named."""
+def update_generators(
+    graph: Graph, solver: S.Solver, updater: Updater, loss: nn.Variable, names: Iterable[str]
+) -> dict[str, nn.Variable]:
+    """One update of both generators from a sum of losses that begin at the fakes; gives the losses named, unread."""
+    losses = {name: graph.generator_losses[name] for name in names}
     loss.forward(clear_no_need_grad=True)
-    losses = {name: float(graph.generator_losses[name].d) for name in names}
-    require_finite(losses, iteration)
     solver.zero_grad()
     # the losses run backward into the leaves, whose gradient the generators then continue from
     for leaf in graph.fake_leaf.values():
         leaf.grad.zero()
-    loss.backward(clear_buffer=True)
+    loss.backward(updater.scale, clear_buffer=True)
     for fake in graph.fake.values():
         fake.backward(grad=None, clear_buffer=True)
-    solver.update()
+    updater.update(solver, losses)
     return losses
 
 
-def warm_start_step(graph: Graph, solvers: Solvers, iteration: int) -> dict[str, float]:
+def warm_start_step(graph: Graph, solvers: Solvers, updater: Updater) -> dict[str, nn.Variable]:
     """Generate, then teach the generators the shifted landmarks alone."""
     generate_fakes(graph)
-    return update_generators(graph, solvers.generator, graph.warm_start_loss, list(WARM_START_LOSSES), iteration)
+    return update_generators(graph, solvers.generator, updater, graph.warm_start_loss, WARM_START_LOSSES)
 
 
-def train_step(graph: Graph, solvers: Solvers, weight_decay: float, iteration: int) -> dict[str, float]:
-    """Generate, update D on the detached fakes, then update G; gives the losses."""
+def train_step(graph: Graph, solvers: Solvers, updater: Updater, weight_decay: float) -> dict[str, nn.Variable]:
+    """Generate, update D on the detached fakes, then update G; gives the losses, unread."""
     generate_fakes(graph)
     graph.discriminator_loss.forward(clear_no_need_grad=True)
-    losses = {name: float(loss.d) for name, loss in graph.discriminator_losses.items()}
-    require_finite(losses, iteration)
     solvers.discriminator.zero_grad()
-    graph.discriminator_loss.backward(clear_buffer=True)
-    solvers.discriminator.weight_decay(weight_decay)
-    solvers.discriminator.update()
-    names = list(graph.generator_losses)
-    return losses | update_generators(graph, solvers.generator, graph.generator_loss, names, iteration)
+    graph.discriminator_loss.backward(updater.scale, clear_buffer=True)
+    updater.update(solvers.discriminator, graph.discriminator_losses, weight_decay)
+    names = graph.generator_losses
+    losses = update_generators(graph, solvers.generator, updater, graph.generator_loss, names)
+    return graph.discriminator_losses | losses
 
 
-def save_panel(graph: Graph, path: Path) -> None:
-    """real A, fake B, real B, reconstructed A, fake A, reconstructed B."""
-    order = (("real", "A"), ("fake", "B"), ("real", "B"), ("recon", "A"), ("fake", "A"), ("recon", "B"))
+def save_panel(graph: Graph, path: Path, is_warm_start: bool) -> None:
+    """real A, fake B, real B, reconstructed A, fake A, reconstructed B; at the warm start, which reconstructs nothing,
+    the shifted heatmaps in their places."""
+    last = "shifted" if is_warm_start else "recon"
+    order = (("real", "A"), ("fake", "B"), ("real", "B"), (last, "A"), ("fake", "A"), (last, "B"))
     tiles = [heatmap_picture(getattr(graph, kind)[person].d[0]) for kind, person in order]
     write_image(path, side_by_side(tiles))
 
 
-def open_batches(config: dict[str, Any]) -> dict[str, Batches]:
+def open_batches(config: dict[str, Any], communicator: Communicator) -> dict[str, Batches]:
     train = config["train"]
     style = DrawingStyle.from_config(config["preprocess"])
     names = {"A": config["src_celeb_name"], "B": config["trg_celeb_name"]}
@@ -239,47 +235,54 @@ def open_batches(config: dict[str, Any]) -> dict[str, Batches]:
         sources = {person: ShiftedSource(sources[person], sources[other]) for person, other in PAIRS}
     # seeds apart, so that equally long lists are not walked in step
     seeds = {"A": config["seed"], "B": config["seed"] + 1000}
-    return {person: make_batches(source, train, seeds[person]) for person, source in sources.items()}
+    return {person: make_batches(source, train, seeds[person], communicator) for person, source in sources.items()}
 
 
 def main() -> None:
     args = parse_training_args(__doc__)
-    config = start_training("transformer", args)
-    train = config["train"]
-    batches = open_batches(config)
+    start = start_training("transformer", args)
+    config, train, updater = start.config, start.config["train"], start.updater
+    batches = open_batches(config, updater.communicator)
     num_align_outputs = load_shape_prior(config) if train["shape_loss"]["lambda"] > 0 else None
     graph = build_graph(config, num_align_outputs)
     solvers = make_solvers(config)
     if train["warm_start"]["epochs"]:
         for scope in GENERATORS.values():
             parameters_of(scope)["deconv3/conv/b"].d = WARM_START_BIAS
+    scopes = (*GENERATORS.values(), *DISCRIMINATORS.values())
+    plan = start.plan(
+        networks=scopes,
+        solvers=solvers._asdict(),
+        # an epoch sees all of the longer list; the shorter one starts over in a new order
+        batches_per_epoch=max(part.batches_per_epoch for part in batches.values()),
+        data={person: part.identity() for person, part in batches.items()},
+        graphs=(*graph.fake.values(), graph.discriminator_loss, graph.generator_loss),
+        series_interval=config["monitor"]["interval"],
+    )
+    if args.dry_run:
+        print(plan.text())
+        return
 
-    parent = Path(config["logdir"]) / "transformer" / f"{config['src_celeb_name']}2{config['trg_celeb_name']}"
-    run_dir = make_run_folder(parent, "transformer", config, args.info)
-    names = (*graph.discriminator_losses, *graph.generator_losses)
-    series = SeriesMonitors(run_dir, names, config["monitor"]["interval"])
-    # an epoch sees all of the longer list; the shorter one starts over in a new order
-    batches_per_epoch = max(part.batches_per_epoch for part in batches.values())
-    for epoch in range(1, train["epochs"] + 1):
-        is_warm_start = epoch <= train["warm_start"]["epochs"]
-        solvers.generator.set_learning_rate(train["warm_start"]["lr"] if is_warm_start else train["lr"])
-        for iteration, bar in epoch_iterations(epoch - 1, train["epochs"], batches_per_epoch):
-            set_batch(graph, batches["A"][iteration], batches["B"][iteration])
-            if is_warm_start:
-                losses = warm_start_step(graph, solvers, iteration)
-            else:
-                losses = train_step(graph, solvers, train["weight_decay"], iteration)
-            series.add(iteration, losses)
-            show_losses(bar, losses)
-            if (iteration + 1) % config["monitor"]["interval"] == 0 and not is_warm_start:
-                save_panel(graph, run_dir / "result" / f"iteration-{iteration + 1}.png")
-        if is_save_epoch(epoch, config):
-            for scope in (*GENERATORS.values(), *DISCRIMINATORS.values()):
-                save_parameters(run_dir / f"{scope}_{epoch}.h5", scope)
-            graph.generator_loss.forward()
-            save_panel(graph, run_dir / "result" / f"epoch-{epoch}.png")
-    print(f"weights in {run_dir}")
+    with open_run(plan) as run:
+        for epoch in run.epochs():
+            is_warm_start = epoch <= train["warm_start"]["epochs"]
+            solvers.generator.set_learning_rate(train["warm_start"]["lr"] if is_warm_start else train["lr"])
+            for iteration, bar in run.iterations(epoch):
+                set_batch(graph, batches["A"][iteration], batches["B"][iteration])
+                if is_warm_start:
+                    losses = warm_start_step(graph, solvers, updater)
+                else:
+                    losses = train_step(graph, solvers, updater, train["weight_decay"])
+                run.show(bar, losses)
+                if run.is_writer and (iteration + 1) % config["monitor"]["interval"] == 0:
+                    save_panel(graph, run.folder / "result" / f"iteration-{iteration + 1}.png", is_warm_start)
+            if run.saves(epoch):
+                for scope in scopes:
+                    save_parameters(run.folder / f"{scope}_{epoch}.h5", scope)
+                save_panel(graph, run.folder / "result" / f"epoch-{epoch}.png", is_warm_start)
+            run.end_epoch(epoch)
+    print(f"weights in {run.folder}")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from utils.communicator import Communicator
 from utils.errors import DataError, ResourceError
 from utils.parallel import WorkerPool, loader_workers
 
@@ -100,6 +101,8 @@ class Batches:
         shuffle: False gives the source's own order in every epoch.
         in_memory: read each sample once and keep it.
         num_workers: 0 prepares each batch when it is asked for, -1 takes all cores but one.
+        rank: of this process among `num_ranks` that train together. Each takes its own `batch_size` samples of a
+            batch that is `num_ranks` times as large.
 
     """
 
@@ -111,10 +114,14 @@ class Batches:
         shuffle: bool = True,
         in_memory: bool = False,
         num_workers: int = 0,
+        rank: int = 0,
+        num_ranks: int = 1,
     ):
+        self._whole_source = source
         self.source = InMemory(source) if in_memory else source
         self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
-        self.batches_per_epoch = math.ceil(len(source) / batch_size)
+        self._rank, self._size_of_all = rank, batch_size * num_ranks
+        self.batches_per_epoch = math.ceil(len(source) / self._size_of_all)
         self._epoch, self._order = -1, np.empty(0, int)
         num_workers = loader_workers(num_workers)
         # a batch is made in pieces, so that all workers are at the next one rather than each at one of its own
@@ -127,15 +134,20 @@ class Batches:
         self._ahead: deque[Prepared] = deque()
         self._pool = WorkerPool(self._fill, num_workers) if num_workers else None
 
+    def identity(self) -> dict[str, str | int]:
+        """What tells the source's samples from others."""
+        return self._whole_source.identity()
+
     def indices(self, iteration: int) -> np.ndarray:
         """The samples of a batch, (B,)."""
         epoch, position = divmod(iteration, self.batches_per_epoch)
         if epoch != self._epoch:
             rng = np.random.default_rng([self.seed, epoch])
             order = rng.permutation(len(self.source)) if self.shuffle else np.arange(len(self.source))
-            self._order = np.resize(order, self.batches_per_epoch * self.batch_size)  # filled up from its beginning
+            self._order = np.resize(order, self.batches_per_epoch * self._size_of_all)  # filled up from its beginning
             self._epoch = epoch
-        return self._order[position * self.batch_size : (position + 1) * self.batch_size]
+        first = position * self._size_of_all + self._rank * self.batch_size
+        return self._order[first : first + self.batch_size]
 
     def __getitem__(self, iteration: int) -> tuple[np.ndarray, ...]:
         """The arrays of a batch, (B, C, H, W) float32, one for each part of a sample; good until the next is asked for.
@@ -181,8 +193,8 @@ class Batches:
                 to_float(part, out=slots[slot, row])
 
 
-def make_batches(source: Source, train: dict[str, Any], seed: int) -> Batches:
-    """As the `train` section of a configuration asks for.
+def make_batches(source: Source, train: dict[str, Any], seed: int, communicator: Communicator) -> Batches:
+    """As the `train` section of a configuration asks for, this process's share.
 
     Raises:
         DataError: the source has fewer samples than a batch.
@@ -196,4 +208,6 @@ def make_batches(source: Source, train: dict[str, Any], seed: int) -> Batches:
         train.get("shuffle", True),  # the encoder's has no such key
         train["with_memory_cache"],
         train["num_workers"],
+        communicator.rank,
+        communicator.size,
     )

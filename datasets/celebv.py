@@ -5,6 +5,7 @@ A person made by prepare_person.py has frames, but no landmarks: its lists are `
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import numpy as np
 from datasets.annotations import NUM_COORDINATES, Annotations, read_annotations, read_names
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_boundaries, resize_boundaries
 from datasets.images import read_image
-from datasets.prepared import PreparedFile, file_digest, read_record
+from datasets.prepared import PreparedFile, read_record
 from utils.errors import ConfigError, DataError
+from utils.files import file_digest
 
 MODES = ("all", "train", "test")
 NAMES_ONLY = "_frames.txt"
@@ -149,7 +151,8 @@ class CelebVSource:
         style: DrawingStyle = DrawingStyle(),
         boundary: str = LANDMARKS,
     ):
-        self.root, self.person, self.parts, self.style = root, person, parts, style
+        self.root, self.person, self.mode, self.parts, self.style = root, person, mode, parts, style
+        self.boundary = boundary
         if boundary == ENCODER:
             if not ref_dir and parts != (IMAGE,):
                 raise ConfigError("boundary: encoder needs ref_dir, the folder that prepare_person.py wrote")
@@ -181,6 +184,16 @@ class CelebVSource:
         for file in files.values():
             file.require(self.names)
         return files
+
+    def identity(self) -> dict[str, str | int]:
+        """What tells these samples from others: their number, where they come from, and a digest."""
+        kind = "the encoder" if self.boundary == ENCODER else "landmarks"
+        path = list_path(self.root, self.person, self.mode)
+        what = f"{path.name} of {self.person}, boundaries of {kind}"
+        digest = hashlib.sha256(file_digest(path).encode())
+        for part, file in self._prepared.items() if self.boundary == ENCODER else ():
+            digest.update(f"{part} {file.digest()}".encode())
+        return {"count": len(self), "what": what, "digest": digest.hexdigest()}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -220,6 +233,9 @@ class ShiftedSource:
         self.source = source
         self.shift = other.landmarks.mean(axis=0) - source.landmarks.mean(axis=0)  # (98, 2)
 
+    def identity(self) -> dict[str, str | int]:
+        return self.source.identity()
+
     def __len__(self) -> int:
         return len(self.source)
 
@@ -234,10 +250,16 @@ class LandmarkSource:
     """Drawn heatmaps (15, 64, 64) uint8 of several people, each with its landmarks (196,) in heatmap pixels."""
 
     def __init__(self, root: str | Path, people: list[str], mode: str):
+        self.people = people
         lists = [read_person(root, person, mode).landmarks for person in people]
         self.landmarks = np.concatenate(lists)  # (N, 98, 2) in image pixels
         # (N, 196) float32: x, y of each landmark in pixels of the 64-pixel heatmap
         self.targets = (self.landmarks * (HEATMAP_SIZE / IMAGE_SIZE)).reshape(len(self), -1).astype(np.float32)
+
+    def identity(self) -> dict[str, str | int]:
+        """What tells these samples from others: their number, where they come from, and a digest."""
+        digest = hashlib.sha256(self.landmarks.tobytes()).hexdigest()
+        return {"count": len(self), "what": f"landmarks of {', '.join(self.people)}", "digest": digest}
 
     def __len__(self) -> int:
         return len(self.landmarks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,11 +114,17 @@ class WFLWSource:
     """Prepared crops and heatmaps: samples (image (3, 256, 256), heatmap (15, 64, 64)), uint8."""
 
     def __init__(self, data_dir: str | Path, mode: str):
+        self.mode = mode
         command = f"python preprocess.py --dataset WFLW --mode {mode} --out-dir {data_dir}"
         images, heatmaps = prepared_paths(Path(data_dir), mode)
         self._images = PreparedFile(images, (3, IMAGE_SIZE, IMAGE_SIZE), command)
         self._heatmaps = PreparedFile(heatmaps, (15, HEATMAP_SIZE, HEATMAP_SIZE), command)
         self._heatmaps.require(self._images.names)
+
+    def identity(self) -> dict[str, str | int]:
+        """What tells these samples from others: their number, where they come from, and a digest."""
+        digest = hashlib.sha256(f"{self._images.digest()} {self._heatmaps.digest()}".encode())
+        return {"count": len(self), "what": f"WFLW {self.mode}, prepared", "digest": digest.hexdigest()}
 
     def __len__(self) -> int:
         return len(self._images.names)

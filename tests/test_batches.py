@@ -12,6 +12,7 @@ from conftest import ROOT
 
 from datasets.batches import Batches, InMemory, collate, make_batches
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, CelebVSource
+from utils.communicator import Communicator
 from utils.errors import DataError, ResourceError
 
 PARTS = (IMAGE, HEATMAP, RESIZED_HEATMAP)
@@ -65,7 +66,7 @@ def test_without_shuffling_every_epoch_has_the_sources_order():
 
 def test_too_few_samples_for_a_batch():
     with pytest.raises(DataError, match="lower train.batch_size"):
-        make_batches(Numbers(3), {"batch_size": 4}, seed=0)
+        make_batches(Numbers(3), {"batch_size": 4}, 0, Communicator())
 
 
 def test_a_batch_larger_than_the_source_repeats_it():

@@ -191,6 +191,8 @@ def test_weights_of_other_networks(broken):
     must_fail(broken, 3, "has only 6 images", "test_decoder.py", info, "-n", 7)
     with h5py.File(run_dir / "netG_decoder_1.h5", "a") as file:
         file["up7/deconv/b"][0] = np.nan
+    must_fail(broken, 4, "netG_decoder_1.h5: other bytes than were saved", "test_decoder.py", info)
+    (run_dir / "SHA256SUMS").unlink()
     must_fail(broken, 4, "not finite in up7/deconv/b", "test_decoder.py", info)
     (run_dir / "netG_decoder_1.h5").unlink()
     must_fail(broken, 4, "no netG_decoder_<epoch>.h5 there", "test_decoder.py", info)

@@ -98,11 +98,12 @@ def test_encoder_run(trained):
         "model_epoch-2.h5",
         "model_best.h5",
         "best.yaml",
+        "SHA256SUMS",
     }
     assert names_in(run_dir / "model/model_epoch-2.h5") == table_names("encoder")
     values = series(run_dir / "validation/mse.series.txt")
     best = yaml.safe_load((run_dir / "model/best.yaml").read_text())
-    assert best["epoch"] == int(values[values[:, 1].argmin(), 0])
+    assert best["epoch"] == values[:, 1].argmin() + 1
     assert best["mse"] == pytest.approx(values[:, 1].min(), rel=1e-4)
     same = (run_dir / f"model/model_epoch-{best['epoch']}.h5", run_dir / "model/model_best.h5")
     with h5py.File(same[0]) as first, h5py.File(same[1]) as second:

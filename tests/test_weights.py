@@ -1,4 +1,5 @@
 import os
+import subprocess
 from pathlib import Path
 
 import h5py
@@ -8,7 +9,15 @@ import pytest
 
 from models.align import shape_code
 from models.transformer import transformer_discriminator
-from utils.checkpoints import last_epoch_file, load_parameters, parameters_of, read_parameters, save_parameters
+from utils import checkpoints
+from utils.checkpoints import (
+    SUMS_FILE,
+    last_epoch_file,
+    load_parameters,
+    parameters_of,
+    read_parameters,
+    save_parameters,
+)
 from utils.errors import WeightsError
 
 SCOPE = "net"
@@ -21,6 +30,7 @@ def saved(tmp_path):
         transformer_discriminator(nn.Variable((1, 15, 64, 64)), planes=2)
     path = tmp_path / "weights.h5"
     save_parameters(path, SCOPE)
+    (tmp_path / SUMS_FILE).unlink()  # as a published file, which has none
     for variable in parameters_of(SCOPE).values():
         variable.d = 7.0
     return path
@@ -134,11 +144,11 @@ def test_foreign_and_missing_files_are_refused(saved, tmp_path):
 def test_a_failed_save_keeps_the_old_file(saved, monkeypatch):
     before = saved.read_bytes()
 
-    def die_half_way(path):
+    def die_half_way(path, *_):
         Path(path).write_bytes(b"half")
         raise ZeroDivisionError
 
-    monkeypatch.setattr(nn, "save_parameters", die_half_way)
+    monkeypatch.setattr(checkpoints, "write_arrays", die_half_way)
     with pytest.raises(ZeroDivisionError):
         save_parameters(saved, SCOPE)
     assert saved.read_bytes() == before
@@ -172,3 +182,20 @@ def test_pca_file_of_the_shape_prior_loads(tmp_path):
     expected = (landmarks - landmarks.mean(0)) @ vectors[:, ::-1][:, :3] / np.sqrt(values[::-1][:3])
     np.testing.assert_allclose(np.abs(code.d), np.abs(expected), atol=1e-4)
     assert explained[0] == pytest.approx(values[-1] / values.sum())
+
+
+def test_a_file_that_changed_since_it_was_saved_is_refused(saved):
+    save_parameters(saved, SCOPE)
+    content = saved.read_bytes()
+    saved.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(WeightsError, match="weights.h5: other bytes than were saved"):
+        load_parameters(saved, SCOPE)
+    assert_untouched()
+    (saved.parent / SUMS_FILE).write_text("no list of sums")
+    with pytest.raises(WeightsError, match="SHA256SUMS: damaged"):
+        load_parameters(saved, SCOPE)
+
+
+def test_sums_are_those_that_sha256sum_checks(saved):
+    save_parameters(saved, SCOPE)
+    subprocess.run(["sha256sum", "--check", "--strict", SUMS_FILE], cwd=saved.parent, check=True, capture_output=True)

@@ -1,18 +1,28 @@
-"""Weights in HDF5 files of the published form, checked before anything in memory changes."""
+"""Weights in HDF5 files of the published form, and whole checkpoints; checked before anything in memory changes.
+
+A folder of weights has a list of SHA-256 sums beside them (`sha256sum -c SHA256SUMS` reads it); what stands in it is
+compared at each load. Files without a sum (published ones) are taken by their content alone.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nnabla as nn
+import nnabla.solvers as S
 import numpy as np
 
 from utils.errors import WeightsError
-from utils.files import atomic_path
+from utils.files import atomic_folder, atomic_path, file_digest, write_text
 
 MAX_LISTED = 8
+SUMS_FILE = "SHA256SUMS"
+STATE_FILE = "state.json"
 
 
 def parameters_of(scope: str) -> dict[str, nn.Variable]:
@@ -23,8 +33,27 @@ def parameters_of(scope: str) -> dict[str, nn.Variable]:
 
 def save_parameters(path: str | Path, scope: str) -> None:
     """Write a network's parameters, running statistics included; the file is complete or not there."""
-    with atomic_path(path) as temporary, nn.parameter_scope(scope):
-        nn.save_parameters(str(temporary))
+    path = Path(path)
+    with atomic_path(path) as temporary:
+        _write_parameters(temporary, scope)
+        digest = file_digest(temporary)
+        _set_sum(path, None)  # a file never stands beside the sum of another
+    _set_sum(path, digest)
+
+
+def _write_parameters(path: Path, scope: str) -> None:
+    parameters = parameters_of(scope)
+    need_grad = {name: variable.need_grad for name, variable in parameters.items()}
+    write_arrays(path, {name: variable.d for name, variable in parameters.items()}, need_grad)
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray], need_grad: dict[str, bool] | None = None) -> None:
+    """An HDF5 file of the form that nnabla's own functions read."""
+    with h5py.File(path, "w") as file:
+        for index, (name, array) in enumerate(arrays.items()):
+            dataset = file.create_dataset(name, data=np.asarray(array, np.float32))
+            dataset.attrs["need_grad"] = True if need_grad is None else need_grad[name]
+            dataset.attrs["index"] = index
 
 
 def load_parameters(path: str | Path, scope: str) -> None:
@@ -52,6 +81,12 @@ def read_parameters(path: str | Path, expected: dict[str, tuple[int, ...]] | Non
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file; train the network or download its weights")
+    digest = read_sums(path.parent).get(path.name)
+    if digest is not None and digest != file_digest(path):
+        raise WeightsError(
+            f"{path}: other bytes than were saved (SHA-256); take another epoch's, "
+            f"or remove {SUMS_FILE} to load it all the same"
+        )
     try:
         with h5py.File(path, "r") as file:
             found = _datasets(file, path)
@@ -136,3 +171,116 @@ def last_epoch_file(folders: list[Path], prefix: str) -> Path:
             return epochs[max(epochs)]
     tried = " or ".join(str(folder) for folder in folders)
     raise WeightsError(f"{tried}: no {prefix}<epoch>.h5 there; train the network, or name its file on the command line")
+
+
+# Sums
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """SHA-256 by file name; empty where there is no list.
+
+    Raises:
+        WeightsError: the list cannot be read as one.
+    """
+    try:
+        lines = (folder / SUMS_FILE).read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        return {}
+    except UnicodeDecodeError:
+        lines = ["damaged"]
+    sums = {}
+    for line in lines:
+        match = re.fullmatch(r"([0-9a-f]{64})  (\S.*)", line)
+        if match is None:
+            raise WeightsError(f"{folder / SUMS_FILE}: damaged; remove it to load weights unverified")
+        sums[match.group(2)] = match.group(1)
+    return sums
+
+
+def _format_sums(sums: dict[str, str]) -> str:
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
+
+
+def _set_sum(path: Path, digest: str | None) -> None:
+    sums = read_sums(path.parent)
+    if sums.get(path.name) == digest:
+        return
+    sums.pop(path.name, None)
+    write_text(path.parent / SUMS_FILE, _format_sums(sums if digest is None else {**sums, path.name: digest}))
+
+
+# Checkpoints
+
+
+def save_checkpoint(folder: Path, scopes: Iterable[str], solvers: dict[str, S.Solver], state: dict[str, Any]) -> None:
+    """Everything that a training needs to go on exactly; the folder is complete or not there.
+
+    Args:
+        scopes: networks, saved as `<scope>.h5` in the published form.
+        solvers: by name; their moments are saved as `solver_<name>.h5`.
+        state: further values that JSON holds.
+    """
+    times = {name: {key: s.t for key, s in solver.get_states().items()} for name, solver in solvers.items()}
+    with atomic_folder(folder) as temporary:
+        for scope in scopes:
+            _write_parameters(temporary / f"{scope}.h5", scope)
+        for name, solver in solvers.items():
+            write_arrays(temporary / f"solver_{name}.h5", _moments(solver))
+        text = json.dumps({**state, "solver_times": times}, indent=1)
+        (temporary / STATE_FILE).write_text(text + "\n", encoding="utf-8")
+        sums = {path.name: file_digest(path) for path in temporary.iterdir()}
+        (temporary / SUMS_FILE).write_text(_format_sums(sums), encoding="ascii")
+
+
+def _moments(solver: S.Solver) -> dict[str, np.ndarray]:
+    """The solver's arrays as `<parameter>:<moment>`."""
+    states = solver.get_states()
+    return {f"{key}:{name}": part.d for key, state in states.items() for name, part in state.pstate.items()}
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The values of a checkpoint, after every file of it was compared with its sum.
+
+    Raises:
+        WeightsError: a file is missing, changed or strange.
+    """
+    sums = read_sums(folder)
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if STATE_FILE not in sums or found != {*sums, SUMS_FILE}:
+        raise WeightsError(f"{folder}: no complete checkpoint; remove it")
+    for name, digest in sums.items():
+        if file_digest(folder / name) != digest:
+            raise WeightsError(f"{folder / name}: other bytes than were saved (SHA-256); remove the checkpoint")
+    return json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+
+
+def load_checkpoint(folder: Path, scopes: Iterable[str], solvers: dict[str, S.Solver]) -> dict[str, Any]:
+    """Fill networks and solvers; gives the values that were saved with them.
+
+    Raises:
+        WeightsError: the checkpoint is damaged, or of other networks or solvers. Nothing has changed then.
+    """
+    state = read_state(folder)
+    parameters = {scope: parameters_of(scope) for scope in scopes}
+    arrays = {
+        scope: read_parameters(folder / f"{scope}.h5", {name: v.shape for name, v in variables.items()})
+        for scope, variables in parameters.items()
+    }
+    moments = {}
+    for name, solver in solvers.items():
+        path = folder / f"solver_{name}.h5"
+        moments[name] = read_parameters(path, {key: array.shape for key, array in _moments(solver).items()})
+        if set(state["solver_times"].get(name, {})) != set(solver.get_states()):
+            raise WeightsError(f"{folder / STATE_FILE}: not of this solver ({name})")
+    # from here on nothing can fail
+    for scope, variables in parameters.items():
+        for name, variable in variables.items():
+            variable.d = arrays[scope][name]
+    for name, solver in solvers.items():
+        states = solver.get_states()
+        for key, solver_state in states.items():
+            solver_state.t = state["solver_times"][name][key]
+            for part, variable in solver_state.pstate.items():
+                variable.d = moments[name][f"{key}:{part}"]
+        solver.set_states(states)
+    return state

@@ -10,10 +10,11 @@ from nnabla.ext_utils import get_extension_context
 from utils.errors import ConfigError
 
 
-def set_context(name: str, device_id: int, must_have: bool = True) -> str:
+def set_context(name: str, device_id: int, must_have: bool = True, type_config: str = "float") -> str:
     """Make `auto`, `cpu` or `cudnn` nnabla's default context and say which it became.
 
     Args:
+        type_config: `float`, or `half` for mixed precision on a GPU.
         must_have: False lets `cudnn` fall back to the CPU, for files that name it and were written elsewhere.
 
     Returns:
@@ -23,11 +24,11 @@ def set_context(name: str, device_id: int, must_have: bool = True) -> str:
         ConfigError: `cudnn` must be had and cannot.
     """
     chosen, why = "cpu", ""
-    if name != "cpu" and importlib.util.find_spec("nnabla_ext") is None:
-        why = "no nnabla extension is installed"
+    if name != "cpu" and importlib.util.find_spec("nnabla_ext.cudnn") is None:
+        why = "no CUDA extension of nnabla is installed"
     elif name != "cpu":
         try:
-            context = get_extension_context("cudnn", device_id=str(device_id))
+            context = get_extension_context("cudnn", device_id=str(device_id), type_config=type_config)
             with nn.context_scope(context):
                 probe = nn.NdArray((1,))
                 probe.fill(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 
 
@@ -41,6 +42,14 @@ class ResourceError(UserError):
     exit_code = 6
 
 
+class Stopped(Exception):
+    """A training that was asked to stop, and did after a checkpoint."""
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, raised where the main thread stands so that what is half done is cleared away."""
 
@@ -49,21 +58,32 @@ def _terminate(*_: object) -> None:
     raise Terminated
 
 
+at_failure: list[Callable[[int], object]] = []  # what else must know that this process ends with an error
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a script's main; what a user can mend ends in one line on stderr and its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         main()
+        return
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        message, exit_code = f"error: {error}", error.exit_code
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(stopped.exit_code)  # all processes stop together
     except Terminated:
-        print("error: terminated", file=sys.stderr)
-        sys.exit(128 + signal.SIGTERM)
+        message, exit_code = "error: terminated", 128 + signal.SIGTERM
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        message, exit_code = "error: interrupted", 128 + signal.SIGINT
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        sys.exit(ResourceError.exit_code)
+        message, exit_code = f"error: {where}{error.strerror or error}", ResourceError.exit_code
+    except Exception:
+        if not at_failure:
+            raise
+        message, exit_code = traceback.format_exc(), 1
+    print(message, file=sys.stderr, flush=True)
+    for end_others in at_failure:
+        end_others(exit_code)
+    sys.exit(exit_code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import glob
+import hashlib
 import itertools
 import os
 import shutil
@@ -35,16 +36,20 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        _sync(temporary)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        _sync(path.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # a write that failed does not say where
-            raise ResourceError(f"{path}: cannot be written ({error.strerror or error}); is the disk full?") from None
-        raise
+        raise _with_path(error, path) from None
+
+
+def _with_path(error: BaseException, path: Path) -> BaseException:
+    """A write that failed does not say where."""
+    if isinstance(error, OSError) and error.filename is None:
+        return ResourceError(f"{path}: cannot be written ({error.strerror or error}); is the disk full?")
+    return error
 
 
 @contextmanager
@@ -56,12 +61,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield temporary
+        for file in temporary.rglob("*"):
+            _sync(file)
+        _sync(temporary)
         os.chmod(temporary, 0o777 & ~_umask())
         os.rename(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException:
+        _sync(path.parent)
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        raise _with_path(error, path) from None
 
 
 def remove_leftovers(path: Path) -> None:
@@ -104,12 +112,22 @@ def _umask() -> int:
     return mask
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Have a file or a folder's entries written to the disk now."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 as 64 letters."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -18,6 +18,9 @@ table { border-collapse: collapse; } td, th { padding: .2rem .8rem .2rem 0; text
 .scroll { overflow-x: auto; } .bad { color: #a40000; font-weight: 600; } .mild { color: #7a5200; }
 .good { color: #1a6b1a; } .tiles { display: flex; flex-wrap: wrap; gap: 4px; } .tiles img { width: 128px; }
 img { max-width: 100%; height: auto; } figure { margin: 0 0 1rem; } figcaption { color: #555; font-size: .9rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(240px, 1fr)); gap: 1rem; }
+.chart { margin: 0; } .chart svg { width: 100%; background: #f5f7fa; display: block; }
+pre { background: #f5f7fa; padding: .6rem; overflow-x: auto; font-size: .85rem; }
 details { margin: .3rem 0; } code { overflow-wrap: anywhere; }
 """
 
@@ -47,3 +50,26 @@ def table(rows: Iterable[tuple[object, ...]], head: tuple[str, ...] = ()) -> str
     lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"] if head else []
     lines += ["<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows]
     return '<div class="scroll"><table>' + "".join(lines) + "</table></div>"
+
+
+CHART_WIDTH, CHART_HEIGHT, MAX_POINTS = 320, 120, 400
+
+
+def line_chart(name: str, points: list[tuple[int, float]]) -> str:
+    """A curve as a small drawing with its range and its last value; what is not finite is left out."""
+    points = [(x, y) for x, y in points if np.isfinite(y)]
+    if not points:
+        return ""
+    thinned = points[:: -(-len(points) // MAX_POINTS)]
+    thinned += [points[-1]] if thinned[-1] != points[-1] else []
+    x, y = np.array(thinned, np.float64).T
+    left, right, low, high = x.min(), x.max(), y.min(), y.max()
+    across = (x - left) / max(right - left, 1e-12) * CHART_WIDTH
+    up = CHART_HEIGHT - (y - low) / max(high - low, 1e-12) * CHART_HEIGHT
+    path = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across, up))
+    return (
+        f'<figure class="chart"><figcaption><b>{escape(name)}</b> {points[-1][1]:.4g}</figcaption>'
+        f'<svg viewBox="-2 -4 {CHART_WIDTH + 4} {CHART_HEIGHT + 8}" role="img" aria-label="{escape(name)}">'
+        f'<polyline points="{path}" fill="none" stroke="#1f5fa8" stroke-width="1.5"/></svg>'
+        f"<figcaption>{low:.4g} to {high:.4g}, iterations {left:.0f} to {right:.0f}</figcaption></figure>"
+    )

@@ -17,6 +17,8 @@ from utils.errors import ResourceError
 
 MAX_LOADER_WORKERS = 8  # more only wait for each other's memory
 
+GRACE_S = 5
+
 _work: Callable[[Any], Any] | None = None  # what this process does, if it is a worker
 
 
@@ -86,9 +88,11 @@ class WorkerPool:
 def _enter_worker(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
-    # Ctrl-C reaches every process of the terminal; the parent decides what happens, and workers just end with it
+    # Signals that are meant for the training often reach all its processes. The training decides what happens, and
+    # may want another batch or two before it stops; workers end with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))  # ends with the signal that comes then
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,102 +1,167 @@
-"""What the training scripts share around their loops: arguments, run folder, series, progress."""
+"""What the training scripts share around their loops: arguments, set-up, and the last step before a solver."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nnabla as nn
-from nnabla.monitor import Monitor, MonitorSeries, MonitorTimeElapsed
-from tqdm import tqdm
+import nnabla.solvers as S
 
-from config import MODULE_KEY, load_config
+from config import load_config
 from utils import cli
+from utils.communicator import Communicator, connect, is_one_of_several, local_rank
 from utils.context import set_context
-from utils.errors import NotFiniteError
-from utils.files import new_folder, timestamp, write_yaml
+from utils.errors import ConfigError, NotFiniteError
+from utils.run import Plan, find_run, load_run_config, run_parent
 
 
 def parse_training_args(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--conf", "--config", metavar="FILE.yaml", help="overrides the defaults of config/")
     parser.add_argument("--info", default="", metavar="TEXT", help="appended to the run's name")
+    help_resume = "go on with a run where its newest checkpoint stands (auto: the run that was saved last)"
+    parser.add_argument("--resume", nargs="?", const="auto", metavar="RUN|auto", help=help_resume)
+    parser.add_argument("--keep", type=cli.positive_int, default=3, metavar="N", help="checkpoints to keep (3)")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, print the plan, and end")
+    help_type = "precision on a GPU; half comes with dynamic loss scaling (default float)"
+    parser.add_argument("-t", "--type-config", choices=("float", "half"), default="float", help=help_type)
     cli.add_device_arguments(parser)
     return parser.parse_args()
 
 
-def start_training(module: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Configuration of file and command line; sets context and seed.
+class LossScale:
+    """Dynamic loss scaling for half precision, whose gradients would vanish or overflow otherwise.
+
+    The loss is multiplied before the backward pass and the gradients divided after it. An overflow halves the factor
+    and leaves the update out; `GROW_AFTER` updates without one double it. At full precision it is 1 for good.
+    """
+
+    START, GROW_AFTER, SMALLEST = 8.0, 2000, 2.0**-14
+
+    def __init__(self, is_dynamic: bool = False):
+        self.is_dynamic = is_dynamic
+        self.value = self.START if is_dynamic else 1.0
+        self.good_updates = 0
+
+    def grow(self) -> None:
+        self.good_updates += 1
+        if self.is_dynamic and self.good_updates >= self.GROW_AFTER:
+            self.value *= 2
+            self.good_updates = 0
+
+    def shrink(self) -> bool:
+        """After an overflow; False where there is nothing left to shrink."""
+        self.good_updates = 0
+        if not self.is_dynamic or self.value <= self.SMALLEST:
+            return False
+        self.value /= 2
+        return True
+
+
+class Updater:
+    """What stands between a backward pass and a solver's step: processes, precision, numbers that are not finite."""
+
+    def __init__(self, communicator: Communicator | None = None, loss_scale: LossScale | None = None):
+        self.communicator, self.loss_scale = communicator or Communicator(), loss_scale or LossScale()
+
+    @property
+    def scale(self) -> float:
+        """What a loss's backward pass begins with."""
+        return self.loss_scale.value
+
+    def update(self, solver: S.Solver, losses: dict[str, nn.Variable], weight_decay: float = 0.0) -> None:
+        """One step of a solver whose gradients are there.
+
+        Raises:
+            NotFiniteError: a gradient is not finite; nothing has been updated.
+        """
+        parameters = solver.get_parameters()
+        self.communicator.average(list(parameters.values()))
+        # one look at the gradients, whose numbers stay on the device: a loss that is not finite shows in them
+        if solver.check_inf_or_nan_grad():
+            if self.loss_scale.shrink():
+                return
+            raise NotFiniteError(_what_is_not_finite(losses, parameters))
+        if self.scale != 1.0:
+            solver.scale_grad(1.0 / self.scale)
+        if weight_decay:
+            solver.weight_decay(weight_decay)
+        solver.update()
+        self.loss_scale.grow()
+
+
+def _what_is_not_finite(losses: dict[str, nn.Variable], parameters: dict[str, nn.Variable]) -> str:
+    for name, loss in losses.items():
+        if not math.isfinite(float(loss.d)):
+            return f"{name} is {float(loss.d)}"
+    names = [name for name, variable in parameters.items() if not math.isfinite(float(abs(variable.g).sum()))]
+    return f"the gradient of {names[0] if names else 'a parameter'} is not finite"
+
+
+def require_finite(values: dict[str, float]) -> None:
+    """Of what is no loss of the graph, such as the validation's.
+
+    Raises:
+        NotFiniteError: with its name.
+    """
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise NotFiniteError(f"{name} is {value}")
+
+
+class Start(NamedTuple):
+    """What a training's command line asked for."""
+
+    module: str
+    config: dict[str, Any]
+    updater: Updater
+    resumes: Path | None
+    keep: int
+    info: str
+
+    def plan(self, **more: Any) -> Plan:
+        return Plan(
+            module=self.module,
+            config=self.config,
+            resumes=self.resumes,
+            communicator=self.updater.communicator,
+            loss_scale=self.updater.loss_scale,
+            keep=self.keep,
+            info=self.info,
+            **more,
+        )
+
+
+def start_training(module: str, args: argparse.Namespace) -> Start:
+    """Configuration of file and command line; sets context and seed, connects processes, finds the run to resume.
 
     Raises:
         ConfigError: the configuration is wrong, or cudnn was asked for and cannot be had.
     """
     config = load_config(module, args.conf)
+    resumes = None
+    if args.resume is not None:
+        resumes = find_run(args.resume, run_parent(module, config))
+        if resumes is None:
+            print("no run with a checkpoint yet; a new one begins")
+        elif args.conf is None:
+            config = load_run_config(module, resumes)
     if args.context is not None:
         config["context"] = args.context
     if args.device_id is not None:
         config["device_id"] = args.device_id
-    config["context"] = set_context(config["context"], config["device_id"])
+    device_id = local_rank() if is_one_of_several() else config["device_id"]
+    config["context"] = set_context(config["context"], device_id, type_config=args.type_config)
+    if args.type_config == "half" and config["context"] != "cudnn":
+        raise ConfigError("-t half: half precision needs a GPU (context cudnn); leave it out on a CPU")
+    communicator = connect(config["context"])
+    if communicator.rank > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, rank 0 speaks for all
     nn.seed(config["seed"])
-    return config
-
-
-def make_run_folder(parent: Path, module: str, config: dict[str, Any], info: str) -> Path:
-    """A new folder of its own for this run, with its training_info.yaml; `config` gets the name it landed under."""
-    folder = new_folder(parent, config["experiment_name"] or timestamp(), info)
-    config["experiment_name"] = folder.name
-    write_yaml(folder / "training_info.yaml", {MODULE_KEY: module, **config})
-    print(f"run: {folder}")
-    return folder
-
-
-class SeriesMonitors:
-    """nnabla's series files `<name>.series.txt`, one for each loss, written every `interval` iterations."""
-
-    def __init__(self, folder: Path, names: tuple[str, ...], interval: int):
-        monitor = Monitor(str(folder))
-        self._series = {name: MonitorSeries(name, monitor, interval=interval, verbose=False) for name in names}
-        self._time = MonitorTimeElapsed("time_per_iteration", monitor, interval=interval, verbose=False)
-
-    def add(self, iteration: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            self._series[name].add(iteration, value)
-        self._time.add(iteration)
-
-
-def require_finite(losses: dict[str, float], iteration: int) -> None:
-    """Stop on the first loss that is infinite or not a number, before it reaches a solver.
-
-    Raises:
-        NotFiniteError: with the loss's name.
-    """
-    for name, value in losses.items():
-        if not math.isfinite(value):
-            raise NotFiniteError(
-                f"{name} is {value} at iteration {iteration}; lower train.lr, or go on from the last saved weights"
-            )
-
-
-def epoch_iterations(epoch: int, epochs: int, batches_per_epoch: int) -> Iterator[tuple[int, tqdm]]:
-    """Iteration numbers of an epoch (from 0, across epochs) with the progress bar to write losses on."""
-    first = epoch * batches_per_epoch
-    # a bar on a terminal; in a log file a line every half minute at most
-    interval_s = 0.2 if sys.stderr.isatty() else 30
-    with tqdm(
-        total=batches_per_epoch, desc=f"epoch {epoch + 1}/{epochs}", unit="it", mininterval=interval_s, file=sys.stderr
-    ) as bar:
-        for iteration in range(first, first + batches_per_epoch):
-            yield iteration, bar
-            bar.update()
-
-
-def show_losses(bar: tqdm, losses: dict[str, float]) -> None:
-    bar.set_postfix({name: f"{value:.3g}" for name, value in losses.items()}, refresh=False)
-
-
-def is_save_epoch(epoch: int, config: dict[str, Any]) -> bool:
-    """Whether weights are saved after epoch `epoch` (from 1): every save_interval epochs, and at the end."""
-    return epoch % config["monitor"]["save_interval"] == 0 or epoch == config["train"]["epochs"]
+    updater = Updater(communicator, LossScale(args.type_config == "half"))
+    return Start(module, config, updater, resumes, args.keep, args.info)

@@ -1,0 +1,67 @@
+"""A run's index.html: curves, sample panels, configuration, versions. It opens from disk."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils.files import write_text
+from utils.page import line_chart, page, table
+from utils.series import TIMER, read_series
+
+NUM_PANELS_SHOWN = 8
+PANEL_PATTERNS = ("result/epoch-*.png", "result_epoch-*/000.png")  # of the GANs, of the encoder
+SMOOTH = 20  # points of the time per iteration that the summary looks at
+
+
+def write_run_page(
+    folder: Path,
+    module: str,
+    config: dict[str, Any],
+    iteration: int,
+    epoch: int,
+    data: dict[str, dict[str, Any]],
+    versions: dict[str, str],
+) -> None:
+    """Write the page of a run that stands after `epoch`, with everything that lies in its folder."""
+    series = read_series(folder)
+    seconds = series.pop(TIMER, [])
+    now = datetime.now().strftime("%Y-%m-%d %H:%M")
+    facts = [("epoch", f"{epoch} of {config['train']['epochs']}"), ("iterations", iteration), ("written", now)]
+    if seconds:
+        recent = [value for _, value in seconds[-SMOOTH:]]
+        per_iteration = sum(recent) / len(recent)
+        left_s = per_iteration * iteration / epoch * (config["train"]["epochs"] - epoch)
+        facts.append(("time per iteration", f"{per_iteration:.3g} s"))
+        facts.append(("time left, about", f"{left_s / 3600:.1f} h"))
+    body = [table(facts), "<h2>Losses</h2>", '<div class="charts">']
+    body += [line_chart(name, points) for name, points in series.items()]
+    body += [line_chart("seconds per iteration", seconds), "</div>", "<h2>Samples</h2>", *_samples(folder)]
+    rows = [(name, about["count"], about["what"], about["digest"][:16]) for name, about in data.items()]
+    body += ["<h2>Data</h2>", table(rows, ("part", "samples", "what", "digest"))]
+    body += ["<h2>Versions</h2>", table(versions.items())]
+    text = yaml.safe_dump(config, default_flow_style=False, sort_keys=True, allow_unicode=True)
+    body += ["<h2>Configuration</h2>", f"<pre>{escape(text)}</pre>"]
+    write_text(folder / "index.html", page(f"{module}: {folder.name}", body))
+
+
+def _samples(folder: Path) -> list[str]:
+    """The newest panels first; older ones folded away."""
+    panels = sorted((path for pattern in PANEL_PATTERNS for path in folder.glob(pattern)), key=_epoch_of, reverse=True)
+    figures = [
+        f'<figure><img loading="lazy" src="{escape(path.relative_to(folder).as_posix())}" '
+        f'alt="samples of epoch {_epoch_of(path)}"><figcaption>epoch {_epoch_of(path)}</figcaption></figure>'
+        for path in panels
+    ]
+    older = figures[NUM_PANELS_SHOWN:]
+    folded = [f"<details><summary>{len(older)} older</summary>{''.join(older)}</details>"] if older else []
+    return [*(figures[:NUM_PANELS_SHOWN] or ["<p>none yet</p>"]), *folded]
+
+
+def _epoch_of(path: Path) -> int:
+    return int(re.search(r"epoch-(\d+)", path.as_posix()).group(1))
