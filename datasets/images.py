@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from utils.errors import DataError
+from utils.errors import DataError, ResourceError
 from utils.files import atomic_path
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -27,6 +27,8 @@ def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
             image.load()  # Pillow notices truncation only here; OpenCV would fill the rest with grey
             return to_rgb(ImageOps.exif_transpose(image) if upright else image)
     except FileNotFoundError:
+        if not Path(path).parent.is_dir():
+            raise ResourceError(f"{Path(path).parent}: the folder is gone; is its disk there?") from None
         raise DataError(f"{path}: no such image; the annotation list names it") from None
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be decoded ({error}); replace or remove it") from None

@@ -1,0 +1,342 @@
+"""Trainings that are interrupted and go on: the same bits as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from conftest import ROOT, must_fail, must_run
+
+from utils.files import write_yaml
+
+pytestmark = pytest.mark.slow
+
+COMMON = {"logdir": "runs", "experiment_name": "run", "monitor": {"interval": 2, "save_interval": 1}}
+CELEBV = {**COMMON, "train_dir": "datasets/CelebV", "mode": "train", "trg_celeb_name": "Linnea"}
+CONFIGS = {
+    "encoder": {
+        **COMMON,
+        "model": {"planes": 2},
+        "train": {"epochs": 3, "batch_size": 2, "lr": 2e-3},
+        "test": {"batch_size": 2},
+    },
+    "transformer": {
+        **CELEBV,
+        "src_celeb_name": "Rowan",
+        "model": {"planes": 2},
+        "train": {"epochs": 3, "batch_size": 3, "shape_loss": {"lambda": 0}, "warm_start": {"epochs": 1}},
+    },
+    "decoder": {
+        **CELEBV,
+        "model": {"planes": 2},
+        "train": {"epochs": 3, "batch_size": 3, "lr_decay_start_at": 1, "feature_loss": {"lambda": 0}},
+    },
+}
+PER_EPOCH = 3  # 6 faces in batches of 2; 8 frames in batches of 3
+FOLDERS = {"encoder": "encoder/run", "transformer": "transformer/Rowan2Linnea/run", "decoder": "decoder/Linnea/run"}
+
+# Runs a training that sends itself a signal: after its Nth step, or after its Nth checkpoint.
+DRIVER = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+import train_{module} as script
+from utils.errors import run
+from utils.run import Run
+number, count = {number}, 0
+def then_signal(function):
+    def wrapped(*args, **more):
+        global count
+        result = function(*args, **more)
+        count += 1
+        if count == number:
+            os.kill(os.getpid(), signal.{how})
+        return result
+    return wrapped
+if {where!r} == "step":
+    for name in ("train_step", "warm_start_step"):
+        if hasattr(script, name):
+            setattr(script, name, then_signal(getattr(script, name)))
+else:
+    Run.checkpoint = then_signal(Run.checkpoint)
+run(script.main)
+"""
+
+
+def interrupt(folder: Path, module: str, how: str, where: str, number: int, *args: str) -> subprocess.CompletedProcess:
+    code = DRIVER.format(root=str(ROOT), module=module, how=how, where=where, number=number)
+    command = [sys.executable, "-c", code, "--conf", f"{module}.yaml", *args]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory) -> Path:
+    """A working folder with one uninterrupted run of each script."""
+    folder = tmp_path_factory.mktemp("resume")
+    (folder / "datasets").symlink_to(data / "datasets")
+    for module, config in CONFIGS.items():
+        write_yaml(folder / f"{module}.yaml", config)
+        must_run(folder, f"train_{module}.py", "--conf", f"{module}.yaml")
+    return folder
+
+
+@pytest.fixture
+def work(whole, tmp_path) -> Path:
+    (tmp_path / "datasets").symlink_to(whole / "datasets")
+    for module, config in CONFIGS.items():
+        write_yaml(tmp_path / f"{module}.yaml", config)
+    return tmp_path
+
+
+def arrays_of(path: Path) -> dict[str, np.ndarray]:
+    arrays = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return arrays
+
+
+def contents_of(run: Path) -> dict[str, object]:
+    """Everything of a run that must be the same: all weights, solver states, running statistics, series, the best."""
+    contents: dict[str, object] = {}
+    for path in sorted(run.rglob("*")):
+        name = path.relative_to(run).as_posix()
+        if path.suffix == ".h5":
+            contents[name] = {key: array.tobytes() for key, array in arrays_of(path).items()}
+        elif path.name.endswith(".series.txt") or path.name == "best.yaml":
+            contents[name] = path.read_text()
+        elif path.name == "state.json":
+            state = json.loads(path.read_text())
+            contents[name] = {
+                key: state[key] for key in ("iteration", "best", "series", "learning_rates", "solver_times")
+            }
+    return contents
+
+
+def assert_same(run: Path, other: Path) -> None:
+    first, second = contents_of(run), contents_of(other)
+    assert sorted(first) == sorted(second)
+    for name in first:
+        assert first[name] == second[name], name
+    assert any(name.endswith("solver_generator.h5") or name.endswith("solver_encoder.h5") for name in first)
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("where", ["mid-epoch", "epoch boundary"])
+@pytest.mark.parametrize("module", CONFIGS)
+def test_an_interrupted_run_equals_an_uninterrupted_one(whole, work, module, where, how):
+    if where == "mid-epoch":
+        result = interrupt(work, module, how, "step", PER_EPOCH + 2)
+    elif how == "SIGTERM":
+        result = interrupt(work, module, how, "step", 2 * PER_EPOCH)
+    else:
+        result = interrupt(work, module, how, "checkpoint", 2)
+    folder = work / "runs" / FOLDERS[module]
+    newest = sorted((folder / "checkpoints").iterdir())[-1].name
+    if how == "SIGKILL":
+        assert result.returncode == -signal.SIGKILL
+        assert int(newest) == (PER_EPOCH if where == "mid-epoch" else 2 * PER_EPOCH)
+    else:
+        assert result.returncode == 143 and "Traceback" not in result.stderr, result.stderr
+        assert f"--resume {folder.relative_to(work)}" in result.stderr
+        assert int(newest) == (PER_EPOCH + 2 if where == "mid-epoch" else 2 * PER_EPOCH)
+        shutil.rmtree(folder / "checkpoints" / f"{PER_EPOCH:09d}")  # the stop's own checkpoint is enough
+    resume = "auto" if how == "SIGTERM" else folder.relative_to(work)
+    out = must_run(work, f"train_{module}.py", "--conf", f"{module}.yaml", "--resume", resume)
+    assert f"from iteration {int(newest)}" in out
+    # both keep three checkpoints; those of the stop itself are not in the other
+    for checkpoint in (folder / "checkpoints").iterdir():
+        if int(checkpoint.name) % PER_EPOCH:
+            shutil.rmtree(checkpoint)
+    other = whole / "runs" / FOLDERS[module]
+    kept = {path.name for path in (folder / "checkpoints").iterdir()}
+    copy = work / "whole"
+    shutil.copytree(other, copy)
+    for checkpoint in (copy / "checkpoints").iterdir():
+        if checkpoint.name not in kept:
+            shutil.rmtree(checkpoint)
+    assert f"{3 * PER_EPOCH:09d}" in kept
+    assert_same(folder, copy)
+
+
+def test_the_other_seed_gives_other_bits(whole, work):
+    write_yaml(work / "decoder.yaml", {**CONFIGS["decoder"], "seed": 7})
+    must_run(work, "train_decoder.py", "--conf", "decoder.yaml")
+    name = "runs/decoder/Linnea/run/netG_decoder_3.h5"
+    first, second = arrays_of(work / name), arrays_of(whole / name)
+    assert not any(np.array_equal(first[key], second[key]) for key in first if key.endswith("/W"))
+
+
+def test_more_epochs(whole, work):
+    """A run of two epochs that is extended to three equals one of three where the schedule is the same."""
+    config = {**CONFIGS["transformer"], "train": {**CONFIGS["transformer"]["train"], "epochs": 2}}
+    write_yaml(work / "short.yaml", config)
+    must_run(work, "train_transformer.py", "--conf", "short.yaml")
+    assert "is complete" in must_run_err(work, "train_transformer.py", "--conf", "short.yaml", "--resume", "auto")
+    must_run(work, "train_transformer.py", "--conf", "transformer.yaml", "--resume", "auto")
+    assert_same(work / "runs" / FOLDERS["transformer"], whole / "runs" / FOLDERS["transformer"])
+
+
+def must_run_err(folder: Path, script: str, *args: str) -> str:
+    command = [sys.executable, str(ROOT / script), *args]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return result.stderr
+
+
+@pytest.fixture
+def stopped(whole, work) -> Path:
+    """A decoder's run that stands in its second epoch."""
+    shutil.copytree(whole / "runs/decoder", work / "runs/decoder")
+    folder = work / "runs/decoder/Linnea/run"
+    for iteration in (2, 3):
+        shutil.rmtree(folder / f"checkpoints/{iteration * PER_EPOCH:09d}")
+    return folder
+
+
+def test_without_a_configuration_the_runs_own_is_taken(whole, work, stopped):
+    must_run(work, "train_decoder.py", "--resume", stopped)
+    assert_same_weights(stopped, whole)
+
+
+def assert_same_weights(run: Path, whole: Path) -> None:
+    name = "netG_decoder_3.h5"
+    first, second = arrays_of(run / name), arrays_of(whole / "runs/decoder/Linnea/run" / name)
+    assert all(np.array_equal(first[key], second[key]) for key in second)
+
+
+def test_other_settings_and_data_are_refused_with_the_differences(work, stopped):
+    config = {**CONFIGS["decoder"], "seed": 1, "model": {"planes": 3}}
+    write_yaml(work / "other.yaml", config)
+    line = must_fail(work, 2, "cannot be resumed", "train_decoder.py", "--conf", "other.yaml", "--resume", stopped)
+    assert "model.planes was 2, is 3" in line and "seed was 42, is 1" in line and "batch_size" not in line
+    train = {**CONFIGS["decoder"]["train"], "batch_size": 2}
+    write_yaml(work / "other.yaml", {**CONFIGS["decoder"], "mode": "test", "train": train})
+    line = must_fail(work, 2, "cannot be resumed", "train_decoder.py", "--conf", "other.yaml", "--resume", stopped)
+    assert "train.batch_size was 3, is 2" in line and "data.B.count was 8, is 6" in line
+    write_yaml(work / "other.yaml", {**CONFIGS["decoder"], "train": {**CONFIGS["decoder"]["train"], "epochs": 1}})
+    must_run(work, "train_decoder.py", "--conf", "other.yaml", "--resume", stopped)  # one epoch is over: complete
+    line = must_fail(work, 2, "no run there", "train_decoder.py", "--resume", "nowhere")
+    must_fail(work, 2, "belongs to the decoder", "train_encoder.py", "--resume", stopped)
+
+
+def test_a_damaged_checkpoint_is_passed_over(whole, work, stopped):
+    good = stopped / f"checkpoints/{PER_EPOCH:09d}"
+    bad = stopped / "checkpoints/000000005"
+    shutil.copytree(good, bad)
+    content = bytearray((bad / "netG_decoder.h5").read_bytes())
+    content[len(content) // 2] ^= 1
+    (bad / "netG_decoder.h5").write_bytes(content)
+    out = must_run(work, "train_decoder.py", "--conf", "decoder.yaml", "--resume", stopped)
+    assert "000000005/netG_decoder.h5: other bytes than were saved" in out and f"from iteration {PER_EPOCH}" in out
+    assert not bad.exists()
+    assert_same_weights(stopped, whole)
+    shutil.rmtree(stopped / "checkpoints")
+    must_fail(work, 4, "no complete checkpoint", "train_decoder.py", "--resume", stopped)
+
+
+def test_a_run_is_entered_by_one_process_only(work, stopped):
+    import fcntl
+
+    handle = os.open(stopped, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    line = must_fail(work, 6, "another process", "train_decoder.py", "--conf", "decoder.yaml", "--resume", stopped)
+    assert "run" in line
+    os.close(handle)  # as when its holder dies
+    must_run(work, "train_decoder.py", "--conf", "decoder.yaml", "--resume", stopped)
+
+
+def test_auto_without_a_run_begins_one(work):
+    out = must_run(work, "train_decoder.py", "--conf", "decoder.yaml", "--resume")
+    assert "no run with a checkpoint yet" in out
+    assert (work / "runs/decoder/Linnea/run/netG_decoder_3.h5").exists()
+
+
+def test_keep(work):
+    must_run(work, "train_decoder.py", "--conf", "decoder.yaml", "--keep", 1)
+    folder = work / "runs/decoder/Linnea/run"
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == [f"{3 * PER_EPOCH:09d}"]
+    assert len(list(folder.glob("netG_decoder_*.h5"))) == 3  # weights stay
+
+
+def test_dry_run_writes_nothing(work):
+    for module in CONFIGS:
+        out = must_run(work, f"train_{module}.py", "--conf", f"{module}.yaml", "--dry-run")
+        assert f"iterations: {PER_EPOCH} an epoch, 3 epochs, 9 in all" in out
+        assert "lands in: runs/" in out and "GiB" in out and "parameters: " in out
+    assert not (work / "runs").exists()
+    write_yaml(work / "wrong.yaml", {**CONFIGS["transformer"], "train": {"batch_size": 3}})
+    must_fail(work, 4, "Align_40000.h5", "train_transformer.py", "--conf", "wrong.yaml", "--dry-run")
+    must_fail(work, 2, "needs a GPU", "train_decoder.py", "--conf", "decoder.yaml", "-t", "half", "-c", "cpu")
+
+
+def test_interrupted_twice(work):
+    """The first Ctrl-C asks, the second stops at once; the last checkpoint is good."""
+    config = {**CONFIGS["decoder"], "train": {**CONFIGS["decoder"]["train"], "epochs": 500}}
+    write_yaml(work / "long.yaml", config)
+    command = [sys.executable, str(ROOT / "train_decoder.py"), "--conf", "long.yaml"]
+    process = subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    folder = work / "runs/decoder/Linnea/run"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(list(folder.glob("checkpoints/0*"))) < 2:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "with a checkpoint" in errors and "stopped at iteration" in errors
+    newest = sorted(folder.glob("checkpoints/0*"))[-1]
+    result = interrupt(work, "decoder", "SIGUSR1", "step", 1, "--conf", "long.yaml", "--resume", str(folder))
+    assert result.returncode == 143
+    assert int(sorted(folder.glob("checkpoints/0*"))[-1].name) == int(newest.name) + 1
+    twice = DRIVER.replace("os.kill(os.getpid(), signal.{how})", "[os.kill(os.getpid(), signal.SIGINT) for _ in 'ab']")
+    code = twice.format(root=str(ROOT), module="decoder", how="", where="step", number=1)
+    command = [sys.executable, "-c", code, "--conf", "long.yaml", "--resume", str(folder)]
+    result = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 130 and "error: interrupted" in result.stderr and "Traceback" not in result.stderr
+    assert int(sorted(folder.glob("checkpoints/0*"))[-1].name) == int(newest.name) + 1  # none for the second
+    write_yaml(work / "long.yaml", {**config, "train": {**config["train"], "epochs": int(newest.name) // 3 + 2}})
+
+
+def test_a_number_that_is_not_finite_names_the_last_good_checkpoint(work, stopped):
+    state = stopped / "checkpoints"
+    config = {**CONFIGS["decoder"], "experiment_name": "wild", "train": {**CONFIGS["decoder"]["train"], "lr": 1e30}}
+    write_yaml(work / "wild.yaml", config)
+    line = must_fail(work, 5, "lower train.lr", "train_decoder.py", "--conf", "wild.yaml")
+    assert "loss_" in line and "at iteration " in line and "there is no checkpoint yet" in line
+    assert list(state.iterdir())
+
+
+def test_a_disk_that_is_full(work, stopped):
+    before = contents_of(stopped)
+    command = f"ulimit -f 60; exec {sys.executable} {ROOT}/train_decoder.py --conf decoder.yaml --resume {stopped}"
+    result = subprocess.run(["bash", "-c", command], cwd=work, capture_output=True, text=True, timeout=60)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error")]
+    assert result.returncode == 6 and len(lines) == 1 and "Traceback" not in result.stderr, result.stderr
+    after = contents_of(stopped)
+    assert {name for name in before if name.endswith(".h5")} <= set(after)
+    assert all(after[name] == before[name] for name in before if "checkpoints" in name)
+
+
+def test_too_little_room_is_said_before(work):
+    config = {**CONFIGS["decoder"], "train": {**CONFIGS["decoder"]["train"], "epochs": 10**9}}
+    write_yaml(work / "huge.yaml", config)
+    line = must_fail(work, 6, "needed for weights and checkpoints", "train_decoder.py", "--conf", "huge.yaml")
+    assert "save_interval" in line and not (work / "runs").exists()
+
+
+def test_a_data_folder_that_is_lost(work, data, tmp_path):
+    (work / "datasets").unlink()
+    shutil.copytree(data / "datasets", work / "datasets")
+    code = DRIVER.replace("os.kill(os.getpid(), signal.{how})", "os.rename('datasets', 'gone')")
+    code = code.format(root=str(ROOT), module="decoder", how="", where="checkpoint", number=1)
+    command = [sys.executable, "-c", code, "--conf", "decoder.yaml"]
+    result = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 6 and "is gone" in result.stderr and "Traceback" not in result.stderr, result.stderr
+    (work / "gone").rename(work / "datasets")
+    must_run(work, "train_decoder.py", "--conf", "decoder.yaml", "--resume", "auto")
