@@ -7,6 +7,7 @@ import glob
 import hashlib
 import itertools
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -76,6 +77,13 @@ def remove_leftovers(path: Path) -> None:
     """Remove what `atomic_path` left beside `path` where it was killed; to be called with nobody else writing it."""
     for leftover in path.parent.glob(f".{glob.escape(path.stem)}.????????{glob.escape(path.suffix)}"):
         leftover.unlink(missing_ok=True)
+
+
+def remove_all_leftovers(folder: Path) -> None:
+    """The same for whatever `atomic_path` and `atomic_folder` left anywhere below a folder that is ours alone."""
+    for path in list(folder.rglob(".*")):
+        if re.fullmatch(r"\..+\.[a-z0-9_]{8}(\.\w+)?", path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 @contextmanager

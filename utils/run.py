@@ -23,7 +23,7 @@ from config import MODULE_KEY, load_config
 from utils.checkpoints import load_checkpoint, parameters_of, read_state, save_checkpoint
 from utils.communicator import Communicator
 from utils.errors import ConfigError, NotFiniteError, ResourceError, Stopped, WeightsError
-from utils.files import locked, new_folder, timestamp, write_yaml
+from utils.files import locked, new_folder, remove_all_leftovers, timestamp, write_yaml
 from utils.run_page import write_run_page
 from utils.series import Series
 from utils.stop import StopRequest, stop_requests
@@ -368,6 +368,7 @@ def open_run(plan: Plan) -> Iterator[Run]:
     with _lock_of_the_writer(plan, folder), stop_requests() as stop:
         run = Run(folder, plan, stop)
         if run.is_writer:
+            remove_all_leftovers(folder)
             write_yaml(folder / INFO_FILE, {MODULE_KEY: plan.module, **plan.config})
         if state is not None:
             run.restore()

@@ -1,0 +1,177 @@
+"""Several processes: each on its share, together as one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nnabla as nn
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_batches import Numbers, numbers_of
+from test_resume import COMMON, arrays_of
+
+from datasets.batches import Batches
+from utils.communicator import Communicator
+from utils.files import write_yaml
+
+MPIRUN = Path(sys.executable).parent / "mpirun"
+needs_mpi = pytest.mark.skipif(not MPIRUN.exists(), reason="no mpirun beside this Python; pip install mpi4py mpich")
+
+
+def mpirun(folder: Path, *command: object, timeout_s: float = 120) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [str(MPIRUN), "-n", "2", sys.executable, *map(str, command)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+    )
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2, 3])
+def test_ranks_share_each_epochs_permutation(num_ranks):
+    shares = [Batches(Numbers(13), 2, seed=3, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
+    whole = Batches(Numbers(13), 2 * num_ranks, seed=3)
+    assert {share.batches_per_epoch for share in shares} == {whole.batches_per_epoch}
+    for iteration in range(2 * whole.batches_per_epoch):
+        together = [number for share in shares for number in numbers_of(share[iteration])]
+        assert together == numbers_of(whole[iteration])
+
+
+def test_one_process_alone_changes_nothing():
+    variable = nn.Variable.from_numpy_array(np.ones((2, 3), np.float32))
+    variable.g = 5.0
+    alone = Communicator()
+    alone.average([variable])
+    assert (variable.g == 5.0).all() and alone.any(True) and not alone.any(False) and alone.share("x") == "x"
+
+
+GRADIENTS = """
+import json, sys
+sys.path[:0] = [{root!r}, {tests!r}]
+import nnabla as nn, numpy as np
+import train_encoder
+from config import load_config
+from utils.checkpoints import parameters_of
+from utils.communicator import Communicator, connect, is_one_of_several
+
+def gradients(half, communicator):
+    nn.clear_parameters()
+    nn.seed(1)
+    config = load_config("encoder")
+    config["model"]["planes"] = 2
+    graph = train_encoder.build_graph(config, 2, training=True)
+    rng = np.random.default_rng(half)
+    graph.image.d = rng.uniform(-1, 1, graph.image.shape)
+    graph.heatmap.d = rng.uniform(0, 1, graph.heatmap.shape)
+    trained = {{name: v for name, v in parameters_of("encoder").items() if v.need_grad}}
+    for variable in trained.values():
+        variable.grad.zero()
+    graph.loss.forward()
+    graph.loss.backward()
+    communicator.average(list(trained.values()))
+    return {{name: v.g.copy() for name, v in trained.items()}}
+
+if is_one_of_several():
+    communicator = connect("cpu")
+    averaged = gradients(communicator.rank, communicator)
+    np.savez(f"rank{{communicator.rank}}.npz", **{{name.replace("/", ":"): g for name, g in averaged.items()}})
+    flags = [communicator.any(communicator.rank == 1), communicator.any(False)]
+    said = [communicator.size, *flags, communicator.share(f"from {{communicator.rank}}")]
+    with open(f"rank{{communicator.rank}}.json", "w") as file:
+        json.dump(said, file)
+else:
+    halves = [gradients(half, Communicator()) for half in (0, 1)]
+    means = {{name.replace("/", ":"): (halves[0][name] + halves[1][name]) / 2 for name in halves[0]}}
+    np.savez("alone.npz", **means)
+"""
+
+
+@needs_mpi
+@pytest.mark.slow
+def test_averaged_gradients_are_those_of_the_two_half_batches(tmp_path):
+    (tmp_path / "gradients.py").write_text(GRADIENTS.format(root=str(ROOT), tests=str(ROOT / "tests")))
+    result = mpirun(tmp_path, "gradients.py")
+    assert result.returncode == 0, result.stderr
+    for rank in range(2):
+        assert json.loads((tmp_path / f"rank{rank}.json").read_text()) == [2, True, False, "from 0"]
+    subprocess.run([sys.executable, "gradients.py"], cwd=tmp_path, check=True, capture_output=True)
+    first, second, alone = (np.load(tmp_path / f"{name}.npz") for name in ("rank0", "rank1", "alone"))
+    assert len(alone.files) > 50
+    for name in alone.files:
+        assert np.array_equal(first[name], second[name]), name
+        np.testing.assert_allclose(first[name], alone[name], rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+@pytest.fixture
+def work(data, tmp_path) -> Path:
+    (tmp_path / "datasets").symlink_to(data / "datasets")
+    config = {
+        **COMMON,
+        "trg_celeb_name": "Linnea",
+        "model": {"planes": 2},
+        "train": {"epochs": 3, "batch_size": 2, "feature_loss": {"lambda": 0}},
+    }
+    write_yaml(tmp_path / "decoder.yaml", config)
+    return tmp_path
+
+
+TRAINING = """
+import os, signal, sys, time
+sys.path.insert(0, {root!r})
+import train_decoder as script
+from utils.communicator import local_rank
+from utils.errors import DataError, run
+step, count = script.train_step, 0
+def wrapped(*args):
+    global count
+    count += 1
+    if count == {number} and local_rank() == {rank}:
+        {then}
+    return step(*args)
+script.train_step = wrapped
+run(script.main)
+"""
+
+
+def training(folder: Path, number: int, rank: int, then: str, *args: str) -> subprocess.CompletedProcess:
+    (folder / "driver.py").write_text(TRAINING.format(root=str(ROOT), number=number, rank=rank, then=then))
+    return mpirun(folder, "driver.py", "--conf", "decoder.yaml", *args)
+
+
+@needs_mpi
+@pytest.mark.slow
+def test_two_ranks_stop_and_resume_as_if_nothing_had_happened(work):
+    folder = work / "runs/decoder/Linnea/run"
+    assert training(work, 0, 0, "pass").returncode == 0
+    assert len(list((folder / "checkpoints").iterdir())) == 3  # of 4 iterations an epoch: 14 frames by 2 x 2
+    shutil.move(work / "runs", work / "whole")
+    # asked on one rank, all of them stop at the same step; only rank 0 writes
+    result = training(work, 6, 1, "os.kill(os.getpid(), signal.SIGTERM)")
+    assert result.returncode != 0 and "stopped at iteration 6" in result.stderr, result.stderr
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["000000004", "000000006"]
+    result = training(work, 0, 0, "pass", "--resume")
+    assert result.returncode == 0 and "from iteration 6" in result.stdout, result.stderr
+    shutil.rmtree(folder / "checkpoints")
+    whole = work / "whole/decoder/Linnea/run"
+    last = arrays_of(whole / "checkpoints/000000012/netG_decoder.h5")
+    again = arrays_of(folder / "netG_decoder_3.h5")
+    assert all(np.array_equal(last[name], again[name]) for name in last)
+
+
+@needs_mpi
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_fails_ends_all(work, rank):
+    start = time.monotonic()
+    result = training(work, 2, rank, 'raise DataError("this rank\'s picture is damaged; replace it")')
+    assert result.returncode != 0 and "picture is damaged" in result.stderr
+    result = training(work, 2, rank, 'raise ZeroDivisionError("a mistake")')
+    assert result.returncode != 0 and "ZeroDivisionError" in result.stderr
+    assert time.monotonic() - start < 60
