@@ -31,7 +31,7 @@ CONFIG = {
     "logdir": "runs",
     "experiment_name": "run",
     "trg_celeb_name": "Ada",
-    "model": {"planes": 2},
+    "model": {"planes": 8},
     "train": {"epochs": 10**4, "batch_size": 1, "feature_loss": {"lambda": 0}, "with_memory_cache": True},
     "monitor": {"interval": 1, "save_interval": 1},
 }
