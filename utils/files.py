@@ -73,6 +73,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise _with_path(error, path) from None
 
 
+def remove_folder(path: Path) -> None:
+    """Remove a folder that is complete or not there: its name goes first, then what is in it."""
+    doomed = path.with_name(f".{path.name}.deleting")
+    if doomed.exists():
+        shutil.rmtree(doomed)
+    path.rename(doomed)
+    shutil.rmtree(doomed)
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove what `atomic_path` left beside `path` where it was killed; to be called with nobody else writing it."""
     for leftover in path.parent.glob(f".{glob.escape(path.stem)}.????????{glob.escape(path.suffix)}"):

@@ -23,7 +23,7 @@ from config import MODULE_KEY, load_config
 from utils.checkpoints import load_checkpoint, parameters_of, read_state, save_checkpoint
 from utils.communicator import Communicator
 from utils.errors import ConfigError, NotFiniteError, ResourceError, Stopped, WeightsError
-from utils.files import locked, new_folder, remove_all_leftovers, timestamp, write_yaml
+from utils.files import locked, new_folder, remove_all_leftovers, remove_folder, timestamp, write_yaml
 from utils.run_page import write_run_page
 from utils.series import Series
 from utils.stop import StopRequest, stop_requests
@@ -253,7 +253,7 @@ class Run:
         if not folder.exists():
             save_checkpoint(folder, self.plan.networks, self.plan.solvers, state)
         for old in checkpoints_of(self.folder)[: -self.plan.keep]:
-            shutil.rmtree(old)
+            remove_folder(old)
         return folder
 
     def restore(self) -> None:
@@ -269,7 +269,7 @@ class Run:
         # iterations that will be done again may have written a checkpoint that is damaged
         for later in checkpoints_of(self.folder):
             if self.is_writer and int(later.name) > self.iteration:
-                shutil.rmtree(later)
+                remove_folder(later)
 
 
 def checkpoints_of(folder: Path) -> list[Path]:

@@ -1,0 +1,105 @@
+"""Pages that open from disk: of a run, and of the check of a data set."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from config import load_config
+from datasets.check import Report
+from datasets.check_page import check_page
+from datasets.images import write_image
+from utils.page import line_chart
+from utils.run_page import write_run_page
+from utils.series import read_series
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PHONE, DESK = 400, 1200
+DATA = {"B": {"count": 8, "what": "train_98pt.txt of Linnea", "digest": "0123456789abcdef" * 4}}
+VERSIONS = {"code": "abc1234", "nnabla": "1.39.0"}
+MEASURE = """<script>addEventListener('load', () => { document.body.dataset.measured = JSON.stringify({
+  wide: document.documentElement.scrollWidth - innerWidth,
+  broken: [...document.images].filter(i => i.loading != 'lazy' && !i.naturalWidth).length,
+  images: document.images.length, curves: document.querySelectorAll('polyline').length,
+  outside: performance.getEntriesByType('resource').filter(r => !/^(file|data):/.test(r.name)).length
+}); });</script>"""
+
+
+@pytest.fixture
+def run_folder(tmp_path) -> Path:
+    """What a decoder's run of ten epochs leaves."""
+    rng = np.random.default_rng(0)
+    for name in ("loss_l1", "loss_gan", "validation/mse"):
+        path = tmp_path / f"{name}.series.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("".join(f"{10 * k + 9} {1 / (k + 1) + 0.01 * rng.random():.9g}\n" for k in range(900)))
+    (tmp_path / "time_per_iteration.timer.txt").write_text("9 5 10 5\n19 6 10 11\n")
+    for epoch in range(1, 11):
+        picture = rng.integers(0, 255, (64, 192, 3)).astype(np.uint8)
+        write_image(tmp_path / f"result/epoch-{epoch}.png", picture)
+    config = load_config("decoder")
+    config["trg_celeb_name"] = "<b>Linnea</b>"
+    write_run_page(tmp_path, "decoder", config, 9000, 10, DATA, VERSIONS)
+    return tmp_path
+
+
+def measured(page: Path, width: int) -> dict[str, int]:
+    """What a browser finds in the page at a width."""
+    copy = page.with_name(f"measured-{width}.html")
+    copy.write_text(page.read_text().replace("</body>", f"{MEASURE}</body>"))
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom"]
+    result = subprocess.run([*command, copy.as_uri()], capture_output=True, text=True, timeout=60, check=True)
+    text = re.search(r'data-measured="([^"]*)"', result.stdout).group(1)
+    return json.loads(text.replace("&quot;", '"'))
+
+
+def test_the_page_of_a_run(run_folder):
+    html = (run_folder / "index.html").read_text()
+    for words in ("decoder", "10 of 150", "validation/mse", "0.55 s", "abc1234", "train_98pt.txt of Linnea"):
+        assert words in html, words
+    assert "&lt;b&gt;Linnea" in html and "<b>Linnea" not in html
+    assert html.index("epoch 10<") < html.index("epoch 9<") < html.index("2 older")  # the newest first
+    assert html.count("<img") == 10 and "http" not in html
+    assert list(run_folder.glob(".index*")) == []
+
+
+def test_a_run_without_anything_yet(tmp_path):
+    write_run_page(tmp_path, "encoder", load_config("encoder"), 0, 1, DATA, VERSIONS)
+    assert "none yet" in (tmp_path / "index.html").read_text()
+
+
+def test_curves_show_what_is_there():
+    chart = line_chart("loss", [(k, float(k)) for k in range(5000)] + [(5000, float("nan"))])
+    points = [tuple(map(float, pair.split(","))) for pair in re.search(r'points="([^"]*)"', chart).group(1).split()]
+    assert len(points) <= 401
+    assert points[0] == (0, 120) and points[-1] == (320, 0)
+    assert "0 to 4999" in chart
+    assert line_chart("loss", []) == ""
+    assert 'points="0.0,120.0"' in line_chart("loss", [(3, 7.0)])
+
+
+def test_series_are_read_as_they_are_written(run_folder):
+    series = read_series(run_folder)
+    assert set(series) == {"loss_l1", "loss_gan", "validation/mse", "time_per_iteration"}
+    assert series["time_per_iteration"] == [(9, 0.5), (19, 0.6)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_pages_in_a_browser(run_folder, width):
+    found = measured(run_folder / "index.html", width)
+    assert found["wide"] <= 0 and found["broken"] == 0 and found["outside"] == 0
+    assert found["images"] == 10 and found["curves"] == 4
+    report = Report("Linnea", num_lines=3)
+    report.count_positions(np.random.default_rng(0).uniform(0, 255, (50, 98, 2)))
+    report.samples = [np.zeros((256, 256, 3), np.uint8)] * 5
+    (run_folder / "check.html").write_text(check_page("Check", [report]))
+    found = measured(run_folder / "check.html", width)
+    assert found["wide"] <= 0 and found["broken"] == 0 and found["images"] == 6
