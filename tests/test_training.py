@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 from collections.abc import Callable
 
 import nnabla as nn
+import nnabla.functions as F
 import nnabla.solvers as S
 import numpy as np
 import pytest
@@ -17,7 +20,8 @@ from benchmarks import training as plain
 from config import load_config
 from utils.checkpoints import parameters_of
 from utils.errors import NotFiniteError
-from utils.training import Updater
+from utils.series import Series
+from utils.training import LossScale, Updater
 
 rng = np.random.default_rng(0)
 SCOPES = {
@@ -252,3 +256,105 @@ def test_fixed_networks_get_no_gradient():
     for scope in frozen:
         for name, variable in parameters_of(scope).items():
             assert (variable.g == 123.0).all(), f"{scope}/{name}"
+
+
+def small_problem():
+    """A parameter of 3, and a loss that is its square times x."""
+    x = nn.Variable((1,))
+    weight = nn.parameter.get_parameter_or_create("w", (1,), np.array([3.0], np.float32))
+    loss = F.sum(weight**2 * x)
+    loss.persistent = True
+    solver = S.Sgd(0.1)
+    solver.set_parameters(nn.get_parameters())
+    return x, weight, loss, solver
+
+
+def one_update(x, loss, solver, updater, value: float) -> None:
+    x.d = value
+    loss.forward()
+    solver.zero_grad()
+    loss.backward(updater.scale)
+    updater.update(solver, {"loss": loss})
+
+
+def test_a_loss_scale_changes_no_update():
+    ends = []
+    for scale in (LossScale(), LossScale(is_dynamic=True)):
+        nn.clear_parameters()
+        x, weight, loss, solver = small_problem()
+        updater = Updater(loss_scale=scale)
+        for value in (0.5, 1.0, 0.25):
+            one_update(x, loss, solver, updater, value)
+        ends.append(weight.d.copy())
+    assert LossScale(is_dynamic=True).value == 8.0
+    np.testing.assert_allclose(ends[0], ends[1], rtol=1e-6)
+    assert ends[0][0] == pytest.approx(3 * (1 - 0.2 * 0.5) * (1 - 0.2) * (1 - 0.2 * 0.25))
+
+
+def test_an_overflow_leaves_the_update_out_and_halves_the_scale():
+    x, weight, loss, solver = small_problem()
+    scale = LossScale(is_dynamic=True)
+    updater = Updater(loss_scale=scale)
+    one_update(x, loss, solver, updater, np.inf)
+    assert weight.d[0] == 3.0 and scale.value == 4.0
+    one_update(x, loss, solver, updater, 1.0)
+    assert weight.d[0] == pytest.approx(2.4)
+    for _ in range(LossScale.GROW_AFTER - 1):
+        scale.grow()
+    assert scale.value == 8.0
+    with pytest.raises(NotFiniteError, match="loss is inf"):
+        for _ in range(100):  # a loss that is infinite at any scale
+            one_update(x, loss, solver, updater, np.inf)
+
+
+def test_a_gradient_that_is_not_finite_is_named():
+    x, weight, loss, solver = small_problem()
+    x.d = 1.0
+    loss.forward()
+    weight.g = np.nan
+    with pytest.raises(NotFiniteError, match="the gradient of w is not finite"):
+        Updater().update(solver, {"loss": loss})
+    assert weight.d[0] == 3.0
+
+
+def test_losses_are_summed_where_they_are_and_a_resumed_series_goes_on(tmp_path):
+    loss = nn.Variable(())
+
+    def add(series, index):
+        loss.d = np.sqrt(index + 1.0)
+        series.add(index, {"loss": loss})
+
+    whole = Series(tmp_path / "whole", 3)
+    parts = Series(tmp_path / "parts", 3)
+    for series in (whole, parts):
+        series.folder.mkdir()
+        for index in range(5):
+            add(series, index)
+    state = json.loads(json.dumps(parts.state()))  # as a checkpoint holds it
+    for index in range(5, 9):
+        add(whole, index)
+        add(parts, index)  # lost, since the checkpoint was before
+    again = Series(tmp_path / "parts", 3)
+    again.restore(state, 5)
+    for index in range(5, 9):
+        add(again, index)
+    text = (tmp_path / "whole/loss.series.txt").read_text()
+    assert text == (tmp_path / "parts/loss.series.txt").read_text()
+    means = [np.sqrt(np.arange(first, first + 3)).mean() for first in (1, 4, 7)]
+    lines = [line.split() for line in text.splitlines()]
+    assert [int(index) for index, _ in lines] == [2, 5, 8]
+    np.testing.assert_allclose([float(value) for _, value in lines], means, rtol=1e-6)
+    whole.close()
+    if importlib.util.find_spec("tensorboardX"):
+        assert sum(path.stat().st_size for path in (tmp_path / "whole/tensorboard").iterdir()) > 100
+
+
+def test_plot_series_of_nnabla_reads_the_files(tmp_path):
+    loss = nn.Variable(())
+    loss.d = 2.5
+    series = Series(tmp_path, 1)
+    for index in range(4):
+        series.add(index, {"loss": loss})
+    values = np.loadtxt(tmp_path / "loss.series.txt", ndmin=2)  # as plot_series does
+    assert values.tolist() == [[0, 2.5], [1, 2.5], [2, 2.5], [3, 2.5]]
+    assert np.loadtxt(tmp_path / "time_per_iteration.timer.txt", ndmin=2).shape == (4, 4)  # as plot_timer does

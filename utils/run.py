@@ -381,6 +381,8 @@ def open_run(plan: Plan) -> Iterator[Run]:
             last = checkpoints_of(folder)
             good = f"the last good checkpoint is {last[-1]}" if last else "there is no checkpoint yet"
             raise NotFiniteError(f"{error}, at iteration {run.iteration}; lower train.lr; {good}") from None
+        finally:
+            run.series.close()
 
 
 @contextmanager

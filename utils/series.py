@@ -15,6 +15,8 @@ from typing import Any
 
 import nnabla as nn
 
+from utils.files import write_text
+
 TIMER = "time_per_iteration"
 
 
@@ -33,6 +35,7 @@ class Series:
         self._start = self._lap = time.monotonic()
         self._timed = 0
         self._board: Any = None
+        self._first = 0  # a board forgets what an interrupted run wrote beyond
 
     def add(self, index: int, losses: dict[str, nn.Variable]) -> None:
         """Count the losses of an iteration (from 0); nothing is read off the device until a line is due."""
@@ -59,9 +62,13 @@ class Series:
         path.parent.mkdir(exist_ok=True)
         _append(path, f"{index} {value:.9g}")
         if self._board is None:
-            self._board = _tensorboard(self.folder)
+            self._board = _tensorboard(self.folder, self._first)
         if self._board:
             self._board.add_scalar(name, value, index)
+
+    def close(self) -> None:
+        if self._board:
+            self._board.close()
 
     def state(self) -> dict[str, list]:
         """What has been counted since the last line, for a checkpoint."""
@@ -72,11 +79,11 @@ class Series:
         for path in _files(self.folder):
             lines = path.read_text().splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and int(line.split()[0]) < next_index]
-            path.write_text("".join(kept))
+            write_text(path, "".join(kept))
         for name, (total, count) in state.items():
             self._sums[name], self._counts[name] = nn.NdArray(()), count
             self._sums[name].data = total
-        self._timed = 0
+        self._first = next_index
 
 
 def _append(path: Path, line: str) -> None:
@@ -89,13 +96,13 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from sorted(folder.glob(pattern))
 
 
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard(folder: Path, first_index: int) -> Any:
     """A writer where tensorboardX is installed, else False."""
     if importlib.util.find_spec("tensorboardX") is None:
         return False
     from tensorboardX import SummaryWriter
 
-    return SummaryWriter(str(folder / "tensorboard"), flush_secs=30)
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=first_index, flush_secs=30)
 
 
 def read_series(folder: Path) -> dict[str, list[tuple[int, float]]]:
