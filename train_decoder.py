@@ -21,7 +21,7 @@ from models.vgg import vgg_features
 from utils.checkpoints import save_parameters
 from utils.errors import run as run_script
 from utils.panels import face_picture, heatmap_picture, side_by_side
-from utils.run import open_run
+from utils.run import dry_run, open_run
 from utils.schedule import linear_decay
 from utils.training import Updater, parse_training_args, start_training
 from utils.vgg_file import load_vgg16
@@ -153,7 +153,7 @@ def main() -> None:
         series_interval=config["monitor"]["interval"],
     )
     if args.dry_run:
-        print(plan.text())
+        dry_run(plan)
         return
 
     with open_run(plan) as run:

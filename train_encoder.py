@@ -21,7 +21,7 @@ from utils.checkpoints import load_parameters, save_parameters
 from utils.errors import run as run_script
 from utils.files import write_yaml
 from utils.panels import face_picture, heatmap_picture, side_by_side
-from utils.run import open_run
+from utils.run import dry_run, open_run
 from utils.training import Updater, parse_training_args, require_finite, start_training
 
 SCOPE = "encoder"
@@ -109,7 +109,7 @@ def main() -> None:
         series_interval=batches.batches_per_epoch,
     )
     if args.dry_run:
-        print(plan.text())
+        dry_run(plan)
         return
 
     with open_run(plan) as run:

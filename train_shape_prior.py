@@ -24,7 +24,7 @@ from utils.checkpoints import parameters_of, save_parameters, write_arrays
 from utils.errors import DataError
 from utils.errors import run as run_script
 from utils.files import atomic_path
-from utils.run import open_run
+from utils.run import dry_run, open_run
 from utils.schedule import linear_decay
 from utils.training import Updater, parse_training_args, start_training
 
@@ -111,7 +111,7 @@ def main() -> None:
         series_interval=config["monitor"]["interval"],
     )
     if args.dry_run:
-        print(plan.text())
+        dry_run(plan)
         return
 
     with open_run(plan) as run:

@@ -27,7 +27,7 @@ from utils.communicator import Communicator
 from utils.errors import ConfigError, WeightsError
 from utils.errors import run as run_script
 from utils.panels import heatmap_picture, side_by_side
-from utils.run import open_run
+from utils.run import dry_run, open_run
 from utils.training import Updater, parse_training_args, start_training
 
 GENERATORS = {"A2B": "netG_transformer_A2B", "B2A": "netG_transformer_B2A"}
@@ -260,7 +260,7 @@ def main() -> None:
         series_interval=config["monitor"]["interval"],
     )
     if args.dry_run:
-        print(plan.text())
+        dry_run(plan)
         return
 
     with open_run(plan) as run:

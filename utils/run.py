@@ -152,7 +152,8 @@ class Run:
         self.is_writer = plan.communicator.rank == 0
         self.series = Series(folder, plan.series_interval)
         self._stop = stop
-        self._shown_at = 0.0
+        self._shown_at = self._begun_at = time.monotonic()
+        self._begun_with = 0
         self._versions = versions()
 
     def epochs(self) -> Iterator[int]:
@@ -169,17 +170,10 @@ class Run:
         """
         per_epoch = self.plan.batches_per_epoch
         end = epoch * per_epoch
-        # a bar on a terminal; in a log file a line every half minute at most
-        interval_s = 0.2 if sys.stderr.isatty() else LOG_INTERVAL_S
-        with tqdm(
-            total=per_epoch,
-            initial=self.iteration - (end - per_epoch),
-            desc=f"epoch {epoch}/{self.plan.epochs}",
-            unit="it",
-            mininterval=interval_s,
-            file=sys.stderr,
-            disable=not self.is_writer,
-        ) as bar:
+        first = self.iteration - (end - per_epoch)
+        name = f"epoch {epoch}/{self.plan.epochs}"
+        is_hidden = not (self.is_writer and sys.stderr.isatty())
+        with tqdm(total=per_epoch, initial=first, desc=name, unit="it", file=sys.stderr, disable=is_hidden) as bar:
             while self.iteration < end:
                 rank, size = self.plan.communicator.rank, self.plan.communicator.size
                 step = self.iteration * size + rank
@@ -191,13 +185,29 @@ class Run:
                     self._end_on_request()
 
     def show(self, bar: tqdm, losses: dict[str, nn.Variable]) -> None:
-        """Count the losses of an iteration; they are read off the device only when somebody sees them."""
+        """Count the losses of an iteration; they are read off the device only when somebody sees them.
+
+        On a terminal they stand on the bar; in a log file there is a line every half minute and at an epoch's end.
+        """
         if not self.is_writer:
             return
         self.series.add(self.iteration, losses)
-        if time.monotonic() - self._shown_at > SHOW_INTERVAL_S:
-            bar.set_postfix({name: f"{float(loss.d):.3g}" for name, loss in losses.items()}, refresh=False)
-            self._shown_at = time.monotonic()
+        now, done = time.monotonic(), self.iteration + 1
+        is_last = done % self.plan.batches_per_epoch == 0
+        interval_s = LOG_INTERVAL_S if bar.disable else SHOW_INTERVAL_S
+        if now - self._shown_at < interval_s and not is_last:
+            return
+        self._shown_at = now
+        values = {name: f"{float(loss.d):.3g}" for name, loss in losses.items()}
+        if not bar.disable:
+            bar.set_postfix(values, refresh=False)
+            return
+        rate = (done - self._begun_with) / max(now - self._begun_at, 1e-9)
+        total = self.plan.epochs * self.plan.batches_per_epoch
+        words = ", ".join(f"{name} {value}" for name, value in values.items())
+        left = tqdm.format_interval((total - done) / rate)
+        epoch = f"epoch {self.iteration // self.plan.batches_per_epoch + 1}/{self.plan.epochs}"
+        print(f"{epoch}, iteration {done}/{total}, {rate:.3g} it/s, {left} left: {words}", file=sys.stderr)
 
     def saves(self, epoch: int) -> bool:
         """Whether weights are saved after an epoch: every save_interval epochs and at the end, by one process."""
@@ -263,6 +273,7 @@ class Run:
         for name, solver in self.plan.solvers.items():
             solver.set_learning_rate(state["learning_rates"][name])
         self.iteration, self.best = state["iteration"], state["best"]
+        self._begun_with = self.iteration
         self.plan.loss_scale.value, self.plan.loss_scale.good_updates = state["loss_scale"]
         if self.is_writer:
             self.series.restore(state["series"], self.iteration)
@@ -342,6 +353,14 @@ def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, An
             yield from _differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
     elif old != new:
         yield prefix, old, new
+
+
+def dry_run(plan: Plan) -> None:
+    """Check all that a run would, and print the plan; nothing is written."""
+    plan.check()
+    if plan.resumes:
+        require_same(plan, plan.resumes, newest_checkpoint(plan.resumes)[1])
+    print(plan.text())
 
 
 @contextmanager
