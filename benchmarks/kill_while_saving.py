@@ -2,7 +2,7 @@
 
     python benchmarks/kill_while_saving.py --kills 100
 
-A tiny decoder saves weights and a checkpoint after every iteration. It is killed (SIGKILL) at a random moment after its
+A tiny transformer (four networks) saves weights and a checkpoint after every iteration. It is killed (SIGKILL) at a random moment after its
 first step; then the newest complete checkpoint must load, every file with a final name must be whole, and the next
 training must go on from just there. The script ends with an error where that fails.
 """
@@ -30,9 +30,10 @@ from utils.run import checkpoints_of, newest_checkpoint  # noqa: E402
 CONFIG = {
     "logdir": "runs",
     "experiment_name": "run",
+    "src_celeb_name": "Bo",
     "trg_celeb_name": "Ada",
-    "model": {"planes": 8},
-    "train": {"epochs": 10**4, "batch_size": 1, "feature_loss": {"lambda": 0}, "with_memory_cache": True},
+    "model": {"planes": 4},
+    "train": {"epochs": 10**4, "batch_size": 1, "shape_loss": {"lambda": 0}, "with_memory_cache": True},
     "monitor": {"interval": 1, "save_interval": 1},
 }
 MAX_WAIT_S = 2.0
@@ -45,7 +46,7 @@ def call(folder: Path, script: str, *args: object) -> None:
 def start(folder: Path, run: Path | None) -> tuple[subprocess.Popen, int]:
     """A training that has begun, and the iteration that it says it begins with."""
     resume = [] if run is None else ["--resume", str(run)]
-    command = [sys.executable, "-u", str(ROOT / "train_decoder.py"), "--conf", "decoder.yaml", *resume]
+    command = [sys.executable, "-u", str(ROOT / "train_transformer.py"), "--conf", "transformer.yaml", *resume]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.startswith("run: "):
@@ -64,7 +65,7 @@ def check(run: Path) -> int:
         assert read_sums(checkpoint), checkpoint
         for name, digest in read_sums(checkpoint).items():
             assert file_digest(checkpoint / name) == digest, checkpoint / name
-    for path in run.glob("netG_decoder_*.h5"):  # not what is temporary
+    for path in run.glob("net*.h5"):  # not what is temporary
         read_parameters(path)
     for path in (*run.glob("*.yaml"), *run.glob("checkpoints/*/state.json")):
         assert yaml.safe_load(path.read_text()), path
@@ -85,9 +86,9 @@ def main() -> None:
     inside, expected = 0, 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        call(folder, "make_synthetic.py", "celebv", "--people", "Ada=3", "--frames", 2)
-        (folder / "decoder.yaml").write_text(json.dumps(CONFIG))  # which YAML is, too
-        run = folder / "runs/decoder/Ada/run"
+        call(folder, "make_synthetic.py", "celebv", "--people", "Ada=3", "Bo=5", "--frames", 1)
+        (folder / "transformer.yaml").write_text(json.dumps(CONFIG))  # which YAML is, too
+        run = folder / "runs/transformer/Bo2Ada/run"
         for kill in range(args.kills):
             process, begun = start(folder, run if kill else None)
             assert begun == expected, f"went on from {begun}, the newest checkpoint is {expected}"

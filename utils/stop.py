@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+MESSAGE = b"\nstopping after this step, with a checkpoint; Ctrl-C again stops at once\n"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
@@ -25,14 +26,16 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """While the block runs, the first signal only asks; a second Ctrl-C stops at once."""
     request = StopRequest()
+    was_interrupted = False
 
     def ask(number: int, _: object) -> None:
-        if number == signal.SIGINT and request.signal_number == signal.SIGINT:
-            raise KeyboardInterrupt
+        nonlocal was_interrupted
+        if number == signal.SIGINT:
+            if was_interrupted:
+                raise KeyboardInterrupt
+            was_interrupted = True
         request.signal_number = request.signal_number or number
-        # not print(): the signal may have come in the middle of one
-        sys.stderr.flush()
-        sys.__stderr__.write("\nstopping after this step, with a checkpoint; Ctrl-C again stops at once\n")
+        os.write(2, MESSAGE)  # not print(): the signal may have come in the middle of one
 
     before = {number: signal.signal(number, ask) for number in STOP_SIGNALS}
     try:
