@@ -2,9 +2,9 @@
 
     python benchmarks/kill_while_saving.py --kills 100
 
-A tiny transformer (four networks) saves weights and a checkpoint after every iteration. It is killed (SIGKILL) at a random moment after its
-first step; then the newest complete checkpoint must load, every file with a final name must be whole, and the next
-training must go on from just there. The script ends with an error where that fails.
+A tiny transformer (four networks) saves weights and a checkpoint after every iteration. It is killed (SIGKILL) at a
+random moment after its first step; then the newest complete checkpoint must load, every file with a final name must be
+whole, and the next training must go on from just there. The script ends with an error where that fails.
 """
 
 from __future__ import annotations
