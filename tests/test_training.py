@@ -239,23 +239,46 @@ def test_align_network_learns_a_batch():
     assert last["loss"] < 0.3 * first["loss"]
 
 
-def test_fixed_networks_get_no_gradient():
-    """The generator's pass leaves the discriminator's and the prior's weights without a gradient."""
-    config = load_config("transformer")
-    config["model"]["planes"], config["train"]["batch_size"] = 2, 2
-    graph = train_transformer.build_graph(config, num_align_outputs=6)
-    for person in "AB":
-        graph.real[person].d = rng.uniform(0, 1, (2, 15, 64, 64))
-    frozen = ("align", "pca", *train_transformer.DISCRIMINATORS.values())
-    for scope in frozen:
+def gradients_untouched(scopes) -> bool:
+    return all((v.g == 123.0).all() for scope in scopes for v in parameters_of(scope).values())
+
+
+def mark_gradients(scopes) -> None:
+    for scope in scopes:
         for variable in parameters_of(scope).values():
             variable.g = 123.0
+
+
+def test_the_transformers_passes_compute_no_gradient_that_no_solver_uses():
+    """The generators' pass leaves the discriminators and the prior alone, the discriminators' pass the generators."""
+    graph = train_transformer.build_graph(plain.small_config("transformer", 2, 2), num_align_outputs=6)
+    train_transformer.set_batch(graph, *((array,) for array in plain.random_batch("transformer", 2)))
+    generators, discriminators = train_transformer.GENERATORS.values(), train_transformer.DISCRIMINATORS.values()
     train_transformer.generate_fakes(graph)
+    mark_gradients(generators)
+    graph.discriminator_loss.forward()
+    graph.discriminator_loss.backward()
+    assert gradients_untouched(generators) and not gradients_untouched(discriminators)
+    frozen = ("align", "pca", *discriminators)
+    mark_gradients(frozen)
     graph.generator_loss.forward()
     graph.generator_loss.backward()
-    for scope in frozen:
-        for name, variable in parameters_of(scope).items():
-            assert (variable.g == 123.0).all(), f"{scope}/{name}"
+    assert gradients_untouched(frozen) and not gradients_untouched(generators)
+
+
+def test_the_decoders_passes_compute_no_gradient_that_no_solver_uses():
+    graph = train_decoder.build_graph(plain.small_config("decoder", 2, 2), None)
+    graph.real.d, graph.heatmap.d, graph.large_heatmap.d = plain.random_batch("decoder", 2)
+    graph.fake.forward()
+    mark_gradients([train_decoder.GENERATOR])
+    graph.discriminator_loss.forward()
+    graph.discriminator_loss.backward()
+    assert gradients_untouched([train_decoder.GENERATOR])
+    mark_gradients([train_decoder.DISCRIMINATOR])
+    graph.generator_loss.forward()
+    graph.generator_loss.backward()
+    graph.fake.backward(grad=None)
+    assert gradients_untouched([train_decoder.DISCRIMINATOR]) and not gradients_untouched([train_decoder.GENERATOR])
 
 
 def small_problem():
