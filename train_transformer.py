@@ -276,10 +276,11 @@ def main() -> None:
                 run.show(bar, losses)
                 if run.is_writer and (iteration + 1) % config["monitor"]["interval"] == 0:
                     save_panel(graph, run.folder / "result" / f"iteration-{iteration + 1}.png", is_warm_start)
+            if run.is_writer:
+                save_panel(graph, run.folder / "result" / f"epoch-{epoch}.png", is_warm_start)
             if run.saves(epoch):
                 for scope in scopes:
                     save_parameters(run.folder / f"{scope}_{epoch}.h5", scope)
-                save_panel(graph, run.folder / "result" / f"epoch-{epoch}.png", is_warm_start)
             run.end_epoch(epoch)
     print(f"weights in {run.folder}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tqdm import tqdm
 
 from utils.files import write_text
 from utils.page import line_chart, page, table
@@ -38,7 +39,7 @@ def write_run_page(
         per_iteration = sum(recent) / len(recent)
         left_s = per_iteration * iteration / epoch * (config["train"]["epochs"] - epoch)
         facts.append(("time per iteration", f"{per_iteration:.3g} s"))
-        facts.append(("time left, about", f"{left_s / 3600:.1f} h"))
+        facts.append(("time left, about", tqdm.format_interval(left_s)))
     body = [table(facts), "<h2>Losses</h2>", '<div class="charts">']
     body += [line_chart(name, points) for name, points in series.items()]
     body += [line_chart("seconds per iteration", seconds), "</div>", "<h2>Samples</h2>", *_samples(folder)]
