@@ -46,7 +46,8 @@ def snapshot(scopes) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("module", plain.PLAIN)
 def test_a_step_equals_the_straightforward_graph_with_all_gradients_on(module):
-    """Losses and updated weights, from the same start; also with running statistics."""
+    """Losses and updated weights, from the same start. Running statistics of the generators are another matter: the
+    straightforward graph runs them twice."""
     scopes = SCOPES[module]
     config = plain.small_config(module, planes=2, batch_size=2)
     batch = plain.random_batch(module, 2)
@@ -56,11 +57,10 @@ def test_a_step_equals_the_straightforward_graph_with_all_gradients_on(module):
         for variable in parameters_of("pca").values():
             variable.d = rng.normal(0, 0.1, variable.shape)
     start = {name: v.d.copy() for name, v in nn.get_parameters(grad_only=False).items()}
-    nn.random.set_function_seed(3)
+    nn.random.set_function_seed(plain.DROPOUT_SEED)
     our_losses, our_end = ours(), {name: v.d.copy() for name, v in nn.get_parameters(grad_only=False).items()}
     for name, variable in nn.get_parameters(grad_only=False).items():
         variable.d = start[name]
-    nn.random.set_function_seed(3)
     their_losses = theirs()
     assert set(our_losses) == set(their_losses)
     for name, value in their_losses.items():
@@ -69,6 +69,8 @@ def test_a_step_equals_the_straightforward_graph_with_all_gradients_on(module):
         moved = np.abs(variable.d - start[name])
         if name.split("/")[0] not in scopes:
             assert np.array_equal(our_end[name], start[name]) or "/bn" in name, name  # the prior stays
+        elif name.startswith("netG") and not variable.need_grad:
+            continue
         # biases before a normalisation have no gradient but rounding, of which Adam makes steps
         elif moved.max() > 0:
             agreement = (np.abs(variable.d - our_end[name]) < 1e-6 + 0.02 * moved.max()).mean()
