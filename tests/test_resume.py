@@ -26,19 +26,19 @@ CONFIGS = {
     "encoder": {
         **COMMON,
         "model": {"planes": 2},
-        "train": {"epochs": 3, "batch_size": 2, "lr": 2e-3},
+        "train": {"epochs": 2, "batch_size": 2, "lr": 2e-3},
         "test": {"batch_size": 2},
     },
     "transformer": {
         **CELEBV,
         "src_celeb_name": "Rowan",
         "model": {"planes": 2},
-        "train": {"epochs": 3, "batch_size": 3, "shape_loss": {"lambda": 0}, "warm_start": {"epochs": 1}},
+        "train": {"epochs": 2, "batch_size": 3, "shape_loss": {"lambda": 0}, "warm_start": {"epochs": 1}},
     },
     "decoder": {
         **CELEBV,
         "model": {"planes": 2},
-        "train": {"epochs": 3, "batch_size": 3, "lr_decay_start_at": 1, "feature_loss": {"lambda": 0}},
+        "train": {"epochs": 2, "batch_size": 3, "lr_decay_start_at": 1, "feature_loss": {"lambda": 0}},
     },
 }
 PER_EPOCH = 3  # 6 faces in batches of 2; 8 frames in batches of 3
@@ -135,19 +135,20 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(whole, work, module, whe
     if where == "mid-epoch":
         result = interrupt(work, module, how, "step", PER_EPOCH + 2)
     elif how == "SIGTERM":
-        result = interrupt(work, module, how, "step", 2 * PER_EPOCH)
+        result = interrupt(work, module, how, "step", PER_EPOCH)
     else:
-        result = interrupt(work, module, how, "checkpoint", 2)
+        result = interrupt(work, module, how, "checkpoint", 1)
     folder = work / "runs" / FOLDERS[module]
     newest = sorted((folder / "checkpoints").iterdir())[-1].name
     if how == "SIGKILL":
         assert result.returncode == -signal.SIGKILL
-        assert int(newest) == (PER_EPOCH if where == "mid-epoch" else 2 * PER_EPOCH)
+        assert int(newest) == PER_EPOCH
     else:
         assert result.returncode == 143 and "Traceback" not in result.stderr, result.stderr
         assert f"--resume {folder.relative_to(work)}" in result.stderr
-        assert int(newest) == (PER_EPOCH + 2 if where == "mid-epoch" else 2 * PER_EPOCH)
-        shutil.rmtree(folder / "checkpoints" / f"{PER_EPOCH:09d}")  # the stop's own checkpoint is enough
+        assert int(newest) == (PER_EPOCH + 2 if where == "mid-epoch" else PER_EPOCH)
+        if where == "mid-epoch":  # the stop's own checkpoint is enough
+            shutil.rmtree(folder / "checkpoints" / f"{PER_EPOCH:09d}")
     resume = "auto" if how == "SIGTERM" else folder.relative_to(work)
     out = must_run(work, f"train_{module}.py", "--conf", f"{module}.yaml", "--resume", resume)
     assert f"from iteration {int(newest)}" in out
@@ -162,21 +163,21 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(whole, work, module, whe
     for checkpoint in (copy / "checkpoints").iterdir():
         if checkpoint.name not in kept:
             shutil.rmtree(checkpoint)
-    assert f"{3 * PER_EPOCH:09d}" in kept
+    assert f"{2 * PER_EPOCH:09d}" in kept
     assert_same(folder, copy)
 
 
 def test_the_other_seed_gives_other_bits(whole, work):
     write_yaml(work / "decoder.yaml", {**CONFIGS["decoder"], "seed": 7})
     must_run(work, "train_decoder.py", "--conf", "decoder.yaml")
-    name = "runs/decoder/Linnea/run/netG_decoder_3.h5"
+    name = "runs/decoder/Linnea/run/netG_decoder_2.h5"
     first, second = arrays_of(work / name), arrays_of(whole / name)
     assert not any(np.array_equal(first[key], second[key]) for key in first if key.endswith("/W"))
 
 
 def test_more_epochs(whole, work):
-    """A run of two epochs that is extended to three equals one of three where the schedule is the same."""
-    config = {**CONFIGS["transformer"], "train": {**CONFIGS["transformer"]["train"], "epochs": 2}}
+    """A run of one epoch that is extended to two equals one of two where the schedule is the same."""
+    config = {**CONFIGS["transformer"], "train": {**CONFIGS["transformer"]["train"], "epochs": 1}}
     write_yaml(work / "short.yaml", config)
     must_run(work, "train_transformer.py", "--conf", "short.yaml")
     assert "is complete" in must_run_err(work, "train_transformer.py", "--conf", "short.yaml", "--resume", "auto")
@@ -196,8 +197,7 @@ def stopped(whole, work) -> Path:
     """A decoder's run that stands in its second epoch."""
     shutil.copytree(whole / "runs/decoder", work / "runs/decoder")
     folder = work / "runs/decoder/Linnea/run"
-    for iteration in (2, 3):
-        shutil.rmtree(folder / f"checkpoints/{iteration * PER_EPOCH:09d}")
+    shutil.rmtree(folder / f"checkpoints/{2 * PER_EPOCH:09d}")
     return folder
 
 
@@ -207,7 +207,7 @@ def test_without_a_configuration_the_runs_own_is_taken(whole, work, stopped):
 
 
 def assert_same_weights(run: Path, whole: Path) -> None:
-    name = "netG_decoder_3.h5"
+    name = "netG_decoder_2.h5"
     first, second = arrays_of(run / name), arrays_of(whole / "runs/decoder/Linnea/run" / name)
     assert all(np.array_equal(first[key], second[key]) for key in second)
 
@@ -256,20 +256,20 @@ def test_a_run_is_entered_by_one_process_only(work, stopped):
 def test_auto_without_a_run_begins_one(work):
     out = must_run(work, "train_decoder.py", "--conf", "decoder.yaml", "--resume")
     assert "no run with a checkpoint yet" in out
-    assert (work / "runs/decoder/Linnea/run/netG_decoder_3.h5").exists()
+    assert (work / "runs/decoder/Linnea/run/netG_decoder_2.h5").exists()
 
 
 def test_keep(work):
     must_run(work, "train_decoder.py", "--conf", "decoder.yaml", "--keep", 1)
     folder = work / "runs/decoder/Linnea/run"
-    assert [path.name for path in (folder / "checkpoints").iterdir()] == [f"{3 * PER_EPOCH:09d}"]
-    assert len(list(folder.glob("netG_decoder_*.h5"))) == 3  # weights stay
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == [f"{2 * PER_EPOCH:09d}"]
+    assert len(list(folder.glob("netG_decoder_*.h5"))) == 2  # weights stay
 
 
 def test_dry_run_writes_nothing(work):
     for module in CONFIGS:
         out = must_run(work, f"train_{module}.py", "--conf", f"{module}.yaml", "--dry-run")
-        assert f"iterations: {PER_EPOCH} an epoch, 3 epochs, 9 in all" in out
+        assert f"iterations: {PER_EPOCH} an epoch, 2 epochs, 6 in all" in out
         assert "lands in: runs/" in out and "GiB" in out and "parameters: " in out
     assert not (work / "runs").exists()
     write_yaml(work / "wrong.yaml", {**CONFIGS["transformer"], "train": {"batch_size": 3}})
