@@ -176,7 +176,7 @@ class CelebVSource:
                 "set the one or name the other's folder"
             )
         everything = list_path(self.root, self.person, "all")
-        if made_from.get("list", file_digest(everything)) != file_digest(everything):
+        if "list" in made_from and made_from["list"] != file_digest(everything):
             raise DataError(f"{ref_dir}: {self.person} was prepared from another {everything}; run '{command}' again")
         files = {
             part: PreparedFile(prepared_path(ref_dir, self.person, part), SHAPES[part], command) for part in self.parts

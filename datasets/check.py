@@ -94,12 +94,8 @@ class ImageFacts(NamedTuple):
     problem: str  # why it cannot be decoded, or ''
 
 
-def look_at_image(path: Path) -> ImageFacts:
-    """Decode an image fully.
-
-    Raises:
-        FileNotFoundError: it is not there.
-    """
+def look_at_image(path: Path) -> ImageFacts | None:
+    """Decode an image fully; None where it is not there."""
     kind, is_rotated, size = "", False, (0, 0)
     try:
         with Image.open(path) as image:
@@ -107,7 +103,7 @@ def look_at_image(path: Path) -> ImageFacts:
             image.load()
             is_rotated = image.getexif().get(EXIF_ORIENTATION, 1) not in (0, 1)
     except FileNotFoundError:
-        raise
+        return None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return ImageFacts(*size, kind, is_rotated, str(error).replace(str(path), path.name))
     return ImageFacts(*size, kind, is_rotated, "")
@@ -147,7 +143,11 @@ def check_person(root: Path, person: str, num_workers: int) -> Report:
         report.note(NO_LIST, root / person)
         return report
     has_landmarks = not path.name.endswith(celebv.NAMES_ONLY)
-    names, landmarks = _parse_list(report, path, 0)[:2] if has_landmarks else (_parse_names(report, path), None)
+    if has_landmarks:
+        names, landmarks, _ = _parse_list(report, path, 0)
+    else:
+        names = _parse_names(report, path)
+        report.num_lines = len(names)
     for name, count in Counter(names).items():
         if count > 1:
             report.note(TWICE, f"{name} ({count} lines)")
@@ -156,7 +156,7 @@ def check_person(root: Path, person: str, num_workers: int) -> Report:
         _note_faces(report, names, landmarks, np.full((len(names), 2), IMAGE_SIZE))
         report.count_positions(landmarks)
 
-    with WorkerPool(lambda name: _facts_or_none(image_dir / name), num_workers) as pool:
+    with WorkerPool(lambda name: look_at_image(image_dir / name), num_workers) as pool:
         answers = pool.map(names, IMAGES_AT_ONCE)
         bar = tqdm(answers, desc=person, total=len(names), unit="image", disable=None)
         is_good = [_note_image(report, name, facts, must_be_square=True) for name, facts in zip(names, bar)]
@@ -188,7 +188,7 @@ def _check_faces(report: Report, root: Path, mode: str, num_workers: int) -> lis
     boxes = extras[:, :4]
 
     def look(row: int) -> ImageFacts | None:
-        return _facts_or_none(image_dir / names[row])
+        return look_at_image(image_dir / names[row])
 
     sizes = np.full((len(names), 2), IMAGE_SIZE)
     is_good = []
@@ -241,20 +241,16 @@ def _parse_list(report: Report, path: Path, num_extras: int) -> Annotations:
 
 def _parse_names(report: Report, path: Path) -> list[str]:
     try:
-        names = read_names(path, celebv.num_numbers(path), "split again")
+        return read_names(path, celebv.num_numbers(path), "split again")
     except DataError as error:
         report.note(LIST, error)
         return []
-    report.num_lines += len(names)
-    return names
 
 
 def _compare_split(report: Report, root: Path, person: str, everyone: set[str]) -> None:
     """The lists of training and test against each other and against that of all."""
     paths = {mode: celebv.list_path(root, person, mode) for mode in ("train", "test")}
-    num_lines = report.num_lines
     lists = {mode: set(_parse_names(report, path)) for mode, path in paths.items() if path.exists()}
-    report.num_lines = num_lines  # those of the list of all
     for names in lists.values():
         for name in sorted(names - everyone):
             report.note(STRANGER, name)
@@ -271,13 +267,6 @@ def _note_faces(report: Report, names: list[str], landmarks: np.ndarray, sizes: 
     extent = np.ptp(landmarks, axis=1).max(axis=1) if len(names) else np.empty(0)
     for row in np.flatnonzero(extent < MIN_FACE_PX):
         report.note(TINY, f"{names[row]}: {extent[row]:.0f} pixels")
-
-
-def _facts_or_none(path: Path) -> ImageFacts | None:
-    try:
-        return look_at_image(path)
-    except FileNotFoundError:
-        return None
 
 
 def _note_image(report: Report, name: str, facts: ImageFacts | None, must_be_square: bool) -> bool:

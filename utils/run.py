@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from config import MODULE_KEY, load_config
-from utils.checkpoints import load_checkpoint, parameters_of, read_state, save_checkpoint
+from utils.checkpoints import STATE_FILE, load_checkpoint, parameters_of, read_state, save_checkpoint
 from utils.communicator import Communicator
 from utils.errors import ConfigError, NotFiniteError, ResourceError, Stopped, WeightsError
 from utils.files import locked, new_folder, remove_all_leftovers, remove_folder, timestamp, write_yaml
@@ -211,11 +212,8 @@ class Run:
 
     def saves(self, epoch: int) -> bool:
         """Whether weights are saved after an epoch: every save_interval epochs and at the end, by one process."""
-        return self.is_writer and self._is_save_epoch(epoch)
-
-    def _is_save_epoch(self, epoch: int) -> bool:
         interval = self.config["monitor"].get("save_interval", self.plan.epochs)
-        return epoch % interval == 0 or epoch == self.plan.epochs
+        return self.is_writer and (epoch % interval == 0 or epoch == self.plan.epochs)
 
     def end_epoch(self, epoch: int) -> None:
         """Write a checkpoint when one is due, and the page.
@@ -266,9 +264,8 @@ class Run:
             remove_folder(old)
         return folder
 
-    def restore(self) -> None:
-        """Go back to the newest complete checkpoint."""
-        folder, _ = newest_checkpoint(self.folder)
+    def restore(self, folder: Path) -> None:
+        """Go back to a checkpoint."""
         state = load_checkpoint(folder, self.plan.networks, self.plan.solvers)
         for name, solver in self.plan.solvers.items():
             solver.set_learning_rate(state["learning_rates"][name])
@@ -317,12 +314,17 @@ def find_run(wanted: str, parent: Path) -> Path | None:
         if not (folder / INFO_FILE).is_file():
             raise ConfigError(f"--resume {wanted}: no run there (a folder with {INFO_FILE})")
         return folder
-    runs = {}
+    saved = {}
     for folder in parent.iterdir() if parent.is_dir() else ():
+        for checkpoint in checkpoints_of(folder):
+            with suppress(OSError, ValueError, KeyError):
+                saved[json.loads((checkpoint / STATE_FILE).read_text())["saved_at"]] = folder
+    # only the run that is chosen is read in full
+    for _, folder in sorted(saved.items(), reverse=True):
         with suppress(WeightsError):
-            if checkpoints_of(folder):
-                runs[newest_checkpoint(folder)[1]["saved_at"]] = folder
-    return runs[max(runs)] if runs else None
+            newest_checkpoint(folder)
+            return folder
+    return None
 
 
 def require_same(plan: Plan, folder: Path, state: dict[str, Any]) -> None:
@@ -377,7 +379,7 @@ def open_run(plan: Plan) -> Iterator[Run]:
     state = None
     if plan.resumes:
         folder = plan.resumes
-        _, state = newest_checkpoint(folder)
+        checkpoint, state = newest_checkpoint(folder)
         require_same(plan, folder, state)
     elif plan.communicator.rank == 0:
         name = plan.config["experiment_name"] or timestamp()
@@ -390,7 +392,7 @@ def open_run(plan: Plan) -> Iterator[Run]:
             remove_all_leftovers(folder)
             write_yaml(folder / INFO_FILE, {MODULE_KEY: plan.module, **plan.config})
         if state is not None:
-            run.restore()
+            run.restore(checkpoint)
         print(f"run: {folder}" + (f", from iteration {run.iteration}" if state else ""))
         if run.iteration == plan.epochs * plan.batches_per_epoch:
             raise Stopped(f"{folder} is complete; a larger train.epochs goes on with it", exit_code=0)
