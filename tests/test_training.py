@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import nnabla as nn
 import nnabla.functions as F
@@ -20,6 +22,7 @@ from benchmarks import training as plain
 from config import load_config
 from utils.checkpoints import parameters_of
 from utils.errors import NotFiniteError
+from utils.run import Plan
 from utils.series import Series
 from utils.training import LossScale, Updater
 
@@ -383,3 +386,10 @@ def test_plot_series_of_nnabla_reads_the_files(tmp_path):
     values = np.loadtxt(tmp_path / "loss.series.txt", ndmin=2)  # as plot_series does
     assert values.tolist() == [[0, 2.5], [1, 2.5], [2, 2.5], [3, 2.5]]
     assert np.loadtxt(tmp_path / "time_per_iteration.timer.txt", ndmin=2).shape == (4, 4)  # as plot_timer does
+
+
+def test_processes_that_check_one_folder_do_not_meet(tmp_path):
+    plan = SimpleNamespace(resumes=tmp_path, disk_bytes=lambda: 0)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: Plan.check(plan), range(300)))
+    assert not list(tmp_path.iterdir())

@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -116,10 +117,8 @@ class Plan:
         existing = _existing(parent)
         if not existing.is_dir():
             raise ResourceError(f"{existing}: not a folder; runs would go to {parent}")
-        probe = existing / f".write-test-{timestamp()}"
         try:
-            probe.touch()
-            probe.unlink()
+            tempfile.TemporaryFile(dir=existing).close()  # every rank asks: no name that two could share
         except OSError as error:
             raise ResourceError(f"{existing}: cannot be written to ({error.strerror}); set another logdir") from None
         free = shutil.disk_usage(existing).free
