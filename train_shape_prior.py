@@ -20,13 +20,14 @@ from datasets.batches import make_batches
 from datasets.celebv import LandmarkSource, find_people
 from models.align import SHAPE_CODE_SIZE, align
 from models.losses import mean_squared_error
-from utils.checkpoints import parameters_of, save_parameters, write_arrays
+from utils.checkpoints import parameters_of, save_parameters
 from utils.errors import DataError
 from utils.errors import run as run_script
 from utils.files import atomic_path
 from utils.run import dry_run, open_run
 from utils.schedule import linear_decay
 from utils.training import Updater, parse_training_args, start_training
+from utils.weights import write_arrays
 
 SCOPE = "align"
 MIN_RELATIVE_VARIANCE = 1e-6

@@ -22,13 +22,14 @@ from datasets.images import write_image
 from models.align import align, shape_code
 from models.losses import lsgan, mean_absolute_error, probability_bce
 from models.transformer import transformer, transformer_discriminator
-from utils.checkpoints import load_parameters, parameters_of, read_parameters, save_parameters
+from utils.checkpoints import load_parameters, parameters_of, save_parameters
 from utils.communicator import Communicator
 from utils.errors import ConfigError, WeightsError
 from utils.errors import run as run_script
 from utils.panels import heatmap_picture, side_by_side
 from utils.run import dry_run, open_run
 from utils.training import Updater, parse_training_args, start_training
+from utils.weights import read_parameters
 
 GENERATORS = {"A2B": "netG_transformer_A2B", "B2A": "netG_transformer_B2A"}
 DISCRIMINATORS = {"A": "netD_transformer_A", "B": "netD_transformer_B"}

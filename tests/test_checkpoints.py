@@ -17,6 +17,8 @@ import pytest
 from utils import checkpoints
 from utils.checkpoints import load_checkpoint, read_state, save_checkpoint
 from utils.errors import WeightsError
+from utils.files import file_digest
+from utils.weights import format_sums
 
 SCOPES = ("net", "other")
 
@@ -131,8 +133,8 @@ def test_a_file_too_many(saved):
 
 def resign(folder: Path) -> None:
     """Sums of the files as they are now, as somebody would who means it."""
-    sums = {path.name: checkpoints.file_digest(path) for path in folder.iterdir() if path.name != "SHA256SUMS"}
-    (folder / "SHA256SUMS").write_text(checkpoints._format_sums(sums))
+    sums = {path.name: file_digest(path) for path in folder.iterdir() if path.name != "SHA256SUMS"}
+    (folder / "SHA256SUMS").write_text(format_sums(sums))
 
 
 def test_another_network_is_refused_before_anything_changes(saved):

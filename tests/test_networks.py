@@ -34,7 +34,7 @@ def test_parameters_are_those_of_the_published_files(network):
         (name, "x".join(map(str, variable.shape)), int(variable.need_grad))
         for name, variable in nn.get_parameters(grad_only=False).items()
     ]
-    with open(ROOT / "tests" / "data" / "parameters" / f"{network}.csv") as file:
+    with open(ROOT / "models/parameters" / f"{network}.csv") as file:
         table = [(row["name"], row["shape"], int(row["trainable"])) for row in csv.DictReader(file)]
     assert built == table
 

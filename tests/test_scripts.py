@@ -83,7 +83,7 @@ def names_in(path) -> list[str]:
 
 
 def table_names(network: str) -> list[str]:
-    with open(ROOT / "tests/data/parameters" / f"{network}.csv") as file:
+    with open(ROOT / "models/parameters" / f"{network}.csv") as file:
         return sorted(row["name"] for row in csv.DictReader(file))
 
 
@@ -248,7 +248,7 @@ def test_full_width_iteration_and_published_files_end_to_end(tmp_path):
     }
     command = []
     for module, (folder, weights, table) in folders.items():
-        with h5py.File(tmp_path / weights) as file, open(ROOT / f"tests/data/parameters/{table}.csv") as rows:
+        with h5py.File(tmp_path / weights) as file, open(ROOT / f"models/parameters/{table}.csv") as rows:
             for row in csv.DictReader(rows):
                 assert "x".join(map(str, file[row["name"]].shape)) == row["shape"]
         assert names_in(tmp_path / weights) == table_names(table)

@@ -10,15 +10,9 @@ import pytest
 from models.align import shape_code
 from models.transformer import transformer_discriminator
 from utils import checkpoints
-from utils.checkpoints import (
-    SUMS_FILE,
-    last_epoch_file,
-    load_parameters,
-    parameters_of,
-    read_parameters,
-    save_parameters,
-)
+from utils.checkpoints import load_parameters, parameters_of, save_parameters
 from utils.errors import WeightsError
+from utils.weights import SUMS_FILE, last_epoch_file, read_parameters
 
 SCOPE = "net"
 

@@ -15,9 +15,9 @@ import yaml
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils.checkpoints import read_parameters
 from utils.errors import ConfigError, ResourceError, WeightsError, run
 from utils.files import atomic_path
+from utils.weights import read_parameters
 
 DEFAULT_URL = "https://nnabla.org/pretrained-models/nnabla-examples/GANs/reenactgan/"
 URL_VARIABLE = "REENACTGAN_WEIGHTS_URL"

@@ -16,8 +16,6 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-import yaml
-
 from utils.errors import ConfigError, ResourceError
 
 LOCK_PATIENCE_S = 3.0  # workers of a run that was killed hold its lock for a moment
@@ -153,6 +151,8 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_yaml(path: str | Path, content: dict) -> None:
+    import yaml  # not at the top: the converter of weights does without
+
     write_text(path, yaml.safe_dump(content, default_flow_style=False, sort_keys=True, allow_unicode=True))
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from config import load_config
 from datasets.celebv import ENCODER
 from utils import cli
-from utils.checkpoints import last_epoch_file
 from utils.context import set_context
 from utils.errors import DataError
+from utils.weights import last_epoch_file
 
 
 def parse_test_args(description: str) -> argparse.Namespace:
