@@ -5,7 +5,4 @@ set -eu
 here=$(dirname "$0")
 python=$here/.venv/bin/python
 [ -x "$python" ] || python=python
-exec "$python" "$here/utils/download.py" \
-    ReenactGAN_encoder_pretrained_weights.h5=ReenactGAN_encoder_pretrained_weights.h5 \
-    Align_40000.h5=Align_40000.h5 \
-    PCA_weights.h5=PCA_weights.h5
+exec "$python" "$here/utils/download.py" converted

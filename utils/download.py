@@ -1,14 +1,18 @@
-"""Fetch published files, for download_converted_weights.sh and download_pretrained_weight.sh."""
+"""Fetch published files, for download_converted_weights.sh and download_pretrained_weight.sh.
+
+A file goes to a temporary name, where a transfer that broke off goes on, is checked, and then renamed. Its SHA-256 is
+noted in the list SHA256SUMS beside it; what is fetched later under that name, and every load, must equal it.
+"""
 
 from __future__ import annotations
 
 import http.client
 import os
-import shutil
 import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -16,57 +20,187 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils.errors import ConfigError, ResourceError, WeightsError, run
-from utils.files import atomic_path
-from utils.weights import read_parameters
+from utils.files import file_digest, install, locked, write_text
+from utils.weights import SUMS_FILE, read_manifest, read_parameters, read_sums, set_sum
 
 DEFAULT_URL = "https://nnabla.org/pretrained-models/nnabla-examples/GANs/reenactgan/"
 URL_VARIABLE = "REENACTGAN_WEIGHTS_URL"
+THIS_MACHINE = "http://127.0.0.1:"  # besides https, for tests and tunnels
 TIMEOUT_S = 60
+ATTEMPTS = 3
+BLOCK = 1 << 20
 
 
-def fetch(url: str, path: Path) -> None:
-    """Download to a temporary name, check, then rename; a file that is there is kept.
+class File(NamedTuple):
+    remote: str
+    path: str
+    manifest: str | None = None  # of weights; None is a training_info.yaml
+
+
+def _run_files(module: str, folder: str, manifest: str) -> tuple[File, File]:
+    return (
+        File(f"{module}/weights.h5", f"pretrained_weights/{folder}/weights.h5", manifest),
+        File(f"{module}/training_info.yaml", f"pretrained_weights/{folder}/training_info.yaml"),
+    )
+
+
+SETS = {
+    "converted": (
+        File("ReenactGAN_encoder_pretrained_weights.h5", "ReenactGAN_encoder_pretrained_weights.h5", "encoder"),
+        File("Align_40000.h5", "Align_40000.h5", "align"),
+        File("PCA_weights.h5", "PCA_weights.h5", "pca"),
+    ),
+    "pretrained": (
+        *_run_files("encoder", "encoder", "encoder"),
+        *_run_files("transformer", "transformer/Kathleen2Donald_Trump", "transformer_generator_batch_norm"),
+        *_run_files("decoder", "decoder/Donald_Trump", "decoder_generator"),
+    ),
+}
+
+
+class _BrokenOff(Exception):
+    """A transfer ended before its end."""
+
+
+def is_allowed(url: str) -> bool:
+    return url.startswith(("https://", THIS_MACHINE))
+
+
+class _OnlyAllowed(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # noqa: ANN001, ANN201, the library's signature
+        if not is_allowed(newurl):
+            raise urllib.error.URLError(f"leads on to {newurl}, which is not https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_opener = urllib.request.build_opener(_OnlyAllowed)
+
+
+def fetch(url: str, path: Path, manifest: str | None) -> None:
+    """Have a checked file at `path`; one that is there already is kept.
 
     Raises:
-        ResourceError: the source or the network fails, or the transfer is cut short.
-        WeightsError: what came is not weights, or not YAML.
+        ResourceError: the source or the network fails, or another process is fetching.
+        WeightsError: what came, or what is there, is not the file.
     """
-    if path.exists():
-        print(f"{path}: already there")
-        return
-    with atomic_path(path) as temporary:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.parent):
+        known = read_sums(path.parent).get(path.name)
+        if path.exists():
+            digest = file_digest(path)
+            if known not in (None, digest):
+                raise WeightsError(f"{path}: changed since it was downloaded (SHA-256); remove it to fetch it again")
+            check(str(path), path, manifest)
+            set_sum(path, digest)
+            print(f"{path}: already there")
+            return
+        part = path.with_name(f".part.{path.name}")  # keeps its ending
+        transfer(url, part)
         try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer, open(temporary, "wb") as file:
-                shutil.copyfileobj(answer, file)
-                expected = answer.headers.get("Content-Length")
-        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-            raise ResourceError(f"{url}: cannot be fetched ({error}); try again, or set {URL_VARIABLE}") from None
-        size = temporary.stat().st_size
-        if expected is not None and size != int(expected):
-            raise ResourceError(f"{url}: {size} of {expected} bytes came; try again")
-        check(url, temporary)
-    print(f"{path}: {size / 1e6:.1f} MB")
+            check(url, part, manifest)
+            digest = file_digest(part)
+            if known not in (None, digest):
+                raise WeightsError(
+                    f"{url}: other bytes than at the first download (SHA-256); if its publisher has replaced it, "
+                    f"remove its line from {path.parent / SUMS_FILE}"
+                )
+        except WeightsError:
+            part.unlink()
+            raise
+        size = part.stat().st_size
+        install(part, path)
+        set_sum(path, digest)
+        print(f"{path}: {size / 1e6:.1f} MB")
 
 
-def check(url: str, path: Path) -> None:
-    """What came must be weights, or the YAML of a run."""
+def transfer(url: str, part: Path) -> None:
+    """Fetch all of a file; goes on where an earlier attempt broke off, if the server still has the same file.
+
+    Raises:
+        ResourceError: the server does not have it, cannot be reached, or breaks off again and again.
+    """
+    version = part.with_suffix(".version")  # the server's name for what is being fetched, an ETag or a date
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _transfer_once(url, part, version)
+            break
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == 416:  # there is no more to come, of what may be another file
+                part.unlink(missing_ok=True)
+            if error.code != 416 or attempt == ATTEMPTS:
+                raise ResourceError(
+                    f"{url}: the server answers {error.code} ({error.reason}); is the address right? "
+                    f"{URL_VARIABLE} names a mirror"
+                ) from None
+        except _BrokenOff as error:
+            if attempt == ATTEMPTS:
+                raise ResourceError(f"{url}: {error}; run it again to go on") from None
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+            reason = getattr(error, "reason", error)
+            raise ResourceError(
+                f"{url}: cannot be fetched ({reason}); are you online? {URL_VARIABLE} names a mirror"
+            ) from None
+    version.unlink(missing_ok=True)
+
+
+def _transfer_once(url: str, part: Path, version: Path) -> None:
+    start = part.stat().st_size if part.exists() and version.exists() else 0
+    headers = {"Accept-Encoding": "identity"}
+    if start:
+        headers |= {"Range": f"bytes={start}-", "If-Range": version.read_text(encoding="utf-8")}
+    with _opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S) as answer:
+        if answer.status != 206:
+            start = 0
+        length = answer.headers.get("Content-Length")
+        total = None if length is None else start + int(length)
+        name = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+        if name is None or name.startswith("W/"):  # nothing that says for sure whether it is the same file later
+            version.unlink(missing_ok=True)
+        else:
+            write_text(version, name)
+        with open(part, "ab" if start else "wb") as file:
+            try:
+                while block := answer.read(BLOCK):
+                    file.write(block)
+            except (http.client.HTTPException, ConnectionError, TimeoutError):
+                pass  # the size tells
+            else:
+                total = file.tell() if total is None else total
+            size = file.tell()
+            file.flush()
+            os.fsync(file.fileno())
+    if size != total:
+        raise _BrokenOff(f"the transfer broke off ({size} of {total or 'an unknown number of'} bytes came)")
+
+
+def check(where: str, path: Path, manifest: str | None) -> None:
+    """A file must be the weights of a network, or the YAML of a run.
+
+    Raises:
+        WeightsError: it is neither.
+    """
     try:
-        if path.suffix == ".h5":
-            read_parameters(path)
+        with open(path, "rb") as file:
+            if file.read(256).lstrip().lower().startswith((b"<!doctype", b"<html")):
+                raise ValueError("it is a web page")
+        if manifest is not None:
+            read_parameters(path, read_manifest(manifest))
         elif not isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict):
             raise ValueError("no 'key: value' lines")
     except (WeightsError, yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split()).replace(f"{path}: ", "")
-        raise WeightsError(f"{url}: what came is not the file ({reason})") from None
+        raise WeightsError(f"{where}: what came is not the file ({reason})") from None
 
 
 def main() -> None:
-    base = os.environ.get(URL_VARIABLE, DEFAULT_URL)
-    if not base.startswith(("https://", "http://127.0.0.1:")):
+    base = os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    if not is_allowed(base):
         raise ConfigError(f"{URL_VARIABLE}={base}: must begin with https://")
-    for pair in sys.argv[1:]:
-        name, _, path = pair.partition("=")
-        fetch(f"{base.rstrip('/')}/{name}", Path(path))
+    if sys.argv[1:] not in [[name] for name in SETS]:
+        raise ConfigError(f"usage: python utils/download.py {'|'.join(SETS)}")
+    for file in SETS[sys.argv[1]]:
+        fetch(f"{base.rstrip('/')}/{file.remote}", Path(file.path), file.manifest)
 
 
 if __name__ == "__main__":

@@ -35,13 +35,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        _sync(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        _sync(path.parent)
+        install(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         raise _with_path(error, path) from None
+
+
+def install(temporary: Path, path: Path) -> None:
+    """Rename a file that is complete."""
+    _sync(temporary)
+    os.chmod(temporary, 0o666 & ~_umask())
+    os.replace(temporary, path)
+    _sync(path.parent)
 
 
 def _with_path(error: BaseException, path: Path) -> BaseException:
