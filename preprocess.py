@@ -51,7 +51,7 @@ def wflw_job(root: Path, mode: str, out_dir: Path, seed: int, picture_dir: Path 
         name, face = faces.saved_name(index), faces[index]
         if picture_dir is not None:
             save_boundary_picture(picture_dir / name, face.image, face.boundaries)
-        return name, [pack(face.image), pack(face.heatmap)]
+        return name, [pack(face.image), pack(face.heatmap), pack(face.landmarks.astype(np.float32))]
 
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")

@@ -34,7 +34,7 @@ def main() -> None:
 
     heatmap = nn.Variable((min(test["batch_size"], count), 15, 64, 64))
     with nn.parameter_scope(SCOPE):
-        fake = decoder(heatmap, config["model"]["planes"], training=False)
+        fake = decoder(heatmap, config["model"]["planes"], training=False, batch_stat=test["batch_stat"])
     run_dir = Path(config["logdir"]) / "decoder" / person / config["experiment_name"]
     load_parameters(find_weights(args.param_file, args.training_info, run_dir, f"{SCOPE}_"), SCOPE)
 

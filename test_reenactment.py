@@ -18,7 +18,7 @@ import nnabla as nn
 import numpy as np
 from tqdm import tqdm
 
-from config import load_config
+from config import load_config, pair_name, source_names, source_suffix
 from datasets.batches import collate
 from datasets.celebv import HEATMAP, IMAGE, CelebVSource
 from datasets.images import read_image, write_image
@@ -34,6 +34,7 @@ from utils.testing import count_of, find_weights, index_batches, set_test_contex
 from utils.video import write_preview, write_video
 
 ENCODER, TRANSFORMER, DECODER = "encoder", "netG_transformer_A2B", "netG_decoder"
+MODULES = ("encoder", "transformer", "decoder")
 TILE_PX = 256
 PANEL_SIZE = (5 * TILE_PX, TILE_PX)
 PREVIEW_FPS, PREVIEW_HEIGHT, PREVIEW_MAX_FRAMES = 12.5, 128, 60
@@ -47,31 +48,46 @@ class Graph(NamedTuple):
 
 
 def build_graph(configs: dict[str, dict[str, Any]], batch_size: int) -> Graph:
-    """Encoder, transformer and decoder in a row, in evaluation mode."""
+    """Encoder, transformer and decoder in a row, in evaluation mode unless `test.batch_stat` says otherwise."""
+    batch_stat = {module: config["test"]["batch_stat"] for module, config in configs.items()}
     image = nn.Variable((batch_size, 3, 256, 256))
     with nn.parameter_scope(ENCODER):
-        scores = encoder(image, batch_stat=False, **configs["encoder"]["model"])
+        scores = encoder(image, batch_stat=batch_stat["encoder"], **configs["encoder"]["model"])
     boundary = boundaries_of(scores, configs["encoder"]["loss_name"])
     norm_type, planes = configs["transformer"]["norm_type"], configs["transformer"]["model"]["planes"]
     with nn.parameter_scope(TRANSFORMER):
-        transformed = transformer(boundary, norm_type, planes, batch_stat=False)
+        transformed = transformer(boundary, norm_type, planes, batch_stat["transformer"])
     with nn.parameter_scope(DECODER):
-        generated = decoder(transformed, configs["decoder"]["model"]["planes"], training=False)
+        planes = configs["decoder"]["model"]["planes"]
+        generated = decoder(transformed, planes, training=False, batch_stat=batch_stat["decoder"])
     for variable in (boundary, transformed, generated):
         variable.persistent = True
     return Graph(image, boundary, transformed, generated)
 
 
-def find_all_weights(args: argparse.Namespace, configs: dict[str, dict[str, Any]]) -> dict[str, Path]:
-    """The three weights files by scope: those named, or each run's last epoch."""
+def find_all_weights(args: argparse.Namespace, configs: dict[str, dict[str, Any]], source: str) -> dict[str, Path]:
+    """The three weights files by scope: those named, or each run's last epoch.
+
+    Raises:
+        ConfigError: the transformer has several sources, and this is none of them.
+    """
     encoder_info, transformer_info, decoder_info = configs.values()
-    pair = f"{transformer_info['src_celeb_name']}2{transformer_info['trg_celeb_name']}"
+    sources = source_names(transformer_info)
+    if source not in sources and len(sources) > 1 and args.transformer_param_file is None:
+        raise ConfigError(
+            f"--src-celeb-name {source}: the transformer was trained on {', '.join(sources)}; take one of them, "
+            "or name weights with --transformer-param-file"
+        )
     runs = {
         ENCODER: Path("encoder") / encoder_info["experiment_name"] / encoder_info["model_name"],
-        TRANSFORMER: Path("transformer") / pair / transformer_info["experiment_name"],
+        TRANSFORMER: Path("transformer") / pair_name(transformer_info) / transformer_info["experiment_name"],
         DECODER: Path("decoder") / decoder_info["trg_celeb_name"] / decoder_info["experiment_name"],
     }
-    prefixes = {ENCODER: "model_epoch-", TRANSFORMER: f"{TRANSFORMER}_", DECODER: f"{DECODER}_"}
+    prefixes = {
+        ENCODER: "model_epoch-",
+        TRANSFORMER: f"{TRANSFORMER}{source_suffix(transformer_info, source)}_",
+        DECODER: f"{DECODER}_",
+    }
     weights = {}
     for (module, config), (scope, run_dir) in zip(configs.items(), runs.items()):
         named, info = getattr(args, f"{module}_param_file"), getattr(args, f"{module}_config")
@@ -85,15 +101,15 @@ def check_people(args: argparse.Namespace, configs: dict[str, dict[str, Any]]) -
     Raises:
         ConfigError: the target is somebody else to the transformer or the decoder.
     """
-    trained_source, trained_target = (configs["transformer"][key] for key in ("src_celeb_name", "trg_celeb_name"))
-    source, target = args.src_celeb_name or trained_source, args.trg_celeb_name or trained_target
+    trained_sources, trained_target = source_names(configs["transformer"]), configs["transformer"]["trg_celeb_name"]
+    source, target = args.src_celeb_name or trained_sources[0], args.trg_celeb_name or trained_target
     for module in ("transformer", "decoder"):
         person = configs[module]["trg_celeb_name"]
         if person != target:
             info = getattr(args, f"{module}_config")
             raise ConfigError(f"--trg-celeb-name {target}: the {module} of {info} was trained for {person}")
-    if source != trained_source:
-        print(f"note: the transformer was trained on {trained_source}; with {source} the face's shape may be off")
+    if source not in trained_sources:
+        print(f"note: the transformer was trained on {', '.join(trained_sources)}; the shape of {source} may be off")
     return source, target
 
 
@@ -128,10 +144,10 @@ def small_panels(result_dir: Path, count: int) -> list[np.ndarray]:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for module in ("encoder", "transformer", "decoder"):
+    for module in MODULES:
         help_config = f"the {module}'s training_info.yaml"
         parser.add_argument(f"--{module}-config", type=Path, required=True, metavar="INFO", help=help_config)
-    for module in ("encoder", "transformer", "decoder"):
+    for module in MODULES:
         help_file = f"the {module}'s weights (default: its run's last epoch)"
         parser.add_argument(f"--{module}-param-file", type=Path, metavar="FILE.h5", help=help_file)
     parser.add_argument("--src-celeb-name", metavar="A", help="who drives (default: the transformer's source)")
@@ -156,17 +172,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    configs = {
-        module: load_config(module, getattr(args, f"{module}_config"))
-        for module in ("encoder", "transformer", "decoder")
-    }
+    configs = {module: load_config(module, getattr(args, f"{module}_config")) for module in MODULES}
     source_name, target_name = check_people(args, configs)
     set_test_context(configs["transformer"], args)
     data_dir = args.data_dir or configs["transformer"]["train_dir"]
     source = CelebVSource(data_dir, source_name, "test", (IMAGE, HEATMAP))
     count = count_of(args.num, len(source), f"the test split of {source_name}")
     graph = build_graph(configs, min(args.batch_size, count))
-    weights = find_all_weights(args, configs)
+    weights = find_all_weights(args, configs, source_name)
     for scope, path in weights.items():
         load_parameters(path, scope)
 

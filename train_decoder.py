@@ -72,8 +72,10 @@ def build_graph(config: dict[str, Any], vgg: Any | None) -> Graph:
     }
     weighted = train["weight_L1"] * losses["loss_l1"]
     if vgg is not None:
-        losses["loss_feature"] = feature_mse(vgg_features(vgg, fake_leaf), vgg_features(vgg, real))
-        weighted = weighted + train["feature_loss"]["lambda"] * losses["loss_feature"]
+        feature_loss = train["feature_loss"]
+        features = (vgg_features(vgg, image, feature_loss["layers"]) for image in (fake_leaf, real))
+        losses["loss_feature"] = feature_mse(*features)
+        weighted = weighted + feature_loss["lambda"] * losses["loss_feature"]
     for loss in (*losses.values(), discriminator_loss):
         loss.persistent = True  # read after the pass, or not at all
     return Graph(

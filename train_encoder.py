@@ -86,7 +86,8 @@ def main() -> None:
     args = parse_training_args(__doc__)
     start = start_training("encoder", args)
     config, train, updater = start.config, start.config["train"], start.updater
-    sources = {mode: WFLWSource(config["path"]["data_dir"], mode) for mode in ("train", "test")}
+    data_dir = config["path"]["data_dir"]
+    sources = {"train": WFLWSource(data_dir, "train", train["augmentation"]), "test": WFLWSource(data_dir, "test")}
     batches = make_batches(sources["train"], train, config["seed"], updater.communicator)
     test_batch_size = min(config["test"]["batch_size"], len(sources["test"]))
     test_batches = Batches(

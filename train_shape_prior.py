@@ -2,13 +2,14 @@
 
     python train_shape_prior.py [--conf FILE.yaml]
 
-Writes Align.h5 and PCA.h5 in the published files' form, for train.shape_loss of the transformer.
+Writes Align.h5 and PCA.h5 in the published files' form, for train.shape_loss of the transformer, with a report of how
+well they do and a picture of what the components mean.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nnabla as nn
 import nnabla.functions as F
@@ -16,14 +17,18 @@ import nnabla.solvers as S
 import numpy as np
 from sklearn.decomposition import PCA
 
-from datasets.batches import make_batches
+from datasets import wflw
+from datasets.batches import Batches, make_batches
+from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, draw_boundaries
 from datasets.celebv import LandmarkSource, find_people
+from datasets.images import write_image
 from models.align import SHAPE_CODE_SIZE, align
 from models.losses import mean_squared_error
 from utils.checkpoints import parameters_of, save_parameters
 from utils.errors import DataError
 from utils.errors import run as run_script
-from utils.files import atomic_path
+from utils.files import atomic_path, write_yaml
+from utils.panels import contact_sheet, heatmap_picture
 from utils.run import dry_run, open_run
 from utils.schedule import linear_decay
 from utils.training import Updater, parse_training_args, start_training
@@ -31,11 +36,15 @@ from utils.weights import write_arrays
 
 SCOPE = "align"
 MIN_RELATIVE_VARIANCE = 1e-6
+OUTER_EYE_CORNERS = (60, 72)  # their distance is what WFLW's error is measured in
+SHOWN_DEVIATIONS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+TILE_PX = 128
 
 
 class Graph(NamedTuple):
     heatmap: nn.Variable  # (B, 15, 64, 64) in [0, 1]
     landmarks: nn.Variable  # (B, 196) in heatmap pixels
+    answer: nn.Variable  # as the landmarks
     loss: nn.Variable
     distance: nn.Variable  # mean distance of a point from the truth, in heatmap pixels
 
@@ -48,8 +57,8 @@ def build_graph(batch_size: int, num_outputs: int) -> Graph:
     points = F.reshape((answer - landmarks) ** 2, (batch_size, num_outputs // 2, 2))
     distance = F.mean(F.sum(points, axis=2) ** 0.5)
     loss = mean_squared_error(answer, landmarks)
-    loss.persistent = distance.persistent = True
-    return Graph(heatmap, landmarks, loss, distance)
+    answer.persistent = loss.persistent = distance.persistent = True
+    return Graph(heatmap, landmarks, answer, loss, distance)
 
 
 def train_step(
@@ -65,15 +74,40 @@ def train_step(
     return losses
 
 
-def fit_pca(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def measure_error(graph: Graph, batches: Batches) -> float:
+    """Normalised mean error of the align network, with batch statistics as the transformer's training runs it: the mean
+    distance of a landmark from the truth, in distances of the outer corners of the eyes."""
+    statistics = {v: v.d.copy() for v in parameters_of(SCOPE).values() if not v.need_grad}
+    errors = []
+    for number in range(batches.batches_per_epoch):
+        graph.heatmap.d, truth = batches[number]
+        graph.answer.forward()
+        points, truth = (x.reshape(len(x), -1, 2) for x in (graph.answer.d, truth))
+        left, right = (truth[:, corner] for corner in OUTER_EYE_CORNERS)
+        distances = np.linalg.norm(points - truth, axis=2).mean(axis=1)
+        errors.append(distances / np.linalg.norm(left - right, axis=1))
+    for variable, kept in statistics.items():  # which looking on must not move
+        variable.d = kept
+    return float(np.concatenate(errors)[: len(batches.source)].mean())
+
+
+class FittedPCA(NamedTuple):
+    weight: np.ndarray  # (D, D), one component a column
+    bias: np.ndarray  # (D,)
+    mean: np.ndarray  # (D,)
+    modes: np.ndarray  # (K, D): what one standard deviation of a component changes, largest first
+    explained: np.ndarray  # (K,) share of the variance
+
+
+def fit_pca(landmarks: np.ndarray) -> FittedPCA:
     """Whitened principal components as an affine map, as in the published file.
 
     Args:
         landmarks: (N, D).
 
     Returns:
-        W (D, D) and b (D,), so that `landmarks @ W + b` are components of unit variance, largest first; and the
-        share of the variance that each explains. Directions in which the data does not vary are left unscaled.
+        the map, so that `landmarks @ weight + bias` are components of unit variance, largest first. Directions in
+        which the data does not vary are left unscaled.
     """
     size = landmarks.shape[1]
     pca = PCA(n_components=min(landmarks.shape), svd_solver="full").fit(landmarks)
@@ -81,23 +115,53 @@ def fit_pca(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     varies = pca.explained_variance_ > MIN_RELATIVE_VARIANCE * pca.explained_variance_[0]
     weight = np.zeros((size, size))
     weight[:, : len(deviation)] = pca.components_.T / np.where(varies, deviation, 1.0)
-    return weight.astype(np.float32), (-pca.mean_ @ weight).astype(np.float32), pca.explained_variance_ratio_
+    return FittedPCA(
+        weight.astype(np.float32),
+        (-pca.mean_ @ weight).astype(np.float32),
+        pca.mean_,
+        pca.components_ * deviation[:, None],
+        pca.explained_variance_ratio_,
+    )
 
 
-def save_pca(path: Path, weight: np.ndarray, bias: np.ndarray) -> None:
+def draw_components(pca: FittedPCA) -> np.ndarray:
+    """The mean face under -2 to 2 standard deviations of each component of the shape code, a row each."""
+    faces = [pca.mean + deviation * mode for mode in pca.modes[:SHAPE_CODE_SIZE] for deviation in SHOWN_DEVIATIONS]
+    to_image = IMAGE_SIZE / HEATMAP_SIZE
+    tiles = [heatmap_picture(draw_boundaries(face.reshape(-1, 2) * to_image) / 255) for face in faces]
+    return contact_sheet(tiles, len(SHOWN_DEVIATIONS), TILE_PX)
+
+
+def save_pca(path: Path, pca: FittedPCA) -> None:
     with atomic_path(path) as temporary:
-        write_arrays(temporary, {"affine/W": weight, "affine/b": bias})
+        write_arrays(temporary, {"affine/W": pca.weight, "affine/b": pca.bias})
+
+
+def open_landmarks(config: dict[str, Any], mode: str) -> LandmarkSource:
+    """Of the people of CelebV or of WFLW's crops.
+
+    Raises:
+        DataError: they are not there.
+    """
+    if config["dataset"] == "WFLW":
+        files = [wflw.open_landmarks(config["data_dir"], part) for part in (wflw.MODES if mode == "all" else [mode])]
+        landmarks = np.stack([file[name] for file in files for name in file.names]).astype(np.float64)
+        return LandmarkSource(landmarks, f"landmarks of WFLW ({mode})")
+    config["celeb_names"] = config["celeb_names"] or find_people(config["train_dir"])
+    return LandmarkSource.of_people(config["train_dir"], config["celeb_names"], mode)
 
 
 def main() -> None:
     args = parse_training_args(__doc__)
     start = start_training("shape_prior", args)
     config, train, updater = start.config, start.config["train"], start.updater
-    config["celeb_names"] = config["celeb_names"] or find_people(config["train_dir"])
-    source = LandmarkSource(config["train_dir"], config["celeb_names"], config["mode"])
+    source = open_landmarks(config, config["mode"])
     if len(source) <= SHAPE_CODE_SIZE:
-        raise DataError(f"{config['train_dir']}: {len(source)} faces are too few for a shape prior; add annotations")
+        raise DataError(f"{source.what}: {len(source)} faces are too few for a shape prior; add annotations")
+    # measured on faces that it has not seen, where there is a list of such
+    judged = open_landmarks(config, "test") if config["mode"] == "train" else source
     batches = make_batches(source, train, config["seed"], updater.communicator)
+    judged_batches = Batches(judged, train["batch_size"], config["seed"])
     graph = build_graph(train["batch_size"], source.targets.shape[1])
     parameters_of(SCOPE)["mlp5/affine/b"].d = source.targets.mean(axis=0)  # begin at the mean face
     solver = S.Adam(train["lr"])
@@ -122,13 +186,22 @@ def main() -> None:
                 run.show(bar, train_step(graph, solver, updater, batches[iteration]))
             if run.saves(epoch):
                 save_parameters(run.folder / "Align.h5", SCOPE)
-                weight, bias, explained = fit_pca(source.targets)
-                save_pca(run.folder / "PCA.h5", weight, bias)
+                pca = fit_pca(source.targets)
+                save_pca(run.folder / "PCA.h5", pca)
+                write_image(run.folder / "result" / f"epoch-{epoch}.png", draw_components(pca))
+                report = {
+                    "normalised_mean_error": measure_error(graph, judged_batches),
+                    "measured_on": judged.what,
+                    "explained_variance": [float(share) for share in pca.explained[:SHAPE_CODE_SIZE]],
+                }
+                write_yaml(run.folder / "shape_prior.yaml", report)
             run.end_epoch(epoch)
     if run.is_writer:
-        share = explained[:SHAPE_CODE_SIZE].sum()
-        distance = float(graph.distance.d)
-        print(f"align: {distance:.2f} px of 64 off at the end; the shape code explains {share:.1%} of variance")
+        shares = " + ".join(f"{share:.1%}" for share in report["explained_variance"])
+        error = report["normalised_mean_error"]
+        print(f"align: normalised mean error {error:.3f} on {judged.what}, in distances of the outer eye corners")
+        print(f"the shape code explains {sum(report['explained_variance']):.1%} of the variance ({shares})")
+        print(f"what its components do to the mean face: {run.folder / 'result' / f'epoch-{epoch}.png'}")
         print(f"weights: {run.folder / 'Align.h5'}, {run.folder / 'PCA.h5'}")
 
 

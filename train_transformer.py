@@ -2,12 +2,14 @@
 
     python train_transformer.py [--conf FILE.yaml]
 
-The shape loss needs the align network and the PCA: published ones, or those of train_shape_prior.py.
+The shape loss needs the align network and the PCA: published ones, or those of train_shape_prior.py. With several
+sources (src_celeb_names), each has networks of its own towards the target and back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +17,14 @@ import nnabla as nn
 import nnabla.solvers as S
 import numpy as np
 
+from config import source_names, source_suffix
 from datasets.batches import Batches, make_batches
 from datasets.boundary import DrawingStyle
 from datasets.celebv import ENCODER, HEATMAP, CelebVSource, ShiftedSource
 from datasets.images import write_image
 from models.align import align, shape_code
 from models.losses import lsgan, mean_absolute_error, probability_bce
-from models.transformer import transformer, transformer_discriminator
+from models.transformer import enhance_edges, transformer, transformer_discriminator
 from utils.checkpoints import load_parameters, parameters_of, save_parameters
 from utils.communicator import Communicator
 from utils.errors import ConfigError, WeightsError
@@ -58,6 +61,18 @@ class Solvers(NamedTuple):
     discriminator: S.Solver
 
 
+class Pair(NamedTuple):
+    """A source and the target."""
+
+    source: str
+    suffix: str  # of the names of its networks
+    graph: Graph
+    solvers: Solvers
+
+    def scopes(self) -> list[str]:
+        return [scope + self.suffix for scope in (*GENERATORS.values(), *DISCRIMINATORS.values())]
+
+
 def load_shape_prior(config: dict[str, Any]) -> int:
     """Build and fill the align network and the PCA; gives the number of the align network's outputs.
 
@@ -77,15 +92,19 @@ def load_shape_prior(config: dict[str, Any]) -> int:
     return len(bias)
 
 
-def generate(config: dict[str, Any], direction: str, x: nn.Variable) -> nn.Variable:
+def generate(config: dict[str, Any], direction: str, x: nn.Variable, suffix: str = "") -> nn.Variable:
     """`A2B` or `B2A`: (B, 15, 64, 64) to the other person's."""
-    with nn.parameter_scope(GENERATORS[direction]):
+    with nn.parameter_scope(GENERATORS[direction] + suffix):
         return transformer(x, config["norm_type"], config["model"]["planes"], batch_stat=True)
 
 
-def discriminate(config: dict[str, Any], person: str, x: nn.Variable, fixed: bool = False) -> nn.Variable:
+def discriminate(
+    config: dict[str, Any], person: str, x: nn.Variable, fixed: bool = False, suffix: str = ""
+) -> nn.Variable:
     """Scores (B, 1, 6, 6) of how much x is the person's."""
-    with nn.parameter_scope(DISCRIMINATORS[person]):
+    if config["train"]["edge_enhancement"]:
+        x = enhance_edges(x)
+    with nn.parameter_scope(DISCRIMINATORS[person] + suffix):
         return transformer_discriminator(x, config["model"]["planes"], fixed)
 
 
@@ -97,23 +116,25 @@ def fixed_shape_code(x: nn.Variable, num_align_outputs: int) -> nn.Variable:
         return shape_code(landmarks)
 
 
-def build_graph(config: dict[str, Any], num_align_outputs: int | None) -> Graph:
+def build_graph(config: dict[str, Any], num_align_outputs: int | None, suffix: str = "") -> Graph:
     """The losses of one iteration; `num_align_outputs` is None where the shape loss is off."""
     train = config["train"]
+    to_a, to_b = (partial(generate, config, direction, suffix=suffix) for direction in ("B2A", "A2B"))
+    judge = partial(discriminate, config, suffix=suffix)
     shape = (train["batch_size"], 15, 64, 64)
     real = {person: nn.Variable(shape) for person in "AB"}
     shifted = {person: nn.Variable(shape) for person in "AB"}
-    fake = {"A": generate(config, "B2A", real["B"]), "B": generate(config, "A2B", real["A"])}
+    fake = {"A": to_a(real["B"]), "B": to_b(real["A"])}
     fake_leaf = {person: x.get_unlinked_variable(need_grad=True) for person, x in fake.items()}
-    recon = {"A": generate(config, "B2A", fake_leaf["B"]), "B": generate(config, "A2B", fake_leaf["A"])}
+    recon = {"A": to_a(fake_leaf["B"]), "B": to_b(fake_leaf["A"])}
 
     discriminator_losses, losses, weights = {}, {}, {}
     for person, other in PAIRS:
-        real_scores = discriminate(config, person, real[person])
-        fake_scores = discriminate(config, person, fake[person].get_unlinked_variable(need_grad=False))
+        real_scores = judge(person, real[person])
+        fake_scores = judge(person, fake[person].get_unlinked_variable(need_grad=False))
         discriminator_losses[f"loss_discriminator_{person}"] = lsgan(real_scores, True) + lsgan(fake_scores, False)
 
-        losses[f"loss_gan_{person}"] = lsgan(discriminate(config, person, fake_leaf[person], fixed=True), True)
+        losses[f"loss_gan_{person}"] = lsgan(judge(person, fake_leaf[person], fixed=True), True)
         weights[f"loss_gan_{person}"] = 1.0
         losses[f"loss_cycle_{person}"] = mean_absolute_error(recon[person], real[person])
         weights[f"loss_cycle_{person}"] = train["cycle_loss"]["lambda"]
@@ -148,14 +169,14 @@ def sum_of(losses: dict[str, nn.Variable]) -> nn.Variable:
     return sum(others, first)
 
 
-def make_solvers(config: dict[str, Any]) -> Solvers:
+def make_solvers(config: dict[str, Any], suffix: str = "") -> Solvers:
     train = config["train"]
     betas = {"beta1": train["beta1"], "beta2": train["beta2"]}
     # a discriminator that learns as fast as the generator breaks the lines
     solvers = Solvers(S.Adam(train["lr"], **betas), S.Adam(train["lr"] / 2, **betas))
     for solver, scopes in zip(solvers, (GENERATORS, DISCRIMINATORS)):
         for scope in scopes.values():
-            with nn.parameter_scope(scope):
+            with nn.parameter_scope(scope + suffix):
                 parameters = {f"{scope}/{name}": variable for name, variable in nn.get_parameters().items()}
             solver.set_parameters(parameters, reset=False)
     return solvers
@@ -216,48 +237,69 @@ def save_panel(graph: Graph, path: Path, is_warm_start: bool) -> None:
     write_image(path, side_by_side(tiles))
 
 
-def open_batches(config: dict[str, Any], communicator: Communicator) -> dict[str, Batches]:
+def save_panels(pairs: list[Pair], folder: Path, name: str, is_warm_start: bool) -> None:
+    for pair in pairs:
+        save_panel(pair.graph, folder / "result" / f"{name}{pair.suffix}.png", is_warm_start)
+
+
+def open_batches(config: dict[str, Any], communicator: Communicator) -> list[Batches]:
+    """Of each source, and of the target at last. With the warm start, heatmaps come with shifted ones: a source's with
+    one, the target's with one for each source."""
     train = config["train"]
     style = DrawingStyle.from_config(config["preprocess"])
-    names = {"A": config["src_celeb_name"], "B": config["trg_celeb_name"]}
-    if names["A"] == names["B"]:
-        raise ConfigError(f"src_celeb_name and trg_celeb_name are both {names['A']}; a transformer is for two people")
-    sources = {
-        person: CelebVSource(
+    names, target = source_names(config), config["trg_celeb_name"]
+    if target in names:
+        raise ConfigError(f"{target} is both source and target (trg_celeb_name); a transformer is for two people")
+    sources = [
+        CelebVSource(
             config["train_dir"], name, config["mode"], (HEATMAP,), config["ref_dir"], style, config["boundary"]
         )
-        for person, name in names.items()
-    }
+        for name in (*names, target)
+    ]
     if train["warm_start"]["epochs"]:
         if config["boundary"] == ENCODER:
             raise ConfigError(
                 "train.warm_start moves landmarks, which 'boundary: encoder' does without; set epochs to 0"
             )
-        sources = {person: ShiftedSource(sources[person], sources[other]) for person, other in PAIRS}
+        *people, last = sources
+        sources = [*(ShiftedSource(source, [last]) for source in people), ShiftedSource(last, people)]
     # seeds apart, so that equally long lists are not walked in step
-    seeds = {"A": config["seed"], "B": config["seed"] + 1000}
-    return {person: make_batches(source, train, seeds[person], communicator) for person, source in sources.items()}
+    seeds = [config["seed"] + 2000 * number for number in range(len(names))] + [config["seed"] + 1000]
+    return [make_batches(source, train, seed, communicator) for source, seed in zip(sources, seeds)]
+
+
+def make_pair(config: dict[str, Any], num_align_outputs: int | None, source: str) -> Pair:
+    """Networks of a source, in a graph of their own, with solvers."""
+    suffix = source_suffix(config, source)
+    pair = Pair(source, suffix, build_graph(config, num_align_outputs, suffix), make_solvers(config, suffix))
+    if config["train"]["warm_start"]["epochs"]:
+        for scope in GENERATORS.values():
+            parameters_of(scope + suffix)["deconv3/conv/b"].d = WARM_START_BIAS
+    return pair
 
 
 def main() -> None:
     args = parse_training_args(__doc__)
     start = start_training("transformer", args)
     config, train, updater = start.config, start.config["train"], start.updater
-    batches = open_batches(config, updater.communicator)
+    *batches_a, batches_b = all_batches = open_batches(config, updater.communicator)
     num_align_outputs = load_shape_prior(config) if train["shape_loss"]["lambda"] > 0 else None
-    graph = build_graph(config, num_align_outputs)
-    solvers = make_solvers(config)
-    if train["warm_start"]["epochs"]:
-        for scope in GENERATORS.values():
-            parameters_of(scope)["deconv3/conv/b"].d = WARM_START_BIAS
-    scopes = (*GENERATORS.values(), *DISCRIMINATORS.values())
+    pairs = [make_pair(config, num_align_outputs, source) for source in source_names(config)]
+    scopes = [scope for pair in pairs for scope in pair.scopes()]
+    solvers = {name + pair.suffix: solver for pair in pairs for name, solver in pair.solvers._asdict().items()}
+    graphs = [
+        variable
+        for graph in (pair.graph for pair in pairs)
+        for variable in (*graph.fake.values(), graph.discriminator_loss, graph.generator_loss)
+    ]
+    parts = [f"A{pair.suffix}" for pair in pairs] + ["B"]
     plan = start.plan(
         networks=scopes,
-        solvers=solvers._asdict(),
-        # an epoch sees all of the longer list; the shorter one starts over in a new order
-        batches_per_epoch=max(part.batches_per_epoch for part in batches.values()),
-        data={person: part.identity() for person, part in batches.items()},
-        graphs=(*graph.fake.values(), graph.discriminator_loss, graph.generator_loss),
+        solvers=solvers,
+        # an epoch sees all of the longest list; shorter ones start over in a new order
+        batches_per_epoch=max(part.batches_per_epoch for part in all_batches),
+        data={name: part.identity() for name, part in zip(parts, all_batches)},
+        graphs=graphs,
         series_interval=config["monitor"]["interval"],
     )
     if args.dry_run:
@@ -267,18 +309,24 @@ def main() -> None:
     with open_run(plan) as run:
         for epoch in run.epochs():
             is_warm_start = epoch <= train["warm_start"]["epochs"]
-            solvers.generator.set_learning_rate(train["warm_start"]["lr"] if is_warm_start else train["lr"])
+            for pair in pairs:
+                pair.solvers.generator.set_learning_rate(train["warm_start"]["lr"] if is_warm_start else train["lr"])
             for iteration, bar in run.iterations(epoch):
-                set_batch(graph, batches["A"][iteration], batches["B"][iteration])
-                if is_warm_start:
-                    losses = warm_start_step(graph, solvers, updater)
-                else:
-                    losses = train_step(graph, solvers, updater, train["weight_decay"])
+                real_b, *shifted_b = batches_b[iteration]
+                losses = {}
+                for number, pair in enumerate(pairs):
+                    batch_b = (real_b, *shifted_b[number : number + 1])
+                    set_batch(pair.graph, batches_a[number][iteration], batch_b)
+                    if is_warm_start:
+                        step = warm_start_step(pair.graph, pair.solvers, updater)
+                    else:
+                        step = train_step(pair.graph, pair.solvers, updater, train["weight_decay"])
+                    losses |= {name + pair.suffix: loss for name, loss in step.items()}
                 run.show(bar, losses)
                 if run.is_writer and (iteration + 1) % config["monitor"]["interval"] == 0:
-                    save_panel(graph, run.folder / "result" / f"iteration-{iteration + 1}.png", is_warm_start)
+                    save_panels(pairs, run.folder, f"iteration-{iteration + 1}", is_warm_start)
             if run.is_writer:
-                save_panel(graph, run.folder / "result" / f"epoch-{epoch}.png", is_warm_start)
+                save_panels(pairs, run.folder, f"epoch-{epoch}", is_warm_start)
             if run.saves(epoch):
                 for scope in scopes:
                     save_parameters(run.folder / f"{scope}_{epoch}.h5", scope)

@@ -89,6 +89,21 @@ def load_config(module: str, path: str | Path | None = None) -> dict[str, Any]:
     return merged
 
 
+def source_names(transformer: dict[str, Any]) -> list[str]:
+    """The people that a transformer's configuration has for sources."""
+    return transformer["src_celeb_names"] or [transformer["src_celeb_name"]]
+
+
+def source_suffix(transformer: dict[str, Any], source: str) -> str:
+    """What the names of a source's networks, files and losses end in: nothing, where it is the only one."""
+    return f"_{source}" if transformer["src_celeb_names"] else ""
+
+
+def pair_name(transformer: dict[str, Any]) -> str:
+    """`<A>2<B>`, the folder of a transformer's runs; several sources are joined by '+'."""
+    return f"{'+'.join(source_names(transformer))}2{transformer['trg_celeb_name']}"
+
+
 def get(config: dict[str, Any], dotted_key: str) -> Any:
     for part in dotted_key.split("."):
         config = config[part]

@@ -23,11 +23,14 @@ config = {
         "batch_size": 32,
         "lr": 1.0e-3,
         "weight_decay": 1.0e-5,
-        "augmentation": False,
+        "augmentation": False,  # turn, zoom, move and mirror faces and landmarks at random (the authors: on)
         "with_memory_cache": False,  # keep decoded samples in memory
         "num_workers": -1,  # processes that prepare batches ahead; 0 none, -1 one for each core but one, 8 at most
     },
-    "test": {"batch_size": 32},  # of the validation
+    "test": {
+        "batch_size": 32,  # of the validation
+        "batch_stat": False,  # reenactment: normalise by the batch, not by running statistics (the authors: on)
+    },
     "monitor": {
         "interval": 1,  # epochs between sample pictures
         "save_interval": 10,  # epochs between saved weights
@@ -47,7 +50,6 @@ rules = {
     "train.lr": above(0),
     "train.num_workers": at_least(-1),
     "train.weight_decay": at_least(0),
-    "train.augmentation": only(False, "augmentation is not there yet"),
     "test.batch_size": at_least(1),
     "monitor.interval": at_least(1),
     "monitor.save_interval": at_least(1),

@@ -1,6 +1,6 @@
 """Defaults of train_transformer.py, and what each value may be. A --conf file overrides single keys."""
 
-from config.rules import above, at_least, even, fraction, odd, one_of, only
+from config.rules import above, at_least, different, even, fraction, odd, one_of, only
 
 config = {
     "context": "auto",  # auto | cpu | cudnn
@@ -9,6 +9,7 @@ config = {
     "seed": 42,
     "logdir": "tmp.monitor",
     "src_celeb_name": "Kathleen",  # A, whose motion drives
+    "src_celeb_names": [],  # several people instead, each with networks of its own (the authors: four)
     "trg_celeb_name": "Donald_Trump",  # B, who is shown
     "train_dir": "datasets/CelebV",  # the folder that holds the people
     "mode": "all",  # all | train | test: which annotation list is trained on
@@ -30,8 +31,10 @@ config = {
         "beta2": 0.999,
         "weight_decay": 1.0e-4,  # of the discriminators
         "shuffle": True,
+        "augmentation": False,  # turn, zoom, move and mirror faces and landmarks at random (the authors: on)
         "with_memory_cache": False,  # keep samples in memory
         "num_workers": -1,  # processes that prepare batches ahead; 0 none, -1 one for each core but one, 8 at most
+        "edge_enhancement": False,  # discriminators see maps through a Sobel pair (the authors: on)
         "cycle_loss": {"lambda": 50.0},
         "shape_loss": {
             "lambda": 10.0,  # 0 does without the prior
@@ -42,7 +45,12 @@ config = {
         # mean, and keep that loss at weight `lambda` afterwards.
         "warm_start": {"epochs": 0, "lr": 1.0e-3, "lambda": 1.0},
     },
-    "test": {"batch_size": 1, "logdir": "tmp.result", "vis_interval": 1},
+    "test": {
+        "batch_size": 1,
+        "batch_stat": False,  # normalise by the batch, not by running statistics (the authors: on)
+        "logdir": "tmp.result",
+        "vis_interval": 1,
+    },
     "monitor": {
         "interval": 500,  # iterations between loss values and sample pictures
         "save_interval": 10,  # epochs between saved weights
@@ -55,6 +63,7 @@ rules = {
     "seed": at_least(0),
     "mode": one_of("all", "train", "test"),
     "boundary": one_of("landmarks", "encoder"),
+    "src_celeb_names": different(),
     "norm_type": one_of("batch_norm", "instance_norm"),
     "model.planes": even(2),
     "preprocess.gaussian_kernel": odd(),

@@ -31,6 +31,17 @@ def one_of(*choices: str) -> Rule:
     return Rule(lambda value: value in choices, f"must be one of {', '.join(choices)}")
 
 
+def some_of(*choices: str) -> Rule:
+    def holds(values: list[str]) -> bool:
+        return 0 < len(values) == len(set(values)) and set(values) <= set(choices)
+
+    return Rule(holds, f"must be a list of {', '.join(choices)}, each at most once")
+
+
+def different() -> Rule:
+    return Rule(lambda values: len(set(values)) == len(values), "must not hold a name twice")
+
+
 def only(value: Any, reason: str) -> Rule:
     return Rule(lambda given: given == value, f"must be {value} ({reason})")
 

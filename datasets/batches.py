@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from datasets.augment import Transform, random_transform
 from utils.communicator import Communicator
-from utils.errors import DataError, ResourceError
+from utils.errors import ConfigError, DataError, ResourceError
 from utils.parallel import WorkerPool, loader_workers
 
 IMAGE_SCALE, HEATMAP_SCALE = 127.5, 255.0
@@ -22,6 +23,8 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]: ...
+
+    def changed(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]: ...
 
 
 def to_float(array: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -103,7 +106,7 @@ class Batches:
         num_workers: 0 prepares each batch when it is asked for, -1 takes all cores but one.
         rank: of this process among `num_ranks` that train together. Each takes its own `batch_size` samples of a
             batch that is `num_ranks` times as large.
-
+        augmentation: change each sample at random, by (seed, epoch, index).
     """
 
     def __init__(
@@ -116,11 +119,12 @@ class Batches:
         num_workers: int = 0,
         rank: int = 0,
         num_ranks: int = 1,
+        augmentation: bool = False,
     ):
         self._whole_source = source
         self.source = InMemory(source) if in_memory else source
         self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
-        self._rank, self._size_of_all = rank, batch_size * num_ranks
+        self._rank, self._size_of_all, self._augmentation = rank, batch_size * num_ranks, augmentation
         self.batches_per_epoch = math.ceil(len(source) / self._size_of_all)
         self._epoch, self._order = -1, np.empty(0, int)
         num_workers = loader_workers(num_workers)
@@ -157,7 +161,7 @@ class Batches:
             ResourceError: a worker was killed.
         """
         if self._pool is None:
-            self._fill((self._slot(iteration), 0, self.indices(iteration)))
+            self._fill((iteration, 0, self.indices(iteration)))
         else:
             self._wait_for(iteration)
         return tuple(part[self._slot(iteration)] for part in self._slots)
@@ -176,9 +180,9 @@ class Batches:
         self._ahead.extend(self._begin(i) for i in range(following, iteration + 1 + self._num_ahead))
 
     def _begin(self, iteration: int) -> Prepared:
-        indices, slot = self.indices(iteration), self._slot(iteration)
+        indices = self.indices(iteration)
         first_rows = range(0, self.batch_size, self._rows)
-        tasks = [(slot, first, indices[first : first + self._rows]) for first in first_rows]
+        tasks = [(iteration, first, indices[first : first + self._rows]) for first in first_rows]
         return Prepared(iteration, [self._pool.submit([task]) for task in tasks])
 
     def _finish(self, prepared: Prepared) -> None:
@@ -186,19 +190,29 @@ class Batches:
             self._pool.result(future)
 
     def _fill(self, task: tuple[int, int, np.ndarray]) -> None:
-        """Put samples into the rows of a slot."""
-        slot, first_row, indices = task
-        for row, index in enumerate(indices, start=first_row):
-            for slots, part in zip(self._slots, self.source[int(index)]):
+        """Put samples into the rows of a batch."""
+        iteration, first_row, indices = task
+        epoch, slot = iteration // self.batches_per_epoch, self._slot(iteration)
+        for row, index in enumerate(indices.tolist(), start=first_row):
+            for slots, part in zip(self._slots, self._sample(index, epoch)):
                 to_float(part, out=slots[slot, row])
+
+    def _sample(self, index: int, epoch: int) -> tuple[np.ndarray, ...]:
+        if not self._augmentation:
+            return self.source[index]
+        rng = np.random.default_rng([self.seed, epoch, index])
+        return self.source.changed(index, random_transform(rng))
 
 
 def make_batches(source: Source, train: dict[str, Any], seed: int, communicator: Communicator) -> Batches:
     """As the `train` section of a configuration asks for, this process's share.
 
     Raises:
+        ConfigError: finished samples cannot be kept in memory and be changed in every epoch.
         DataError: the source has fewer samples than a batch.
     """
+    if train["augmentation"] and train["with_memory_cache"]:
+        raise ConfigError("train.augmentation changes each sample anew; set train.with_memory_cache to false")
     if len(source) < train["batch_size"]:
         raise DataError(f"{len(source)} samples do not fill a batch of {train['batch_size']}; lower train.batch_size")
     return Batches(
@@ -210,4 +224,5 @@ def make_batches(source: Source, train: dict[str, Any], seed: int, communicator:
         train["num_workers"],
         communicator.rank,
         communicator.size,
+        train["augmentation"],
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.annotations import NUM_COORDINATES, Annotations, read_annotations, read_names
+from datasets.augment import Transform
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_boundaries, resize_boundaries
 from datasets.images import read_image
 from datasets.prepared import PreparedFile, read_record
@@ -200,17 +201,36 @@ class CelebVSource:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         """uint8 arrays of `SHAPES`, one for each of `parts`; one decode and one drawing at most."""
-        name = self.names[index]
         if self._prepared:
+            name = self.names[index]
             return tuple(self._prepared[part][name] for part in self.parts)
-        sample = {}
-        if IMAGE in self.parts:
-            sample[IMAGE] = np.ascontiguousarray(read_frame(self.root, self.person, name).transpose(2, 0, 1))
+        sample = {IMAGE: self._image(index)} if IMAGE in self.parts else {}
         if HEATMAP in self.parts or RESIZED_HEATMAP in self.parts:
-            sample[RESIZED_HEATMAP] = draw_boundaries(self.landmarks[index], style=self.style)
-        if HEATMAP in self.parts:
-            sample[HEATMAP] = resize_boundaries(sample[RESIZED_HEATMAP], HEATMAP_SIZE)
+            sample |= self._drawn(self.landmarks[index])
         return tuple(sample[part] for part in self.parts)
+
+    def changed(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]:
+        """The sample under a change of the face: drawn from changed landmarks, or the encoder's maps changed."""
+        sample = {IMAGE: transform.image(self._image(index))} if IMAGE in self.parts else {}
+        if self.boundary == ENCODER:
+            name = self.names[index]
+            sample |= {part: transform.maps(self._prepared[part][name]) for part in self.parts if part != IMAGE}
+        elif HEATMAP in self.parts or RESIZED_HEATMAP in self.parts:
+            sample |= self._drawn(transform.landmarks(self.landmarks[index]))
+        return tuple(sample[part] for part in self.parts)
+
+    def _image(self, index: int) -> np.ndarray:
+        name = self.names[index]
+        if IMAGE in self._prepared:
+            return self._prepared[IMAGE][name]
+        return np.ascontiguousarray(read_frame(self.root, self.person, name).transpose(2, 0, 1))
+
+    def _drawn(self, landmarks: np.ndarray) -> dict[str, np.ndarray]:
+        boundaries = draw_boundaries(landmarks, style=self.style)
+        drawn = {RESIZED_HEATMAP: boundaries}
+        if HEATMAP in self.parts:
+            drawn[HEATMAP] = resize_boundaries(boundaries, HEATMAP_SIZE)
+        return drawn
 
 
 def prepared_path(folder: Path, person: str, part: str) -> Path:
@@ -222,16 +242,17 @@ def record_path(folder: Path, person: str) -> Path:
 
 
 class ShiftedSource:
-    """Heatmaps of one person, each beside that of its landmarks moved to another person's mean face.
+    """Heatmaps of one person, each beside those of its landmarks moved to other people's mean faces.
 
     Args:
         source: samples of one part, the heatmap.
-        other: the person whose mean the landmarks are moved to.
+        others: the people whose means the landmarks are moved to.
     """
 
-    def __init__(self, source: CelebVSource, other: CelebVSource):
+    def __init__(self, source: CelebVSource, others: list[CelebVSource]):
         self.source = source
-        self.shift = other.landmarks.mean(axis=0) - source.landmarks.mean(axis=0)  # (98, 2)
+        mean = source.landmarks.mean(axis=0)
+        self.shifts = [other.landmarks.mean(axis=0) - mean for other in others]  # (98, 2) each
 
     def identity(self) -> dict[str, str | int]:
         return self.source.identity()
@@ -239,31 +260,55 @@ class ShiftedSource:
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Heatmap and shifted heatmap, (15, 64, 64) uint8."""
-        (heatmap,) = self.source[index]
-        shifted = draw_boundaries(self.source.landmarks[index] + self.shift, style=self.source.style)
-        return heatmap, resize_boundaries(shifted, HEATMAP_SIZE)
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        """Heatmap and shifted heatmaps, (15, 64, 64) uint8."""
+        landmarks = self.source.landmarks[index]
+        return (*self.source[index], *(self._heatmap(landmarks + shift) for shift in self.shifts))
+
+    def changed(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]:
+        """The sample under a change of the face."""
+        landmarks = self.source.landmarks[index]
+        shifted = (self._heatmap(transform.landmarks(landmarks + shift)) for shift in self.shifts)
+        return (*self.source.changed(index, transform), *shifted)
+
+    def _heatmap(self, landmarks: np.ndarray) -> np.ndarray:
+        return resize_boundaries(draw_boundaries(landmarks, style=self.source.style), HEATMAP_SIZE)
 
 
 class LandmarkSource:
-    """Drawn heatmaps (15, 64, 64) uint8 of several people, each with its landmarks (196,) in heatmap pixels."""
+    """Drawn heatmaps (15, 64, 64) uint8 of many faces, each with its landmarks (196,) in heatmap pixels."""
 
-    def __init__(self, root: str | Path, people: list[str], mode: str):
-        self.people = people
+    def __init__(self, landmarks: np.ndarray, what: str):
+        self.landmarks, self.what = landmarks, what  # (N, 98, 2) in pixels of 256-pixel images
+        self.targets = self._targets(landmarks)  # (N, 196)
+
+    @classmethod
+    def of_people(cls, root: str | Path, people: list[str], mode: str) -> LandmarkSource:
+        """Raises:
+        DataError: a list is missing or wrong.
+        """
         lists = [read_person(root, person, mode).landmarks for person in people]
-        self.landmarks = np.concatenate(lists)  # (N, 98, 2) in image pixels
-        # (N, 196) float32: x, y of each landmark in pixels of the 64-pixel heatmap
-        self.targets = (self.landmarks * (HEATMAP_SIZE / IMAGE_SIZE)).reshape(len(self), -1).astype(np.float32)
+        return cls(np.concatenate(lists), f"landmarks of {', '.join(people)} ({mode})")
 
     def identity(self) -> dict[str, str | int]:
         """What tells these samples from others: their number, where they come from, and a digest."""
         digest = hashlib.sha256(self.landmarks.tobytes()).hexdigest()
-        return {"count": len(self), "what": f"landmarks of {', '.join(self.people)}", "digest": digest}
+        return {"count": len(self), "what": self.what, "digest": digest}
 
     def __len__(self) -> int:
         return len(self.landmarks)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        heatmap = resize_boundaries(draw_boundaries(self.landmarks[index]), HEATMAP_SIZE)
-        return heatmap, self.targets[index]
+        return self._sample(self.landmarks[index])
+
+    def changed(self, index: int, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
+        """The sample under a change of the face."""
+        return self._sample(transform.landmarks(self.landmarks[index]))
+
+    def _sample(self, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return resize_boundaries(draw_boundaries(landmarks), HEATMAP_SIZE), self._targets(landmarks[None])[0]
+
+    @staticmethod
+    def _targets(landmarks: np.ndarray) -> np.ndarray:
+        """(N, 196) float32: x, y of each landmark in pixels of the 64-pixel heatmap."""
+        return (landmarks * (HEATMAP_SIZE / IMAGE_SIZE)).reshape(len(landmarks), -1).astype(np.float32)

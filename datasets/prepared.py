@@ -1,4 +1,4 @@
-"""Prepared npz files: one uint8 array a sample under the sample's name, and a record of how they were made.
+"""Prepared npz files: one array a sample under the sample's name, and a record of how they were made.
 
 `np.load` reads them. They are compressed by the workers that made the arrays (zlib-ng, several times faster
 than zlib on boundary maps), so that the one process that writes only copies bytes.
@@ -75,8 +75,8 @@ class PreparedFile:
         DataError: the file is missing, damaged, or holds something else; `command` says what would write it.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...], command: str):
-        self.path, self.shape, self.command = path, shape, command
+    def __init__(self, path: Path, shape: tuple[int, ...], command: str, dtype: type = np.uint8):
+        self.path, self.shape, self.command, self.dtype = path, shape, command, np.dtype(dtype)
         try:
             with zipfile.ZipFile(path) as archive:
                 members = archive.infolist()
@@ -88,7 +88,7 @@ class PreparedFile:
         self.names: list[str] = list(self._members)
         self._file = open(path, "rb")  # noqa: SIM115, open as long as samples are read
         header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        np.lib.format.write_array_header_1_0(header, {"descr": self.dtype.str, "fortran_order": False, "shape": shape})
         self._usual_header = header.getvalue()
 
     def digest(self) -> str:
@@ -108,9 +108,9 @@ class PreparedFile:
             array = self._decode(self._read(self._members[name]))
         except (zipfile.BadZipFile, ValueError, EOFError, OSError, struct.error, zlib_ng.error):
             raise DataError(f"{self.path}: '{name}' is damaged; remove it and run '{self.command}'") from None
-        if array.shape != self.shape or array.dtype != np.uint8:
+        if array.shape != self.shape or array.dtype != self.dtype:
             raise DataError(
-                f"{self.path}: '{name}' is {array.dtype} {array.shape} instead of uint8 {self.shape}; "
+                f"{self.path}: '{name}' is {array.dtype} {array.shape} instead of {self.dtype} {self.shape}; "
                 f"remove it and run '{self.command}'"
             )
         return array
@@ -132,7 +132,7 @@ class PreparedFile:
 
     def _decode(self, data: bytes) -> np.ndarray:
         if data.startswith(self._usual_header):
-            return np.frombuffer(data, np.uint8, offset=len(self._usual_header)).reshape(self.shape)
+            return np.frombuffer(data, self.dtype, offset=len(self._usual_header)).reshape(self.shape)
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
 
 

@@ -9,7 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.annotations import read_annotations
-from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_boundaries, resize_boundaries
+from datasets.augment import Transform
+from datasets.boundary import (
+    HEATMAP_SIZE,
+    IMAGE_SIZE,
+    NUM_LANDMARKS,
+    DrawingStyle,
+    draw_boundaries,
+    resize_boundaries,
+)
 from datasets.crop import Square, cut_square
 from datasets.images import read_image
 from datasets.prepared import PreparedFile
@@ -69,6 +77,7 @@ class PreparedFace(NamedTuple):
     image: np.ndarray  # (3, 256, 256) uint8
     heatmap: np.ndarray  # (15, 64, 64) uint8
     boundaries: np.ndarray  # (15, 256, 256) uint8, the same drawing at full size
+    landmarks: np.ndarray  # (98, 2) in pixels of the crop
 
 
 class WFLWFaces:
@@ -102,24 +111,46 @@ class WFLWFaces:
             raise DataError(f"{self.list}: face {index} ({self.names[index]}): {error}; mend or remove it") from None
         boundaries = draw_boundaries(points, style=self.style)
         heatmap = resize_boundaries(boundaries, HEATMAP_SIZE)
-        return PreparedFace(np.ascontiguousarray(crop.transpose(2, 0, 1)), heatmap, boundaries)
+        return PreparedFace(np.ascontiguousarray(crop.transpose(2, 0, 1)), heatmap, boundaries, points)
 
 
-def prepared_paths(folder: Path, mode: str) -> tuple[Path, Path]:
-    """Of the crops and of their heatmaps."""
-    return folder / f"WFLW_cropped_image_{mode}.npz", folder / f"WFLW_heatmap_{mode}.npz"
+def prepared_paths(folder: Path, mode: str) -> tuple[Path, Path, Path]:
+    """Of the crops, of their heatmaps and of their landmarks."""
+    names = ("cropped_image", "heatmap", "landmarks")
+    return tuple(folder / f"WFLW_{name}_{mode}.npz" for name in names)
+
+
+def open_landmarks(data_dir: str | Path, mode: str) -> PreparedFile:
+    """The landmarks of prepared crops, (98, 2) float32 in their pixels.
+
+    Raises:
+        DataError: they were prepared without.
+    """
+    path = prepared_paths(Path(data_dir), mode)[2]
+    return PreparedFile(path, (NUM_LANDMARKS, 2), _command(data_dir, mode), np.float32)
+
+
+def _command(data_dir: str | Path, mode: str) -> str:
+    return f"python preprocess.py --dataset WFLW --mode {mode} --out-dir {data_dir}"
 
 
 class WFLWSource:
-    """Prepared crops and heatmaps: samples (image (3, 256, 256), heatmap (15, 64, 64)), uint8."""
+    """Prepared crops and heatmaps: samples (image (3, 256, 256), heatmap (15, 64, 64)), uint8.
 
-    def __init__(self, data_dir: str | Path, mode: str):
+    Args:
+        with_landmarks: read these too, for changed samples.
+    """
+
+    def __init__(self, data_dir: str | Path, mode: str, with_landmarks: bool = False):
         self.mode = mode
-        command = f"python preprocess.py --dataset WFLW --mode {mode} --out-dir {data_dir}"
-        images, heatmaps = prepared_paths(Path(data_dir), mode)
+        command = _command(data_dir, mode)
+        images, heatmaps, _ = prepared_paths(Path(data_dir), mode)
         self._images = PreparedFile(images, (3, IMAGE_SIZE, IMAGE_SIZE), command)
         self._heatmaps = PreparedFile(heatmaps, (15, HEATMAP_SIZE, HEATMAP_SIZE), command)
         self._heatmaps.require(self._images.names)
+        self._landmarks = open_landmarks(data_dir, mode) if with_landmarks else None
+        if self._landmarks:
+            self._landmarks.require(self._images.names)
 
     def identity(self) -> dict[str, str | int]:
         """What tells these samples from others: their number, where they come from, and a digest."""
@@ -132,3 +163,9 @@ class WFLWSource:
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         name = self._images.names[index]
         return self._images[name], self._heatmaps[name]
+
+    def changed(self, index: int, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
+        """The sample under a change of the face."""
+        name = self._images.names[index]
+        boundaries = draw_boundaries(transform.landmarks(self._landmarks[name]))
+        return transform.image(self._images[name]), resize_boundaries(boundaries, HEATMAP_SIZE)

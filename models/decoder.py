@@ -20,19 +20,23 @@ def _deconv4(x: nn.Variable, channels: int, name: str, with_bias: bool = False) 
     )
 
 
-def decoder(heatmap: nn.Variable, planes: int = 64, training: bool = True) -> nn.Variable:
+def decoder(
+    heatmap: nn.Variable, planes: int = 64, training: bool = True, batch_stat: bool | None = None
+) -> nn.Variable:
     """Paint a face.
 
     Args:
         heatmap: (B, 15, 64, 64) in [0, 1].
         planes: channels of the U-Net's outermost level.
         training: batch statistics and dropout; False is evaluation.
+        batch_stat: normalise by the batch; None where training does.
 
     Returns:
         (B, 3, 256, 256) RGB in (-1, 1).
     """
     assert_shape(heatmap, 15, 64)
-    h = batch_norm(_deconv4(heatmap, 15, "ReluDeconvBN1"), training, "ReluDeconvBN1", gan_init=True)
+    batch_stat = training if batch_stat is None else batch_stat
+    h = batch_norm(_deconv4(heatmap, 15, "ReluDeconvBN1"), batch_stat, "ReluDeconvBN1", gan_init=True)
     h = F.tanh(_deconv4(h, 15, "ReluDeconvBN2", with_bias=True))  # (B, 15, 256, 256)
     innermost = len(LEVELS) - 1
     downs = []
@@ -43,11 +47,11 @@ def decoder(heatmap: nn.Variable, planes: int = 64, training: bool = True) -> nn
             h, planes * multiple, (4, 4), (1, 1), (2, 2), w_init=gan_weights(), with_bias=False, name=name
         )
         if 0 < level < innermost:
-            h = batch_norm(h, training, name, gan_init=True)
+            h = batch_norm(h, batch_stat, name, gan_init=True)
         downs.append(h)  # (B, 512, 1, 1) at the end
     for level, multiple in enumerate(LEVELS[-2::-1]):
         name = f"up{level}"
-        h = batch_norm(_deconv4(h, planes * multiple, name), training, name, gan_init=True)
+        h = batch_norm(_deconv4(h, planes * multiple, name), batch_stat, name, gan_init=True)
         if training and level in DROPOUT_LEVELS:
             h = F.dropout(h, 0.5)
         h = F.concatenate(downs[innermost - 1 - level], h, axis=1)  # (B, 128, 128, 128) at the end

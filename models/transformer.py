@@ -5,11 +5,12 @@ from __future__ import annotations
 import nnabla as nn
 import nnabla.functions as F
 import nnabla.parametric_functions as PF
+import numpy as np
 
 from models.layers import assert_shape, batch_norm, gan_weights, instance_norm, patch_gan, reflect_pad
 
 NUM_RESIDUAL_BLOCKS = 9
-NORM_TYPES = ("batch_norm", "instance_norm")
+SOBEL_X = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], np.float32)
 
 
 def transformer(
@@ -66,6 +67,16 @@ def transformer(
         )
         h = norm_relu(h, name)  # (B, 64, 64, 64) at the end
     return F.sigmoid(PF.convolution(reflect_pad(h, 3), 15, (7, 7), w_init=gan_weights(), name="deconv3"))
+
+
+def enhance_edges(heatmap: nn.Variable) -> nn.Variable:
+    """The authors' fixed Sobel pair, x then y, on each map by itself: (B, C, H, W) to the same shape."""
+    channels = heatmap.shape[1]
+    h = heatmap
+    for kernel in (SOBEL_X, SOBEL_X.T):
+        weights = nn.Variable.from_numpy_array(np.broadcast_to(kernel, (channels, 1, 3, 3)))
+        h = F.convolution(h, weights, pad=(1, 1), group=channels)
+    return h
 
 
 def transformer_discriminator(heatmap: nn.Variable, planes: int = 64, fixed: bool = False) -> nn.Variable:

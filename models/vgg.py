@@ -5,18 +5,21 @@ from __future__ import annotations
 import nnabla as nn
 from nnabla.models.imagenet import VGG16
 
-# relu2_2 and relu3_3, the authors' layers, under the names that the published network file has
-FEATURE_LAYERS = ("VGG16/ReLU_4", "VGG16/ReLU_7")
+from config.config_decoder import VGG_LAYERS
+
+# what the published network file calls relu1_1 to relu5_3
+NAMES = {layer: f"VGG16/ReLU_{number}" if number > 1 else "VGG16/ReLU" for number, layer in enumerate(VGG_LAYERS, 1)}
 
 
-def vgg_features(vgg: VGG16, image: nn.Variable) -> list[nn.Variable]:
+def vgg_features(vgg: VGG16, image: nn.Variable, layers: list[str]) -> list[nn.Variable]:
     """Feature maps of an image, with fixed weights.
 
     Args:
         image: (B, 3, H, W) RGB in [-1, 1]; the network itself takes [0, 255] and normalises inside.
+        layers: some of relu1_1, relu1_2, relu2_1, ..., relu5_3; the authors' are relu2_2 and relu3_3.
 
     Raises:
         KeyError: the file has no such layers.
     """
-    network = vgg((image + 1) * 127.5, use_up_to="lastconv", returns_net=True)
-    return [network.variables[name] for name in FEATURE_LAYERS]
+    network = vgg((image + 1) * 127.5, use_up_to="lastconv+relu", returns_net=True)
+    return [network.variables[NAMES[layer]] for layer in layers]

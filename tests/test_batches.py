@@ -1,5 +1,6 @@
 """The sampler and the workers that prepare batches."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -13,7 +14,8 @@ from conftest import ROOT
 from datasets.batches import Batches, InMemory, collate, make_batches
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, CelebVSource
 from utils.communicator import Communicator
-from utils.errors import DataError, ResourceError
+from utils.errors import ConfigError, DataError, ResourceError
+from utils.parallel import WorkerPool
 
 PARTS = (IMAGE, HEATMAP, RESIZED_HEATMAP)
 
@@ -66,7 +68,14 @@ def test_without_shuffling_every_epoch_has_the_sources_order():
 
 def test_too_few_samples_for_a_batch():
     with pytest.raises(DataError, match="lower train.batch_size"):
-        make_batches(Numbers(3), {"batch_size": 4}, 0, Communicator())
+        make_batches(
+            Numbers(3), {"batch_size": 4, "augmentation": False, "with_memory_cache": False}, 0, Communicator()
+        )
+
+
+def test_kept_samples_cannot_be_changed():
+    with pytest.raises(ConfigError, match="set train.with_memory_cache to false"):
+        make_batches(Numbers(9), {"batch_size": 4, "augmentation": True, "with_memory_cache": True}, 0, Communicator())
 
 
 def test_a_batch_larger_than_the_source_repeats_it():
@@ -188,3 +197,26 @@ def is_alive(process_id: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+class Noted:
+    """Says when it is cleared away; nothing but the garbage collector can, for it refers to itself."""
+
+    def __init__(self, said):
+        self.itself, self.said = self, said
+
+    def __del__(self):
+        self.said.append(os.getpid())
+
+
+def test_workers_leave_the_parents_garbage_alone():
+    said = []
+    gc.disable()  # so that it is still there at the fork
+    try:
+        Noted(said)
+        with WorkerPool(lambda _: (gc.collect(), list(said)), 1) as pool:
+            assert pool.result(pool.submit([0]))[0][1] == []
+    finally:
+        gc.enable()
+    gc.collect()
+    assert said == [os.getpid()]

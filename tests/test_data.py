@@ -154,8 +154,9 @@ def test_values_of_images(tmp_path):
 def test_shifted_heatmaps_are_drawn_at_the_other_persons_mean(data):
     root = data / "datasets/CelebV"
     a, b = (CelebVSource(root, person, "train", (HEATMAP,)) for person in ("Rowan", "Linnea"))
-    shifted = ShiftedSource(a, b)
-    moved = a.landmarks + shifted.shift
+    shifted = ShiftedSource(a, [b, a])
+    moved = a.landmarks + shifted.shifts[0]
     np.testing.assert_allclose(moved.mean(axis=0), b.landmarks.mean(axis=0))
-    heatmap, target = shifted[0]
+    heatmap, target, itself = shifted[0]
     assert np.array_equal(heatmap, a[0][0]) and not np.array_equal(heatmap, target)
+    assert np.array_equal(heatmap, itself)

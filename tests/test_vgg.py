@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from conftest import serve
 
-from models.vgg import FEATURE_LAYERS, vgg_features
+from config.config_decoder import VGG_LAYERS, config
+from models.vgg import vgg_features
 from utils.errors import ResourceError, WeightsError
 from utils.vgg_file import URL_VARIABLE, load_vgg16
 
@@ -71,8 +72,8 @@ def test_features_are_fetched_and_equal_numpy(served):
     vgg = load_vgg16()
     image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 64)).astype(np.float32)
     x = nn.Variable.from_numpy_array(image).apply(need_grad=True)
-    features = vgg_features(vgg, x)
-    assert len(features) == len(FEATURE_LAYERS) == 2
+    features = vgg_features(vgg, x, config["train"]["feature_loss"]["layers"])
+    assert len(features) == 2
     assert features[0].shape[2:] == (32, 32) and features[1].shape[2:] == (16, 16)
     nn.forward_all(features)
     for feature, truth in zip(features, numpy_features(image.astype(np.float64), weights)):
@@ -83,6 +84,11 @@ def test_features_are_fetched_and_equal_numpy(served):
     loss.backward()
     assert np.abs(x.g).max() > 0  # gradient reaches the picture
     assert load_vgg16() is not None  # the second time from disk
+    # by name: each block has half the size of the one before, and every layer is another
+    features = vgg_features(vgg, x, list(VGG_LAYERS))
+    nn.forward_all(features)
+    assert [feature.shape[2] for feature in features] == [64] * 2 + [32] * 2 + [16] * 3 + [8] * 3 + [4] * 3
+    assert len({feature.d.tobytes() for feature in features}) == 13 and all(f.d.min() >= 0 for f in features)
 
 
 def test_what_cannot_be_fetched_says_how_to_go_on(served):

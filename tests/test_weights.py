@@ -163,8 +163,8 @@ def test_pca_file_of_the_shape_prior_loads(tmp_path):
     from train_shape_prior import fit_pca, save_pca
 
     landmarks = np.random.default_rng(0).normal(size=(40, 6)) * [9, 7, 5, 1, 1, 1]
-    weight, bias, explained = fit_pca(landmarks)
-    save_pca(tmp_path / "PCA.h5", weight, bias)
+    pca = fit_pca(landmarks)
+    save_pca(tmp_path / "PCA.h5", pca)
     x = nn.Variable.from_numpy_array(landmarks)
     with nn.parameter_scope("pca"):
         code = shape_code(x)
@@ -175,7 +175,9 @@ def test_pca_file_of_the_shape_prior_loads(tmp_path):
     values, vectors = np.linalg.eigh(np.cov(landmarks.T))
     expected = (landmarks - landmarks.mean(0)) @ vectors[:, ::-1][:, :3] / np.sqrt(values[::-1][:3])
     np.testing.assert_allclose(np.abs(code.d), np.abs(expected), atol=1e-4)
-    assert explained[0] == pytest.approx(values[-1] / values.sum())
+    assert pca.explained[0] == pytest.approx(values[-1] / values.sum())
+    moved = np.array([pca.mean + 2 * pca.modes[1]]) @ pca.weight + pca.bias  # two deviations of the second component
+    np.testing.assert_allclose(moved[0, :3], [0, 2, 0], atol=1e-3)
 
 
 def test_a_file_that_changed_since_it_was_saved_is_refused(saved):

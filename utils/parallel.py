@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -47,7 +48,14 @@ class WorkerPool:
         self.num_workers = num_workers
         context = multiprocessing.get_context("fork")
         self._executor = ProcessPoolExecutor(num_workers, context, initializer=_enter_worker, initargs=(work,))
-        self.result(self._executor.submit(os.getpid))  # the first task starts all of them
+        is_collecting = gc.isenabled()
+        gc.disable()  # until the workers have set aside what they inherit
+        try:
+            first = self._executor.submit(os.getpid)  # which starts all of them
+        finally:
+            if is_collecting:
+                gc.enable()
+        self.result(first)
 
     def submit(self, tasks: list[Any]) -> Future:
         """Begin on some tasks; `result` gives the list of their results."""
@@ -86,6 +94,10 @@ class WorkerPool:
 
 
 def _enter_worker(work: Callable[[Any], Any]) -> None:
+    # Garbage of the parent's is never collected here: tidying up after it may wait for a lock that one of the parent's
+    # threads held when this process was forked. It also leaves the parent's memory shared.
+    gc.freeze()
+    gc.enable()
     global _work
     _work = work
     # Signals that are meant for the training often reach all its processes. The training decides what happens, and

@@ -21,7 +21,7 @@ import nnabla.solvers as S
 import numpy as np
 from tqdm import tqdm
 
-from config import MODULE_KEY, load_config
+from config import MODULE_KEY, load_config, pair_name
 from utils.checkpoints import STATE_FILE, load_checkpoint, parameters_of, read_state, save_checkpoint
 from utils.communicator import Communicator
 from utils.errors import ConfigError, NotFiniteError, ResourceError, Stopped, WeightsError
@@ -138,7 +138,7 @@ def run_parent(module: str, config: dict[str, Any]) -> Path:
     """The folder that runs like this one have in common."""
     parent = Path(config["logdir"]) / module
     if module == "transformer":
-        return parent / f"{config['src_celeb_name']}2{config['trg_celeb_name']}"
+        return parent / pair_name(config)
     return parent / config["trg_celeb_name"] if module == "decoder" else parent
 
 

@@ -1,0 +1,160 @@
+"""The authors' recipe: each option by itself, and the scripts run with all of them on."""
+
+from __future__ import annotations
+
+import nnabla as nn
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT, must_fail, must_run
+from scipy.ndimage import correlate
+
+import train_transformer
+from config import load_config
+from models.decoder import decoder
+from models.transformer import enhance_edges, transformer
+from utils.files import write_yaml
+
+rng = np.random.default_rng(0)
+SOURCES, TARGET = ["Rowan", "Mira"], "Linnea"
+
+
+def test_edge_enhancement_is_a_sobel_pair_on_each_map():
+    x = rng.uniform(0, 1, (2, 15, 64, 64)).astype(np.float32)
+    y = enhance_edges(nn.Variable.from_numpy_array(x))
+    y.forward()
+    sobel = np.outer([1, 2, 1], [-1, 0, 1])
+    for truth, maps in zip(y.d, x):
+        for found, one in zip(truth, maps):
+            expected = correlate(correlate(one, sobel, mode="constant"), sobel.T, mode="constant")
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_only_discriminators_see_enhanced_edges():
+    config = load_config("transformer")
+    config["model"]["planes"] = 2
+    x = nn.Variable.from_numpy_array(rng.uniform(0, 1, (2, 15, 64, 64)))
+    plain = train_transformer.discriminate(config, "A", enhance_edges(x))
+    config["train"]["edge_enhancement"] = True
+    enhanced = train_transformer.discriminate(config, "A", x)
+    nn.forward_all([plain, enhanced])
+    np.testing.assert_allclose(plain.d, enhanced.d, rtol=1e-5, atol=1e-6)
+    graph = train_transformer.build_graph(config | {"train": {**config["train"], "batch_size": 2}}, None)
+    assert graph.fake["A"].shape == (2, 15, 64, 64)
+    loss = graph.generator_losses["loss_gan_A"]
+    graph.real["B"].d = x.d
+    graph.fake["A"].forward()
+    loss.forward()
+    graph.fake_leaf["A"].grad.zero()
+    loss.backward()
+    assert np.abs(graph.fake_leaf["A"].g).max() > 0  # gradients pass through
+
+
+def test_batch_statistics_at_test_time():
+    x = nn.Variable.from_numpy_array(rng.uniform(0, 1, (3, 15, 64, 64)))
+    with nn.parameter_scope("t"):
+        trained, tested = transformer(x, planes=2), transformer(x, planes=2, batch_stat=False)
+    nn.forward_all([trained, tested])
+    assert not np.allclose(trained.d, tested.d, atol=1e-3)
+    with nn.parameter_scope("d"):
+        by_batch = decoder(x, planes=2, training=False, batch_stat=True)
+        by_running = decoder(x, planes=2, training=False)
+    nn.forward_all([by_batch, by_running])
+    first = by_batch.d.copy()
+    by_batch.forward()
+    assert np.array_equal(first, by_batch.d)  # no dropout
+    assert not np.allclose(first, by_running.d, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def work(data, tmp_path_factory):
+    """A working folder with two sources and a target, split."""
+    folder = tmp_path_factory.mktemp("recipe")
+    (folder / "datasets/CelebV").mkdir(parents=True)
+    for name in ("Rowan", "Linnea"):
+        (folder / "datasets/CelebV" / name).symlink_to(data / "datasets/CelebV" / name)
+    (folder / "datasets/WFLW_heatmaps").symlink_to(data / "datasets/WFLW_heatmaps")
+    must_run(folder, "make_synthetic.py", "celebv", "--people", "Mira=41", "--frames", 14)
+    must_run(folder, "split_celebv.sh", "./datasets/CelebV", 8)
+    return folder
+
+
+def tiny(module: str, **more) -> dict:
+    """The authors' configuration at tiny width, for the synthetic people."""
+    config = yaml.safe_load((ROOT / f"config/authors_{module}.yaml").read_text())
+    config |= {"experiment_name": "authors", "model": {"planes": 2}, "monitor": {"interval": 1}, **more}
+    config["train"] |= {"epochs": 2, "batch_size": 2}
+    return config
+
+
+@pytest.mark.slow
+def test_the_scripts_run_with_all_of_it(work):
+    write_yaml(work / "encoder.yaml", tiny("encoder"))
+    must_run(work, "train_encoder.py", "--conf", "encoder.yaml")
+    info = "tmp.monitor/encoder/authors/training_info.yaml"
+    for name in (*SOURCES, TARGET):
+        person = ("datasets/CelebV/" + name, "--name", name)
+        must_run(work, "prepare_person.py", *person, "--encoder-config", info, "--batch-size", 4)
+
+    people = {"src_celeb_names": SOURCES, "trg_celeb_name": TARGET, "mode": "train"}
+    config = tiny("transformer", **people)
+    config["train"]["shape_loss"] = {"lambda": 0}
+    write_yaml(work / "transformer.yaml", config)
+    must_run(work, "train_transformer.py", "--conf", "transformer.yaml")
+    run = work / "tmp.monitor/transformer/Rowan+Mira2Linnea/authors"
+    weights = {path.name for path in run.glob("*.h5")}
+    assert weights == {
+        f"net{kind}_{name}_2.h5"
+        for name in SOURCES
+        for kind in ("G_transformer_A2B", "G_transformer_B2A", "D_transformer_A", "D_transformer_B")
+    }
+    assert (run / "result/epoch-2_Mira.png").exists() and (run / "loss_gan_A_Mira.series.txt").exists()
+
+    config = tiny("decoder", trg_celeb_name=TARGET, mode="train")
+    config["train"]["feature_loss"] = {"lambda": 0}
+    write_yaml(work / "decoder.yaml", config)
+    must_run(work, "train_decoder.py", "--conf", "decoder.yaml")
+
+    assert must_run(work, "test_transformer.py", run / "training_info.yaml", "-n", 2).count("2 images") == 2
+    must_run(work, "test_decoder.py", "tmp.monitor/decoder/Linnea/authors/training_info.yaml", "-n", 2)
+    chain = (
+        "--encoder-config", info, "--transformer-config", run / "training_info.yaml",
+        "--decoder-config", "tmp.monitor/decoder/Linnea/authors/training_info.yaml", "-n", 2,
+    )  # fmt: skip
+    must_run(work, "test_reenactment.py", *chain, "--src-celeb-name", "Mira")
+    (record,) = work.glob("reenactment_result/Mira2Linnea/*/reenactment.yaml")
+    assert "netG_transformer_A2B_Mira_2.h5" in record.read_text()
+    must_fail(work, 2, "trained on Rowan, Mira", "test_reenactment.py", *chain, "--src-celeb-name", "Linnea")
+    one = ("--param-file", run / "netG_transformer_A2B_Mira_2.h5")
+    must_fail(work, 2, "2 sources", "test_transformer.py", run / "training_info.yaml", *one)
+
+
+@pytest.mark.slow
+def test_several_sources_with_a_warm_start_stop_and_go_on(work):
+    train = {"epochs": 1, "batch_size": 4, "shape_loss": {"lambda": 0}, "warm_start": {"epochs": 1}}
+    config = {
+        "src_celeb_names": SOURCES,
+        "trg_celeb_name": TARGET,
+        "experiment_name": "warm",
+        "model": {"planes": 2},
+        "train": {**train, "augmentation": True},
+    }
+    write_yaml(work / "warm.yaml", config)
+    must_run(work, "train_transformer.py", "--conf", "warm.yaml")
+    config["train"]["epochs"] = 2
+    write_yaml(work / "warm.yaml", config)
+    assert "from iteration 4" in must_run(work, "train_transformer.py", "--conf", "warm.yaml", "--resume")
+    config["src_celeb_names"] = ["Rowan", "Rowan"]
+    write_yaml(work / "warm.yaml", config)
+    must_fail(work, 2, "src_celeb_names: must not hold a name twice", "train_transformer.py", "--conf", "warm.yaml")
+
+
+@pytest.mark.slow
+def test_the_shape_prior_of_wflw(work):
+    config = {"dataset": "WFLW", "mode": "train", "experiment_name": "wflw", "train": {"epochs": 1, "batch_size": 3}}
+    write_yaml(work / "prior.yaml", config)
+    said = must_run(work, "train_shape_prior.py", "--conf", "prior.yaml")
+    assert "landmarks of WFLW (test)" in said
+    report = yaml.safe_load((work / "tmp.monitor/shape_prior/wflw/shape_prior.yaml").read_text())
+    assert 0 < report["normalised_mean_error"] < 2 and len(report["explained_variance"]) == 3
+    assert 0.5 < sum(report["explained_variance"]) <= 1
