@@ -1,0 +1,157 @@
+"""Networks as ONNX files, written by nnabla's own converter, checked against nnabla and kept beside their weights.
+
+The converter is the package nnabla-converter, installed without its dependencies (README).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nnabla as nn
+import nnabla.utils.save
+import numpy as np
+from nnabla.ext_utils import get_extension_context
+
+from models.chain import INPUT_SHAPES, SCOPES, build
+from utils.checkpoints import load_parameters
+from utils.errors import ConfigError, WeightsError
+from utils.files import atomic_path, file_digest
+from utils.parallel import available_cores
+
+FORMAT = 1  # of the exported files: a change of how they are made makes them anew
+OPSET = "11"
+MAX_RELATIVE_ERROR = 1e-4
+NEEDED = {"onnxruntime": "onnxruntime", "onnx": "onnx", "nnabla.utils.converter.onnx": "nnabla-converter"}
+HOW_TO_INSTALL = "pip install onnx==1.17.0 onnxruntime==1.23.2 && pip install --no-deps nnabla-converter==1.39.0"
+
+Networks = dict[str, tuple[dict[str, Any], Path]]  # by module: configuration and weights
+
+
+def missing_packages() -> list[str]:
+    """What is not installed of that which exporting and running needs."""
+
+    def is_there(module: str) -> bool:
+        try:
+            return importlib.util.find_spec(module) is not None
+        except ModuleNotFoundError:
+            return False
+
+    return [package for module, package in NEEDED.items() if not is_there(module)]
+
+
+def require_packages() -> None:
+    missing = missing_packages()
+    if missing:
+        raise ConfigError(f"{', '.join(missing)} not installed; '{HOW_TO_INSTALL}'")
+
+
+def cached_path(module: str, config: dict[str, Any], weights: Path, batch_size: int) -> Path:
+    """Where a network's ONNX file is kept: beside its weights, under a hash of them and of what else decides it."""
+    what = [FORMAT, module, config["model"], config.get("norm_type"), config.get("loss_name"), batch_size]
+    digest = hashlib.sha256(f"{file_digest(weights)} {json.dumps(what, sort_keys=True)}".encode()).hexdigest()
+    # where weights lie in a folder that is not ours, in the user's own
+    folder = weights.parent if os.access(weights.parent, os.W_OK) else Path.home() / ".cache" / "reenactgan"
+    return folder / f".{weights.stem}.{digest[:20]}.onnx"
+
+
+def exported(module: str, config: dict[str, Any], weights: Path, batch_size: int) -> Path:
+    """The ONNX file of a network, made where it is not there yet.
+
+    Raises:
+        WeightsError: the weights are not of this network, or the exported network gives other numbers.
+    """
+    if not weights.is_file():
+        raise WeightsError(f"{weights}: no such weights file; train the network or download its weights")
+    path = cached_path(module, config, weights, batch_size)
+    if not path.exists():
+        print(f"exporting the {module} once: {path}")
+        export({module: (config, weights)}, path, batch_size)
+    return path
+
+
+def export(networks: Networks, path: Path, batch_size: int = 1) -> float:
+    """Write networks, in a row where there are several, as one ONNX graph with an output for each.
+
+    Args:
+        networks: in the order encoder, transformer, decoder; any of them may be missing at either end.
+
+    Returns:
+        the largest error against nnabla on random input, as a share of the largest number of each output.
+
+    Raises:
+        ConfigError: batch statistics are wanted, which ONNX does not have, or a package is missing.
+        WeightsError: the weights are not of this network, or the exported graph gives other numbers.
+    """
+    require_packages()
+    for module, (config, _) in networks.items():
+        if config["test"]["batch_stat"]:
+            raise ConfigError(f"the {module}'s test.batch_stat is on: ONNX has no batch statistics; use nnabla")
+    first = next(iter(networks))
+    # networks of their own, on the CPU, whatever else this process has in memory
+    with nn.parameter_scope("", OrderedDict()), nn.context_scope(get_extension_context("cpu")):
+        x = h = nn.Variable((batch_size, *INPUT_SHAPES[first]))
+        outputs = {}
+        for module, (config, weights) in networks.items():
+            h = outputs[module] = build(module, config, h)
+            h.persistent = True
+            load_parameters(weights, SCOPES[module])
+        with atomic_path(path) as temporary:
+            _convert(x, outputs, temporary, batch_size)
+            error = _compare(x, outputs, temporary)
+            if not error <= MAX_RELATIVE_ERROR:
+                raise WeightsError(f"{path}: the exported network is {error:.2g} off nnabla's numbers; use nnabla")
+    return error
+
+
+def _convert(x: nn.Variable, outputs: dict[str, nn.Variable], path: Path, batch_size: int) -> None:
+    from nnabla.utils.converter.nnabla import NnpImporter
+    from nnabla.utils.converter.onnx import OnnxExporter
+
+    network = {"name": "chain", "batch_size": batch_size, "outputs": outputs, "names": {"input": x}}
+    executor = {"name": "run", "network": "chain", "data": ["input"], "output": list(outputs)}
+    # beside the target, since networks of full width need some room
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export.") as folder:
+        nnp = str(Path(folder) / "chain.nnp")
+        with contextlib.redirect_stdout(io.StringIO()):  # it talks
+            nnabla.utils.save.save(nnp, {"networks": [network], "executors": [executor]})
+            importer = NnpImporter(nnp, expand_network=False, executor_index=0)
+            OnnxExporter(importer.execute(), batch_size, -1, opset=OPSET).execute(str(path))
+
+
+def _compare(x: nn.Variable, outputs: dict[str, nn.Variable], path: Path) -> float:
+    rng = np.random.default_rng(0)
+    low = -1 if x.shape[1] == 3 else 0
+    x.d = numbers = rng.uniform(low, 1, x.shape).astype(np.float32)
+    nn.forward_all(list(outputs.values()))
+    found = open_session(path)(numbers)
+    return max(float(np.abs(a - b.d).max() / np.abs(b.d).max()) for a, b in zip(found, outputs.values()))
+
+
+def open_session(path: Path, num_threads: int | None = None) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """A file as a function from its input to its outputs.
+
+    Raises:
+        WeightsError: it is no ONNX file.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # not the machine's cores, of which a container may have fewer
+    options.intra_op_num_threads = num_threads or available_cores()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises types of its own, all below Exception
+        raise WeightsError(f"{path}: not a complete ONNX file ({str(error).splitlines()[0]}); remove it") from None
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x})
