@@ -27,7 +27,8 @@ from datasets.batches import Batches
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE
 from datasets.crop import Square, cut_square
 from datasets.faces import HAAR, MIN_SHOT_S, Detector, follow_face, load_detector, reduced
-from datasets.images import IMAGE_ENDINGS, read_image, write_image
+from datasets.images import write_image
+from datasets.pictures import UNREADABLE, Pictures
 from datasets.prepared import PreparedWriter, images_digest, pack, rebuilt, why_stale
 from models.encoder import boundaries_of, encoder
 from utils import cli
@@ -37,11 +38,8 @@ from utils.files import atomic_folder, file_digest, locked, remove_leftovers, wr
 from utils.panels import contact_sheet, evenly, face_picture, overlay
 from utils.parallel import WorkerPool, available_cores
 from utils.testing import find_weights, set_test_context
-from utils.video import read_video
 
 ENCODER_SCOPE = "encoder"
-FOLDER_FPS = 25.0  # pictures of a folder are taken for the frames of a video
-UNREADABLE = "picture that cannot be decoded"
 SHEET_TILES, SHEET_COLUMNS, SHEET_TILE_PX = 48, 8, 128
 
 
@@ -49,45 +47,6 @@ class Encoder(NamedTuple):
     weights: Path
     image: nn.Variable  # (B, 3, 256, 256) in [-1, 1]
     boundary: nn.Variable  # (B, 15, 64, 64), about [0, 1]
-
-
-class Pictures:
-    """A video's frames, or a folder's pictures in the order of their names; they can be gone through twice."""
-
-    def __init__(self, path: Path):
-        self.path, self.is_video = path, not path.is_dir()
-        self.fps = FOLDER_FPS
-        if self.is_video:
-            if not path.is_file():
-                raise DataError(f"{path}: no such video or folder")
-            fps, _, frames = read_video(path)
-            frames.close()
-            self.fps = fps or FOLDER_FPS
-        else:
-            self._noted: set[Path] = set()
-            self._files = sorted((f for f in path.iterdir() if f.suffix.lower() in IMAGE_ENDINGS), key=natural_order)
-            if not self._files:
-                raise DataError(f"{path}: no picture in it ({', '.join(IMAGE_ENDINGS)})")
-
-    def __iter__(self) -> Iterator[np.ndarray | None]:
-        """(H, W, 3) uint8 upright, or None where a picture of a folder cannot be decoded."""
-        if self.is_video:
-            yield from read_video(self.path)[2]
-            return
-        for file in self._files:
-            try:
-                yield read_image(file, upright=True)
-            except DataError as error:
-                if file not in self._noted:
-                    print(f"note: {error}")
-                self._noted.add(file)
-                yield None
-
-
-def natural_order(path: Path) -> list[tuple[bool, int, str]]:
-    """frame2 before frame10."""
-    parts = re.split(r"(\d+)", path.name)
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
 def find_faces(pictures: Pictures, detector: Detector, num_workers: int) -> list[Square | str]:

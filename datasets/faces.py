@@ -6,12 +6,14 @@ Another detector than OpenCV's is a function from an image to boxes; `load_detec
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from datasets.crop import Square
 from utils.errors import ConfigError
@@ -34,6 +36,7 @@ MAX_SIZE_RATIO = 1.25
 MAX_GAP_S = 0.5
 MIN_SHOT_S = 0.2
 CENTER_SIGMA_S, SIZE_SIGMA_S = 0.15, 0.8
+REACH = 3.0  # of a smoothing window, in its widths
 
 NO_FACE = "no face found"
 SMALL = f"face smaller than {MIN_BOX_PX} pixels"
@@ -76,70 +79,144 @@ def reduced(image: np.ndarray) -> tuple[np.ndarray, float]:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA), factor
 
 
+class FaceFollower:
+    """One face through a sequence, picture by picture: a steady crop for each, or why the picture is left out.
+
+    In each picture it is the face nearest to the one before, else the largest, or that of a number. Shots are smoothed
+    each for itself: where a face jumps, or is gone for longer than a blink of the detector, another begins. Crops come
+    out some pictures after their boxes went in, since what follows smooths them, too.
+
+    Args:
+        fps: pictures a second.
+        min_shot_s: what is seen for a shorter time is left out.
+        look_ahead_s: how far later pictures count; 0 for what must not wait, such as a camera's.
+        number: of the face, from 1, counted from the left; None for the largest.
+    """
+
+    def __init__(
+        self,
+        fps: float,
+        min_shot_s: float = MIN_SHOT_S,
+        look_ahead_s: float = REACH * SIZE_SIGMA_S,
+        number: int | None = None,
+    ):
+        self._fps, self._min_count, self._number = float(fps), min_shot_s * fps, number
+        self._look_ahead = math.ceil(look_ahead_s * fps)
+        self._time = 0  # number of the next picture
+        self._previous: np.ndarray | None = None
+        self._shot: _Shot | None = None
+        self._pending: deque[_Pending] = deque()
+
+    def add(self, boxes: np.ndarray, size: tuple[int, int]) -> Iterator[Square | str]:
+        """Boxes (N, 4) of the next picture, whose height and width are `size`; gives the crops that are due."""
+        face = self._choose(boxes)
+        if face is not None:
+            self._join(face)
+        self._pending.append(_Pending(self._time, size, None if face is None else self._shot))
+        self._time += 1
+        while self._pending and self._pending[0].time + self._look_ahead < self._time:
+            yield self._finish_first()
+
+    def finish(self) -> Iterator[Square | str]:
+        """The crops that are left."""
+        while self._pending:
+            yield self._finish_first()
+
+    def _choose(self, boxes: np.ndarray) -> np.ndarray | None:
+        """Centre x, centre y and width (3,) of one face."""
+        if len(boxes) == 0:
+            return None
+        faces = np.stack([boxes[:, 0] + boxes[:, 2] / 2, boxes[:, 1] + boxes[:, 3] / 2, boxes[:, 2]], axis=1)
+        if self._previous is not None:
+            nearest = faces[np.linalg.norm(faces[:, :2] - self._previous[:2], axis=1).argmin()]
+            if _is_same(self._previous, nearest):
+                self._previous = nearest
+                return nearest
+        if self._number is None:
+            self._previous = faces[faces[:, 2].argmax()]
+        elif len(faces) < self._number:
+            return None
+        else:
+            self._previous = faces[faces[:, 0].argsort()[self._number - 1]]
+        return self._previous
+
+    def _join(self, face: np.ndarray) -> None:
+        """To the shot under way, or to a new one."""
+        shot = self._shot
+        if shot is not None:
+            gap = self._time - shot.times[-1]
+            if gap > int(MAX_GAP_S * self._fps) + 1 or not _is_same(shot.faces[-1], face, gap):
+                shot = None
+        self._shot = shot or _Shot()
+        self._shot.add(self._time, face, self._time - self._look_ahead - math.ceil(REACH * SIZE_SIGMA_S * self._fps))
+
+    def _finish_first(self) -> Square | str:
+        time, size, shot = self._pending.popleft()
+        if shot is None:
+            return NO_FACE
+        if shot.count < self._min_count:
+            return BRIEF
+        sigmas = np.array([CENTER_SIGMA_S, CENTER_SIGMA_S, SIZE_SIGMA_S]) * self._fps
+        return _crop(*shot.smoothed(time, sigmas), size)
+
+
+class _Shot:
+    """Places of one face by the numbers of their pictures; those long past are forgotten."""
+
+    def __init__(self):
+        self.times: deque[int] = deque()
+        self.faces: deque[np.ndarray] = deque()
+        self.count = 0
+
+    def add(self, time: int, face: np.ndarray, forget_before: int) -> None:
+        self.times.append(time)
+        self.faces.append(face)
+        self.count += 1
+        while self.times[0] < forget_before:
+            self.times.popleft()
+            self.faces.popleft()
+
+    def smoothed(self, time: int, sigmas: np.ndarray) -> np.ndarray:
+        """Place and size (3,) under Gaussian windows of those widths about a time.
+
+        Straight lines are fitted to places, so that a moving face is not held back where a shot begins or ends; of
+        sizes it is the mean.
+        """
+        distance = (np.array(self.times)[:, None] - time) / sigmas  # (N, 3)
+        weights = np.where(np.abs(distance) <= REACH, np.exp(-0.5 * distance**2), 0)
+        weights /= weights.sum(axis=0)
+        faces = np.array(self.faces)
+        mean, mean_distance = (weights * faces).sum(axis=0), (weights * distance).sum(axis=0)
+        spread = (weights * distance**2).sum(axis=0) - mean_distance**2
+        slope = (weights * distance * (faces - mean)).sum(axis=0) / np.maximum(spread, 1e-9)
+        slope[2] = 0
+        return mean - slope * mean_distance
+
+
+class _Pending(NamedTuple):
+    time: int
+    size: tuple[int, int]
+    shot: _Shot | None
+
+
 def follow_face(
     boxes: list[np.ndarray], sizes: list[tuple[int, int]], fps: float, min_shot_s: float = MIN_SHOT_S
 ) -> list[Square | str]:
-    """One crop a picture, following one face smoothly; or why the picture is left out.
-
-    In each picture it is the face nearest to the one before, else the largest. Shots are smoothed each for itself:
-    where a face jumps, or is gone for longer than a blink of the detector, another begins.
+    """A crop for each picture of a whole sequence, or why it is left out, as `FaceFollower` gives them.
 
     Args:
         boxes: of each picture, (N, 4).
         sizes: height and width of each picture in pixels.
-        fps: pictures a second.
-        min_shot_s: what is seen for a shorter time is left out.
     """
-    crops: list[Square | str] = [NO_FACE] * len(boxes)
-    for shot in _shots(_choose(boxes), int(MAX_GAP_S * fps)):
-        times = np.array(list(shot))
-        whole = np.arange(times[0], times[-1] + 1)
-        steady = np.stack([np.interp(whole, times, column) for column in np.stack(list(shot.values())).T])
-        for row, sigma_s in ((0, CENTER_SIGMA_S), (1, CENTER_SIGMA_S), (2, SIZE_SIGMA_S)):
-            steady[row] = gaussian_filter1d(steady[row], sigma_s * fps, mode="nearest")
-        for time in shot:
-            if len(times) < min_shot_s * fps:
-                crops[time] = BRIEF
-            else:
-                crops[time] = _crop(*steady[:, time - times[0]], sizes[time])
-    return crops
-
-
-def _choose(boxes: list[np.ndarray]) -> list[np.ndarray | None]:
-    """Centre x, centre y and width (3,) of one face a picture."""
-    chosen: list[np.ndarray | None] = []
-    previous = None
-    for found in boxes:
-        if len(found) == 0:
-            chosen.append(None)
-            continue
-        faces = np.stack([found[:, 0] + found[:, 2] / 2, found[:, 1] + found[:, 3] / 2, found[:, 2]], axis=1)
-        face = faces[faces[:, 2].argmax()]
-        if previous is not None:
-            nearest = faces[np.linalg.norm(faces[:, :2] - previous[:2], axis=1).argmin()]
-            face = nearest if _is_same(previous, nearest) else face
-        chosen.append(face)
-        previous = face
-    return chosen
+    follower = FaceFollower(fps, min_shot_s)
+    crops = [crop for found, size in zip(boxes, sizes) for crop in follower.add(found, size)]
+    return [*crops, *follower.finish()]
 
 
 def _is_same(first: np.ndarray, second: np.ndarray, steps: int = 1) -> bool:
     """Whether a face can have moved from one place to another within so many pictures."""
     moved = np.linalg.norm(first[:2] - second[:2]) <= MAX_STEP_SHARE * np.sqrt(steps) * min(first[2], second[2])
     return bool(moved and max(first[2] / second[2], second[2] / first[2]) <= MAX_SIZE_RATIO)
-
-
-def _shots(faces: list[np.ndarray | None], max_gap: int) -> list[dict[int, np.ndarray]]:
-    """Stretches of one face each, by the numbers of their pictures."""
-    shots: list[dict[int, np.ndarray]] = []
-    for time, face in enumerate(faces):
-        if face is None:
-            continue
-        last = next(reversed(shots[-1])) if shots else None
-        if last is None or time - last > max_gap + 1 or not _is_same(shots[-1][last], face, time - last):
-            shots.append({})
-        shots[-1][time] = face
-    return shots
 
 
 def _crop(center_x: float, center_y: float, width: float, image_size: tuple[int, int]) -> Square | str:

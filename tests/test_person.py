@@ -14,8 +14,9 @@ from PIL import Image
 from datasets.crop import Square, cut_square
 from datasets.faces import BRIEF, EDGE, NO_FACE, SMALL, follow_face, haar_faces, load_detector, reduced
 from datasets.images import read_image, write_image
+from datasets.pictures import natural_order
 from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
-from prepare_person import natural_order, to_maps
+from prepare_person import to_maps
 from utils.errors import ConfigError
 from utils.files import write_yaml
 from utils.video import read_video, write_video
@@ -269,7 +270,7 @@ def test_what_is_no_video(video, tmp_path):
     for name in ("noise.mp4", "list.mp4"):
         must_fail(tmp_path, 3, f"{name}: cannot be read as a video", "prepare_person.py", name, "--name", "Me")
     must_fail(tmp_path, 3, "cut.mp4: ends after", "prepare_person.py", "cut.mp4", "--name", "Me")
-    must_fail(tmp_path, 3, "no such video or folder", "prepare_person.py", "nowhere.mp4", "--name", "Me")
+    must_fail(tmp_path, 3, "no such video, picture or folder", "prepare_person.py", "nowhere.mp4", "--name", "Me")
     must_fail(tmp_path, 3, "no picture in it", "prepare_person.py", "empty", "--name", "Me")
     must_fail(tmp_path, 2, "make a folder's name", "prepare_person.py", video, "--name", "../Me")
     must_fail(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 CONTEXTS = ("auto", "cpu", "cudnn")
 
@@ -13,6 +14,16 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     )
     help_device = "which GPU (default: the configuration's)"
     parser.add_argument("-d", "--device-id", type=non_negative_int, help=help_device)
+
+
+def add_network_arguments(parser: argparse.ArgumentParser, modules: tuple[str, ...], required: bool = True) -> None:
+    """`--<module>-config` and `--<module>-param-file`."""
+    for module in modules:
+        help_config = f"the {module}'s training_info.yaml"
+        parser.add_argument(f"--{module}-config", type=Path, required=required, metavar="INFO", help=help_config)
+    for module in modules:
+        help_file = f"the {module}'s weights (default: its run's last epoch)"
+        parser.add_argument(f"--{module}-param-file", type=Path, metavar="FILE.h5", help=help_file)
 
 
 def positive_int(text: str) -> int:
@@ -34,10 +45,21 @@ def _whole_number(text: str, minimum: int) -> int:
 
 
 def positive_number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
+    value = _number(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
     return value
+
+
+def share(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to below 1, not {text}")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None

@@ -70,7 +70,7 @@ def open_engine(backend: str, context: str, networks: Networks, batch_size: int)
         why = _why_not_onnx(context, networks)
         chosen = "nnabla" if why else "onnxruntime"
     elif backend == "onnxruntime" and context == "cudnn":
-        raise ConfigError("--backend onnxruntime computes on the CPU; pass '-c cpu' with it, or take nnabla for the GPU")
+        raise ConfigError("--backend onnxruntime computes on the CPU; pass '-c cpu' with it, or take nnabla")
     print(f"backend: {chosen}" + (f" ({why})" if why else ""))
     return {"nnabla": NnablaEngine, "onnxruntime": OnnxEngine}[chosen](networks, batch_size)
 

@@ -55,7 +55,7 @@ def table(rows: Iterable[tuple[object, ...]], head: tuple[str, ...] = ()) -> str
 CHART_WIDTH, CHART_HEIGHT, MAX_POINTS = 320, 120, 400
 
 
-def line_chart(name: str, points: list[tuple[int, float]]) -> str:
+def line_chart(name: str, points: list[tuple[int, float]], across_name: str = "iterations") -> str:
     """A curve as a small drawing with its range and its last value; what is not finite is left out."""
     points = [(x, y) for x, y in points if np.isfinite(y)]
     if not points:
@@ -71,5 +71,5 @@ def line_chart(name: str, points: list[tuple[int, float]]) -> str:
         f'<figure class="chart"><figcaption><b>{escape(name)}</b> {points[-1][1]:.4g}</figcaption>'
         f'<svg viewBox="-2 -4 {CHART_WIDTH + 4} {CHART_HEIGHT + 8}" role="img" aria-label="{escape(name)}">'
         f'<polyline points="{path}" fill="none" stroke="#1f5fa8" stroke-width="1.5"/></svg>'
-        f"<figcaption>{low:.4g} to {high:.4g}, iterations {left:.0f} to {right:.0f}</figcaption></figure>"
+        f"<figcaption>{low:.4g} to {high:.4g}, {across_name} {left:.0f} to {right:.0f}</figcaption></figure>"
     )

@@ -9,6 +9,7 @@ import numpy as np
 LEFT, RIGHT = (255, 120, 60), (80, 160, 255)
 CONTOUR, NOSE, UPPER_LIP, LOWER_LIP = (255, 255, 255), (255, 230, 60), (255, 90, 200), (120, 255, 120)
 SIDES = (LEFT, LEFT, RIGHT, RIGHT)  # brows, and again eyes
+LABEL = "synthetic"
 COLOURS = np.array([CONTOUR, *SIDES, NOSE, NOSE, *SIDES, UPPER_LIP, UPPER_LIP, LOWER_LIP, LOWER_LIP], np.float32)
 
 
@@ -47,6 +48,15 @@ def contact_sheet(pictures: list[np.ndarray], columns: int, tile_px: int) -> np.
 
 def side_by_side(pictures: list[np.ndarray]) -> np.ndarray:
     return np.hstack(pictures)
+
+
+def labelled(image: np.ndarray) -> np.ndarray:
+    """A copy (H, W, 3) uint8 with the word 'synthetic' small in its lower left corner."""
+    copy = image.copy()
+    place = (6, image.shape[0] - 8)
+    for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):  # to be read on light and on dark
+        cv2.putText(copy, LABEL, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, width, cv2.LINE_AA)
+    return copy
 
 
 def generated_mark(what: str) -> dict[str, str]:

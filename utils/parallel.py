@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import queue
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
 
@@ -19,6 +21,7 @@ from utils.errors import ResourceError
 MAX_LOADER_WORKERS = 8  # more only wait for each other's memory
 
 GRACE_S = 5
+POLL_S = 0.1
 
 _work: Callable[[Any], Any] | None = None  # what this process does, if it is a worker
 
@@ -91,6 +94,53 @@ class WorkerPool:
 
     def __exit__(self, *_: object) -> None:
         self._executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def ahead(items: Iterable[Any], at_most: int | None) -> Iterator[Iterator[Any]]:
+    """Items made by a thread before they are asked for, `at_most` of them (None: as many as come).
+
+    What making them raises is raised where they are asked for; the thread ends with the block.
+    """
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(at_most or 0)
+    is_over = threading.Event()
+
+    def put(what: tuple[str, Any]) -> bool:
+        while not is_over.is_set():
+            with suppress(queue.Full):
+                ready.put(what, timeout=POLL_S)
+                return True
+        return False
+
+    def make() -> None:
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                if not put(("item", item)):
+                    return
+            put(("end", None))
+        except BaseException as error:
+            put(("error", error))
+        finally:
+            if hasattr(iterator, "close"):
+                iterator.close()
+
+    def take() -> Iterator[Any]:
+        while True:
+            kind, value = ready.get()
+            if kind == "error":
+                raise value
+            if kind == "end":
+                return
+            yield value
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    try:
+        yield take()
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def _enter_worker(work: Callable[[Any], Any]) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from config import load_config
+from config import load_config, pair_name, source_names, source_suffix
 from datasets.celebv import ENCODER
+from models.chain import SCOPES
 from utils import cli
 from utils.context import set_context
-from utils.errors import DataError
+from utils.errors import ConfigError, DataError
 from utils.weights import last_epoch_file
 
 
@@ -28,11 +29,12 @@ def parse_test_args(description: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def set_test_context(config: dict[str, Any], args: argparse.Namespace) -> None:
-    """The command line's word is final. A file tells where its network was trained, which may be another machine."""
+def set_test_context(config: dict[str, Any], args: argparse.Namespace) -> str:
+    """`cpu` or `cudnn`. The command line's word is final; a file tells where its network was trained, which may be
+    another machine."""
     device_id = config["device_id"] if args.device_id is None else args.device_id
     wanted = "cudnn" if config["context"] == "cudnn" else "auto"
-    set_context(args.context or wanted, device_id, must_have=args.context is not None)
+    return set_context(args.context or wanted, device_id, must_have=args.context is not None)
 
 
 def start_test(module: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -56,6 +58,38 @@ def find_weights(param_file: Path | None, info: Path, run_dir: Path, prefix: str
         return param_file
     beside = [info.parent, info.parent / run_dir.name]
     return last_epoch_file([*beside, run_dir], prefix)
+
+
+def find_all_weights(args: argparse.Namespace, configs: dict[str, dict[str, Any]], source: str) -> dict[str, Path]:
+    """The weights files of some of the three modules: those named, or each run's last epoch.
+
+    Args:
+        args: with `<module>_param_file` and `<module>_config` of each.
+        source: the person whose transformer it is, of those that the run has.
+
+    Raises:
+        ConfigError: the transformer has several sources, and this is none of them.
+        WeightsError: a run has no weights.
+    """
+    weights = {}
+    for module, config in configs.items():
+        prefix = {"encoder": "model_epoch-"}.get(module, f"{SCOPES[module]}_")
+        if module == "encoder":
+            folder = Path("encoder") / config["experiment_name"] / config["model_name"]
+        elif module == "transformer":
+            sources = source_names(config)
+            if source not in sources and len(sources) > 1 and args.transformer_param_file is None:
+                raise ConfigError(
+                    f"--src-celeb-name {source}: the transformer was trained on {', '.join(sources)}; take one of "
+                    "them, or name weights with --transformer-param-file"
+                )
+            prefix = f"{SCOPES[module]}{source_suffix(config, source)}_"
+            folder = Path("transformer") / pair_name(config) / config["experiment_name"]
+        else:
+            folder = Path("decoder") / config["trg_celeb_name"] / config["experiment_name"]
+        named, info = getattr(args, f"{module}_param_file"), getattr(args, f"{module}_config")
+        weights[module] = find_weights(named, info, Path(config["logdir"]) / folder, prefix)
+    return weights
 
 
 def count_of(wanted: int | None, available: int, what: str) -> int:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -16,9 +21,17 @@ from utils.files import atomic_path
 # it warns about every video that is turned upright, which is what is wanted
 logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)
 
+FILES_ONLY = ["-protocol_whitelist", "file"]
 
-def read_video(path: Path) -> tuple[float, tuple[int, int], Iterator[np.ndarray]]:
-    """Open a video file.
+
+def exact_rate(fps: float) -> Fraction:
+    """The rate that ffmpeg rounds to two digits: 23.98 is 24000/1001, as television has it."""
+    television = Fraction(round(fps * 1.001) * 1000, 1001)
+    return television if abs(float(television) - fps) < 0.006 else Fraction(fps).limit_denominator(1000)
+
+
+def read_video(path: Path) -> tuple[Fraction, tuple[int, int], Iterator[np.ndarray]]:
+    """Open a video file. Frames come at an even rate, also where the file's own do not.
 
     Returns:
         frames a second (0 where the file does not say), (width, height) of the frames as they are to be seen, and the
@@ -29,20 +42,23 @@ def read_video(path: Path) -> tuple[float, tuple[int, int], Iterator[np.ndarray]
     """
     hint = "is it a video that plays to its end?"
     # a path, never an address: whatever a file names, nothing but files is opened
-    frames = imageio_ffmpeg.read_frames(str(path), input_params=["-protocol_whitelist", "file"])
     try:
-        about = next(frames)
+        about = _look_at(path)
+        fps = exact_rate(about["fps"])
         width, height = about["size"]
     except (OSError, RuntimeError, StopIteration, LookupError, AttributeError):
         raise DataError(f"{path}: cannot be read as a video; {hint}") from None
+    rate = ["-fps_mode", "cfr", "-r", str(fps)] if fps else []
+    frames = imageio_ffmpeg.read_frames(str(path), input_params=FILES_ONLY, output_params=rate)
 
     def decode() -> Iterator[np.ndarray]:
         count = 0
         try:
+            next(frames)  # says what it is
             for frame in frames:
                 yield np.frombuffer(frame, np.uint8).reshape(height, width, 3)
                 count += 1
-        except (OSError, RuntimeError):
+        except (OSError, RuntimeError, StopIteration):
             raise DataError(f"{path}: cannot be decoded to its end; {hint}") from None
         finally:
             frames.close()
@@ -50,16 +66,61 @@ def read_video(path: Path) -> tuple[float, tuple[int, int], Iterator[np.ndarray]
         if count < 0.9 * expected - 2:  # the file's own words are rough
             raise DataError(f"{path}: ends after {count} of about {expected} frames; {hint}")
 
-    return about["fps"], (width, height), decode()
+    return fps, (width, height), decode()
 
 
-def write_video(path: Path, frames: Iterable[np.ndarray], size: tuple[int, int], fps: float, comment: str) -> int:
+def _look_at(path: Path) -> dict[str, Any]:
+    frames = imageio_ffmpeg.read_frames(str(path), input_params=FILES_ONLY)
+    try:
+        return next(frames)
+    finally:
+        frames.close()
+
+
+@contextmanager
+def sound_of(path: Path, seconds: float | None = None) -> Iterator[Path | None]:
+    """The first sound track of a video as a file of its own, in step with the frames, while the block runs.
+
+    Args:
+        seconds: no more than so many.
+
+    Yields:
+        None where there is no sound.
+
+    Raises:
+        DataError: there is one that cannot be decoded.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        sound = Path(folder) / "sound.m4a"
+        length = [] if seconds is None else ["-t", f"{seconds:.6f}"]
+        # filled up with silence where it begins later than the frames
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", *FILES_ONLY, "-i", str(path)]
+        command += ["-map", "0:a:0", "-af", "aresample=async=1:first_pts=0", "-c:a", "aac", "-b:a", "160k"]
+        result = subprocess.run([*command, *length, str(sound)], capture_output=True, text=True, errors="replace")
+        if "matches no streams" in result.stderr:
+            yield None
+            return
+        if result.returncode != 0:
+            reason = (result.stderr.strip() or "ffmpeg failed").splitlines()[-1]
+            raise DataError(f"{path}: its sound cannot be decoded ({reason}); pass --no-audio to do without")
+        yield sound
+
+
+def write_video(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    size: tuple[int, int],
+    fps: float | Fraction,
+    comment: str,
+    sound: Path | None = None,
+) -> int:
     """Write an H.264 mp4 that plays everywhere (yuv420p, faststart).
 
     Args:
         frames: (H, W, 3) uint8 RGB, both sides even.
         size: (width, height) of the frames in pixels.
         comment: kept in the file's tags.
+        sound: a file of AAC, as `sound_of` gives it.
 
     Returns:
         the number of frames.
@@ -68,31 +129,44 @@ def write_video(path: Path, frames: Iterable[np.ndarray], size: tuple[int, int],
         ResourceError: encoding failed; nothing is left under `path`.
     """
     count = 0
+    output_params = ["-crf", "18", "-movflags", "+faststart", "-metadata", f"comment={comment}"]
     with atomic_path(path) as temporary:
         writer = imageio_ffmpeg.write_frames(
             str(temporary),
             size,
             fps=fps,
             codec="libx264",
+            quality=None,
             pix_fmt_out="yuv420p",
             macro_block_size=2,
-            output_params=["-crf", "18", "-movflags", "+faststart", "-metadata", f"comment={comment}"],
+            output_params=output_params,
             ffmpeg_log_level="error",
+            audio_path=None if sound is None else str(sound),
+            audio_codec=None if sound is None else "copy",
         )
         writer.send(None)
         try:
             for frame in frames:
-                writer.send(np.ascontiguousarray(frame))
+                try:
+                    writer.send(np.ascontiguousarray(frame))
+                except OSError as error:
+                    raise ResourceError(f"{path}: cannot be encoded ({_last_word(error)}); is the disk full?") from None
                 count += 1
-        except OSError as error:
-            raise ResourceError(f"{path}: cannot be encoded ({error})") from None
         finally:
             writer.close()
         if count:
-            written, _ = imageio_ffmpeg.count_frames_and_secs(str(temporary))
+            try:
+                written, _ = imageio_ffmpeg.count_frames_and_secs(str(temporary))
+            except RuntimeError:
+                written = 0
             if written != count:
                 raise ResourceError(f"{path}: {written} of {count} frames were encoded; is the disk full?")
     return count
+
+
+def _last_word(error: OSError) -> str:
+    """imageio-ffmpeg puts ffmpeg's whole output into its exception."""
+    return (error.strerror or str(error).strip()).splitlines()[0]
 
 
 def write_preview(path: Path, frames: list[np.ndarray], fps: float, comment: str) -> None:

@@ -1,0 +1,152 @@
+"""Pictures in a row: a video's frames, a folder's pictures, a single one, or a camera's."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from datasets.crop import Square, cut_square
+from datasets.faces import MIN_SHOT_S, Detector, FaceFollower, reduced
+from datasets.images import IMAGE_ENDINGS, read_image
+from utils.errors import DataError, ResourceError
+from utils.parallel import ahead
+from utils.video import read_video
+
+FOLDER_FPS = 25.0  # pictures of a folder are taken for the frames of a video
+CAMERA_FPS = 30.0  # where a camera does not say
+UNREADABLE = "picture that cannot be decoded"
+PICTURES_AHEAD, CROPS_AHEAD = 4, 64
+
+Crop = Square | str
+
+
+class Pictures:
+    """A video's frames, a folder's pictures in the order of their names, or one picture.
+
+    They can be gone through several times.
+
+    Raises:
+        DataError: there is no such file, or no picture in the folder.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.fps: float | Fraction = FOLDER_FPS
+        self.is_video = path.is_file() and path.suffix.lower() not in IMAGE_ENDINGS
+        self._noted: set[Path] = set()
+        self._files = [path]
+        if self.is_video:
+            fps, _, frames = read_video(path)
+            frames.close()
+            self.fps = fps or FOLDER_FPS
+        elif path.is_dir():
+            self._files = sorted((f for f in path.iterdir() if f.suffix.lower() in IMAGE_ENDINGS), key=natural_order)
+            if not self._files:
+                raise DataError(f"{path}: no picture in it ({', '.join(IMAGE_ENDINGS)})")
+        elif not path.is_file():
+            raise DataError(f"{path}: no such video, picture or folder")
+
+    def __iter__(self) -> Iterator[np.ndarray | None]:
+        """(H, W, 3) uint8 upright, or None where a picture of a folder cannot be decoded."""
+        if self.is_video:
+            yield from read_video(self.path)[2]
+            return
+        for file in self._files:
+            try:
+                yield read_image(file, upright=True)
+            except DataError as error:
+                if file not in self._noted:
+                    print(f"note: {error}")
+                self._noted.add(file)
+                yield None
+
+
+def natural_order(path: Path) -> list[tuple[bool, int, str]]:
+    """frame2 before frame10."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+
+
+class Camera:
+    """Pictures of a camera as they come, until they end or nobody asks for more.
+
+    Raises:
+        ResourceError: there is no such camera.
+    """
+
+    def __init__(self, device: int | str):
+        self._capture = cv2.VideoCapture(device)
+        if not self._capture.isOpened():
+            raise ResourceError(f"webcam:{device}: cannot be opened; is it plugged in, and free?")
+        self.fps = self._capture.get(cv2.CAP_PROP_FPS) or CAMERA_FPS
+        self._is_over = False
+
+    def end(self) -> None:
+        """No more pictures after the one under way."""
+        self._is_over = True
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """(H, W, 3) uint8."""
+        try:
+            while not self._is_over:
+                is_there, picture = self._capture.read()
+                if not is_there:
+                    return
+                yield cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+        finally:
+            self._capture.release()
+
+
+class FaceFrame(NamedTuple):
+    index: int
+    face: np.ndarray | None  # (256, 256, 3) uint8
+    reason: str  # why there is no face, or ''
+    time_s: float  # when it was seen, since the beginning
+
+
+def add_picture(picture: np.ndarray | None, detector: Detector, follower: FaceFollower) -> Iterator[Crop]:
+    """Find the faces of the next picture; gives the crops that are due."""
+    if picture is None:
+        return follower.add(np.empty((0, 4)), (1, 1))
+    small, factor = reduced(picture)
+    return follower.add(detector(small) * factor, picture.shape[:2])
+
+
+def find_crops(pictures: Iterable[np.ndarray | None], detector: Detector, follower: FaceFollower) -> Iterator[Crop]:
+    """A square for each picture, or why there is none; they come later than the pictures, as the follower's do."""
+    for picture in pictures:
+        yield from add_picture(picture, detector, follower)
+    yield from follower.finish()
+
+
+def faces_of(pictures: Pictures, detector: Detector, number: int | None = None) -> Iterator[FaceFrame]:
+    """The face of each picture, cut out; finding goes on ahead in a thread, over the same pictures."""
+    follower = FaceFollower(pictures.fps, MIN_SHOT_S if pictures.is_video else 0.0, number=number)
+    with (
+        ahead(find_crops(pictures, detector, follower), CROPS_AHEAD) as crops,
+        ahead(pictures, PICTURES_AHEAD) as again,
+    ):
+        for index, (picture, crop) in enumerate(zip(again, crops)):
+            yield _frame(index, picture, crop, index / pictures.fps)
+
+
+def faces_of_camera(camera: Camera, detector: Detector, number: int | None = None) -> Iterator[FaceFrame]:
+    """The same of pictures that cannot be seen twice; what comes later does not steady the crop."""
+    follower = FaceFollower(camera.fps, 0.0, look_ahead_s=0.0, number=number)
+    start = time.monotonic()
+    for index, picture in enumerate(camera):
+        (crop,) = add_picture(picture, detector, follower)
+        yield _frame(index, picture, crop, time.monotonic() - start)
+
+
+def _frame(index: int, picture: np.ndarray | None, crop: Crop, time_s: float) -> FaceFrame:
+    if picture is None or isinstance(crop, str):
+        return FaceFrame(index, None, UNREADABLE if picture is None else crop, time_s)
+    return FaceFrame(index, cut_square(picture, crop), "", time_s)

@@ -1,0 +1,57 @@
+"""Write trained networks as ONNX files, which other programs run, and check them against nnabla.
+
+    python export_onnx.py --encoder-config INFO --out-dir onnx
+    python export_onnx.py --encoder-config INFO --transformer-config INFO --decoder-config INFO --chain --out-dir onnx
+
+Writes encoder.onnx, transformer.onnx and decoder.onnx, or with --chain all that are named as one graph, chain.onnx,
+with an output for each. Pictures are (B, 3, 256, 256) RGB in [-1, 1], boundaries (B, 15, 64, 64) about [0, 1].
+test_reenactment.py needs none of this: it keeps files of its own beside the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from config import load_config, source_names
+from utils import cli
+from utils.errors import run
+from utils.onnx import export
+from utils.testing import find_all_weights
+
+MODULES = ("encoder", "transformer", "decoder")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_network_arguments(parser, MODULES, required=False)
+    help_source = "whose transformer, of a run with several sources (default: the first)"
+    parser.add_argument("--src-celeb-name", metavar="A", help=help_source)
+    parser.add_argument("--out-dir", type=Path, required=True, help="where the files go")
+    parser.add_argument("--chain", action="store_true", help="one graph of all the networks")
+    parser.add_argument("--batch-size", type=cli.positive_int, default=1, help="of the graphs (1)")
+    args = parser.parse_args()
+    named = [module for module in MODULES if getattr(args, f"{module}_config")]
+    if not named:
+        parser.error("name at least one of --encoder-config, --transformer-config and --decoder-config")
+    if args.chain and named == ["encoder", "decoder"]:
+        parser.error("--chain: the transformer stands between encoder and decoder; name it, too")
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    infos = {module: getattr(args, f"{module}_config") for module in MODULES}
+    configs = {module: load_config(module, info) for module, info in infos.items() if info}
+    source = args.src_celeb_name or (source_names(configs["transformer"])[0] if "transformer" in configs else "")
+    weights = find_all_weights(args, configs, source)
+    networks = {module: (configs[module], weights[module]) for module in configs}
+    parts = {"chain": networks} if args.chain else {module: {module: networks[module]} for module in networks}
+    for name, part in parts.items():
+        path = args.out_dir / f"{name}.onnx"
+        error = export(part, path, args.batch_size)
+        print(f"{path}: at most {error:.1e} off nnabla's numbers, {path.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    run(main)
