@@ -32,10 +32,10 @@ from datasets.pictures import Camera, FaceFrame, Pictures, faces_of, faces_of_ca
 from utils import cli
 from utils.engine import BACKENDS, Engine, open_engine
 from utils.errors import ConfigError, DataError, run
-from utils.files import new_folder, timestamp, write_yaml
+from utils.files import new_folder, timestamp
 from utils.panels import face_picture, generated_mark, heatmap_picture, labelled, side_by_side
 from utils.parallel import ahead
-from utils.result_page import write_result_page
+from utils.result_page import write_result
 from utils.testing import count_of, find_all_weights, set_test_context
 from utils.video import sound_of, write_preview, write_video
 
@@ -46,7 +46,6 @@ NO_FACE_CHOICES = ("hold", "skip", "fail")
 DATA_SET_FPS = 30
 RESULTS_AHEAD = 4
 PREVIEW_FPS, PREVIEW_HEIGHT, PREVIEW_MAX_FRAMES = 12.5, 128, 60
-RECORD_FILE = "reenactment.yaml"
 
 
 class Result(NamedTuple):
@@ -381,8 +380,7 @@ def main() -> None:
         "configs": {module: str(getattr(args, f"{module}_config")) for module in configs},
         "weights": {module: str(path) for module, path in weights.items()},
     }
-    write_yaml(run_dir / RECORD_FILE, what)
-    write_result_page(run_dir, what, writer.names, writer.figures)
+    write_result(run_dir, what, writer.names, writer.figures)
     print(f"{len(writer.names)} frames of {args.input or source_name} to {target_name}: {writer.folder}")
     if no_face.reasons:
         print(f"frames without a face ({args.no_face}): {no_face.words()}")

@@ -23,5 +23,5 @@ python test_reenactment.py \
     --video "$out/reenactment.mp4" --preview "$out/preview.gif"
 
 echo "== against the truth"
-python evaluate_synthetic.py "$out"/reenactment/Rowan2Linnea/*
+python evaluate.py "$out"/reenactment/Rowan2Linnea/*
 echo "frames: $out/reenactment/Rowan2Linnea/*/result, video: $out/reenactment.mp4, preview: $out/preview.gif"

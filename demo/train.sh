@@ -54,5 +54,5 @@ python test_reenactment.py \
     --video "$out/reenactment.mp4" --preview "$out/preview.gif"
 
 stage "against the truth"
-python evaluate_synthetic.py "$out"/reenactment/Rowan2Linnea/*
+python evaluate.py "$out"/reenactment/Rowan2Linnea/*
 stage "done; frames: $out/reenactment/Rowan2Linnea/*/result, video: $out/reenactment.mp4"

@@ -257,12 +257,12 @@ def test_synthetic_people_never_replace_real_data(tmp_path):
 
 def test_measure_without_expressions(broken):
     (broken / "x").mkdir()
-    must_fail(broken, 3, "no reenactment.yaml there", "evaluate_synthetic.py", "x")
+    must_fail(broken, 3, "no reenactment.yaml there", "evaluate.py", "x")
 
 
 def test_help_of_every_script(tmp_path):
     for script in ("preprocess.py", "make_synthetic.py", "train_encoder.py", "train_transformer.py", "train_decoder.py",
                    "train_shape_prior.py", "test_transformer.py", "test_decoder.py", "test_reenactment.py",
-                   "evaluate_synthetic.py", "prepare_person.py", "benchmarks/data.py"):  # fmt: skip
+                   "evaluate.py", "prepare_person.py", "benchmarks/data.py"):  # fmt: skip
         result = run_script(tmp_path, script, "--help")
         assert result.returncode == 0 and "usage" in result.stdout

@@ -2,7 +2,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-import evaluate_synthetic as evaluate
+import evaluate
 from datasets.synthetic import Expression, expression_track, landmarks_of, random_identity
 from datasets.synthetic_painter import render
 from utils.panels import face_picture, heatmap_picture

@@ -185,7 +185,7 @@ def test_reenactment_frames_video_and_measure(trained):
     assert imageio_ffmpeg.count_frames_and_secs(str(trained / "by_hand.mp4"))[0] == 6
     assert Image.open(trained / "out.gif").n_frames == 3
 
-    table = must_run(trained, "evaluate_synthetic.py", run_dir)
+    table = must_run(trained, "evaluate.py", run_dir)
     scores = yaml.safe_load((run_dir / "scores.yaml").read_text())["scores"]
     assert set(scores) == {
         "chain",

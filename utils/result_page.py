@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from utils.files import write_text
+from utils.files import write_text, write_yaml
 from utils.page import line_chart, page, table
 
-SCORES_FILE = "scores.json"
+RECORD_FILE, FRAMES_FILE, SCORES_FILE = "reenactment.yaml", "frames.json", "scores.json"
 
 # Only the frame that is looked at is loaded.
 FRAME_SCRIPT = """
@@ -38,17 +38,28 @@ show(0);
 """
 
 
-def write_result_page(
-    run_dir: Path, what: dict[str, Any], names: list[str], figures: list[dict[str, float]], scores: str = ""
-) -> None:
-    """Write the page of a reenactment.
+def write_result(run_dir: Path, what: dict[str, Any], names: list[str], figures: list[dict[str, float]]) -> None:
+    """What a reenactment was made of and what was measured on it, as files and as a page.
 
     Args:
         what: how it was made.
         names: of the frames in `result/`.
         figures: what was measured on each frame, by name.
-        scores: a section of HTML with results of evaluate.py.
     """
+    frames = dict(zip(names, figures))
+    write_text(run_dir / FRAMES_FILE, json.dumps(frames, indent=1) + "\n")
+    write_yaml(run_dir / RECORD_FILE, what)
+    _write_page(run_dir, what, frames, "")
+
+
+def add_scores(run_dir: Path, what: dict[str, Any], section: str) -> None:
+    """Write the page of a finished reenactment again, with a section (HTML) of scores."""
+    frames = json.loads((run_dir / FRAMES_FILE).read_text(encoding="utf-8"))
+    _write_page(run_dir, what, frames, section)
+
+
+def _write_page(run_dir: Path, what: dict[str, Any], frames: dict[str, dict[str, float]], scores: str) -> None:
+    names, figures = list(frames), list(frames.values())
     title = f"{what['input'] or what['source']} to {what['target']}"
     body = ["<p>All faces of the target in this folder are <b>synthetic</b>: they were made by a neural network.</p>"]
     if what["video"]:

@@ -1,0 +1,174 @@
+"""Frames a second of a reenactment, of each backend, stage by stage and from video file to video file.
+
+    python benchmarks/reenactment.py                       # full width, random weights
+    python benchmarks/reenactment.py --torch python3.11    # also PyTorch's, by a Python that has it
+    python benchmarks/reenactment.py --memory 300 3000     # peak memory by the length of the video, demo width
+
+Whole commands are run at two lengths, and the difference gives the rate, so that what a start costs does not count;
+it is printed by itself. Backends take turns, and ratios are of one run. Pictures are those of a synthetic person; what
+random weights paint is noise, which costs as much as a face.
+
+The Python of --torch needs torch, numpy, h5py, opencv-python-headless, pillow, PyYAML, imageio-ffmpeg and tqdm. It runs
+the same pipeline around plain PyTorch networks (benchmarks/torch_pipeline.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nnabla as nn
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.data import peak_memory  # noqa: E402
+from config import load_config  # noqa: E402
+from datasets.faces import haar_faces  # noqa: E402
+from datasets.pictures import Pictures, faces_of  # noqa: E402
+from models.chain import INPUT_SHAPES, SCOPES, build  # noqa: E402
+from utils.checkpoints import parameters_of, save_parameters  # noqa: E402
+from utils.engine import NnablaEngine, OnnxEngine  # noqa: E402
+from utils.files import write_yaml  # noqa: E402
+
+MODULES = tuple(SCOPES)
+DEMO = ROOT / "demo" / "weights"
+
+
+def write_random_networks(folder: Path, planes: int) -> None:
+    """`<folder>/<module>/{weights.h5,training_info.yaml}`, with weights under which numbers keep their size."""
+    rng = np.random.default_rng(0)
+    people = {"src_celeb_name": "Rowan", "trg_celeb_name": "Linnea"}
+    for module in MODULES:
+        given: dict[str, Any] = {"model": {"planes": planes}}
+        given |= {key: name for key, name in people.items() if key in load_config(module)}
+        (folder / module).mkdir(parents=True)
+        write_yaml(folder / module / "training_info.yaml", given)
+        config = load_config(module, folder / module / "training_info.yaml")
+        build(module, config, nn.Variable((1, *INPUT_SHAPES[module])))
+        for name, variable in parameters_of(SCOPES[module]).items():
+            if name.endswith("/W"):
+                variable.d = rng.normal(0, np.prod(variable.shape[1:]) ** -0.5, variable.shape)
+            elif name.endswith(("var", "gamma")):
+                variable.d = rng.uniform(0.5, 1.5, variable.shape)
+        save_parameters(folder / module / "weights.h5", SCOPES[module])
+    nn.clear_parameters()
+
+
+def seconds_of(work: Callable[[], Any], repeats: int) -> float:
+    """The median of some runs, after one that does not count."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def stages(weights: Path, video: Path, repeats: int) -> None:
+    """Milliseconds a frame of each part by itself."""
+    pictures = Pictures(video)
+    first = next(iter(pictures))
+    count = sum(1 for _ in pictures)
+    decode = seconds_of(lambda: sum(1 for _ in pictures), 1) / count
+    find = seconds_of(lambda: haar_faces(first), 5)
+    both = seconds_of(lambda: sum(1 for _ in faces_of(pictures, haar_faces)), 1) / count
+    print(
+        f"decoding {1e3 * decode:.1f} ms a frame, finding a face {1e3 * find:.1f}, both with cutting {1e3 * both:.1f}"
+    )
+
+    networks = {
+        module: (load_config(module, weights / module / "training_info.yaml"), weights / module / "weights.h5")
+        for module in MODULES
+    }
+    engines = [NnablaEngine(networks, 1), OnnxEngine(networks, 1)]
+    rng = np.random.default_rng(0)
+    total = {engine.name: 0.0 for engine in engines}
+    for module in MODULES:
+        x = rng.uniform(0, 1, (1, *INPUT_SHAPES[module])).astype(np.float32)
+        for engine in engines:
+            seconds = seconds_of(lambda: engine.run(module, x), repeats)  # noqa: B023
+            total[engine.name] += seconds
+            print(f"{module:12} {engine.name:12} {1e3 * seconds:8.1f} ms")
+    for name, seconds in total.items():
+        print(f"{'all three':12} {name:12} {1e3 * seconds:8.1f} ms  {total['nnabla'] / seconds:5.2f} x nnabla's rate")
+
+
+def command_of(backend: str, weights: Path, video: Path, out: Path, python: str) -> list[str]:
+    if backend == "torch":
+        return [python, str(ROOT / "benchmarks/torch_pipeline.py"), str(weights), str(video), str(out)]
+    command = [sys.executable, str(ROOT / "test_reenactment.py"), "--backend", backend, "--input", str(video)]
+    for module in MODULES:
+        command += [f"--{module}-config", str(weights / module / "training_info.yaml")]
+        command += [f"--{module}-param-file", str(weights / module / "weights.h5")]
+    return [*command, "-c", "cpu", "--video", str(out / f"{backend}.mp4"), "--out-dir", str(out / backend)]
+
+
+def end_to_end(weights: Path, video: Path, out: Path, lengths: tuple[int, int], python: str | None) -> None:
+    """From video file to video file, by whole commands."""
+    backends = ["nnabla", "onnxruntime", *(["torch"] if python else [])]
+    seconds: dict[str, list[float]] = {backend: [] for backend in backends}
+    for length in lengths:
+        for backend in backends:
+            command = [*command_of(backend, weights, video, out, python or ""), "-n", str(length)]
+            start = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            seconds[backend].append(time.perf_counter() - start)
+    rates = {b: (lengths[1] - lengths[0]) / (long - short) for b, (short, long) in seconds.items()}
+    for backend, rate in rates.items():
+        start = seconds[backend][0] - lengths[0] / rate
+        ratio = rate / rates["nnabla"]
+        print(f"{'end to end':12} {backend:12} {rate:8.2f} frames/s {ratio:6.2f} x nnabla's, start {start:.1f} s")
+    if python:
+        print(f"onnxruntime against torch: {rates['onnxruntime'] / rates['torch']:.2f}")
+
+
+def memory(lengths: list[int], folder: Path) -> None:
+    """Peak memory of whole commands, with the demo's networks."""
+    for length in lengths:
+        video = folder / f"{length}.mp4"
+        make_video(video, length)
+        command = command_of("onnxruntime", DEMO, video, folder / str(length), "")
+        start = time.perf_counter()
+        peak = peak_memory(command)
+        rate = length / (time.perf_counter() - start)
+        print(f"{length} frames: peak {peak:.0f} MiB (all processes), {rate:.1f} frames/s with the start")
+
+
+def make_video(path: Path, count: int) -> None:
+    command = [sys.executable, str(ROOT / "make_synthetic.py"), "video", "--person", "Rowan=9"]
+    subprocess.run([*command, "--frames", str(count), "--out-file", str(path)], check=True, capture_output=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--planes", type=int, default=64, help="width of the networks (64)")
+    parser.add_argument("--lengths", type=int, nargs=2, default=(10, 40), help="of the videos, in frames (10 40)")
+    parser.add_argument("--repeats", type=int, default=5, help="of each network by itself (5)")
+    parser.add_argument("--torch", metavar="PYTHON", help="also PyTorch, by this Python")
+    parser.add_argument("--memory", type=int, nargs="+", metavar="FRAMES", help="only peak memory, by length")
+    args = parser.parse_args()
+    print(f"{len(os.sched_getaffinity(0))} cores")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if args.memory:
+            memory(args.memory, folder)
+            return
+        video = folder / "rowan.mp4"
+        make_video(video, args.lengths[1])
+        write_random_networks(folder / "weights", args.planes)
+        stages(folder / "weights", video, args.repeats)
+        end_to_end(folder / "weights", video, folder, tuple(args.lengths), args.torch)
+
+
+if __name__ == "__main__":
+    main()
