@@ -275,11 +275,14 @@ class Writer:
 
 def in_real_time(pictures: Iterable[tuple[float, np.ndarray]], fps: float) -> Iterator[tuple[float, np.ndarray]]:
     """Pictures of a camera, each repeated until the time of the next, so that a video of them runs as they came."""
-    written = 0
+    written, last = 0, None
     for time_s, picture in pictures:
-        for _ in range(max(int(time_s * fps) - written, 1)):
+        for _ in range(max(int(time_s * fps) - written, 1) if last else 0):
             written += 1
-            yield time_s, picture
+            yield last
+        last = (time_s, picture)
+    if last:
+        yield last
 
 
 def small_panels(paths: list[Path]) -> list[np.ndarray]:

@@ -134,7 +134,7 @@ def faces_of(pictures: Pictures, detector: Detector, number: int | None = None) 
         ahead(pictures, PICTURES_AHEAD) as again,
     ):
         for index, (picture, crop) in enumerate(zip(again, crops)):
-            yield _frame(index, picture, crop, index / pictures.fps)
+            yield _frame(index, picture, crop, float(index / pictures.fps))
 
 
 def faces_of_camera(camera: Camera, detector: Detector, number: int | None = None) -> Iterator[FaceFrame]:

@@ -20,6 +20,8 @@ from utils.run_page import write_run_page
 from utils.series import read_series
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+BROWSER = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"]
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 PHONE, DESK = 400, 1200
 DATA = {"B": {"count": 8, "what": "train_98pt.txt of Linnea", "digest": "0123456789abcdef" * 4}}
 VERSIONS = {"code": "abc1234", "nnabla": "1.39.0"}
@@ -53,7 +55,7 @@ def measured(page: Path, width: int) -> dict[str, int]:
     """What a browser finds in the page at a width."""
     copy = page.with_name(f"measured-{width}.html")
     copy.write_text(page.read_text().replace("</body>", f"{MEASURE}</body>"))
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom"]
+    command = [*BROWSER, f"--window-size={width},900", "--dump-dom"]
     result = subprocess.run([*command, copy.as_uri()], capture_output=True, text=True, timeout=60, check=True)
     text = re.search(r'data-measured="([^"]*)"', result.stdout).group(1)
     return json.loads(text.replace("&quot;", '"'))
@@ -91,7 +93,7 @@ def test_series_are_read_as_they_are_written(run_folder):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@needs_browser
 @pytest.mark.parametrize("width", [PHONE, DESK])
 def test_pages_in_a_browser(run_folder, width):
     found = measured(run_folder / "index.html", width)

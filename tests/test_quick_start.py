@@ -51,7 +51,7 @@ def test_make_demo(copy):
     assert "decoder without transformer" in out
     assert (copy / "demo_result/reenactment.mp4").stat().st_size > 1000
     assert (copy / "demo_result/preview.gif").stat().st_size > 1000
-    (scores,) = (copy / "demo_result/reenactment/Rowan2Linnea").glob("*/scores.yaml")
+    (scores,) = (copy / "demo_result/reenactment/Rowan2Linnea").glob("*/scores.json")
     scores = yaml.safe_load(scores.read_text())
     chain, without = scores["scores"]["chain"], scores["scores"]["decoder without transformer"]
     # the full demo is far above this; a few frames tell that the shipped weights are the trained ones

@@ -186,7 +186,7 @@ def test_reenactment_frames_video_and_measure(trained):
     assert Image.open(trained / "out.gif").n_frames == 3
 
     table = must_run(trained, "evaluate.py", run_dir)
-    scores = yaml.safe_load((run_dir / "scores.yaml").read_text())["scores"]
+    scores = yaml.safe_load((run_dir / "scores.json").read_text())["scores"]
     assert set(scores) == {
         "chain",
         "mean target",

@@ -151,6 +151,7 @@ def open_session(path: Path, num_threads: int | None = None) -> Callable[[np.nda
     # not the machine's cores, of which a container may have fewer
     options.intra_op_num_threads = num_threads or available_cores()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises types of its own, all below Exception

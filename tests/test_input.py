@@ -1,0 +1,441 @@
+"""test_reenactment.py --input: whatever comes in, a labelled video goes out, or a clear error and nothing."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT, must_fail, must_run
+from PIL import Image
+from test_pages import BROWSER, needs_browser
+
+from datasets.crop import Square
+from datasets.faces import NO_FACE, FaceFollower, haar_faces
+from datasets.images import write_image
+from datasets.pictures import UNREADABLE, Camera, FaceFrame, Pictures, faces_of, faces_of_camera
+from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
+from test_reenactment import NoFace, Reenactor, Result, Writer, in_batches, in_real_time
+from utils.errors import DataError, ResourceError
+from utils.panels import labelled
+from utils.parallel import ahead
+from utils.video import exact_rate, read_video, sound_of, write_video
+
+DEMO = ROOT / "demo/weights"
+NETWORKS = [
+    word
+    for module in ("encoder", "transformer", "decoder")
+    for word in (
+        f"--{module}-config", DEMO / module / "training_info.yaml",
+        f"--{module}-param-file", DEMO / module / "weights.h5",
+    )
+]  # fmt: skip
+FRAMES, GONE = 40, range(12, 18)
+CLICK_S = 1.0
+PLAYER = """<script>
+const video = document.querySelector("video");
+video.muted = true;
+video.addEventListener("ended", () => {
+  const image = document.getElementById("frame");
+  fetch("ADDRESS", {method: "POST", mode: "no-cors", body: JSON.stringify({
+    width: video.videoWidth, height: video.videoHeight, duration: video.duration,
+    frames: video.getVideoPlaybackQuality().totalVideoFrames, sound: video.webkitAudioDecodedByteCount,
+    image: image.naturalWidth, overflow: document.documentElement.scrollWidth - window.innerWidth})});
+});
+video.play();
+</script>"""
+
+
+def ffmpeg(*args: object) -> str:
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", "-nostdin", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[np.ndarray]:
+    """A moving head, gone for a while."""
+    frames = [frame for frame, _ in moving_head("Rowan=9", FRAMES, seed=0)]
+    for index in GONE:
+        frames[index] = np.full_like(frames[0], 120)
+    return frames
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, frames) -> Path:
+    """silent.mp4, and video.mp4 with a click after a second."""
+    folder = tmp_path_factory.mktemp("input")
+    write_video(folder / "silent.mp4", frames, VIDEO_SIZE, VIDEO_FPS, "")
+    click = f"aevalsrc='if(between(t,{CLICK_S},{CLICK_S + 0.02}),0.8*sin(4000*t),0)':d=1.6:s=44100"
+    ffmpeg("-i", folder / "silent.mp4", "-f", "lavfi", "-i", click, "-c:v", "copy", "-c:a", "aac", folder / "video.mp4")
+    return folder
+
+
+def loudest_moment(video: Path) -> float:
+    """Seconds from the start of the sound to its loudest part."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(video), "-f", "s16le", "-ac", "1"]
+    sound = subprocess.run([*command, "-ar", "8000", "-"], capture_output=True, check=True).stdout
+    return float(np.abs(np.frombuffer(sound, np.int16).astype(int)).argmax() / 8000)
+
+
+# Parts
+
+
+def test_rates_of_television_are_exact():
+    for written, true in (
+        (23.98, Fraction(24000, 1001)),
+        (29.97, Fraction(30000, 1001)),
+        (59.94, Fraction(60000, 1001)),
+    ):
+        assert exact_rate(written) == true
+    assert exact_rate(25.0) == 25 and exact_rate(12.5) == Fraction(25, 2) and exact_rate(30.0) == 30
+
+
+def test_a_video_of_uneven_rate_comes_evenly(folder, tmp_path):
+    # every frame of the second half stays for twice as long
+    slower = "setpts='if(lt(N,20),N/25,0.8+(N-20)*2/25)/TB'"
+    ffmpeg("-i", folder / "silent.mp4", "-vf", slower, "-fps_mode", "vfr", tmp_path / "uneven.mp4")
+    fps, _, frames = read_video(tmp_path / "uneven.mp4")
+    assert len(list(frames)) == pytest.approx(2.4 * float(fps), abs=2)
+
+
+def test_rotated_videos_are_upright(folder, tmp_path):
+    ffmpeg("-display_rotation", 90, "-i", folder / "silent.mp4", "-c", "copy", tmp_path / "rotated.mp4")
+    _, size, frames = read_video(tmp_path / "rotated.mp4")
+    assert size == VIDEO_SIZE[::-1] and next(frames).shape == (VIDEO_SIZE[0], VIDEO_SIZE[1], 3)
+
+
+def test_sound_is_taken_as_it_is(folder):
+    with sound_of(folder / "video.mp4") as sound:
+        assert loudest_moment(sound) == pytest.approx(CLICK_S, abs=0.05)
+    with sound_of(folder / "silent.mp4") as sound:
+        assert sound is None
+
+
+def test_faces_of_a_video(folder, frames):
+    found = list(faces_of(Pictures(folder / "silent.mp4"), haar_faces))
+    assert [frame.index for frame in found] == list(range(FRAMES))
+    assert {frame.index for frame in found if frame.face is None} == set(GONE)
+    assert found[GONE[0]].reason == NO_FACE and found[0].face.shape == (256, 256, 3)
+
+
+def test_the_face_of_a_number():
+    def box(x):
+        return [x - 50, 100, 100, 100]
+
+    boxes = np.array([box(500), box(100), box(300)], float)
+    boxes[0] += [-10, -10, 20, 20]  # the largest
+    for number, center in ((None, 500), (1, 100), (2, 300), (3, 500)):
+        follower = FaceFollower(25, 0.0, 0.0, number)
+        (crop,) = follower.add(boxes, (400, 640))
+        assert isinstance(crop, Square) and crop.left + crop.side / 2 == pytest.approx(center, abs=1)
+    assert list(FaceFollower(25, 0.0, 0.0, 4).add(boxes, (400, 640))) == [NO_FACE]
+
+
+def test_what_is_looked_at_ahead_gives_the_same_crops():
+    rng = np.random.default_rng(0)
+    boxes = [np.array([[x + rng.normal(0, 2), 100, 100, 100]]) for x in np.linspace(100, 300, 90)]
+    late = FaceFollower(25)
+    crops = []
+    for index, found in enumerate(boxes):
+        new = list(late.add(found, (400, 640)))
+        assert len(crops) + len(new) <= index + 1
+        crops += new
+    assert 20 < 90 - len(crops) < 70  # some wait for what comes
+    crops += late.finish()
+    assert len(crops) == 90
+    now = FaceFollower(25, 0.0, 0.0)  # as of a camera
+    at_once = [crop for found in boxes for crop in now.add(found, (400, 640))]
+    assert len(at_once) == 90
+    assert max(abs(a.left - b.left) for a, b in zip(crops, at_once)) < 12
+
+
+def test_pictures_of_a_folder_and_a_single_one(frames, tmp_path):
+    for index in (0, 1, 2):
+        write_image(tmp_path / f"p{index}.png", frames[index])
+    (tmp_path / "p1.png").write_bytes(b"no picture")
+    found = list(faces_of(Pictures(tmp_path), haar_faces))
+    assert [frame.reason for frame in found] == ["", UNREADABLE, ""]
+    (single,) = faces_of(Pictures(tmp_path / "p0.png"), haar_faces)
+    assert single.face is not None
+
+
+def test_a_camera_by_a_file_in_its_place(folder):
+    camera = Camera(str(folder / "silent.mp4"))
+    found = []
+    for frame in faces_of_camera(camera, haar_faces):
+        found.append(frame)
+        if frame.index == 9:
+            camera.end()
+    assert len(found) == 10 and all(frame.face is not None for frame in found)
+    with pytest.raises(ResourceError, match="webcam:nowhere: cannot be opened"):
+        Camera("nowhere")
+
+
+def test_pictures_of_a_camera_keep_their_time():
+    seen = [(0.0, 0), (0.1, 1), (0.5, 2), (0.52, 3)]  # a wait in between
+    written = [picture for _, picture in in_real_time(seen, 10)]
+    assert written == [0, 1, 1, 1, 1, 2, 3]
+    assert list(in_real_time([], 10)) == []
+
+
+class Fake:
+    """An engine whose networks hand on the mean of what they get."""
+
+    name = "fake"
+
+    def run(self, module, x):
+        shape = {"encoder": (15, 64, 64), "transformer": (15, 64, 64), "decoder": (3, 256, 256)}[module]
+        mean = x.mean(axis=(1, 2, 3))
+        return np.broadcast_to(mean[:, None, None, None], (len(x), *shape)).astype(np.float32).copy()
+
+
+def face_frame(index: int, grey: int | None) -> FaceFrame:
+    face = None if grey is None else np.full((256, 256, 3), grey, np.uint8)
+    return FaceFrame(index, face, "" if face is not None else NO_FACE, index / 25)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_results_come_in_order_whatever_the_batch(batch_size):
+    greys = [200, 210, None, 220, None, None, 230, 240]
+    frames = [face_frame(index, grey) for index, grey in enumerate(greys)]
+    items = list(Reenactor(Fake(), batch_size, 0.0, None).run(frames))
+    assert [item.index for item in items] == list(range(8))
+    assert [item.input[0, 0, 0] if isinstance(item, Result) else None for item in items] == greys
+    assert all(abs(int(r.generated[0, 0, 0]) - g) <= 1 for r, g in zip(items, greys) if g)
+    assert all(sum(f.face is not None for f in batch) <= batch_size for batch in in_batches(frames, batch_size))
+
+
+def test_boundaries_are_steadied_over_time():
+    greys = [128, 255, 255, None, 255]
+    frames = [face_frame(index, grey) for index, grey in enumerate(greys)]
+    items = list(Reenactor(Fake(), 1, 0.5, None).run(frames))
+    levels = [float(item.boundary.mean()) for item in items if isinstance(item, Result)]
+    np.testing.assert_allclose(levels, [1, 128, 191, 255], atol=1.5)  # forgotten where the face was gone
+
+
+def test_frames_without_a_face():
+    frames = [face_frame(index, grey) for index, grey in enumerate([None, 200, None, 100])]
+    items = list(Reenactor(Fake(), 1, 0.0, None).run(frames))
+    held = list(NoFace("hold").resolve(items))
+    assert [result.index for result in held] == [0, 1, 2, 3]
+    assert held[0].generated.max() == 0 and np.array_equal(held[2].generated, held[1].generated)
+    assert [result.index for result in NoFace("skip").resolve(items)] == [1, 3]
+    with pytest.raises(DataError, match="frame 0 at 0.00 s: no face found"):
+        list(NoFace("fail").resolve(items))
+
+
+def test_only_the_generated_face_is_labelled(tmp_path):
+    grey = np.full((256, 256, 3), 128, np.uint8)
+    changed = np.abs(labelled(grey).astype(int) - grey).max(axis=2)
+    assert changed.max() > 100 and changed[:-30].max() == 0 and changed[:, 120:].max() == 0
+    (item,) = Reenactor(Fake(), 1, 0.0, None).run([face_frame(0, 128)])
+    writer = Writer(tmp_path, {"Comment": "AI-generated"}, ("panel", "face"), (True, False))
+    ((_, face),) = writer.write([item])
+    panel = Image.open(tmp_path / "000000-000.png")
+    assert panel.size == (1024, 256) and panel.text["Comment"] == "AI-generated"
+    assert np.array_equal(face, item.generated)  # the video's, which was asked for without
+    tiles = np.asarray(panel)
+    assert np.array_equal(tiles[:, :768], np.hstack([item.input, item.boundary, item.transformed]))
+    assert np.array_equal(tiles[:, 768:], labelled(item.generated))
+
+
+def test_made_ahead_in_order_with_errors_and_no_thread_left():
+    def items():
+        yield from range(5)
+        raise DataError("the end of it")
+
+    before = threading.active_count()
+    got = []
+    with pytest.raises(DataError, match="the end of it"), ahead(items(), 2) as ready:
+        got.extend(ready)
+    assert got == [0, 1, 2, 3, 4]
+    closed = []
+
+    def endless():
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.append(True)
+
+    with ahead(endless(), 2) as ready:
+        assert next(ready) == 1
+    assert closed == [True] and threading.active_count() == before
+
+
+# Whole runs
+
+
+def run_dir_of(folder: Path) -> Path:
+    (run,) = (folder / "reenactment_result/Rowan2Linnea").iterdir()
+    return run
+
+
+@pytest.fixture(scope="module")
+def made(folder, tmp_path_factory) -> Path:
+    """A working folder after a run on the video with sound."""
+    work = tmp_path_factory.mktemp("made")
+    out = must_run(work, "test_reenactment.py", *NETWORKS, "--input", folder / "video.mp4", "--video", "out.mp4")
+    assert "backend: onnxruntime" in out and f"{len(GONE)} x {NO_FACE}" in out
+    return work
+
+
+@pytest.mark.slow
+def test_a_video_comes_out_with_its_sound(made):
+    _, size, frames = read_video(made / "out.mp4")
+    assert size == (1024, 256) and len(list(frames)) == FRAMES
+    assert loudest_moment(made / "out.mp4") == pytest.approx(CLICK_S, abs=0.06)
+    assert b"AI-generated (synthetic)" in (made / "out.mp4").read_bytes()
+    assert b"moov" in (made / "out.mp4").read_bytes()[:100_000].split(b"mdat")[0]  # plays while it loads
+    run = run_dir_of(made)
+    names = sorted(path.name for path in (run / "result").iterdir())
+    assert names == [f"{index:06d}-000.png" for index in range(FRAMES)]
+    held, before = (np.asarray(Image.open(run / "result" / names[i])) for i in (GONE[0], GONE[0] - 1))
+    assert np.array_equal(held, before)
+    record = yaml.safe_load((run / "reenactment.yaml").read_text())
+    assert record["frames"] == FRAMES and record["faces"] == FRAMES - len(GONE) and record["fps"] == VIDEO_FPS
+    assert not list(made.glob(".*"))
+
+
+@pytest.mark.slow
+@needs_browser
+def test_the_video_and_the_page_in_a_browser(made):
+    page = run_dir_of(made) / "index.html"
+    probe = page.with_name("probe.html")
+    reports = queue.Queue()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            reports.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    script = PLAYER.replace("ADDRESS", f"http://127.0.0.1:{server.server_port}/")
+    probe.write_text(page.read_text() + script)
+    flags = ["--autoplay-policy=no-user-gesture-required", "--window-size=500,900", "--remote-debugging-port=0"]
+    browser = subprocess.Popen([*BROWSER, *flags, probe.as_uri()], stderr=subprocess.DEVNULL)
+    try:
+        found = reports.get(timeout=60)
+    finally:
+        browser.kill()
+        browser.wait()
+        server.shutdown()
+        server.server_close()
+        probe.unlink()
+    assert (found["width"], found["height"]) == (1024, 256)
+    assert found["duration"] == pytest.approx(FRAMES / VIDEO_FPS, abs=0.06)
+    assert found["frames"] == pytest.approx(FRAMES, abs=1) and found["sound"] > 0
+    assert found["image"] == 1024 and found["overflow"] <= 0
+
+
+@pytest.mark.slow
+def test_layouts_and_frames_left_out(folder, tmp_path):
+    flags = ("--input", folder / "video.mp4", "--no-face", "skip", "--layout", "side-by-side", "--no-label")
+    out = must_run(tmp_path, "test_reenactment.py", *NETWORKS, *flags, "--video", "out.mp4", "-n", 20, "--smooth", 0.5)
+    count = 20 - len(GONE)
+    assert f"video: out.mp4, {count} frames" in out
+    _, size, frames = read_video(tmp_path / "out.mp4")
+    assert size == (512, 256) and len(list(frames)) == count
+    names = [path.name for path in sorted((run_dir_of(tmp_path) / "result").iterdir())]
+    assert len(names) == count and f"{GONE[0]:06d}-000.png" not in names
+    with sound_of(tmp_path / "out.mp4") as sound:
+        assert sound is None  # it would be out of step
+
+
+@pytest.mark.slow
+def test_a_picture_and_another_engine(folder, frames, tmp_path):
+    write_image(tmp_path / "me.jpg", frames[0])
+    must_run(tmp_path, "test_reenactment.py", *NETWORKS, "--input", "me.jpg", "--layout", "face", "--info", "onnx")
+    flags = ("--backend", "nnabla", "--no-label", "--info", "nnabla")
+    must_run(tmp_path, "test_reenactment.py", *NETWORKS, "--input", "me.jpg", "--layout", "face", *flags)
+    onnx, nnabla = (
+        np.asarray(Image.open(next(tmp_path.glob(f"reenactment_result/*/*-{info}/result/000000-000.png"))), int)
+        for info in ("onnx", "nnabla")
+    )
+    assert onnx.shape == nnabla.shape == (256, 256, 3)
+    assert np.abs(onnx - nnabla)[:200].max() <= 1  # above the label
+
+
+@pytest.mark.slow
+def test_faults_leave_no_video(folder, frames, tmp_path):
+    grey = [np.full_like(frames[0], 120)] * 5
+    write_video(tmp_path / "empty.mp4", grey, VIDEO_SIZE, VIDEO_FPS, "")
+    (tmp_path / "playlist.mp4").write_text("#EXTM3U\n#EXTINF:1,\n/etc/passwd\n")
+    (tmp_path / "concat.mp4").write_text(f"ffconcat version 1.0\nfile {folder / 'silent.mp4'}\n")
+    whole = (folder / "video.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    for name, words in (
+        ("empty.mp4", "no usable face in"),
+        ("playlist.mp4", "cannot be read as a video"),
+        ("concat.mp4", "cannot be read as a video"),
+        ("cut.mp4", "cannot be read as a video"),
+        ("nowhere.mp4", "no such video, picture or folder"),
+    ):
+        flags = ("--input", name, "--video", "out.mp4")
+        must_fail(tmp_path, 3, words, "test_reenactment.py", *NETWORKS, *flags)
+    flags = ("--input", folder / "video.mp4", "--video", "out.mp4", "--no-face", "fail")
+    must_fail(tmp_path, 3, f"frame {GONE[0]} at", "test_reenactment.py", *NETWORKS, *flags)
+    must_fail(tmp_path, 6, "cannot be opened", "test_reenactment.py", *NETWORKS, "--input", "webcam:7")
+    must_fail(tmp_path, 2, "--face goes with --input", "test_reenactment.py", *NETWORKS, "--face", 1)
+    must_fail(tmp_path, 2, "below 1", "test_reenactment.py", *NETWORKS, "--smooth", 1)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"empty.mp4", "playlist.mp4", "concat.mp4", "cut.mp4", "reenactment_result"}
+
+
+@pytest.mark.slow
+def test_a_video_that_breaks_off_in_the_middle(folder, tmp_path):
+    # its index is at the front, so that only decoding finds out
+    ffmpeg("-i", folder / "silent.mp4", "-c", "copy", "-movflags", "+faststart", tmp_path / "whole.mp4")
+    whole = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 6 // 10])
+    flags = ("--input", "cut.mp4", "--video", "out.mp4")
+    must_fail(tmp_path, 3, "cut.mp4: ends after", "test_reenactment.py", *NETWORKS, *flags)
+    assert not (tmp_path / "out.mp4").exists() and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.slow
+def test_a_full_disk_while_encoding(folder, tmp_path):
+    words = " ".join(map(str, [*NETWORKS, "--input", folder / "video.mp4", "--video", "out.mp4"]))
+    # no file of more than 48 KiB: frames fit, the video does not
+    command = f"ulimit -f 48; trap '' XFSZ; exec {sys.executable} {ROOT / 'test_reenactment.py'} {words}"
+    result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 6, result.stderr
+    assert "Traceback" not in result.stderr and "disk full" in result.stderr
+    assert not (tmp_path / "out.mp4").exists() and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_encoding(folder, tmp_path):
+    shutil.copy(folder / "video.mp4", tmp_path / "video.mp4")
+    command = [sys.executable, str(ROOT / "test_reenactment.py"), *map(str, NETWORKS)]
+    flags = ["--input", "video.mp4", "--video", "out.mp4"]
+    process = subprocess.Popen(
+        [*command, *flags], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("reenactment_result/*/*/result/00000[3-9]-000.png")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # reaches ffmpeg, too
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in errors, errors
+    assert not (tmp_path / "out.mp4").exists() and not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob("reenactment_result/*/*/index.html"))  # nobody takes it for a whole result
