@@ -25,7 +25,7 @@ lint: $(READY)
 gpu: $(READY)
 	sh setup/gpu.sh $(CUDA)
 
-$(READY): requirements.txt requirements-dev.txt setup/venv.sh
+$(READY): requirements.txt requirements-dev.txt requirements-nodeps.txt setup/venv.sh
 	sh setup/venv.sh
 	touch $(READY)
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 import argparse
 import signal
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,10 +31,10 @@ from datasets.faces import HAAR, load_detector
 from datasets.images import read_image, write_image
 from datasets.pictures import Camera, FaceFrame, Pictures, faces_of, faces_of_camera
 from utils import cli
-from utils.engine import BACKENDS, Engine, open_engine
+from utils.engine import BACKENDS, PRECISIONS, Engine, open_engine
 from utils.errors import ConfigError, DataError, run
 from utils.files import new_folder, timestamp
-from utils.panels import face_picture, generated_mark, heatmap_picture, labelled, side_by_side
+from utils.panels import evenly, face_picture, generated_mark, heatmap_picture, labelled, side_by_side
 from utils.parallel import ahead
 from utils.result_page import write_result
 from utils.testing import count_of, find_all_weights, set_test_context
@@ -45,6 +46,7 @@ LAYOUTS = ("panel", "face", "side-by-side")
 NO_FACE_CHOICES = ("hold", "skip", "fail")
 DATA_SET_FPS = 30
 RESULTS_AHEAD = 4
+CALIBRATION_FACES = 16
 PREVIEW_FPS, PREVIEW_HEIGHT, PREVIEW_MAX_FRAMES = 12.5, 128, 60
 
 
@@ -74,6 +76,7 @@ class Source(NamedTuple):
     count: int | None  # where it is known
     sound: Path | None  # a video that may have some
     is_live: bool
+    calibration: Callable[[], Iterable[np.ndarray]]  # some of its faces (3, 256, 256) in [-1, 1]
 
 
 def check_people(args: argparse.Namespace, configs: dict[str, dict[str, Any]]) -> tuple[str, str]:
@@ -100,7 +103,11 @@ def open_data_set(data_dir: Path, person: str, wanted: int | None, fps: float) -
     count = count_of(wanted, len(source), f"the test split of {person}")
     images = CelebVSource(data_dir, person, "test", (IMAGE,))
     frames = (FaceFrame(i, images[i][0].transpose(1, 2, 0), "", i / fps) for i in range(count))
-    return Source(frames, source, fps, count, None, False)
+
+    def some_faces() -> Iterator[np.ndarray]:
+        return (to_float(images[index][0]) for index in evenly(len(images), CALIBRATION_FACES))
+
+    return Source(frames, source, fps, count, None, False, some_faces)
 
 
 def open_input(args: argparse.Namespace) -> Source:
@@ -115,11 +122,21 @@ def open_input(args: argparse.Namespace) -> Source:
     if kind == "webcam" and (not device or device.isdigit()):
         camera = Camera(int(device or 0))
         end_at_interrupt(camera)
-        return Source(faces_of_camera(camera, detector, args.face), None, args.fps or camera.fps, args.num, None, True)
+        faces = faces_of_camera(camera, detector, args.face)
+        return Source(faces, None, args.fps or camera.fps, args.num, None, True, no_faces)
     pictures = Pictures(Path(args.input))
     sound = pictures.path if pictures.is_video and args.audio else None
+
+    def first_faces() -> Iterator[np.ndarray]:
+        found = (frame.face for frame in faces_of(pictures, detector, args.face) if frame.face is not None)
+        return (to_float(face.transpose(2, 0, 1)) for face in islice(found, 0, 2 * CALIBRATION_FACES, 2))
+
     frames = faces_of(pictures, detector, args.face)
-    return Source(frames, None, args.fps or pictures.fps, args.num, sound, False)
+    return Source(frames, None, args.fps or pictures.fps, args.num, sound, False, first_faces)
+
+
+def no_faces() -> Iterator[np.ndarray]:
+    raise ConfigError("--precision int8 is calibrated on frames before it starts, which a camera does not have")
 
 
 def end_at_interrupt(camera: Camera) -> None:
@@ -311,6 +328,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=cli.positive_int, default=1, help="frames at a time; the same pictures")
     help_backend = "what computes (default auto: nnabla on a GPU, on a CPU onnxruntime where it is installed)"
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help=help_backend)
+    help_precision = "of onnxruntime; int8 is faster and a little worse (docs/BENCHMARKS.md)"
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help=help_precision)
     help_data = "the folder that holds the people (default: the transformer's train_dir)"
     parser.add_argument("--data-dir", type=Path, help=help_data)
     parser.add_argument("--out-dir", type=Path, default=Path("reenactment_result"), help="where results go")
@@ -349,7 +368,8 @@ def main() -> None:
     weights = find_all_weights(args, configs, source_name)
     batch_size = min(args.batch_size, source.count or args.batch_size)
     networks = {module: (configs[module], weights[module]) for module in MODULES}
-    engine = open_engine(args.backend, context, networks, batch_size)
+    calibration = None if args.precision == "float32" else source.calibration
+    engine = open_engine(args.backend, context, networks, batch_size, calibration)
 
     run_dir = new_folder(args.out_dir / f"{source_name}2{target_name}", timestamp(), args.info)
     mark = generated_mark(f"face of {target_name}, driven by {args.input or source_name}")
@@ -377,6 +397,7 @@ def main() -> None:
         "data_dir": str(data_dir),
         "layout": layouts[0],
         "backend": engine.name,
+        "precision": args.precision,
         "smooth": args.smooth,
         "fps": float(source.fps),
         "video": "" if args.video is None else str(args.video),

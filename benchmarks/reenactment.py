@@ -32,6 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.data import peak_memory  # noqa: E402
 from config import load_config  # noqa: E402
+from datasets.batches import to_float  # noqa: E402
 from datasets.faces import haar_faces  # noqa: E402
 from datasets.pictures import Pictures, faces_of  # noqa: E402
 from models.chain import INPUT_SHAPES, SCOPES, build  # noqa: E402
@@ -41,6 +42,8 @@ from utils.files import write_yaml  # noqa: E402
 
 MODULES = tuple(SCOPES)
 DEMO = ROOT / "demo" / "weights"
+INT8 = "onnxruntime int8"
+NUM_CALIBRATION = 4  # frames; speed does not depend on them
 
 
 def write_random_networks(folder: Path, planes: int) -> None:
@@ -90,32 +93,40 @@ def stages(weights: Path, video: Path, repeats: int) -> None:
         module: (load_config(module, weights / module / "training_info.yaml"), weights / module / "weights.h5")
         for module in MODULES
     }
-    engines = [NnablaEngine(networks, 1), OnnxEngine(networks, 1)]
+    faces = [frame.face for frame in faces_of(pictures, haar_faces) if frame.face is not None][:NUM_CALIBRATION]
+    inputs = [to_float(face.transpose(2, 0, 1)) for face in faces]
+    engines = {
+        "nnabla": NnablaEngine(networks, 1),
+        "onnxruntime": OnnxEngine(networks, 1),
+        INT8: OnnxEngine(networks, 1, inputs),
+    }
     rng = np.random.default_rng(0)
-    total = {engine.name: 0.0 for engine in engines}
+    total = dict.fromkeys(engines, 0.0)
     for module in MODULES:
         x = rng.uniform(0, 1, (1, *INPUT_SHAPES[module])).astype(np.float32)
-        for engine in engines:
+        for name, engine in engines.items():
             seconds = seconds_of(lambda: engine.run(module, x), repeats)  # noqa: B023
-            total[engine.name] += seconds
-            print(f"{module:12} {engine.name:12} {1e3 * seconds:8.1f} ms")
+            total[name] += seconds
+            print(f"{module:12} {name:16} {1e3 * seconds:8.1f} ms")
     for name, seconds in total.items():
-        print(f"{'all three':12} {name:12} {1e3 * seconds:8.1f} ms  {total['nnabla'] / seconds:5.2f} x nnabla's rate")
+        print(f"{'all three':12} {name:16} {1e3 * seconds:8.1f} ms  {total['nnabla'] / seconds:5.2f} x nnabla's rate")
 
 
 def command_of(backend: str, weights: Path, video: Path, out: Path, python: str) -> list[str]:
     if backend == "torch":
         return [python, str(ROOT / "benchmarks/torch_pipeline.py"), str(weights), str(video), str(out)]
-    command = [sys.executable, str(ROOT / "test_reenactment.py"), "--backend", backend, "--input", str(video)]
+    command = [sys.executable, str(ROOT / "test_reenactment.py"), "--input", str(video)]
+    command += ["--backend", backend] if backend != INT8 else ["--precision", "int8"]
     for module in MODULES:
         command += [f"--{module}-config", str(weights / module / "training_info.yaml")]
         command += [f"--{module}-param-file", str(weights / module / "weights.h5")]
-    return [*command, "-c", "cpu", "--video", str(out / f"{backend}.mp4"), "--out-dir", str(out / backend)]
+    target = out / backend.replace(" ", "-")
+    return [*command, "-c", "cpu", "--video", f"{target}.mp4", "--out-dir", str(target)]
 
 
 def end_to_end(weights: Path, video: Path, out: Path, lengths: tuple[int, int], python: str | None) -> None:
     """From video file to video file, by whole commands."""
-    backends = ["nnabla", "onnxruntime", *(["torch"] if python else [])]
+    backends = ["nnabla", "onnxruntime", INT8, *(["torch"] if python else [])]
     seconds: dict[str, list[float]] = {backend: [] for backend in backends}
     for length in lengths:
         for backend in backends:
@@ -127,7 +138,7 @@ def end_to_end(weights: Path, video: Path, out: Path, lengths: tuple[int, int], 
     for backend, rate in rates.items():
         start = seconds[backend][0] - lengths[0] / rate
         ratio = rate / rates["nnabla"]
-        print(f"{'end to end':12} {backend:12} {rate:8.2f} frames/s {ratio:6.2f} x nnabla's, start {start:.1f} s")
+        print(f"{'end to end':12} {backend:16} {rate:8.2f} frames/s {ratio:6.2f} x nnabla's, start {start:.1f} s")
     if python:
         print(f"onnxruntime against torch: {rates['onnxruntime'] / rates['torch']:.2f}")
 

@@ -41,7 +41,8 @@ else
     fi
 fi
 echo "set-up: installing requirements"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt || {
+pip() { .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"; }
+{ pip -r requirements.txt -r requirements-dev.txt && pip --no-deps -r requirements-nodeps.txt; } || {
     echo "error: the requirements could not be installed; is the package index reachable?" >&2
     exit 6
 }

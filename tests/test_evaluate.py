@@ -5,6 +5,7 @@ import pytest
 import evaluate
 from datasets.synthetic import Expression, expression_track, landmarks_of, random_identity
 from datasets.synthetic_painter import render
+from utils.errors import DataError
 from utils.panels import face_picture, heatmap_picture
 from utils.testing import index_batches
 from utils.video import write_preview, write_video
@@ -87,3 +88,36 @@ def test_preview_is_an_animation(tmp_path):
     write_preview(tmp_path / "a.gif", frames, 10, "AI-generated")
     animation = Image.open(tmp_path / "a.gif")
     assert animation.n_frames == 5 and animation.info["comment"] == b"AI-generated"
+
+
+def test_scores_of_pictures_equal_the_formulas():
+    true = render(random_identity(1), TRACK[0])[0].clip(20, 235)
+    noisy = (true + np.random.default_rng(0).choice([-10, 10], true.shape)).astype(np.uint8)
+    scores = evaluate.score_pictures([noisy, true], [true, true])
+    assert scores["l1"] == pytest.approx(5) and scores["psnr"] == pytest.approx((28.13 + 100) / 2, abs=0.01)
+    assert 0.5 < scores["ssim"] < 1
+
+
+def test_trembling_is_what_an_even_motion_has_not():
+    def line(x):
+        heatmap = np.zeros((15, 64, 64), np.float32)
+        heatmap[:, 20:40, x] = 1
+        return heatmap
+
+    assert evaluate.trembling([line(10 + 2 * k) for k in range(10)]) == pytest.approx(0, abs=1e-4)
+    assert evaluate.trembling([line(30 + k % 2) for k in range(10)]) == pytest.approx(2, abs=1e-3)
+    assert evaluate.trembling([line(3), line(50)]) == 0
+
+
+def test_errors_are_a_share_of_an_empty_answers():
+    heatmaps = [evaluate.heatmap_of(landmarks_of(random_identity(3), face)) for face in TRACK[:3]]
+    assert evaluate.relative_error([np.zeros_like(h) for h in heatmaps], heatmaps) == pytest.approx(1)
+    assert evaluate.relative_error([h / 2 for h in heatmaps], heatmaps) == pytest.approx(0.25)
+
+
+def test_frames_that_were_trained_on_are_refused():
+    configs = {"transformer": {"mode": "train"}, "decoder": {"mode": "all"}}
+    what = {"configs": {"transformer": "t.yaml", "decoder": "d.yaml"}}
+    with pytest.raises(DataError, match="d.yaml: the decoder trained with 'mode: all'"):
+        evaluate.require_unseen(configs, what)
+    evaluate.require_unseen({**configs, "decoder": {"mode": "train"}}, what)

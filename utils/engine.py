@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import nnabla as nn
@@ -9,10 +10,11 @@ import numpy as np
 
 from models.chain import INPUT_SHAPES, SCOPES, build
 from utils.checkpoints import load_parameters
-from utils.errors import ConfigError
-from utils.onnx import Networks, exported, missing_packages, open_session, require_packages
+from utils.errors import ConfigError, DataError
+from utils.onnx import Networks, exported, missing_packages, open_session, quantized, require_packages
 
 BACKENDS = ("auto", "nnabla", "onnxruntime")
+PRECISIONS = ("float32", "int8")
 
 
 class Engine(Protocol):
@@ -43,23 +45,40 @@ class NnablaEngine:
 class OnnxEngine:
     name = "onnxruntime"
 
-    def __init__(self, networks: Networks, batch_size: int):
+    def __init__(self, networks: Networks, batch_size: int, calibration: Iterable[np.ndarray] | None = None):
+        """With faces (3, 256, 256) to calibrate on, convolutions compute with 8 bits."""
         require_packages()
-        self._sessions = {
-            module: open_session(exported(module, config, weights, batch_size))
-            for module, (config, weights) in networks.items()
-        }
+        inputs = None if calibration is None else list(calibration)
+        if inputs == []:
+            raise DataError("no usable face to calibrate 8 bits on; take --precision float32, or another input")
+        self._sessions = {}
+        for module, (config, weights) in networks.items():
+            full = exported(module, config, weights, batch_size)
+            if inputs is None:
+                self._sessions[module] = open_session(full)
+                continue
+            self._sessions[module] = open_session(quantized(module, config, weights, batch_size, inputs))
+            # the next network is calibrated on what the whole one gives
+            whole = open_session(full)
+            inputs = [whole(np.stack([x] * batch_size))[0][0] for x in inputs]
 
     def run(self, module: str, x: np.ndarray) -> np.ndarray:
         return self._sessions[module](x)[0]
 
 
-def open_engine(backend: str, context: str, networks: Networks, batch_size: int) -> Engine:
+def open_engine(
+    backend: str,
+    context: str,
+    networks: Networks,
+    batch_size: int,
+    calibration: Callable[[], Iterable[np.ndarray]] | None = None,
+) -> Engine:
     """The networks, ready to run.
 
     Args:
         backend: one of `BACKENDS`; `auto` takes nnabla on a GPU, else ONNX Runtime where it can be had.
         context: `cpu` or `cudnn`, which nnabla computes on.
+        calibration: where 8 bits are wanted, gives faces (3, 256, 256) to calibrate on.
 
     Raises:
         ConfigError: ONNX Runtime is asked for and cannot be had.
@@ -72,7 +91,11 @@ def open_engine(backend: str, context: str, networks: Networks, batch_size: int)
     elif backend == "onnxruntime" and context == "cudnn":
         raise ConfigError("--backend onnxruntime computes on the CPU; pass '-c cpu' with it, or take nnabla")
     print(f"backend: {chosen}" + (f" ({why})" if why else ""))
-    return {"nnabla": NnablaEngine, "onnxruntime": OnnxEngine}[chosen](networks, batch_size)
+    if chosen == "nnabla" and calibration is not None:
+        raise ConfigError("--precision int8 needs --backend onnxruntime, on a CPU and without test.batch_stat")
+    if chosen == "nnabla":
+        return NnablaEngine(networks, batch_size)
+    return OnnxEngine(networks, batch_size, None if calibration is None else calibration())
 
 
 def _why_not_onnx(context: str, networks: dict[str, tuple[dict[str, Any], Any]]) -> str:

@@ -10,10 +10,11 @@ import hashlib
 import importlib.util
 import io
 import json
+import logging
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,13 @@ def require_packages() -> None:
         raise ConfigError(f"{', '.join(missing)} not installed; '{HOW_TO_INSTALL}'")
 
 
-def cached_path(module: str, config: dict[str, Any], weights: Path, batch_size: int) -> Path:
+def cached_path(
+    module: str, config: dict[str, Any], weights: Path, batch_size: int, calibration: list[np.ndarray] | None = None
+) -> Path:
     """Where a network's ONNX file is kept: beside its weights, under a hash of them and of what else decides it."""
     what = [FORMAT, module, config["model"], config.get("norm_type"), config.get("loss_name"), batch_size]
+    if calibration is not None:
+        what += ["int8", hashlib.sha256(b"".join(x.tobytes() for x in calibration)).hexdigest()]
     digest = hashlib.sha256(f"{file_digest(weights)} {json.dumps(what, sort_keys=True)}".encode()).hexdigest()
     # where weights lie in a folder that is not ours, in the user's own
     folder = weights.parent if os.access(weights.parent, os.W_OK) else Path.home() / ".cache" / "reenactgan"
@@ -78,6 +83,67 @@ def exported(module: str, config: dict[str, Any], weights: Path, batch_size: int
         print(f"exporting the {module} once: {path}")
         export({module: (config, weights)}, path, batch_size)
     return path
+
+
+def quantized(
+    module: str, config: dict[str, Any], weights: Path, batch_size: int, calibration: list[np.ndarray]
+) -> Path:
+    """The ONNX file of a network whose convolutions compute with 8 bits, made where it is not there yet.
+
+    Args:
+        calibration: inputs (C, H, W) of the kind that it will see; they decide the ranges of numbers.
+    """
+    path = cached_path(module, config, weights, batch_size, calibration)
+    if not path.exists():
+        full = exported(module, config, weights, batch_size)
+        print(f"quantizing the {module} once: {path}")
+        with atomic_path(path) as temporary:
+            _quantize(full, temporary, batch_size, calibration)
+    return path
+
+
+def _quantize(full: Path, path: Path, batch_size: int, calibration: list[np.ndarray]) -> None:
+    import onnx
+    from onnxruntime import quantization
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self):
+            self.batches = (np.stack([x] * batch_size) for x in calibration)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            x = next(self.batches, None)
+            return None if x is None else {"input": x}
+
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export.") as folder, _quiet():
+        newer, prepared = (str(Path(folder) / name) for name in ("newer.onnx", "prepared.onnx"))
+        # ranges of single channels are known from this version of ONNX on
+        onnx.save(onnx.version_converter.convert_version(onnx.load(str(full)), 13), newer)
+        quantization.shape_inference.quant_pre_process(newer, prepared)
+        quantization.quantize_static(
+            prepared,
+            str(path),
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],  # deconvolutions have no 8-bit form in ONNX Runtime
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what converters say of their progress."""
+    loggers = [logging.getLogger(name) for name in ("nnabla", "root")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
 
 
 def export(networks: Networks, path: Path, batch_size: int = 1) -> float:
@@ -121,12 +187,11 @@ def _convert(x: nn.Variable, outputs: dict[str, nn.Variable], path: Path, batch_
     network = {"name": "chain", "batch_size": batch_size, "outputs": outputs, "names": {"input": x}}
     executor = {"name": "run", "network": "chain", "data": ["input"], "output": list(outputs)}
     # beside the target, since networks of full width need some room
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export.") as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export.") as folder, _quiet():
         nnp = str(Path(folder) / "chain.nnp")
-        with contextlib.redirect_stdout(io.StringIO()):  # it talks
-            nnabla.utils.save.save(nnp, {"networks": [network], "executors": [executor]})
-            importer = NnpImporter(nnp, expand_network=False, executor_index=0)
-            OnnxExporter(importer.execute(), batch_size, -1, opset=OPSET).execute(str(path))
+        nnabla.utils.save.save(nnp, {"networks": [network], "executors": [executor]})
+        importer = NnpImporter(nnp, expand_network=False, executor_index=0)
+        OnnxExporter(importer.execute(), batch_size, -1, opset=OPSET).execute(str(path))
 
 
 def _compare(x: nn.Variable, outputs: dict[str, nn.Variable], path: Path) -> float:
@@ -151,6 +216,7 @@ def open_session(path: Path, num_threads: int | None = None) -> Callable[[np.nda
     # not the machine's cores, of which a container may have fewer
     options.intra_op_num_threads = num_threads or available_cores()
     options.log_severity_level = 3
+    # threads that wait actively would take time from those that read and write frames
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
