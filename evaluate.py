@@ -2,7 +2,7 @@
 
     python evaluate.py reenactment_result/<A>2<B>/<run>
 
-Always: does the generated face have the boundaries that were asked for, and does it tremble. Of a data set: the
+Always: does the generated face have the boundaries that were asked for, and does it jitter. Of a data set: the
 encoder's boundaries against drawn ones, the decoder on the target's test frames. Where A is B: the generated face
 against the real one. Of synthetic people made with --expressions: the generated face against B with A's expression,
 beside baselines. Writes scores.json, a table, and a section of the run's page.
@@ -157,7 +157,7 @@ def relative_error(found: list[np.ndarray], truth: list[np.ndarray]) -> float:
     return float(sum(((a - b) ** 2).sum() for a, b in zip(found, truth)) / sum((b**2).sum() for b in truth))
 
 
-def trembling(heatmaps: list[np.ndarray]) -> float:
+def temporal_jitter(heatmaps: list[np.ndarray]) -> float:
     """How far lines jump from frame to frame beyond an even motion, in heatmap pixels: the mean length of the second
     difference of each line's centre."""
     centres = np.array([[centroid(line) for line in heatmap] for heatmap in heatmaps])  # (N, 15, 2)
@@ -246,7 +246,7 @@ def evaluate(run_dir: Path, what: dict[str, Any], configs: dict[str, dict[str, A
     scores: dict[str, Any] = {
         "frames": len(panels),
         "boundary_consistency": relative_error(found, asked_for),
-        "trembling": {"source": trembling(boundaries), "result": trembling(found)},
+        "temporal_jitter": {"source": temporal_jitter(boundaries), "result": temporal_jitter(found)},
     }
     if what["input"]:
         return scores
@@ -273,12 +273,12 @@ def evaluate(run_dir: Path, what: dict[str, Any], configs: dict[str, dict[str, A
 
 def lines_of(what: dict[str, Any], scores: dict[str, Any]) -> list[tuple[str, str]]:
     """What the table says, a name and a value a row."""
-    tremble = scores["trembling"]
+    jitter = scores["temporal_jitter"]
     rows = [
         ("frames", str(scores["frames"])),
         ("boundaries of the result against those asked for, share of an empty answer's error",
          f"{scores['boundary_consistency']:.3f}"),
-        ("trembling of the source / of the result, px of 64", f"{tremble['source']:.3f} / {tremble['result']:.3f}"),
+        ("temporal jitter of the source / of the result, px of 64", f"{jitter['source']:.3f} / {jitter['result']:.3f}"),
     ]  # fmt: skip
     if "encoder_error" in scores:
         rows.append(("encoder, share of an empty answer's error", f"{scores['encoder_error']:.3f}"))

@@ -28,7 +28,7 @@ from config import load_config, source_names
 from datasets.batches import to_float
 from datasets.celebv import HEATMAP, IMAGE, CelebVSource
 from datasets.faces import HAAR, load_detector
-from datasets.images import read_image, write_image
+from datasets.images import write_image
 from datasets.pictures import Camera, FaceFrame, Pictures, faces_of, faces_of_camera
 from utils import cli
 from utils.engine import BACKENDS, PRECISIONS, Engine, open_engine
@@ -175,10 +175,13 @@ class Reenactor:
 
     Args:
         smooth: the share of a boundary that comes from the frame before, from 0 to below 1.
+        truth: the data set that the frames are of.
+        target: who is shown; where it is the source, too, the real frame says how good the result is.
     """
 
-    def __init__(self, engine: Engine, batch_size: int, smooth: float, truth: CelebVSource | None):
-        self.engine, self.batch_size, self.smooth, self.truth = engine, batch_size, smooth, truth
+    def __init__(self, engine: Engine, batch_size: int, smooth: float, truth: CelebVSource | None, target: str = ""):
+        self.engine, self.batch_size, self.smooth = engine, batch_size, smooth
+        self.truth, self.target = truth, target
         self._last_boundary: np.ndarray | None = None
 
     def run(self, frames: Iterable[FaceFrame]) -> Iterator[Result | FaceFrame]:
@@ -216,6 +219,8 @@ class Reenactor:
             squares = float((true_boundary**2).sum())
             # as a share of what an empty answer has
             figures["encoder_error"] = float(((boundary - true_boundary) ** 2).sum()) / squares
+            if self.truth.person == self.target:
+                figures["psnr"] = cv2.PSNR(face_picture(generated), frame.face)
         pictures = (heatmap_picture(boundary), heatmap_picture(transformed), face_picture(generated))
         return Result(frame.index, frame.time_s, frame.face, *pictures, truth, figures)
 
@@ -276,6 +281,7 @@ class Writer:
         self.layouts, self.labels = layouts, labels  # of the frames, of the video
         self.names: list[str] = []
         self.figures: list[dict[str, float]] = []
+        self.previews: list[np.ndarray] = []  # every other of the video's first pictures, reduced
 
     def write(self, results: Iterable[Result]) -> Iterator[tuple[float, np.ndarray]]:
         """Each frame's time, and its picture for the video."""
@@ -287,6 +293,9 @@ class Writer:
             self.names.append(frame_name(result.index))
             write_image(self.folder / self.names[-1], pictures[0], self.mark)
             self.figures.append(result.figures)
+            if len(self.names) % 2 and len(self.previews) < PREVIEW_MAX_FRAMES:
+                width = pictures[1].shape[1] * PREVIEW_HEIGHT // TILE_PX
+                self.previews.append(cv2.resize(pictures[1], (width, PREVIEW_HEIGHT), interpolation=cv2.INTER_AREA))
             yield result.time_s, pictures[1]
 
 
@@ -300,13 +309,6 @@ def in_real_time(pictures: Iterable[tuple[float, np.ndarray]], fps: float) -> It
         last = (time_s, picture)
     if last:
         yield last
-
-
-def small_panels(paths: list[Path]) -> list[np.ndarray]:
-    """Every other frame, reduced, for the preview."""
-    panels = [read_image(path) for path in paths[: 2 * PREVIEW_MAX_FRAMES : 2]]
-    width = panels[0].shape[1] * PREVIEW_HEIGHT // panels[0].shape[0]
-    return [cv2.resize(panel, (width, PREVIEW_HEIGHT), interpolation=cv2.INTER_AREA) for panel in panels]
 
 
 def parse_args() -> argparse.Namespace:
@@ -377,7 +379,7 @@ def main() -> None:
     layouts = (args.layout if is_input else "panel", args.layout)
     writer = Writer(run_dir / "result", mark, layouts, (is_input and args.label, args.label))
     no_face = NoFace(args.no_face)
-    reenactor = Reenactor(engine, batch_size, args.smooth, source.truth)
+    reenactor = Reenactor(engine, batch_size, args.smooth, source.truth, target_name)
     frames = first_frames(source.frames, source.count)
     # the next results are computed while one is written
     with ahead(reenactor.run(frames), RESULTS_AHEAD) as items:
@@ -411,8 +413,7 @@ def main() -> None:
     if args.video is not None:
         print(f"video: {args.video}, {made} frames")
     if args.preview is not None:
-        paths = [writer.folder / name for name in writer.names]
-        write_preview(args.preview, small_panels(paths), PREVIEW_FPS, mark["Comment"])
+        write_preview(args.preview, writer.previews, PREVIEW_FPS, mark["Comment"])
         print(f"preview: {args.preview}")
     print(f"look through it: {run_dir / 'index.html'}")
 

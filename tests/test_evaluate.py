@@ -98,15 +98,15 @@ def test_scores_of_pictures_equal_the_formulas():
     assert 0.5 < scores["ssim"] < 1
 
 
-def test_trembling_is_what_an_even_motion_has_not():
+def test_jitter_is_what_an_even_motion_has_not():
     def line(x):
         heatmap = np.zeros((15, 64, 64), np.float32)
         heatmap[:, 20:40, x] = 1
         return heatmap
 
-    assert evaluate.trembling([line(10 + 2 * k) for k in range(10)]) == pytest.approx(0, abs=1e-4)
-    assert evaluate.trembling([line(30 + k % 2) for k in range(10)]) == pytest.approx(2, abs=1e-3)
-    assert evaluate.trembling([line(3), line(50)]) == 0
+    assert evaluate.temporal_jitter([line(10 + 2 * k) for k in range(10)]) == pytest.approx(0, abs=1e-4)
+    assert evaluate.temporal_jitter([line(30 + k % 2) for k in range(10)]) == pytest.approx(2, abs=1e-3)
+    assert evaluate.temporal_jitter([line(3), line(50)]) == 0
 
 
 def test_errors_are_a_share_of_an_empty_answers():

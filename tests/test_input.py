@@ -347,6 +347,13 @@ def test_the_video_and_the_page_in_a_browser(made):
 
 
 @pytest.mark.slow
+def test_a_result_without_truth_is_measured_all_the_same(made):
+    out = must_run(made, "evaluate.py", run_dir_of(made))
+    assert "temporal jitter of the source / of the result" in out and "PSNR" not in out
+    assert "boundaries of the result against those asked for" in (run_dir_of(made) / "index.html").read_text()
+
+
+@pytest.mark.slow
 def test_layouts_and_frames_left_out(folder, tmp_path):
     flags = ("--input", folder / "video.mp4", "--no-face", "skip", "--layout", "side-by-side", "--no-label")
     out = must_run(tmp_path, "test_reenactment.py", *NETWORKS, *flags, "--video", "out.mp4", "-n", 20, "--smooth", 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import subprocess
 
@@ -11,7 +12,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, must_run, run_script
+from conftest import ROOT, must_fail, must_run, run_script
 from PIL import Image
 
 from utils.files import write_yaml
@@ -197,6 +198,29 @@ def test_reenactment_frames_video_and_measure(trained):
     }
     assert "mean target" in table
     assert (run_dir / "sheet.png").exists()
+    record = yaml.safe_load((run_dir / "reenactment.yaml").read_text())
+    seen = yaml.safe_load((trained / record["configs"]["decoder"]).read_text()) | {"mode": "all"}
+    write_yaml(trained / "seen.yaml", seen)
+    record["configs"]["decoder"] = "seen.yaml"
+    write_yaml(run_dir / "reenactment.yaml", record)
+    must_fail(trained, 3, "seen.yaml: the decoder trained with 'mode: all'", "evaluate.py", run_dir)
+    (run_dir / "reenactment.yaml").unlink()
+    must_fail(trained, 3, "no reenactment.yaml there", "evaluate.py", run_dir)
+
+
+def test_a_person_that_drives_itself_is_measured_against_its_own_frames(trained):
+    assert "note: the transformer was trained on Rowan" in reenact(trained, "--src-celeb-name", "Linnea", "-n", 4)
+    (run_dir,) = (trained / "reenactment_result/Linnea2Linnea").iterdir()
+    out = must_run(trained, "evaluate.py", run_dir)
+    assert "generated against the real frame: PSNR" in out
+    scores = json.loads((run_dir / "scores.json").read_text())
+    frames = json.loads((run_dir / "frames.json").read_text())
+    panels = [np.asarray(Image.open(run_dir / "result" / name), float) for name in frames]
+    truth = [10 * np.log10(255**2 / np.mean((p[:, 768:1024] - p[:, :256]) ** 2)) for p in panels]
+    assert [figures["psnr"] for figures in frames.values()] == pytest.approx(truth, abs=0.01)
+    assert scores["self_reenactment"]["psnr"] == pytest.approx(np.mean(truth), abs=0.01)
+    assert {"psnr", "ssim", "l1"} == set(scores["decoder"]) and scores["boundary_consistency"] > 0
+    assert "generated against the real frame" in (run_dir / "index.html").read_text()
 
 
 def test_frames_in_batches_are_the_same_pictures(trained):
