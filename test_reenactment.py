@@ -71,7 +71,7 @@ class Source(NamedTuple):
     """Where frames come from."""
 
     frames: Iterator[FaceFrame]
-    truth: CelebVSource | None  # true boundaries by the frames' numbers
+    truth: CelebVSource | None  # true boundaries by the frames' numbers, (15, 64, 64) uint8
     fps: float | Fraction
     count: int | None  # where it is known
     sound: Path | None  # a video that may have some
@@ -99,15 +99,14 @@ def check_people(args: argparse.Namespace, configs: dict[str, dict[str, Any]]) -
 
 def open_data_set(data_dir: Path, person: str, wanted: int | None, fps: float) -> Source:
     """The test split of a person of CelebV's form."""
-    source = CelebVSource(data_dir, person, "test", (IMAGE, HEATMAP))
-    count = count_of(wanted, len(source), f"the test split of {person}")
-    images = CelebVSource(data_dir, person, "test", (IMAGE,))
+    images, truth = (CelebVSource(data_dir, person, "test", (part,)) for part in (IMAGE, HEATMAP))
+    count = count_of(wanted, len(images), f"the test split of {person}")
     frames = (FaceFrame(i, images[i][0].transpose(1, 2, 0), "", i / fps) for i in range(count))
 
     def some_faces() -> Iterator[np.ndarray]:
         return (to_float(images[index][0]) for index in evenly(len(images), CALIBRATION_FACES))
 
-    return Source(frames, source, fps, count, None, False, some_faces)
+    return Source(frames, truth, fps, count, None, False, some_faces)
 
 
 def open_input(args: argparse.Namespace) -> Source:
@@ -124,7 +123,7 @@ def open_input(args: argparse.Namespace) -> Source:
         end_at_interrupt(camera)
         faces = faces_of_camera(camera, detector, args.face)
         return Source(faces, None, args.fps or camera.fps, args.num, None, True, no_faces)
-    pictures = Pictures(Path(args.input))
+    pictures = Pictures(Path(args.input), args.fps)
     sound = pictures.path if pictures.is_video and args.audio else None
 
     def first_faces() -> Iterator[np.ndarray]:
@@ -132,7 +131,7 @@ def open_input(args: argparse.Namespace) -> Source:
         return (to_float(face.transpose(2, 0, 1)) for face in islice(found, 0, 2 * CALIBRATION_FACES, 2))
 
     frames = faces_of(pictures, detector, args.face)
-    return Source(frames, None, args.fps or pictures.fps, args.num, sound, False, first_faces)
+    return Source(frames, None, pictures.fps, args.num, sound, False, first_faces)
 
 
 def no_faces() -> Iterator[np.ndarray]:
@@ -175,7 +174,7 @@ class Reenactor:
 
     Args:
         smooth: the share of a boundary that comes from the frame before, from 0 to below 1.
-        truth: the data set that the frames are of.
+        truth: true boundaries of the frames, where they are a data set's.
         target: who is shown; where it is the source, too, the real frame says how good the result is.
     """
 
@@ -214,7 +213,7 @@ class Reenactor:
     def _result(self, frame: FaceFrame, boundary: np.ndarray, transformed: np.ndarray, generated: np.ndarray) -> Result:
         truth, figures = None, {}
         if self.truth is not None:
-            true_boundary = to_float(self.truth[frame.index][1])
+            true_boundary = to_float(self.truth[frame.index][0])
             truth = heatmap_picture(true_boundary)
             squares = float((true_boundary**2).sum())
             # as a share of what an empty answer has

@@ -32,20 +32,23 @@ class Pictures:
 
     They can be gone through several times.
 
+    Args:
+        fps: pictures a second, into which a video's frames are repeated or left out; None takes the video's own.
+
     Raises:
         DataError: there is no such file, or no picture in the folder.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, fps: float | None = None):
         self.path = path
-        self.fps: float | Fraction = FOLDER_FPS
+        self.fps: float | Fraction = fps or FOLDER_FPS
         self.is_video = path.is_file() and path.suffix.lower() not in IMAGE_ENDINGS
         self._noted: set[Path] = set()
         self._files = [path]
         if self.is_video:
-            fps, _, frames = read_video(path)
+            own, _, frames = read_video(path)
             frames.close()
-            self.fps = fps or FOLDER_FPS
+            self.fps = fps or own or FOLDER_FPS
         elif path.is_dir():
             self._files = sorted((f for f in path.iterdir() if f.suffix.lower() in IMAGE_ENDINGS), key=natural_order)
             if not self._files:
@@ -56,7 +59,7 @@ class Pictures:
     def __iter__(self) -> Iterator[np.ndarray | None]:
         """(H, W, 3) uint8 upright, or None where a picture of a folder cannot be decoded."""
         if self.is_video:
-            yield from read_video(self.path)[2]
+            yield from read_video(self.path, self.fps)[2]
             return
         for file in self._files:
             try:

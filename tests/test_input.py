@@ -111,6 +111,12 @@ def test_a_video_of_uneven_rate_comes_evenly(folder, tmp_path):
     assert len(list(frames)) == pytest.approx(2.4 * float(fps), abs=2)
 
 
+def test_another_rate_keeps_the_length(folder):
+    assert Pictures(folder / "silent.mp4").fps == VIDEO_FPS
+    half = Pictures(folder / "silent.mp4", VIDEO_FPS / 2)
+    assert half.fps == VIDEO_FPS / 2 and sum(1 for _ in half) == pytest.approx(FRAMES / 2, abs=1)
+
+
 def test_rotated_videos_are_upright(folder, tmp_path):
     ffmpeg("-display_rotation", 90, "-i", folder / "silent.mp4", "-c", "copy", tmp_path / "rotated.mp4")
     _, size, frames = read_video(tmp_path / "rotated.mp4")

@@ -73,8 +73,9 @@ def find_all_weights(args: argparse.Namespace, configs: dict[str, dict[str, Any]
     """
     weights = {}
     for module, config in configs.items():
-        prefix = {"encoder": "model_epoch-"}.get(module, f"{SCOPES[module]}_")
+        prefix = f"{SCOPES[module]}_"
         if module == "encoder":
+            prefix = "model_epoch-"
             folder = Path("encoder") / config["experiment_name"] / config["model_name"]
         elif module == "transformer":
             sources = source_names(config)

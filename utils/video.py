@@ -30,8 +30,13 @@ def exact_rate(fps: float) -> Fraction:
     return television if abs(float(television) - fps) < 0.006 else Fraction(fps).limit_denominator(1000)
 
 
-def read_video(path: Path) -> tuple[Fraction, tuple[int, int], Iterator[np.ndarray]]:
+def read_video(
+    path: Path, fps: float | Fraction | None = None
+) -> tuple[float | Fraction, tuple[int, int], Iterator[np.ndarray]]:
     """Open a video file. Frames come at an even rate, also where the file's own do not.
+
+    Args:
+        fps: frames a second to read; None takes the file's own.
 
     Returns:
         frames a second (0 where the file does not say), (width, height) of the frames as they are to be seen, and the
@@ -44,11 +49,11 @@ def read_video(path: Path) -> tuple[Fraction, tuple[int, int], Iterator[np.ndarr
     # a path, never an address: whatever a file names, nothing but files is opened
     try:
         about = _look_at(path)
-        fps = exact_rate(about["fps"])
+        fps = fps or exact_rate(about["fps"])
         width, height = about["size"]
     except (OSError, RuntimeError, StopIteration, LookupError, AttributeError):
         raise DataError(f"{path}: cannot be read as a video; {hint}") from None
-    rate = ["-fps_mode", "cfr", "-r", str(fps)] if fps else []
+    rate = ["-vf", f"fps={fps}"] if fps else []
     frames = imageio_ffmpeg.read_frames(str(path), input_params=FILES_ONLY, output_params=rate)
 
     def decode() -> Iterator[np.ndarray]:
@@ -62,7 +67,7 @@ def read_video(path: Path) -> tuple[Fraction, tuple[int, int], Iterator[np.ndarr
             raise DataError(f"{path}: cannot be decoded to its end; {hint}") from None
         finally:
             frames.close()
-        expected = int(about["duration"] * about["fps"])
+        expected = int(about["duration"] * float(fps or about["fps"]))
         if count < 0.9 * expected - 2:  # the file's own words are rough
             raise DataError(f"{path}: ends after {count} of about {expected} frames; {hint}")
 
