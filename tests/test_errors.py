@@ -49,7 +49,7 @@ def test_configuration(tmp_path):
     wrong = conf(tmp_path, train={"lr": -1})
     must_fail(tmp_path, 2, "train.lr: must be above 0", "train_encoder.py", "--conf", wrong)
     same = conf(tmp_path, src_celeb_name="A", trg_celeb_name="A")
-    must_fail(tmp_path, 2, "both A", "train_transformer.py", "--conf", same)
+    must_fail(tmp_path, 2, "A is both source and target", "train_transformer.py", "--conf", same)
 
 
 def test_cudnn_that_cannot_be_had(tmp_path):
