@@ -16,7 +16,7 @@ from pathlib import Path
 from config import load_config, source_names
 from utils import cli
 from utils.errors import run
-from utils.onnx import export
+from utils.onnx_export import export
 from utils.testing import find_all_weights
 
 MODULES = ("encoder", "transformer", "decoder")

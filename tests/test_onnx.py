@@ -15,7 +15,7 @@ from datasets.batches import to_float
 from datasets.synthetic import Expression, random_identity
 from datasets.synthetic_painter import render
 from models.chain import INPUT_SHAPES, SCOPES, build
-from utils import onnx
+from utils import onnx_export as onnx
 from utils.checkpoints import parameters_of, save_parameters
 from utils.engine import NnablaEngine, OnnxEngine, open_engine
 from utils.errors import ConfigError, DataError, WeightsError

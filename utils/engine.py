@@ -11,7 +11,7 @@ import numpy as np
 from models.chain import INPUT_SHAPES, SCOPES, build
 from utils.checkpoints import load_parameters
 from utils.errors import ConfigError, DataError
-from utils.onnx import Networks, exported, missing_packages, open_session, quantized, require_packages
+from utils.onnx_export import Networks, exported, missing_packages, open_session, quantized, require_packages
 
 BACKENDS = ("auto", "nnabla", "onnxruntime")
 PRECISIONS = ("float32", "int8")
