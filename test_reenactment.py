@@ -11,12 +11,13 @@ Writes panels of input, boundary, transformed boundary, generated face and, of a
 from __future__ import annotations
 
 import argparse
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -257,6 +258,16 @@ class NoFace:
             return Result(frame.index, frame.time_s, empty, empty, empty, empty, None, {})
         return self._last._replace(index=frame.index, time_s=frame.time_s, figures={})
 
+    def require_some(self, results: Iterable[Result], where: str) -> Iterator[Result]:
+        """The results, at whose end there must have been a face.
+
+        Raises:
+            DataError: there was none.
+        """
+        yield from results
+        if self.num_faces == 0:
+            raise DataError(f"{where}: no usable face in {self.reasons.total()} frames ({self.words()})")
+
     def words(self) -> str:
         return ", ".join(f"{count} x {reason}" for reason, count in self.reasons.most_common())
 
@@ -380,15 +391,17 @@ def main() -> None:
     no_face = NoFace(args.no_face)
     reenactor = Reenactor(engine, batch_size, args.smooth, source.truth, target_name)
     frames = first_frames(source.frames, source.count)
-    # the next results are computed while one is written
-    with ahead(reenactor.run(frames), RESULTS_AHEAD) as items:
-        results = tqdm(no_face.resolve(items), total=source.count, unit="frame", disable=None)
-        pictures = writer.write(results)
-        if source.is_live:
-            pictures = in_real_time(pictures, float(source.fps))
-        made = write_pictures(args, source, (picture for _, picture in pictures), mark["Comment"], no_face)
-    if no_face.num_faces == 0:
-        raise DataError(f"{args.input}: no usable face in {sum(no_face.reasons.values())} frames ({no_face.words()})")
+    try:
+        # the next results are computed while one is written
+        with ahead(reenactor.run(frames), RESULTS_AHEAD) as items:
+            results = tqdm(no_face.resolve(items), total=source.count, unit="frame", disable=None)
+            pictures = writer.write(no_face.require_some(results, args.input))
+            if source.is_live:
+                pictures = in_real_time(pictures, float(source.fps))
+            made = write_pictures(args, source, (picture for _, picture in pictures), mark["Comment"])
+    finally:
+        if no_face.num_faces == 0:
+            shutil.rmtree(run_dir)
     what = {
         "source": source_name,
         "target": target_name,
@@ -417,28 +430,17 @@ def main() -> None:
     print(f"look through it: {run_dir / 'index.html'}")
 
 
-def write_pictures(
-    args: argparse.Namespace, source: Source, pictures: Iterator[np.ndarray], comment: str, no_face: NoFace
-) -> int:
+def write_pictures(args: argparse.Namespace, source: Source, pictures: Iterator[np.ndarray], comment: str) -> int:
     """Draw all pictures, into the video where one is wanted; gives their number."""
     if args.video is None:
         return sum(1 for _ in pictures)
-    first = next(pictures, None)
-    if first is None:
-        return 0
-
-    def all_of_them() -> Iterator[np.ndarray]:
-        yield first
-        yield from pictures
-        if no_face.num_faces == 0:
-            raise DataError(f"{args.input}: no usable face in it ({no_face.words()})")
-
+    first = next(pictures)
     # frames that are left out would put the sound out of step
     seconds = None if args.num is None else args.num / float(source.fps)
     sound = sound_of(source.sound, seconds) if source.sound and args.no_face != "skip" else nullcontext()
     with sound as track:
         size = (first.shape[1], first.shape[0])
-        return write_video(args.video, all_of_them(), size, source.fps, comment, track)
+        return write_video(args.video, chain([first], pictures), size, source.fps, comment, track)
 
 
 if __name__ == "__main__":
