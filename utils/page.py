@@ -17,7 +17,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; border-top: 
 table { border-collapse: collapse; } td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; }
 .scroll { overflow-x: auto; } .bad { color: #a40000; font-weight: 600; } .mild { color: #7a5200; }
 .good { color: #1a6b1a; } .tiles { display: flex; flex-wrap: wrap; gap: 4px; } .tiles img { width: 128px; }
-img { max-width: 100%; height: auto; } figure { margin: 0 0 1rem; } figcaption { color: #555; font-size: .9rem; }
+img, video { max-width: 100%; height: auto; } figure { margin: 0 0 1rem; } figcaption { color: #555; font-size: .9rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(240px, 1fr)); gap: 1rem; }
 .chart { margin: 0; } .chart svg { width: 100%; background: #f5f7fa; display: block; }
 pre { background: #f5f7fa; padding: .6rem; overflow-x: auto; font-size: .85rem; }

@@ -64,9 +64,8 @@ def _write_page(run_dir: Path, what: dict[str, Any], frames: dict[str, dict[str,
     body = ["<p>All faces of the target in this folder are <b>synthetic</b>: they were made by a neural network.</p>"]
     if what["video"]:
         address = escape(os.path.relpath(what["video"], run_dir))
-        body.append(
-            f'<video controls preload="metadata" poster="result/{names[0]}" src="{address}" style="max-width: 100%"></video>'
-        )
+        poster = f"result/{names[0]}"
+        body.append(f'<video controls preload="metadata" poster="{poster}" src="{address}"></video>')
     body += ["<h2>Frames</h2>", '<p><img id="frame" alt="a frame of the result"></p>']
     body.append(
         f'<p><input id="slider" type="range" min="0" max="{len(names) - 1}" value="0" style="width: 70%" '
