@@ -26,7 +26,7 @@ CONFIGS = {
     "encoder": {
         **COMMON,
         "model": {"planes": 2},
-        "train": {"epochs": 2, "batch_size": 2, "lr": 2e-3},
+        "train": {"epochs": 2, "batch_size": 2, "lr": 2e-3, "augmentation": True},
         "test": {"batch_size": 2},
     },
     "transformer": {
@@ -38,7 +38,13 @@ CONFIGS = {
     "decoder": {
         **CELEBV,
         "model": {"planes": 2},
-        "train": {"epochs": 2, "batch_size": 3, "lr_decay_start_at": 1, "feature_loss": {"lambda": 0}},
+        "train": {
+            "epochs": 2,
+            "batch_size": 3,
+            "lr_decay_start_at": 1,
+            "feature_loss": {"lambda": 0},
+            "augmentation": True,
+        },
     },
 }
 PER_EPOCH = 3  # 6 faces in batches of 2; 8 frames in batches of 3
