@@ -89,7 +89,7 @@ def test_other_numbers_leave_no_file(tmp_path, monkeypatch):
 
 
 def test_which_engine_is_taken_and_why(tmp_path, monkeypatch, capsys):
-    networks = networks_in(tmp_path)
+    networks = {"decoder": networks_in(tmp_path)["decoder"]}
     assert open_engine("auto", "cpu", networks, 1).name == "onnxruntime"
     assert "backend: onnxruntime" in capsys.readouterr().out
     networks["decoder"][0]["test"]["batch_stat"] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -9,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -47,6 +50,8 @@ CONFIGS = {
         },
     },
 }
+WHERE, HOW = ("mid-epoch", "epoch boundary"), ("SIGTERM", "SIGKILL")
+SIDE_BY_SIDE = 2
 PER_EPOCH = 3  # 6 faces in batches of 2; 8 frames in batches of 3
 FOLDERS = {"encoder": "encoder/run", "transformer": "transformer/Rowan2Linnea/run", "decoder": "decoder/Linnea/run"}
 
@@ -90,16 +95,22 @@ def whole(data, tmp_path_factory) -> Path:
     (folder / "datasets").symlink_to(data / "datasets")
     for module, config in CONFIGS.items():
         write_yaml(folder / f"{module}.yaml", config)
-        must_run(folder, f"train_{module}.py", "--conf", f"{module}.yaml")
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        list(pool.map(lambda module: must_run(folder, f"train_{module}.py", "--conf", f"{module}.yaml"), CONFIGS))
+    return folder
+
+
+def set_up(folder: Path, whole: Path) -> Path:
+    """A working folder with the same data and configurations."""
+    (folder / "datasets").symlink_to(whole / "datasets")
+    for module, config in CONFIGS.items():
+        write_yaml(folder / f"{module}.yaml", config)
     return folder
 
 
 @pytest.fixture
 def work(whole, tmp_path) -> Path:
-    (tmp_path / "datasets").symlink_to(whole / "datasets")
-    for module, config in CONFIGS.items():
-        write_yaml(tmp_path / f"{module}.yaml", config)
-    return tmp_path
+    return set_up(tmp_path, whole)
 
 
 def arrays_of(path: Path) -> dict[str, np.ndarray]:
@@ -134,10 +145,8 @@ def assert_same(run: Path, other: Path) -> None:
     assert any(name.endswith("solver_generator.h5") or name.endswith("solver_encoder.h5") for name in first)
 
 
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
-@pytest.mark.parametrize("where", ["mid-epoch", "epoch boundary"])
-@pytest.mark.parametrize("module", CONFIGS)
-def test_an_interrupted_run_equals_an_uninterrupted_one(whole, work, module, where, how):
+def interrupt_and_compare(whole: Path, work: Path, module: str, where: str, how: str) -> None:
+    """A run that ends early and goes on must come to what the whole run came to."""
     if where == "mid-epoch":
         result = interrupt(work, module, how, "step", PER_EPOCH + 2)
     elif how == "SIGTERM":
@@ -171,6 +180,23 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(whole, work, module, whe
             shutil.rmtree(checkpoint)
     assert f"{2 * PER_EPOCH:09d}" in kept
     assert_same(folder, copy)
+
+
+@pytest.fixture(scope="module")
+def comparisons(whole, tmp_path_factory) -> Iterator[dict[tuple[str, str, str], Future]]:
+    """All cases, run side by side: each computes on one core."""
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        yield {
+            case: pool.submit(interrupt_and_compare, whole, set_up(tmp_path_factory.mktemp("case"), whole), *case)
+            for case in itertools.product(CONFIGS, WHERE, HOW)
+        }
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("module", CONFIGS)
+def test_an_interrupted_run_equals_an_uninterrupted_one(comparisons, module, where, how):
+    comparisons[module, where, how].result()
 
 
 def test_the_other_seed_gives_other_bits(whole, work):

@@ -283,7 +283,8 @@ def test_full_width_iteration_and_published_files_end_to_end(tmp_path):
         command += [f"--{module}-config", f"pretrained_weights/{folder}/training_info.yaml"]
         command += [f"--{module}-param-file", f"pretrained_weights/{folder}/weights.h5"]
     names = ("--src-celeb-name", "Kathleen", "--trg-celeb-name", "Donald_Trump")
-    result = run_script(tmp_path, "test_reenactment.py", *command, *names)
+    # nnabla, because exporting networks of full width takes as long as all the rest of this test
+    result = run_script(tmp_path, "test_reenactment.py", *command, *names, "--backend", "nnabla")
     assert result.returncode == 0, result.stderr
     assert "context: c" in result.stdout  # the files name cudnn; without a GPU it says that it goes on with the CPU
     (run_dir,) = (tmp_path / "reenactment_result/Kathleen2Donald_Trump").iterdir()
