@@ -93,8 +93,8 @@ def test_the_scripts_run_with_all_of_it(work):
     must_run(work, "train_encoder.py", "--conf", "encoder.yaml")
     info = "tmp.monitor/encoder/authors/training_info.yaml"
     for name in (*SOURCES, TARGET):
-        person = ("datasets/CelebV/" + name, "--name", name)
-        must_run(work, "prepare_person.py", *person, "--encoder-config", info, "--batch-size", 4)
+        person = ("datasets/CelebV/" + name, "--name", name, "--batch-size", 4)
+        must_run(work, "prepare_person.py", *person, "--encoder-config", info)
 
     people = {"src_celeb_names": SOURCES, "trg_celeb_name": TARGET, "mode": "train"}
     config = tiny("transformer", **people)
