@@ -24,8 +24,6 @@ from utils.errors import ConfigError, WeightsError, run
 from utils.files import atomic_path, write_text
 from utils.weights import listed, read_manifest, read_parameters, require_names, write_arrays
 
-Shapes = dict[str, tuple[int, ...]]
-
 # In a module of PyTorch the parameters stand in this order.
 TORCH_ORDER = ("weight", "bias", "running_mean", "running_var")
 KINDS = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias", "mean": "running_mean", "var": "running_var"}

@@ -14,12 +14,11 @@ import argparse
 from pathlib import Path
 
 from config import load_config, source_names
+from models.chain import MODULES
 from utils import cli
 from utils.errors import run
 from utils.onnx_export import export
 from utils.testing import find_all_weights
-
-MODULES = ("encoder", "transformer", "decoder")
 
 
 def parse_args() -> argparse.Namespace:

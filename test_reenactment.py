@@ -31,6 +31,7 @@ from datasets.celebv import HEATMAP, IMAGE, CelebVSource
 from datasets.faces import HAAR, load_detector
 from datasets.images import write_image
 from datasets.pictures import Camera, FaceFrame, Pictures, faces_of, faces_of_camera
+from models.chain import MODULES
 from utils import cli
 from utils.engine import BACKENDS, PRECISIONS, Engine, open_engine
 from utils.errors import ConfigError, DataError, run
@@ -41,7 +42,6 @@ from utils.result_page import write_result
 from utils.testing import count_of, find_all_weights, set_test_context
 from utils.video import sound_of, write_preview, write_video
 
-MODULES = ("encoder", "transformer", "decoder")
 TILE_PX = 256
 LAYOUTS = ("panel", "face", "side-by-side")
 NO_FACE_CHOICES = ("hold", "skip", "fail")

@@ -35,12 +35,11 @@ from config import load_config  # noqa: E402
 from datasets.batches import to_float  # noqa: E402
 from datasets.faces import haar_faces  # noqa: E402
 from datasets.pictures import Pictures, faces_of  # noqa: E402
-from models.chain import INPUT_SHAPES, SCOPES, build  # noqa: E402
+from models.chain import INPUT_SHAPES, MODULES, SCOPES, build  # noqa: E402
 from utils.checkpoints import parameters_of, save_parameters  # noqa: E402
 from utils.engine import NnablaEngine, OnnxEngine  # noqa: E402
 from utils.files import write_yaml  # noqa: E402
 
-MODULES = tuple(SCOPES)
 DEMO = ROOT / "demo" / "weights"
 INT8 = "onnxruntime int8"
 NUM_CALIBRATION = 4  # frames; speed does not depend on them

@@ -11,6 +11,7 @@ from models.encoder import boundaries_of, encoder
 from models.transformer import transformer
 
 SCOPES = {"encoder": "encoder", "transformer": "netG_transformer_A2B", "decoder": "netG_decoder"}
+MODULES = tuple(SCOPES)
 INPUT_SHAPES = {"encoder": (3, 256, 256), "transformer": (15, 64, 64), "decoder": (15, 64, 64)}
 
 

@@ -52,15 +52,16 @@ class OnnxEngine:
         if inputs == []:
             raise DataError("no usable face to calibrate 8 bits on; take --precision float32, or another input")
         self._sessions = {}
+        before = None
         for module, (config, weights) in networks.items():
-            full = exported(module, config, weights, batch_size)
-            if inputs is None:
-                self._sessions[module] = open_session(full)
-                continue
-            self._sessions[module] = open_session(quantized(module, config, weights, batch_size, inputs))
-            # the next network is calibrated on what the whole one gives
-            whole = open_session(full)
-            inputs = [whole(np.stack([x] * batch_size))[0][0] for x in inputs]
+            path = full = exported(module, config, weights, batch_size)
+            if inputs is not None:
+                if before is not None:  # calibrated on what the network before gives in full precision
+                    whole = open_session(before)
+                    inputs = [whole(np.stack([x] * batch_size))[0][0] for x in inputs]
+                path = quantized(module, config, weights, batch_size, inputs)
+            self._sessions[module] = open_session(path)
+            before = full
 
     def run(self, module: str, x: np.ndarray) -> np.ndarray:
         return self._sessions[module](x)[0]
