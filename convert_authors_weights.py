@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils.errors import ConfigError, WeightsError, run
+from utils.errors import ConfigError, WeightsError, call_main
 from utils.files import atomic_path, write_text
 from utils.weights import listed, read_manifest, read_parameters, require_names, write_arrays
 
@@ -262,4 +262,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    call_main(main)

@@ -13,15 +13,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from config import load_config, source_names
-from models.chain import MODULES
+from config.runs import source_names
+from inference.onnx_export import export
+from inference.trained import find_networks, load_configs
+from models.build import MODULES
 from utils import cli
-from utils.errors import run
-from utils.onnx_export import export
-from utils.testing import find_all_weights
+from utils.errors import call_main
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_network_arguments(parser, MODULES, required=False)
     help_source = "whose transformer, of a run with several sources (default: the first)"
@@ -40,11 +41,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    infos = {module: getattr(args, f"{module}_config") for module in MODULES}
-    configs = {module: load_config(module, info) for module, info in infos.items() if info}
+    configs = load_configs(args)
     source = args.src_celeb_name or (source_names(configs["transformer"])[0] if "transformer" in configs else "")
-    weights = find_all_weights(args, configs, source)
-    networks = {module: (configs[module], weights[module]) for module in configs}
+    networks = find_networks(args, configs, source)
     parts = {"chain": networks} if args.chain else {module: {module: networks[module]} for module in networks}
     for name, part in parts.items():
         path = args.out_dir / f"{name}.onnx"
@@ -53,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    call_main(main)

@@ -21,23 +21,24 @@ from tqdm import tqdm
 from datasets.annotations import format_line
 from datasets.crop import Square
 from datasets.images import write_image
-from datasets.synthetic import (
+from datasets.synthetic.painter import render, render_cutout, textures_of
+from datasets.synthetic.people import (
+    EXPRESSION_FILE,
     Expression,
     Identity,
     expression_track,
     identity_seed,
     random_expression,
     random_identity,
+    save_expressions,
 )
-from datasets.synthetic_painter import render, render_cutout, textures_of
 from datasets.wflw import list_path
 from utils import cli
-from utils.errors import ConfigError, DataError, run
-from utils.files import atomic_path, write_text
+from utils.errors import ConfigError, DataError, call_main
+from utils.files import write_text
 from utils.panels import generated_mark
-from utils.video import write_video
+from utils.video import open_video
 
-EXPRESSION_FILE = "expressions.npz"
 MARKER_FILE = "synthetic.txt"  # tells our own folders from those of real people, which are never written into
 
 
@@ -55,7 +56,7 @@ def claim(folder: Path) -> None:
 def make_celebv(
     people: list[str], num_frames: int, stride: int, seed: int, out_dir: Path, keep_expressions: bool
 ) -> None:
-    """One folder a person: Image/%06d.jpg and all_98pt.txt. Everybody moves in an own way."""
+    """Make a folder for each person: Image/%06d.jpg and all_98pt.txt. Everybody moves in an own way."""
     for person in people:
         try:
             name, who_seed = identity_seed(person)
@@ -77,8 +78,7 @@ def make_celebv(
             lines.append(format_line(landmarks, file_name))
         write_text(folder / "all_98pt.txt", "\n".join(lines) + "\n")
         if keep_expressions:
-            with atomic_path(folder / EXPRESSION_FILE) as temporary:
-                np.savez(temporary, expressions=track, columns=Expression._fields, identity_seed=who_seed)
+            save_expressions(folder, track, who_seed)
         print(f"{folder}: {num_frames} frames")
 
 
@@ -88,7 +88,7 @@ POOL_SIZE = 256  # people of a split; making a person's textures costs more than
 def paint_group(
     rng: np.random.Generator, people: list[Identity], host: Identity, forehead: tuple[float, float]
 ) -> tuple[np.ndarray, list]:
-    """A group photo: people side by side before the host's background, each with landmarks, box and attributes."""
+    """Paint people side by side before the host's background, each with landmarks, box and attributes."""
     sizes_px = [int(rng.uniform(200, 360)) for _ in people]
     step_px = int(np.mean(sizes_px) * 0.72)
     height = max(sizes_px) + int(rng.uniform(10, 60))
@@ -124,7 +124,7 @@ def paint_group(
 
 
 def face_box(rng: np.random.Generator, landmarks: np.ndarray, forehead: tuple[float, float]) -> tuple[int, ...]:
-    """A detector's box: from above the brows, by a share of the face's height, to the chin, each side a little off."""
+    """Draw a detector's box: from above the brows, by a share of the face's height, to the chin, a little off."""
     (left, top), (right, bottom) = landmarks.min(0), landmarks.max(0)
     width, height = right - left, bottom - top
     low = (left - width * rng.uniform(0, 0.08), top - height * rng.uniform(*forehead))
@@ -133,7 +133,7 @@ def face_box(rng: np.random.Generator, landmarks: np.ndarray, forehead: tuple[fl
 
 
 def make_wflw(num_faces: dict[str, int], forehead: tuple[float, float], seed: int, out_dir: Path) -> None:
-    """Pictures of one to three people each, and the two lists; nobody is in both."""
+    """Make pictures of one to three people each, and the two lists; nobody is in both."""
     claim(out_dir / "WFLW_images")
     claim(out_dir / "WFLW_annotations")
     for split, (mode, wanted) in enumerate(num_faces.items()):
@@ -155,7 +155,7 @@ def make_wflw(num_faces: dict[str, int], forehead: tuple[float, float], seed: in
 
 
 def make_sheet(rows: int, columns: int, seed: int, out_file: Path) -> None:
-    """A picture of many people, each with another expression."""
+    """Make a picture of many people, each with another expression."""
     rng = np.random.default_rng(seed)
     faces = [render(random_identity(seed + index), random_expression(rng))[0] for index in range(rows * columns)]
     sheet = np.vstack([np.hstack(faces[row * columns : (row + 1) * columns]) for row in range(rows)])
@@ -168,7 +168,7 @@ VIDEO_FPS = 25.0
 
 
 def moving_head(person: str, num_frames: int, seed: int) -> Iterator[tuple[np.ndarray, Square]]:
-    """Frames (360, 640, 3) uint8 of a head that moves about, each with the square of its CelebV-form picture."""
+    """Paint frames (360, 640, 3) uint8 of a moving head, each with the square of its CelebV-form picture."""
     try:
         name, who_seed = identity_seed(person)
     except ValueError as error:
@@ -190,16 +190,19 @@ def moving_head(person: str, num_frames: int, seed: int) -> Iterator[tuple[np.nd
 
 
 def make_video(person: str, num_frames: int, seed: int, out_file: Path) -> None:
-    """A video to try prepare_person.py with."""
+    """Make a video to try prepare_person.py with."""
     if out_file.suffix != ".mp4":
         raise ConfigError(f"--out-file {out_file}: must end in .mp4")
     frames = (frame for frame, _ in moving_head(person, num_frames, seed))
     bar = tqdm(frames, total=num_frames, unit="frame", disable=None)
-    write_video(out_file, bar, VIDEO_SIZE, VIDEO_FPS, generated_mark("a synthetic person")["Comment"])
+    with open_video(out_file, VIDEO_SIZE, VIDEO_FPS, generated_mark("a synthetic person")["Comment"]) as video:
+        for frame in bar:
+            video.write(frame)
     print(f"{out_file}: {num_frames} frames")
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     forms = parser.add_subparsers(dest="form", required=True)
     celebv = forms.add_parser("celebv", help="people with a track of frames each")
@@ -250,4 +253,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    call_main(main)

@@ -24,33 +24,32 @@ from tqdm import tqdm
 from config import load_config
 from datasets import celebv
 from datasets.batches import Batches
-from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE
+from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, overlay
 from datasets.crop import Square, cut_square
-from datasets.faces import HAAR, MIN_SHOT_S, Detector, follow_face, load_detector, reduced
 from datasets.images import write_image
-from datasets.pictures import UNREADABLE, Pictures
-from datasets.prepared import PreparedWriter, images_digest, pack, rebuilt, why_stale
-from models.encoder import boundaries_of, encoder
+from datasets.prepared import Packed, pack
+from datasets.samples import FrameDataset
+from inference.faces import HAAR, MIN_SHOT_S, Detector, follow_face, load_detector, reduced
+from inference.pictures import UNREADABLE, Pictures
+from inference.trained import Trained, choose_context, find_weights, load_network
+from models.build import INPUT_SHAPES
 from utils import cli
-from utils.checkpoints import load_parameters
-from utils.errors import ConfigError, DataError, run
-from utils.files import atomic_folder, file_digest, locked, remove_leftovers, write_text
-from utils.panels import contact_sheet, evenly, face_picture, overlay
+from utils.errors import ConfigError, DataError, call_main
+from utils.files import atomic_folder, file_digest, locked, write_text
+from utils.panels import contact_sheet, evenly, face_picture
 from utils.parallel import WorkerPool, available_cores
-from utils.testing import find_weights, set_test_context
 
-ENCODER_SCOPE = "encoder"
 SHEET_TILES, SHEET_COLUMNS, SHEET_TILE_PX = 48, 8, 128
 
 
 class Encoder(NamedTuple):
-    weights: Path
+    trained: Trained
     image: nn.Variable  # (B, 3, 256, 256) in [-1, 1]
-    boundary: nn.Variable  # (B, 15, 64, 64), about [0, 1]
+    heatmap: nn.Variable  # (B, 15, 64, 64), about [0, 1]
 
 
 def find_faces(pictures: Pictures, detector: Detector, num_workers: int) -> list[Square | str]:
-    """A crop for each picture, or why it is left out."""
+    """Find a crop for each picture, or why it is left out."""
     sizes: list[tuple[int, int] | None] = []
     factors: list[float] = []
 
@@ -101,82 +100,67 @@ def make_person(pictures: Pictures, folder: Path, detector: Detector, num_worker
 
 
 def load_encoder(args: argparse.Namespace) -> Encoder:
-    """The network in evaluation mode, with its weights."""
+    """Load the network with its weights, in evaluation mode."""
     config = load_config("encoder", args.encoder_config)
-    set_test_context(config, args)
-    image = nn.Variable((args.batch_size, 3, IMAGE_SIZE, IMAGE_SIZE))
-    with nn.parameter_scope(ENCODER_SCOPE):
-        boundary = boundaries_of(encoder(image, batch_stat=False, **config["model"]), config["loss_name"])
-    run_dir = Path(config["logdir"]) / "encoder" / config["experiment_name"] / config["model_name"]
-    weights = find_weights(args.encoder_param_file, args.encoder_config, run_dir, "model_epoch-")
-    load_parameters(weights, ENCODER_SCOPE)
-    return Encoder(weights, image, boundary)
+    choose_context(config, args)
+    trained = Trained(config, find_weights("encoder", config, args.encoder_config, args.encoder_param_file))
+    image = nn.Variable((args.batch_size, *INPUT_SHAPES["encoder"]))
+    return Encoder(trained, image, load_network("encoder", trained, image))
 
 
-def to_maps(boundary: np.ndarray, size: int) -> np.ndarray:
-    """(15, 64, 64) float32 to (15, size, size) uint8; larger ones by cubic interpolation, as the authors do."""
-    if size != boundary.shape[1]:
-        boundary = np.stack([cv2.resize(x, (size, size), interpolation=cv2.INTER_CUBIC) for x in boundary])
-    return (boundary.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+def to_uint8(heatmap: np.ndarray, size: int) -> np.ndarray:
+    """Convert a heatmap (15, 64, 64) float32 to (15, size, size) uint8; larger ones are cubic, as the authors' are."""
+    if size != heatmap.shape[1]:
+        heatmap = np.stack([cv2.resize(x, (size, size), interpolation=cv2.INTER_CUBIC) for x in heatmap])
+    return (heatmap.clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def write_boundaries(network: Encoder, root: Path, person: str, out_dir: Path) -> None:
-    """The three npz files of a person, with the encoder's boundaries; kept where they are of the same making."""
-    frames = celebv.CelebVSource(root, person, "all", (celebv.IMAGE,), boundary=celebv.ENCODER)
-    record = celebv.record_path(out_dir, person)
-    paths = [celebv.prepared_path(out_dir, person, part) for part in celebv.SHAPES]
-    made_from = {
-        "boundary": celebv.ENCODER,
-        "weights": file_digest(network.weights),
-        "list": file_digest(celebv.list_path(root, person, "all")),
-        "images": images_digest(root / person / "Image", frames.names),
-    }
-    for path in (record, *paths):
-        remove_leftovers(path)
-    reason = why_stale(record, made_from, paths)
-    if not reason:
-        print(f"{out_dir}: {person} is complete and made from the same; kept")
-        return
-    print(f"{out_dir}: {person}, {len(frames)} images; {reason}")
+def write_heatmaps(network: Encoder, root: Path, person: str, out_dir: Path) -> None:
+    """Write the three npz files of a person, with the encoder's heatmaps; kept where they are of the same making."""
+    frames = FrameDataset(root, person, "all")
     batch_size = network.image.shape[0]
-    first_indices = range(0, len(frames), batch_size)
+    made_from = {"boundary": celebv.ENCODER, "weights": file_digest(network.trained.weights)}
+    if network.trained.config["test"]["batch_stat"]:  # then a heatmap depends on those of its batch
+        made_from["batch_statistics_of"] = batch_size
+    archives = celebv.describe_archives(root, person, frames.names, out_dir, made_from)
+    if not archives.must_be_written():
+        return
     on_sheet, tiles = set(evenly(len(frames), SHEET_TILES)), []
     batches = Batches(frames, batch_size, seed=0, shuffle=False, num_workers=1)
-    with rebuilt(record, made_from, paths) as temporaries:
-        writers = [PreparedWriter(path) for path in temporaries]
+
+    def samples() -> Iterator[tuple[str, list[Packed]]]:
+        first_indices = range(0, len(frames), batch_size)
         for number, first in enumerate(tqdm(first_indices, desc=f"boundaries of {person}", unit="batch", disable=None)):
             (images,) = batches[number]
             network.image.d = images
-            network.boundary.forward(clear_buffer=True)
-            for index, image, boundary in zip(range(first, len(frames)), images, network.boundary.d):
-                face, large = face_picture(image), to_maps(boundary, IMAGE_SIZE)
-                arrays = (np.ascontiguousarray(face.transpose(2, 0, 1)), to_maps(boundary, HEATMAP_SIZE), large)
-                for writer, array in zip(writers, arrays):
-                    writer.add(frames.names[index], pack(array))
+            network.heatmap.forward(clear_buffer=True)
+            for index, image, heatmap in zip(range(first, len(frames)), images, network.heatmap.d):
+                face, large = face_picture(image), to_uint8(heatmap, IMAGE_SIZE)
                 if index in on_sheet:
                     tiles.append(overlay(face, large))
-        for writer in writers:
-            writer.finish()
+                arrays = (np.ascontiguousarray(face.transpose(2, 0, 1)), to_uint8(heatmap, HEATMAP_SIZE), large)
+                yield frames.names[index], [pack(array) for array in arrays]
+
+    archives.write(samples())
     sheet = out_dir / f"{person}_contact_sheet.png"
     write_image(sheet, contact_sheet(tiles, SHEET_COLUMNS, SHEET_TILE_PX))
     print(f"look at {sheet}: do the lines lie on the faces?")
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     help_input = "a video file, a folder of pictures, or a person of CelebV's form"
     parser.add_argument("input", type=Path, metavar="VIDEO_OR_FOLDER", help=help_input)
     parser.add_argument("--name", required=True, help="of the person: its folder's")
     help_data = "the folder that holds the people (default datasets/CelebV)"
     parser.add_argument("--data-dir", type=Path, default=Path("datasets/CelebV"), help=help_data)
-    parser.add_argument("--encoder-config", type=Path, metavar="INFO", help="the encoder's training_info.yaml")
-    help_file = "the encoder's weights (default: its run's last epoch)"
-    parser.add_argument("--encoder-param-file", type=Path, metavar="FILE.h5", help=help_file)
+    cli.add_network_arguments(parser, ("encoder",), required=False)
     help_out = "where npz files of the encoder's boundaries go (default datasets/celebv_heatmaps_encoder)"
     parser.add_argument("--out-dir", type=Path, default=Path("datasets/celebv_heatmaps_encoder"), help=help_out)
     help_detector = f"what finds faces: a Python function (default {HAAR})"
     parser.add_argument("--detector", default=HAAR, metavar="MODULE:FUNCTION", help=help_detector)
-    parser.add_argument("--batch-size", type=cli.positive_int, default=1, help="of the encoder; the same boundaries")
+    parser.add_argument("--batch-size", type=cli.positive_int, default=1, help="of the encoder (1)")
     help_workers = "processes that find faces (default: one for each core)"
     parser.add_argument(
         "--num-workers", type=cli.positive_int, default=available_cores(), metavar="N", help=help_workers
@@ -207,9 +191,9 @@ def main() -> None:
         make_person(Pictures(args.input), root / args.name, detector, args.num_workers)
     if network is not None:
         with locked(args.out_dir):
-            write_boundaries(network, root, args.name, args.out_dir)
+            write_heatmaps(network, root, args.name, args.out_dir)
         print(f"train with 'boundary: encoder' and 'ref_dir: {args.out_dir}'")
 
 
 if __name__ == "__main__":
-    run(main)
+    call_main(main)

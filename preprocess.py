@@ -13,7 +13,7 @@ import io
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -22,35 +22,31 @@ from datasets import celebv, wflw
 from datasets.check import check_people, check_wflw
 from datasets.check_page import check_page, summary
 from datasets.images import write_image
-from datasets.prepared import Packed, PreparedWriter, images_digest, pack, rebuilt, why_stale
+from datasets.prepared import Archives, Packed, images_digest, pack
+from datasets.samples import DrawnDataset
 from utils import cli
-from utils.errors import DataError, run
-from utils.files import file_digest, locked, remove_leftovers, write_text
+from utils.errors import DataError, call_main
+from utils.files import file_digest, locked, write_text
 from utils.parallel import WorkerPool, available_cores
 
 SAMPLES_AT_ONCE = 8  # handed to a worker together
 
 
 class Job(NamedTuple):
-    """One set of files that belong together."""
+    """Describe archives and how a sample of them is made."""
 
-    name: str  # for people
-    made_from: dict[str, Any]  # what decides the files' bytes
-    record: Path
-    archives: list[Path]
-    texts: dict[Path, str]  # further files, whole
-    count: int
-    prepare: Callable[[int], tuple[str, list[Packed]]]  # from an index to a name and an array for each archive
-    why_again: str  # why complete files are made again, or ''
+    archives: Archives
+    prepare: Callable[[int], tuple[str, list[Packed]]]  # from an index to a name and an array for each npz file
 
 
 def wflw_job(root: Path, mode: str, out_dir: Path, seed: int, picture_dir: Path | None) -> Job:
+    """Read a list of WFLW, and say what is made of it."""
     faces = wflw.WFLWFaces(root, mode, seed)
 
     def prepare(index: int) -> tuple[str, list[Packed]]:
         name, face = faces.saved_name(index), faces[index]
         if picture_dir is not None:
-            save_boundary_picture(picture_dir / name, face.image, face.boundaries)
+            save_boundary_picture(picture_dir / name, face.image, face.large_heatmap)
         return name, [pack(face.image), pack(face.heatmap), pack(face.landmarks.astype(np.float32))]
 
     table = io.StringIO()
@@ -64,68 +60,49 @@ def wflw_job(root: Path, mode: str, out_dir: Path, seed: int, picture_dir: Path 
         "list": file_digest(faces.list),
         "images": images_digest(root / "WFLW_images", faces.names),
     }
-    archives = list(wflw.prepared_paths(out_dir, mode))
-    texts = {out_dir / f"{mode}_data.csv": table.getvalue()}
-    record = out_dir / f"WFLW_{mode}_prepared.yaml"
-    return Job(f"WFLW {mode}", made_from, record, archives, texts, len(faces), prepare, why_again(picture_dir))
+    archives = Archives(
+        name=f"WFLW {mode}",
+        count=len(faces),
+        record=out_dir / f"WFLW_{mode}_prepared.yaml",
+        made_from=made_from,
+        paths=list(wflw.prepared_paths(out_dir, mode)),
+        texts={out_dir / f"{mode}_data.csv": table.getvalue()},
+    )
+    return Job(archives, prepare)
 
 
 def celebv_job(root: Path, person: str, out_dir: Path, picture_dir: Path | None) -> Job:
-    frames = celebv.CelebVSource(root, person, "all", tuple(celebv.SHAPES))
+    """Read the list of a person, and say what is made of it."""
+    frames = DrawnDataset(root, person, "all", tuple(celebv.SHAPES))
 
     def prepare(index: int) -> tuple[str, list[Packed]]:
         name, arrays = frames.names[index], frames[index]
         if picture_dir is not None:
-            image, _, boundaries = arrays
-            save_boundary_picture(picture_dir / person / f"{Path(name).stem}.png", image, boundaries)
+            image, _, large_heatmap = arrays
+            save_boundary_picture(picture_dir / person / f"{Path(name).stem}.png", image, large_heatmap)
         return name, [pack(array) for array in arrays]
 
-    made_from = {
-        "boundary": celebv.LANDMARKS,
-        "drawing": asdict(frames.style),
-        "list": file_digest(celebv.list_path(root, person, "all")),
-        "images": images_digest(root / person / "Image", frames.names),
-    }
-    archives = [celebv.prepared_path(out_dir, person, part) for part in celebv.SHAPES]
-    record = celebv.record_path(out_dir, person)
-    return Job(person, made_from, record, archives, {}, len(frames), prepare, why_again(picture_dir))
+    made_from = {"boundary": celebv.LANDMARKS, "drawing": asdict(frames.style)}
+    return Job(celebv.describe_archives(root, person, frames.names, out_dir, made_from), prepare)
 
 
-def why_again(picture_dir: Path | None) -> str:
-    return "" if picture_dir is None else "pictures of the boundaries are wanted"
-
-
-def save_boundary_picture(path: Path, image: np.ndarray, boundaries: np.ndarray) -> None:
-    """The face beside its boundaries."""
-    lines = np.repeat(boundaries.max(0)[..., None], 3, axis=2)
+def save_boundary_picture(path: Path, image: np.ndarray, large_heatmap: np.ndarray) -> None:
+    """Write a face (3, 256, 256) uint8 beside its boundaries (15, 256, 256) uint8."""
+    lines = np.repeat(large_heatmap.max(0)[..., None], 3, axis=2)
     write_image(path, np.hstack([image.transpose(1, 2, 0), lines]))
 
 
-def execute(job: Job, num_workers: int) -> None:
+def execute(job: Job, num_workers: int, why_anyway: str) -> None:
     """Write the files of a job, unless they are there, complete and made from the same."""
-    paths = [*job.archives, *job.texts]
-    for path in (job.record, *paths):
-        remove_leftovers(path)
-    reason = why_stale(job.record, job.made_from, paths) or job.why_again
-    folder = job.record.parent
-    if not reason:
-        print(f"{folder}: {job.name} is complete and made from the same; kept")
-        return
-    print(f"{folder}: {job.name}, {job.count} images; {reason}")
-    workers = WorkerPool(job.prepare, min(num_workers, job.count))  # they begin before files are open
-    with workers as pool, rebuilt(job.record, job.made_from, paths) as temporaries:
-        writers = [PreparedWriter(path) for path in temporaries[: len(job.archives)]]
-        samples = pool.map(range(job.count), SAMPLES_AT_ONCE)
-        for name, arrays in tqdm(samples, desc=job.name, total=job.count, unit="image", disable=None):
-            for writer, packed in zip(writers, arrays):
-                writer.add(name, packed)
-        for writer in writers:
-            writer.finish()
-        for path, text in zip(temporaries[len(job.archives) :], job.texts.values()):
-            path.write_text(text, encoding="utf-8")
+    archives = job.archives
+    if archives.must_be_written(why_anyway):
+        with WorkerPool(job.prepare, min(num_workers, archives.count)) as pool:
+            samples = pool.map(range(archives.count), SAMPLES_AT_ONCE)
+            archives.write(tqdm(samples, desc=archives.name, total=archives.count, unit="image", disable=None))
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     help_dataset = "WFLW, CelebV, or the folder that WFLW is unpacked in"
     parser.add_argument("--dataset", required=True, metavar="WFLW|CelebV|DIR", help=help_dataset)
@@ -154,7 +131,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def make_jobs(root: Path, args: argparse.Namespace) -> list[Job]:
-    """All that was asked for, with lists read and checked."""
+    """Make the jobs that were asked for, with lists read and checked."""
     picture_dir = args.out_dir / "boundary_image" if args.save_boundary_image else None
     if args.dataset == "CelebV":
         people = args.celeb_name_list or celebv.find_people(root)
@@ -197,8 +174,9 @@ def main() -> None:
     jobs = make_jobs(root, args)
     with locked(args.out_dir):
         for job in jobs:
-            execute(job, args.num_workers)
+            why_anyway = "pictures of the boundaries are wanted" if args.save_boundary_image else ""
+            execute(job, args.num_workers, why_anyway)
 
 
 if __name__ == "__main__":
-    run(main)
+    call_main(main)

@@ -11,46 +11,41 @@ import nnabla as nn
 from tqdm import tqdm
 
 from datasets.batches import collate
-from datasets.celebv import HEATMAP, IMAGE, CelebVSource
+from datasets.celebv import HEATMAP, IMAGE
 from datasets.images import write_image
-from models.decoder import decoder
-from utils.checkpoints import load_parameters
-from utils.errors import run
+from datasets.samples import open_dataset
+from inference.testing import index_batches, parse_test_args, read_test_config
+from inference.trained import Trained, find_weights, load_network
+from utils.cli import limit_count
+from utils.errors import call_main
 from utils.files import new_folder
 from utils.panels import face_picture, generated_mark, heatmap_picture, side_by_side
-from utils.testing import count_of, find_weights, index_batches, parse_test_args, start_test
-
-SCOPE = "netG_decoder"
 
 
 def main() -> None:
     args = parse_test_args(__doc__)
-    config = start_test("decoder", args)
+    config = read_test_config("decoder", args)
     test, person = config["test"], config["trg_celeb_name"]
-    source = CelebVSource(
-        config["train_dir"], person, "test", (IMAGE, HEATMAP), config["ref_dir"], boundary=config["boundary"]
-    )
-    count = count_of(args.num, len(source), f"the test split of {person}")
+    dataset = open_dataset(config, person, "test", (IMAGE, HEATMAP), draw_anew=True)
+    count = limit_count(args.num, len(dataset), f"the test split of {person}")
 
     heatmap = nn.Variable((min(test["batch_size"], count), 15, 64, 64))
-    with nn.parameter_scope(SCOPE):
-        fake = decoder(heatmap, config["model"]["planes"], training=False, batch_stat=test["batch_stat"])
-    run_dir = Path(config["logdir"]) / "decoder" / person / config["experiment_name"]
-    load_parameters(find_weights(args.param_file, args.training_info, run_dir, f"{SCOPE}_"), SCOPE)
+    weights = find_weights("decoder", config, args.training_info, args.param_file)
+    fake = load_network("decoder", Trained(config, weights), heatmap)
 
     result_dir = new_folder(Path(test["logdir"]) / "decoder" / person, config["experiment_name"], args.info)
     mark = generated_mark(f"face of {person} in the middle, painted from the boundary")
     with tqdm(total=count, unit="frame", disable=None) as bar:
-        for indices, used in index_batches(count, heatmap.shape[0]):
-            image, heatmap.d = collate(source[index] for index in indices)
+        for indices, num_used in index_batches(count, heatmap.shape[0]):
+            image, heatmap.d = collate(dataset[index] for index in indices)
             fake.forward(clear_buffer=True)
-            for row, index in enumerate(indices[:used]):
+            for row, index in enumerate(indices[:num_used]):
                 if index % test["vis_interval"] == 0:
                     tiles = [heatmap_picture(heatmap.d[row]), face_picture(fake.d[row]), face_picture(image[row])]
                     write_image(result_dir / f"{index:06d}.png", side_by_side(tiles), mark)
-            bar.update(used)
+            bar.update(num_used)
     print(f"{count} images through the decoder; panels in {result_dir}")
 
 
 if __name__ == "__main__":
-    run(main)
+    call_main(main)

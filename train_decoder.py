@@ -12,21 +12,23 @@ import nnabla as nn
 import nnabla.solvers as S
 import numpy as np
 
+from config.runs import weights_name
 from datasets.batches import make_batches
-from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, CelebVSource
+from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP
 from datasets.images import write_image
+from datasets.samples import open_dataset
+from models.build import DECODER, DECODER_DISCRIMINATOR
 from models.decoder import decoder, decoder_discriminator
 from models.losses import feature_mse, gan_bce, mean_absolute_error
 from models.vgg import vgg_features
-from utils.checkpoints import save_parameters
-from utils.errors import run as run_script
+from training.plan import Plan
+from training.run import dry_run, open_run
+from training.schedule import linear_decay
+from training.setup import call_training, connect_processes, parse_training_args, read_training_config
+from training.updater import Updater
+from utils.download import load_vgg16
 from utils.panels import face_picture, heatmap_picture, side_by_side
-from utils.run import dry_run, open_run
-from utils.schedule import linear_decay
-from utils.training import Updater, parse_training_args, start_training
-from utils.vgg_file import load_vgg16
-
-GENERATOR, DISCRIMINATOR = "netG_decoder", "netD_decoder"
+from utils.parameters import save_parameters
 
 
 class Graph(NamedTuple):
@@ -47,17 +49,17 @@ class Solvers(NamedTuple):
 
 
 def build_graph(config: dict[str, Any], vgg: Any | None) -> Graph:
-    """The losses of one iteration; `vgg` is None where the feature loss is off."""
+    """Build the losses of one iteration; `vgg` is None where the feature loss is off."""
     train, planes, batch_size = config["train"], config["model"]["planes"], config["train"]["batch_size"]
     heatmap = nn.Variable((batch_size, 15, 64, 64))
     large_heatmap = nn.Variable((batch_size, 15, 256, 256))
     real = nn.Variable((batch_size, 3, 256, 256))
-    with nn.parameter_scope(GENERATOR):
+    with nn.parameter_scope(DECODER):
         fake = decoder(heatmap, planes, training=True)
     fake.persistent = True
 
     def discriminate(image: nn.Variable, fixed: bool = False) -> nn.Variable:
-        with nn.parameter_scope(DISCRIMINATOR):
+        with nn.parameter_scope(DECODER_DISCRIMINATOR):
             return decoder_discriminator(large_heatmap, image, planes, fixed)
 
     real_scores = discriminate(real)
@@ -79,21 +81,22 @@ def build_graph(config: dict[str, Any], vgg: Any | None) -> Graph:
     for loss in (*losses.values(), discriminator_loss):
         loss.persistent = True  # read after the pass, or not at all
     return Graph(
-        heatmap,
-        large_heatmap,
-        real,
-        fake,
-        fake_leaf,
-        discriminator_loss,
-        losses,
-        losses["loss_gan"] + weighted,
-        weighted,
+        heatmap=heatmap,
+        large_heatmap=large_heatmap,
+        real=real,
+        fake=fake,
+        fake_leaf=fake_leaf,
+        discriminator_loss=discriminator_loss,
+        generator_losses=losses,
+        generator_loss=losses["loss_gan"] + weighted,
+        loss_without_gan=weighted,
     )
 
 
 def make_solvers(config: dict[str, Any]) -> Solvers:
+    """Make a solver for each network."""
     solvers = Solvers(*(S.Adam(config["train"]["lr"], beta1=config["train"]["beta1"]) for _ in Solvers._fields))
-    for solver, scope in zip(solvers, (GENERATOR, DISCRIMINATOR)):
+    for solver, scope in zip(solvers, (DECODER, DECODER_DISCRIMINATOR)):
         with nn.parameter_scope(scope):
             solver.set_parameters(nn.get_parameters())
     return solvers
@@ -126,37 +129,37 @@ def train_step(
 
 
 def save_panel(graph: Graph, path: Path) -> None:
+    """Write heatmap, generated face and true face of a batch's first sample."""
     tiles = [heatmap_picture(graph.heatmap.d[0]), face_picture(graph.fake.d[0]), face_picture(graph.real.d[0])]
     write_image(path, side_by_side(tiles))
 
 
 def main() -> None:
     args = parse_training_args(__doc__)
-    start = start_training("decoder", args)
-    config, train, updater = start.config, start.config["train"], start.updater
-    source = CelebVSource(
-        config["train_dir"],
-        config["trg_celeb_name"],
-        config["mode"],
-        (IMAGE, HEATMAP, RESIZED_HEATMAP),
-        config["ref_dir"],
-        boundary=config["boundary"],
-    )
-    batches = make_batches(source, train, config["seed"], updater.communicator)
+    config, resumed = read_training_config("decoder", args)
+    communicator = connect_processes(config, args, resumed)
+    train, updater = config["train"], Updater(communicator, args.type_config == "half")
+    dataset = open_dataset(config, config["trg_celeb_name"], config["mode"], (IMAGE, HEATMAP, RESIZED_HEATMAP))
+    batches = make_batches(dataset, train, config["seed"], communicator.rank, communicator.size)
     vgg = load_vgg16() if train["feature_loss"]["lambda"] > 0 else None
     graph = build_graph(config, vgg)
     solvers = make_solvers(config)
-    plan = start.plan(
-        networks=(GENERATOR, DISCRIMINATOR),
+    plan = Plan(
+        module="decoder",
+        config=config,
+        networks=(DECODER, DECODER_DISCRIMINATOR),
         solvers=solvers._asdict(),
+        updater=updater,
         batches_per_epoch=batches.batches_per_epoch,
-        data={"B": source.identity()},
+        data={"B": dataset.identity()},
         graphs=(graph.fake, graph.discriminator_loss, graph.generator_loss),
         series_interval=config["monitor"]["interval"],
+        resumed=resumed,
+        keep=args.keep,
+        info=args.info,
     )
     if args.dry_run:
-        dry_run(plan)
-        return
+        return dry_run(plan)
 
     with open_run(plan) as run:
         for epoch in run.epochs():
@@ -172,11 +175,11 @@ def main() -> None:
             if run.is_writer:
                 save_panel(graph, run.folder / "result" / f"epoch-{epoch}.png")
             if run.saves(epoch):
-                for scope in (GENERATOR, DISCRIMINATOR):
-                    save_parameters(run.folder / f"{scope}_{epoch}.h5", scope)
+                for scope in plan.networks:
+                    save_parameters(run.folder / weights_name(scope, epoch), scope)
             run.end_epoch(epoch)
-    print(f"weights in {run.folder}")
+    communicator.say(f"weights in {run.folder}")
 
 
 if __name__ == "__main__":
-    run_script(main)
+    call_training(main)

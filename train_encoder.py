@@ -12,44 +12,47 @@ import nnabla as nn
 import nnabla.solvers as S
 import numpy as np
 
+from config.runs import weights_folder, weights_name
 from datasets.batches import Batches, make_batches
 from datasets.images import write_image
-from datasets.wflw import WFLWSource
-from models.encoder import boundaries_of, encoder
+from datasets.wflw import WFLWDataset
+from models.build import ENCODER
+from models.encoder import encoder, heatmap_of
 from models.losses import encoder_loss
-from utils.checkpoints import load_parameters, save_parameters
-from utils.errors import run as run_script
+from training.plan import Plan
+from training.run import dry_run, open_run, require_finite
+from training.setup import call_training, connect_processes, parse_training_args, read_training_config
+from training.updater import Updater
 from utils.files import write_yaml
 from utils.panels import face_picture, heatmap_picture, side_by_side
-from utils.run import dry_run, open_run
-from utils.training import Updater, parse_training_args, require_finite, start_training
+from utils.parameters import load_parameters, save_parameters
 
-SCOPE = "encoder"
 NUM_PANELS = 4
 
 
 class Graph(NamedTuple):
     image: nn.Variable  # (B, 3, 256, 256) in [-1, 1]
     heatmap: nn.Variable  # (B, 15, 64, 64) in [0, 1]
-    answer: nn.Variable  # (B, 15, 64, 64) as the heatmap
+    prediction: nn.Variable  # (B, 15, 64, 64) as the heatmap
     loss: nn.Variable
 
 
 def build_graph(config: dict[str, Any], batch_size: int, training: bool) -> Graph:
+    """Build the network with its loss."""
     image = nn.Variable((batch_size, 3, 256, 256))
     heatmap = nn.Variable((batch_size, 15, 64, 64))
-    with nn.parameter_scope(SCOPE):
+    with nn.parameter_scope(ENCODER):
         scores = encoder(image, batch_stat=training, **config["model"])
     loss = encoder_loss(scores, heatmap, config["loss_name"])
-    answer = boundaries_of(scores, config["loss_name"])
-    answer.persistent = loss.persistent = True
-    return Graph(image, heatmap, answer, loss)
+    prediction = heatmap_of(scores, config["loss_name"])
+    prediction.persistent = loss.persistent = True
+    return Graph(image, heatmap, prediction, loss)
 
 
 def train_step(
     graph: Graph, solver: S.Solver, updater: Updater, batch: tuple[np.ndarray, ...], weight_decay: float
 ) -> dict[str, nn.Variable]:
-    """One update; gives the loss, unread."""
+    """Update once; gives the loss, unread."""
     graph.image.d, graph.heatmap.d = batch
     graph.loss.forward(clear_no_need_grad=True)
     losses = {"loss": graph.loss}
@@ -60,61 +63,67 @@ def train_step(
 
 
 def validate(graph: Graph, batches: Batches, epoch: int, panels_dir: Path | None) -> tuple[float, float]:
-    """Evaluation mode on every test sample.
+    """Measure the error on every test sample, in evaluation mode.
 
     Returns:
-        mean squared error of the answer, and the same as a share of an all-zero answer's.
+        mean squared error of the prediction, and the same as a share of an all-zero prediction's.
     """
     squared_error = squared_zero_error = 0.0
-    num_samples, batch_size = len(batches.source), batches.batch_size
+    num_samples, batch_size = len(batches.dataset), batches.batch_size
     for number in range(batches.batches_per_epoch):
         first = number * batch_size
         image, heatmap = batches[(epoch - 1) * batches.batches_per_epoch + number]
         heatmap = heatmap[: num_samples - first]  # without those that only fill up the last batch
         graph.image.d = image
-        graph.answer.forward(clear_buffer=True)
-        answer = graph.answer.d[: len(heatmap)]
-        squared_error += float(((answer - heatmap) ** 2).sum(dtype=np.float64))
+        graph.prediction.forward(clear_buffer=True)
+        prediction = graph.prediction.d[: len(heatmap)]
+        squared_error += float(((prediction - heatmap) ** 2).sum(dtype=np.float64))
         squared_zero_error += float((heatmap**2).sum(dtype=np.float64))
         for row in range(min(len(heatmap), NUM_PANELS - first) if panels_dir else 0):
-            tiles = [face_picture(image[row]), heatmap_picture(answer[row]), heatmap_picture(heatmap[row])]
+            tiles = [face_picture(image[row]), heatmap_picture(prediction[row]), heatmap_picture(heatmap[row])]
             write_image(panels_dir / f"{first + row:03d}.png", side_by_side(tiles))
     return squared_error / (num_samples * heatmap[0].size), squared_error / squared_zero_error
 
 
 def main() -> None:
     args = parse_training_args(__doc__)
-    start = start_training("encoder", args)
-    config, train, updater = start.config, start.config["train"], start.updater
+    config, resumed = read_training_config("encoder", args)
+    communicator = connect_processes(config, args, resumed)
+    train, updater = config["train"], Updater(communicator, args.type_config == "half")
     data_dir = config["path"]["data_dir"]
-    sources = {"train": WFLWSource(data_dir, "train", train["augmentation"]), "test": WFLWSource(data_dir, "test")}
-    batches = make_batches(sources["train"], train, config["seed"], updater.communicator)
-    test_batch_size = min(config["test"]["batch_size"], len(sources["test"]))
+    datasets = {"train": WFLWDataset(data_dir, "train", train["augmentation"]), "test": WFLWDataset(data_dir, "test")}
+    batches = make_batches(datasets["train"], train, config["seed"], communicator.rank, communicator.size)
+    test_batch_size = min(config["test"]["batch_size"], len(datasets["test"]))
     test_batches = Batches(
-        sources["test"], test_batch_size, config["seed"], shuffle=False, num_workers=train["num_workers"]
+        datasets["test"], test_batch_size, config["seed"], shuffle=False, num_workers=train["num_workers"]
     )
 
     graph = build_graph(config, train["batch_size"], training=True)
     test_graph = build_graph(config, test_batch_size, training=False)
-    if config["finetune"]["param_path"] and start.resumes is None:
-        load_parameters(config["finetune"]["param_path"], SCOPE)
+    if config["finetune"]["param_path"] and resumed is None:
+        load_parameters(config["finetune"]["param_path"], ENCODER)
     solver = S.Adam(train["lr"])
-    with nn.parameter_scope(SCOPE):
+    with nn.parameter_scope(ENCODER):
         solver.set_parameters(nn.get_parameters())
-    plan = start.plan(
-        networks=(SCOPE,),
+    plan = Plan(
+        module="encoder",
+        config=config,
+        networks=(ENCODER,),
         solvers={"encoder": solver},
+        updater=updater,
         batches_per_epoch=batches.batches_per_epoch,
-        data={mode: source.identity() for mode, source in sources.items()},
-        graphs=(graph.loss, test_graph.answer),
+        data={mode: dataset.identity() for mode, dataset in datasets.items()},
+        graphs=(graph.loss, test_graph.prediction),
         series_interval=batches.batches_per_epoch,
+        resumed=resumed,
+        keep=args.keep,
+        info=args.info,
     )
     if args.dry_run:
-        dry_run(plan)
-        return
+        return dry_run(plan)
 
     with open_run(plan) as run:
-        weights_dir = run.folder / config["model_name"]
+        weights_dir = weights_folder("encoder", config, run.folder)
         for epoch in run.epochs():
             for iteration, bar in run.iterations(epoch):
                 run.show(bar, train_step(graph, solver, updater, batches[iteration], train["weight_decay"]))
@@ -126,17 +135,17 @@ def main() -> None:
                 require_finite({"validation mse": mse})
                 run.series.write("validation/mse", iteration, mse)
                 run.series.write("validation/share_of_zero_answer", iteration, share)
-                print(f"epoch {epoch}: validation mse {mse:.6f}, {share:.3f} of an all-zero answer's")
+                print(f"epoch {epoch}: validation mse {mse:.6f}, {share:.3f} of an all-zero prediction's")
                 if mse < run.best.get("mse", float("inf")):
                     run.best = {"epoch": epoch, "mse": mse, "share_of_zero_answer": share}
-                    save_parameters(weights_dir / "model_best.h5", SCOPE)
+                    save_parameters(weights_dir / "model_best.h5", ENCODER)
                     write_yaml(weights_dir / "best.yaml", run.best)
             if run.saves(epoch):
-                save_parameters(weights_dir / f"model_epoch-{epoch}.h5", SCOPE)
+                save_parameters(weights_dir / weights_name(ENCODER, epoch), ENCODER)
             run.end_epoch(epoch)
     if run.is_writer:
         print(f"best epoch: {run.best['epoch']}, validation mse {run.best['mse']:.6f}; weights in {weights_dir}")
 
 
 if __name__ == "__main__":
-    run_script(main)
+    call_training(main)

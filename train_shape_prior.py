@@ -19,22 +19,24 @@ from sklearn.decomposition import PCA
 
 from datasets import wflw
 from datasets.batches import Batches, make_batches
-from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, draw_boundaries
-from datasets.celebv import LandmarkSource, find_people
+from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, draw_heatmap
+from datasets.celebv import find_people
 from datasets.images import write_image
+from datasets.samples import LandmarkDataset
 from models.align import SHAPE_CODE_SIZE, align
+from models.build import ALIGN
 from models.losses import mean_squared_error
-from utils.checkpoints import parameters_of, save_parameters
+from training.plan import Plan
+from training.run import dry_run, open_run
+from training.schedule import linear_decay
+from training.setup import call_training, connect_processes, parse_training_args, read_training_config
+from training.updater import Updater
 from utils.errors import DataError
-from utils.errors import run as run_script
 from utils.files import atomic_path, write_yaml
 from utils.panels import contact_sheet, heatmap_picture
-from utils.run import dry_run, open_run
-from utils.schedule import linear_decay
-from utils.training import Updater, parse_training_args, start_training
+from utils.parameters import parameters_of, save_parameters
 from utils.weights import write_arrays
 
-SCOPE = "align"
 MIN_RELATIVE_VARIANCE = 1e-6
 OUTER_EYE_CORNERS = (60, 72)  # their distance is what WFLW's error is measured in
 SHOWN_DEVIATIONS = (-2.0, -1.0, 0.0, 1.0, 2.0)
@@ -44,27 +46,28 @@ TILE_PX = 128
 class Graph(NamedTuple):
     heatmap: nn.Variable  # (B, 15, 64, 64) in [0, 1]
     landmarks: nn.Variable  # (B, 196) in heatmap pixels
-    answer: nn.Variable  # as the landmarks
+    prediction: nn.Variable  # as the landmarks
     loss: nn.Variable
     distance: nn.Variable  # mean distance of a point from the truth, in heatmap pixels
 
 
 def build_graph(batch_size: int, num_outputs: int) -> Graph:
+    """Build the align network with its loss."""
     heatmap = nn.Variable((batch_size, 15, 64, 64))
     landmarks = nn.Variable((batch_size, num_outputs))
-    with nn.parameter_scope(SCOPE):
-        answer = align(heatmap, num_outputs)
-    points = F.reshape((answer - landmarks) ** 2, (batch_size, num_outputs // 2, 2))
+    with nn.parameter_scope(ALIGN):
+        prediction = align(heatmap, num_outputs)
+    points = F.reshape((prediction - landmarks) ** 2, (batch_size, num_outputs // 2, 2))
     distance = F.mean(F.sum(points, axis=2) ** 0.5)
-    loss = mean_squared_error(answer, landmarks)
-    answer.persistent = loss.persistent = distance.persistent = True
-    return Graph(heatmap, landmarks, answer, loss, distance)
+    loss = mean_squared_error(prediction, landmarks)
+    prediction.persistent = loss.persistent = distance.persistent = True
+    return Graph(heatmap, landmarks, prediction, loss, distance)
 
 
 def train_step(
     graph: Graph, solver: S.Solver, updater: Updater, batch: tuple[np.ndarray, ...]
 ) -> dict[str, nn.Variable]:
-    """One update; gives the loss and the mean distance, unread."""
+    """Update once; gives the loss and the mean distance, unread."""
     graph.heatmap.d, graph.landmarks.d = batch
     nn.forward_all([graph.loss, graph.distance])
     losses = {"loss": graph.loss, "distance_px": graph.distance}
@@ -75,20 +78,22 @@ def train_step(
 
 
 def measure_error(graph: Graph, batches: Batches) -> float:
-    """Normalised mean error of the align network, with batch statistics as the transformer's training runs it: the mean
-    distance of a landmark from the truth, in distances of the outer corners of the eyes."""
-    statistics = {v: v.d.copy() for v in parameters_of(SCOPE).values() if not v.need_grad}
+    """Measure the normalised mean error of the align network, with batch statistics as the transformer's training has.
+
+    It is the mean distance of a landmark from the truth, in distances of the outer corners of the eyes.
+    """
+    statistics = {v: v.d.copy() for v in parameters_of(ALIGN).values() if not v.need_grad}
     errors = []
     for number in range(batches.batches_per_epoch):
         graph.heatmap.d, truth = batches[number]
-        graph.answer.forward()
-        points, truth = (x.reshape(len(x), -1, 2) for x in (graph.answer.d, truth))
+        graph.prediction.forward()
+        points, truth = (x.reshape(len(x), -1, 2) for x in (graph.prediction.d, truth))
         left, right = (truth[:, corner] for corner in OUTER_EYE_CORNERS)
         distances = np.linalg.norm(points - truth, axis=2).mean(axis=1)
         errors.append(distances / np.linalg.norm(left - right, axis=1))
     for variable, kept in statistics.items():  # which looking on must not move
         variable.d = kept
-    return float(np.concatenate(errors)[: len(batches.source)].mean())
+    return float(np.concatenate(errors)[: len(batches.dataset)].mean())
 
 
 class FittedPCA(NamedTuple):
@@ -100,7 +105,7 @@ class FittedPCA(NamedTuple):
 
 
 def fit_pca(landmarks: np.ndarray) -> FittedPCA:
-    """Whitened principal components as an affine map, as in the published file.
+    """Fit whitened principal components as an affine map, as in the published file.
 
     Args:
         landmarks: (N, D).
@@ -125,20 +130,21 @@ def fit_pca(landmarks: np.ndarray) -> FittedPCA:
 
 
 def draw_components(pca: FittedPCA) -> np.ndarray:
-    """The mean face under -2 to 2 standard deviations of each component of the shape code, a row each."""
+    """Draw the mean face under -2 to 2 standard deviations of each component of the shape code, a row each."""
     faces = [pca.mean + deviation * mode for mode in pca.modes[:SHAPE_CODE_SIZE] for deviation in SHOWN_DEVIATIONS]
     to_image = IMAGE_SIZE / HEATMAP_SIZE
-    tiles = [heatmap_picture(draw_boundaries(face.reshape(-1, 2) * to_image) / 255) for face in faces]
+    tiles = [heatmap_picture(draw_heatmap(face.reshape(-1, 2) * to_image) / 255) for face in faces]
     return contact_sheet(tiles, len(SHOWN_DEVIATIONS), TILE_PX)
 
 
 def save_pca(path: Path, pca: FittedPCA) -> None:
+    """Write the affine map as a weights file."""
     with atomic_path(path) as temporary:
         write_arrays(temporary, {"affine/W": pca.weight, "affine/b": pca.bias})
 
 
-def open_landmarks(config: dict[str, Any], mode: str) -> LandmarkSource:
-    """Of the people of CelebV or of WFLW's crops.
+def open_landmarks(config: dict[str, Any], mode: str) -> LandmarkDataset:
+    """Open the landmarks of the people of CelebV, or of WFLW's crops.
 
     Raises:
         DataError: they are not there.
@@ -146,38 +152,45 @@ def open_landmarks(config: dict[str, Any], mode: str) -> LandmarkSource:
     if config["dataset"] == "WFLW":
         files = [wflw.open_landmarks(config["data_dir"], part) for part in (wflw.MODES if mode == "all" else [mode])]
         landmarks = np.stack([file[name] for file in files for name in file.names]).astype(np.float64)
-        return LandmarkSource(landmarks, f"landmarks of WFLW ({mode})")
-    config["celeb_names"] = config["celeb_names"] or find_people(config["train_dir"])
-    return LandmarkSource.of_people(config["train_dir"], config["celeb_names"], mode)
+        return LandmarkDataset(landmarks, f"landmarks of WFLW ({mode})")
+    return LandmarkDataset.of_people(config["train_dir"], config["celeb_names"], mode)
 
 
 def main() -> None:
     args = parse_training_args(__doc__)
-    start = start_training("shape_prior", args)
-    config, train, updater = start.config, start.config["train"], start.updater
-    source = open_landmarks(config, config["mode"])
-    if len(source) <= SHAPE_CODE_SIZE:
-        raise DataError(f"{source.what}: {len(source)} faces are too few for a shape prior; add annotations")
+    config, resumed = read_training_config("shape_prior", args)
+    communicator = connect_processes(config, args, resumed)
+    train, updater = config["train"], Updater(communicator, args.type_config == "half")
+    if config["dataset"] == "CelebV":
+        config["celeb_names"] = config["celeb_names"] or find_people(config["train_dir"])
+    dataset = open_landmarks(config, config["mode"])
+    if len(dataset) <= SHAPE_CODE_SIZE:
+        raise DataError(f"{dataset.what}: {len(dataset)} faces are too few for a shape prior; add annotations")
     # measured on faces that it has not seen, where there is a list of such
-    judged = open_landmarks(config, "test") if config["mode"] == "train" else source
-    batches = make_batches(source, train, config["seed"], updater.communicator)
-    judged_batches = Batches(judged, train["batch_size"], config["seed"])
-    graph = build_graph(train["batch_size"], source.targets.shape[1])
-    parameters_of(SCOPE)["mlp5/affine/b"].d = source.targets.mean(axis=0)  # begin at the mean face
+    validation = open_landmarks(config, "test") if config["mode"] == "train" else dataset
+    batches = make_batches(dataset, train, config["seed"], communicator.rank, communicator.size)
+    validation_batches = Batches(validation, train["batch_size"], config["seed"])
+    graph = build_graph(train["batch_size"], dataset.targets.shape[1])
+    parameters_of(ALIGN)["mlp5/affine/b"].d = dataset.targets.mean(axis=0)  # begin at the mean face
     solver = S.Adam(train["lr"])
-    with nn.parameter_scope(SCOPE):
+    with nn.parameter_scope(ALIGN):
         solver.set_parameters(nn.get_parameters())
-    plan = start.plan(
-        networks=(SCOPE,),
+    plan = Plan(
+        module="shape_prior",
+        config=config,
+        networks=(ALIGN,),
         solvers={"align": solver},
+        updater=updater,
         batches_per_epoch=batches.batches_per_epoch,
-        data={"landmarks": source.identity()},
+        data={"landmarks": dataset.identity()},
         graphs=(graph.loss,),
         series_interval=config["monitor"]["interval"],
+        resumed=resumed,
+        keep=args.keep,
+        info=args.info,
     )
     if args.dry_run:
-        dry_run(plan)
-        return
+        return dry_run(plan)
 
     with open_run(plan) as run:
         for epoch in run.epochs():
@@ -185,13 +198,13 @@ def main() -> None:
             for iteration, bar in run.iterations(epoch):
                 run.show(bar, train_step(graph, solver, updater, batches[iteration]))
             if run.saves(epoch):
-                save_parameters(run.folder / "Align.h5", SCOPE)
-                pca = fit_pca(source.targets)
+                save_parameters(run.folder / "Align.h5", ALIGN)
+                pca = fit_pca(dataset.targets)
                 save_pca(run.folder / "PCA.h5", pca)
                 write_image(run.folder / "result" / f"epoch-{epoch}.png", draw_components(pca))
                 report = {
-                    "normalised_mean_error": measure_error(graph, judged_batches),
-                    "measured_on": judged.what,
+                    "normalised_mean_error": measure_error(graph, validation_batches),
+                    "measured_on": validation.what,
                     "explained_variance": [float(share) for share in pca.explained[:SHAPE_CODE_SIZE]],
                 }
                 write_yaml(run.folder / "shape_prior.yaml", report)
@@ -199,11 +212,11 @@ def main() -> None:
     if run.is_writer:
         shares = " + ".join(f"{share:.1%}" for share in report["explained_variance"])
         error = report["normalised_mean_error"]
-        print(f"align: normalised mean error {error:.3f} on {judged.what}, in distances of the outer eye corners")
+        print(f"align: normalised mean error {error:.3f} on {validation.what}, in distances of the outer eye corners")
         print(f"the shape code explains {sum(report['explained_variance']):.1%} of the variance ({shares})")
         print(f"what its components do to the mean face: {run.folder / 'result' / f'epoch-{epoch}.png'}")
         print(f"weights: {run.folder / 'Align.h5'}, {run.folder / 'PCA.h5'}")
 
 
 if __name__ == "__main__":
-    run_script(main)
+    call_training(main)

@@ -17,28 +17,28 @@ import nnabla as nn
 import nnabla.solvers as S
 import numpy as np
 
-from config import source_names, source_suffix
+from config.runs import source_names, source_suffix, weights_name
 from datasets.batches import Batches, make_batches
 from datasets.boundary import DrawingStyle
-from datasets.celebv import ENCODER, HEATMAP, CelebVSource, ShiftedSource
+from datasets.celebv import ENCODER, HEATMAP
 from datasets.images import write_image
+from datasets.samples import ShiftedDataset, open_dataset
 from models.align import align, shape_code
+from models.build import ALIGN, PCA, TRANSFORMER_DISCRIMINATORS, TRANSFORMERS
 from models.losses import lsgan, mean_absolute_error, probability_bce
 from models.transformer import enhance_edges, transformer, transformer_discriminator
-from utils.checkpoints import load_parameters, parameters_of, save_parameters
-from utils.communicator import Communicator
+from training.communicator import Communicator
+from training.plan import Plan
+from training.run import dry_run, open_run
+from training.setup import call_training, connect_processes, parse_training_args, read_training_config
+from training.updater import Updater
 from utils.errors import ConfigError, WeightsError
-from utils.errors import run as run_script
 from utils.panels import heatmap_picture, side_by_side
-from utils.run import dry_run, open_run
-from utils.training import Updater, parse_training_args, start_training
+from utils.parameters import load_parameters, parameters_of, save_parameters
 from utils.weights import read_parameters
 
-GENERATORS = {"A2B": "netG_transformer_A2B", "B2A": "netG_transformer_B2A"}
-DISCRIMINATORS = {"A": "netD_transformer_A", "B": "netD_transformer_B"}
 PAIRS = (("A", "B"), ("B", "A"))
 WARM_START_LOSSES = ("loss_warm_A", "loss_warm_B")
-ALIGN, PCA = "align", "pca"
 ALIGN_LAST_BIAS = "mlp5/affine/b"
 WARM_START_BIAS = -3.0  # heatmaps are mostly empty: begin the generators there
 
@@ -62,7 +62,7 @@ class Solvers(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A source and the target."""
+    """Hold the networks of a source and the target."""
 
     source: str
     suffix: str  # of the names of its networks
@@ -70,7 +70,9 @@ class Pair(NamedTuple):
     solvers: Solvers
 
     def scopes(self) -> list[str]:
-        return [scope + self.suffix for scope in (*GENERATORS.values(), *DISCRIMINATORS.values())]
+        """List the scopes of the networks."""
+        names = (*TRANSFORMERS.values(), *TRANSFORMER_DISCRIMINATORS.values())
+        return [scope + self.suffix for scope in names]
 
 
 def load_shape_prior(config: dict[str, Any]) -> int:
@@ -93,23 +95,23 @@ def load_shape_prior(config: dict[str, Any]) -> int:
 
 
 def generate(config: dict[str, Any], direction: str, x: nn.Variable, suffix: str = "") -> nn.Variable:
-    """`A2B` or `B2A`: (B, 15, 64, 64) to the other person's."""
-    with nn.parameter_scope(GENERATORS[direction] + suffix):
+    """Transform heatmaps (B, 15, 64, 64) to the other person's; the direction is `A2B` or `B2A`."""
+    with nn.parameter_scope(TRANSFORMERS[direction] + suffix):
         return transformer(x, config["norm_type"], config["model"]["planes"], batch_stat=True)
 
 
 def discriminate(
     config: dict[str, Any], person: str, x: nn.Variable, fixed: bool = False, suffix: str = ""
 ) -> nn.Variable:
-    """Scores (B, 1, 6, 6) of how much x is the person's."""
+    """Score how much x is the person's, (B, 1, 6, 6)."""
     if config["train"]["edge_enhancement"]:
         x = enhance_edges(x)
-    with nn.parameter_scope(DISCRIMINATORS[person] + suffix):
+    with nn.parameter_scope(TRANSFORMER_DISCRIMINATORS[person] + suffix):
         return transformer_discriminator(x, config["model"]["planes"], fixed)
 
 
 def fixed_shape_code(x: nn.Variable, num_align_outputs: int) -> nn.Variable:
-    """(B, 15, 64, 64) to (B, 3), by the align network with batch statistics, as the authors run it, and the PCA."""
+    """Map (B, 15, 64, 64) to (B, 3) by the align network with batch statistics, as the authors run it, and the PCA."""
     with nn.parameter_scope(ALIGN):
         landmarks = align(x, num_align_outputs, batch_stat=True, fixed=True)
     with nn.parameter_scope(PCA):
@@ -117,10 +119,10 @@ def fixed_shape_code(x: nn.Variable, num_align_outputs: int) -> nn.Variable:
 
 
 def build_graph(config: dict[str, Any], num_align_outputs: int | None, suffix: str = "") -> Graph:
-    """The losses of one iteration; `num_align_outputs` is None where the shape loss is off."""
+    """Build the losses of one iteration; `num_align_outputs` is None where the shape loss is off."""
     train = config["train"]
     to_a, to_b = (partial(generate, config, direction, suffix=suffix) for direction in ("B2A", "A2B"))
-    judge = partial(discriminate, config, suffix=suffix)
+    score = partial(discriminate, config, suffix=suffix)
     shape = (train["batch_size"], 15, 64, 64)
     real = {person: nn.Variable(shape) for person in "AB"}
     shifted = {person: nn.Variable(shape) for person in "AB"}
@@ -130,11 +132,11 @@ def build_graph(config: dict[str, Any], num_align_outputs: int | None, suffix: s
 
     discriminator_losses, losses, weights = {}, {}, {}
     for person, other in PAIRS:
-        real_scores = judge(person, real[person])
-        fake_scores = judge(person, fake[person].get_unlinked_variable(need_grad=False))
+        real_scores = score(person, real[person])
+        fake_scores = score(person, fake[person].get_unlinked_variable(need_grad=False))
         discriminator_losses[f"loss_discriminator_{person}"] = lsgan(real_scores, True) + lsgan(fake_scores, False)
 
-        losses[f"loss_gan_{person}"] = lsgan(judge(person, fake_leaf[person], fixed=True), True)
+        losses[f"loss_gan_{person}"] = lsgan(score(person, fake_leaf[person], fixed=True), True)
         weights[f"loss_gan_{person}"] = 1.0
         losses[f"loss_cycle_{person}"] = mean_absolute_error(recon[person], real[person])
         weights[f"loss_cycle_{person}"] = train["cycle_loss"]["lambda"]
@@ -151,30 +153,32 @@ def build_graph(config: dict[str, Any], num_align_outputs: int | None, suffix: s
     for variable in (x for part in kept for x in part.values()):
         variable.persistent = True
     return Graph(
-        real,
-        shifted,
-        fake,
-        fake_leaf,
-        recon,
-        discriminator_losses,
-        sum_of(discriminator_losses),
-        losses,
-        sum_of({name: weights[name] * loss for name, loss in losses.items()}),
-        sum_of(warm_start_losses) if warm_start_losses else None,
+        real=real,
+        shifted=shifted,
+        fake=fake,
+        fake_leaf=fake_leaf,
+        recon=recon,
+        discriminator_losses=discriminator_losses,
+        discriminator_loss=sum_of(discriminator_losses),
+        generator_losses=losses,
+        generator_loss=sum_of({name: weights[name] * loss for name, loss in losses.items()}),
+        warm_start_loss=sum_of(warm_start_losses) if warm_start_losses else None,
     )
 
 
 def sum_of(losses: dict[str, nn.Variable]) -> nn.Variable:
+    """Add losses up."""
     first, *others = losses.values()
     return sum(others, first)
 
 
 def make_solvers(config: dict[str, Any], suffix: str = "") -> Solvers:
+    """Make a solver for both generators, and one for both discriminators."""
     train = config["train"]
     betas = {"beta1": train["beta1"], "beta2": train["beta2"]}
     # a discriminator that learns as fast as the generator breaks the lines
     solvers = Solvers(S.Adam(train["lr"], **betas), S.Adam(train["lr"] / 2, **betas))
-    for solver, scopes in zip(solvers, (GENERATORS, DISCRIMINATORS)):
+    for solver, scopes in zip(solvers, (TRANSFORMERS, TRANSFORMER_DISCRIMINATORS)):
         for scope in scopes.values():
             with nn.parameter_scope(scope + suffix):
                 parameters = {f"{scope}/{name}": variable for name, variable in nn.get_parameters().items()}
@@ -183,20 +187,21 @@ def make_solvers(config: dict[str, Any], suffix: str = "") -> Solvers:
 
 
 def set_batch(graph: Graph, batch_a: tuple[np.ndarray, ...], batch_b: tuple[np.ndarray, ...]) -> None:
-    """Heatmaps of A and B; with the warm start each comes with its shifted heatmap."""
+    """Put heatmaps of A and B into the graph; with the warm start each comes with its shifted heatmap."""
     for person, batch in (("A", batch_a), ("B", batch_b)):
         for variable, array in zip((graph.real[person], graph.shifted[person]), batch):
             variable.d = array
 
 
 def generate_fakes(graph: Graph) -> None:
+    """Run both generators."""
     nn.forward_all([graph.fake["A"], graph.fake["B"]], clear_no_need_grad=True)
 
 
 def update_generators(
     graph: Graph, solver: S.Solver, updater: Updater, loss: nn.Variable, names: Iterable[str]
 ) -> dict[str, nn.Variable]:
-    """One update of both generators from a sum of losses that begin at the fakes; gives the losses named, unread."""
+    """Update both generators from a sum of losses that begin at the fakes; gives the losses named, unread."""
     losses = {name: graph.generator_losses[name] for name in names}
     loss.forward(clear_no_need_grad=True)
     solver.zero_grad()
@@ -229,8 +234,10 @@ def train_step(graph: Graph, solvers: Solvers, updater: Updater, weight_decay: f
 
 
 def save_panel(graph: Graph, path: Path, is_warm_start: bool) -> None:
-    """real A, fake B, real B, reconstructed A, fake A, reconstructed B; at the warm start, which reconstructs nothing,
-    the shifted heatmaps in their places."""
+    """Write real A, fake B, real B, reconstructed A, fake A, reconstructed B.
+
+    At the warm start, which reconstructs nothing, the shifted heatmaps stand in their places.
+    """
     last = "shifted" if is_warm_start else "recon"
     order = (("real", "A"), ("fake", "B"), ("real", "B"), (last, "A"), ("fake", "A"), (last, "B"))
     tiles = [heatmap_picture(getattr(graph, kind)[person].d[0]) for kind, person in order]
@@ -238,51 +245,60 @@ def save_panel(graph: Graph, path: Path, is_warm_start: bool) -> None:
 
 
 def save_panels(pairs: list[Pair], folder: Path, name: str, is_warm_start: bool) -> None:
+    """Write a panel for each source."""
     for pair in pairs:
         save_panel(pair.graph, folder / "result" / f"{name}{pair.suffix}.png", is_warm_start)
 
 
 def open_batches(config: dict[str, Any], communicator: Communicator) -> list[Batches]:
-    """Of each source, and of the target at last. With the warm start, heatmaps come with shifted ones: a source's with
-    one, the target's with one for each source."""
+    """Open the batches of each source, and of the target at last.
+
+    With the warm start, heatmaps come with shifted ones: a source's with one, the target's with one for each source.
+
+    Raises:
+        ConfigError: source and target are one, or the warm start lacks landmarks.
+        DataError: data are missing or damaged.
+    """
     train = config["train"]
-    style = DrawingStyle.from_config(config["preprocess"])
+    style = DrawingStyle(**config["preprocess"])
     names, target = source_names(config), config["trg_celeb_name"]
     if target in names:
         raise ConfigError(f"{target} is both source and target (trg_celeb_name); a transformer is for two people")
-    sources = [
-        CelebVSource(
-            config["train_dir"], name, config["mode"], (HEATMAP,), config["ref_dir"], style, config["boundary"]
-        )
-        for name in (*names, target)
-    ]
+    datasets = [open_dataset(config, name, config["mode"], (HEATMAP,), style) for name in (*names, target)]
     if train["warm_start"]["epochs"]:
         if config["boundary"] == ENCODER:
             raise ConfigError(
                 "train.warm_start moves landmarks, which 'boundary: encoder' does without; set epochs to 0"
             )
-        *people, last = sources
-        sources = [*(ShiftedSource(source, [last]) for source in people), ShiftedSource(last, people)]
+        *of_sources, of_target = datasets
+        datasets = [
+            *(ShiftedDataset(of_source, [of_target]) for of_source in of_sources),
+            ShiftedDataset(of_target, of_sources),
+        ]
     # seeds apart, so that equally long lists are not walked in step
     seeds = [config["seed"] + 2000 * number for number in range(len(names))] + [config["seed"] + 1000]
-    return [make_batches(source, train, seed, communicator) for source, seed in zip(sources, seeds)]
+    return [
+        make_batches(dataset, train, seed, communicator.rank, communicator.size)
+        for dataset, seed in zip(datasets, seeds)
+    ]
 
 
 def make_pair(config: dict[str, Any], num_align_outputs: int | None, source: str) -> Pair:
-    """Networks of a source, in a graph of their own, with solvers."""
+    """Make the networks of a source, in a graph of their own, with solvers."""
     suffix = source_suffix(config, source)
     pair = Pair(source, suffix, build_graph(config, num_align_outputs, suffix), make_solvers(config, suffix))
     if config["train"]["warm_start"]["epochs"]:
-        for scope in GENERATORS.values():
+        for scope in TRANSFORMERS.values():
             parameters_of(scope + suffix)["deconv3/conv/b"].d = WARM_START_BIAS
     return pair
 
 
 def main() -> None:
     args = parse_training_args(__doc__)
-    start = start_training("transformer", args)
-    config, train, updater = start.config, start.config["train"], start.updater
-    *batches_a, batches_b = all_batches = open_batches(config, updater.communicator)
+    config, resumed = read_training_config("transformer", args)
+    communicator = connect_processes(config, args, resumed)
+    train, updater = config["train"], Updater(communicator, args.type_config == "half")
+    *batches_a, batches_b = all_batches = open_batches(config, communicator)
     num_align_outputs = load_shape_prior(config) if train["shape_loss"]["lambda"] > 0 else None
     pairs = [make_pair(config, num_align_outputs, source) for source in source_names(config)]
     scopes = [scope for pair in pairs for scope in pair.scopes()]
@@ -293,18 +309,23 @@ def main() -> None:
         for variable in (*graph.fake.values(), graph.discriminator_loss, graph.generator_loss)
     ]
     parts = [f"A{pair.suffix}" for pair in pairs] + ["B"]
-    plan = start.plan(
-        networks=scopes,
+    plan = Plan(
+        module="transformer",
+        config=config,
+        networks=tuple(scopes),
         solvers=solvers,
+        updater=updater,
         # an epoch sees all of the longest list; shorter ones start over in a new order
         batches_per_epoch=max(part.batches_per_epoch for part in all_batches),
         data={name: part.identity() for name, part in zip(parts, all_batches)},
-        graphs=graphs,
+        graphs=tuple(graphs),
         series_interval=config["monitor"]["interval"],
+        resumed=resumed,
+        keep=args.keep,
+        info=args.info,
     )
     if args.dry_run:
-        dry_run(plan)
-        return
+        return dry_run(plan)
 
     with open_run(plan) as run:
         for epoch in run.epochs():
@@ -329,10 +350,10 @@ def main() -> None:
                 save_panels(pairs, run.folder, f"epoch-{epoch}", is_warm_start)
             if run.saves(epoch):
                 for scope in scopes:
-                    save_parameters(run.folder / f"{scope}_{epoch}.h5", scope)
+                    save_parameters(run.folder / weights_name(scope, epoch), scope)
             run.end_epoch(epoch)
-    print(f"weights in {run.folder}")
+    communicator.say(f"weights in {run.folder}")
 
 
 if __name__ == "__main__":
-    run_script(main)
+    call_training(main)

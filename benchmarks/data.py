@@ -28,7 +28,8 @@ sys.path.insert(0, str(ROOT))
 
 from datasets.batches import Batches  # noqa: E402
 from datasets.boundary import BOUNDARY_PARTS  # noqa: E402
-from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, CelebVSource, prepared_path, read_person  # noqa: E402
+from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, prepared_path, read_person  # noqa: E402
+from datasets.samples import DrawnDataset  # noqa: E402
 from utils.parallel import available_cores  # noqa: E402
 
 PERSON = "Ada"
@@ -125,7 +126,7 @@ def measure_preprocessing(data_dir: Path, work: Path, count: int) -> dict[str, f
 
 def measure_loader(root: Path, parts: tuple[str, ...], ref_dir: Path | None, num_workers: int) -> dict[str, float]:
     """Samples a second once the loop is under way."""
-    source = CelebVSource(root, PERSON, "all", parts, ref_dir or "")
+    source = DrawnDataset(root, PERSON, "all", parts, ref_dir or "")
     batches = Batches(source, BATCH_SIZE, seed=0, shuffle=False, num_workers=num_workers)
     plain = plain_batches(root, parts, ref_dir)
     for ours, theirs in zip(batches[0], plain(0)):

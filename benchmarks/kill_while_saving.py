@@ -23,8 +23,8 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from training.checkpoints import checkpoints_of, newest_checkpoint  # noqa: E402
 from utils.files import file_digest  # noqa: E402
-from utils.run import checkpoints_of, newest_checkpoint  # noqa: E402
 from utils.weights import SUMS_FILE, read_parameters, read_sums  # noqa: E402
 
 CONFIG = {

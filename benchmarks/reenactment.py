@@ -33,12 +33,13 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.data import peak_memory  # noqa: E402
 from config import load_config  # noqa: E402
 from datasets.batches import to_float  # noqa: E402
-from datasets.faces import haar_faces  # noqa: E402
-from datasets.pictures import Pictures, faces_of  # noqa: E402
-from models.chain import INPUT_SHAPES, MODULES, SCOPES, build  # noqa: E402
-from utils.checkpoints import parameters_of, save_parameters  # noqa: E402
-from utils.engine import NnablaEngine, OnnxEngine  # noqa: E402
+from inference.backends import NnablaBackend, OnnxBackend  # noqa: E402
+from inference.faces import haar_faces  # noqa: E402
+from inference.pictures import Pictures, faces_of  # noqa: E402
+from inference.trained import Trained, build_network  # noqa: E402
+from models.build import INPUT_SHAPES, MODULES, SCOPES  # noqa: E402
 from utils.files import write_yaml  # noqa: E402
+from utils.parameters import parameters_of, save_parameters  # noqa: E402
 
 DEMO = ROOT / "demo" / "weights"
 INT8 = "onnxruntime int8"
@@ -46,7 +47,7 @@ NUM_CALIBRATION = 4  # frames; speed does not depend on them
 
 
 def write_random_networks(folder: Path, planes: int) -> None:
-    """`<folder>/<module>/{weights.h5,training_info.yaml}`, with weights under which numbers keep their size."""
+    """Write `<folder>/<module>/{weights.h5,training_info.yaml}`, with weights under which numbers keep their size."""
     rng = np.random.default_rng(0)
     people = {"src_celeb_name": "Rowan", "trg_celeb_name": "Linnea"}
     for module in MODULES:
@@ -55,7 +56,7 @@ def write_random_networks(folder: Path, planes: int) -> None:
         (folder / module).mkdir(parents=True)
         write_yaml(folder / module / "training_info.yaml", given)
         config = load_config(module, folder / module / "training_info.yaml")
-        build(module, config, nn.Variable((1, *INPUT_SHAPES[module])))
+        build_network(module, config, nn.Variable((1, *INPUT_SHAPES[module])))
         for name, variable in parameters_of(SCOPES[module]).items():
             if name.endswith("/W"):
                 variable.d = rng.normal(0, np.prod(variable.shape[1:]) ** -0.5, variable.shape)
@@ -66,7 +67,7 @@ def write_random_networks(folder: Path, planes: int) -> None:
 
 
 def seconds_of(work: Callable[[], Any], repeats: int) -> float:
-    """The median of some runs, after one that does not count."""
+    """Time some runs, after one that does not count; gives the median."""
     work()
     times = []
     for _ in range(repeats):
@@ -77,7 +78,7 @@ def seconds_of(work: Callable[[], Any], repeats: int) -> float:
 
 
 def stages(weights: Path, video: Path, repeats: int) -> None:
-    """Milliseconds a frame of each part by itself."""
+    """Measure milliseconds a frame of each part by itself."""
     pictures = Pictures(video)
     first = next(iter(pictures))
     count = sum(1 for _ in pictures)
@@ -89,22 +90,22 @@ def stages(weights: Path, video: Path, repeats: int) -> None:
     )
 
     networks = {
-        module: (load_config(module, weights / module / "training_info.yaml"), weights / module / "weights.h5")
+        module: Trained(load_config(module, weights / module / "training_info.yaml"), weights / module / "weights.h5")
         for module in MODULES
     }
     faces = [frame.face for frame in faces_of(pictures, haar_faces) if frame.face is not None][:NUM_CALIBRATION]
     inputs = [to_float(face.transpose(2, 0, 1)) for face in faces]
-    engines = {
-        "nnabla": NnablaEngine(networks, 1),
-        "onnxruntime": OnnxEngine(networks, 1),
-        INT8: OnnxEngine(networks, 1, inputs),
+    backends = {
+        "nnabla": NnablaBackend(networks, 1),
+        "onnxruntime": OnnxBackend(networks, 1),
+        INT8: OnnxBackend(networks, 1, inputs),
     }
     rng = np.random.default_rng(0)
-    total = dict.fromkeys(engines, 0.0)
+    total = dict.fromkeys(backends, 0.0)
     for module in MODULES:
         x = rng.uniform(0, 1, (1, *INPUT_SHAPES[module])).astype(np.float32)
-        for name, engine in engines.items():
-            seconds = seconds_of(lambda: engine.run(module, x), repeats)  # noqa: B023
+        for name, backend in backends.items():
+            seconds = seconds_of(lambda: backend.infer(module, x), repeats)  # noqa: B023
             total[name] += seconds
             print(f"{module:12} {name:16} {1e3 * seconds:8.1f} ms")
     for name, seconds in total.items():
@@ -124,7 +125,7 @@ def command_of(backend: str, weights: Path, video: Path, out: Path, python: str)
 
 
 def end_to_end(weights: Path, video: Path, out: Path, lengths: tuple[int, int], python: str | None) -> None:
-    """From video file to video file, by whole commands."""
+    """Measure whole commands, from video file to video file."""
     backends = ["nnabla", "onnxruntime", INT8, *(["torch"] if python else [])]
     seconds: dict[str, list[float]] = {backend: [] for backend in backends}
     for length in (1, *lengths):  # the first quantizes, and warms caches
@@ -143,7 +144,7 @@ def end_to_end(weights: Path, video: Path, out: Path, lengths: tuple[int, int], 
 
 
 def memory(lengths: list[int], folder: Path) -> None:
-    """Peak memory of whole commands, with the demo's networks."""
+    """Measure the peak memory of whole commands, with the demo's networks."""
     # a run before them exports the networks, which takes more than running them
     for length in (10, *lengths):
         video = folder / f"{length}.mp4"

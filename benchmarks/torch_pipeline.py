@@ -1,4 +1,4 @@
-"""The pipeline of test_reenactment.py around plain PyTorch networks, for benchmarks/reenactment.py --torch.
+"""Run test_reenactment.py's pipeline around plain PyTorch networks, for benchmarks/reenactment.py --torch.
 
     python torch_pipeline.py WEIGHTS VIDEO OUT -n FRAMES
 
@@ -16,21 +16,21 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.torch_networks import build  # noqa: E402
 from convert_authors_weights import NETWORKS, parameters_of  # noqa: E402
-from datasets.faces import haar_faces  # noqa: E402
-from datasets.images import write_image  # noqa: E402
-from datasets.pictures import Pictures, faces_of  # noqa: E402
-from utils.panels import face_picture, heatmap_picture, labelled, side_by_side  # noqa: E402
+from inference.faces import haar_faces  # noqa: E402
+from inference.inputs import open_input  # noqa: E402
+from inference.output import lay_out, layout_size, open_result_video, open_results  # noqa: E402
+from inference.reenactor import MissingFaces, Reenactor  # noqa: E402
+from tests.reference.torch_networks import build  # noqa: E402
 from utils.parallel import ahead  # noqa: E402
-from utils.video import write_video  # noqa: E402
 from utils.weights import read_manifest, read_parameters  # noqa: E402
 
-AHEAD = 4
+MODULES = ("encoder", "transformer", "decoder")
+RESULTS_AHEAD = 4
 
 
 def load(network: str, path: Path) -> torch.nn.Module:
-    """A network with the weights of an h5 file."""
+    """Load a network with the weights of an h5 file."""
     module = build(network)
     arrays = read_parameters(path, read_manifest(NETWORKS[network].manifest))
     tensors = [torch.from_numpy(p.to_theirs(arrays[p.ours])) for p in parameters_of(network)]
@@ -42,37 +42,41 @@ def load(network: str, path: Path) -> torch.nn.Module:
     return module
 
 
+class TorchBackend:
+    """Compute with PyTorch on the CPU."""
+
+    name = "torch"
+
+    def __init__(self, weights: Path):
+        self._networks = {module: load(module, weights / module / "weights.h5") for module in MODULES}
+
+    def infer(self, module: str, x: np.ndarray) -> np.ndarray:
+        """Run a network on a batch (B, C, H, W) float32."""
+        with torch.inference_mode():
+            output = self._networks[module](torch.from_numpy(np.ascontiguousarray(x)))
+        return (output[-1] if isinstance(output, list) else output).numpy()
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path)
     parser.add_argument("video", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("-n", type=int, required=True)
     args = parser.parse_args()
-    encoder, transformer, decoder = (
-        load(network, args.weights / network / "weights.h5") for network in ("encoder", "transformer", "decoder")
-    )
-    pictures = Pictures(args.video)
-
-    def panels():
-        for frame in faces_of(pictures, haar_faces):
-            if frame.index == args.n:
-                return
-            x = torch.from_numpy(np.ascontiguousarray(frame.face.transpose(2, 0, 1)[None])).float() / 127.5 - 1
-            with torch.inference_mode():
-                boundary = encoder(x)[-1]
-                transformed = transformer(boundary)
-                generated = decoder(transformed)
-            tiles = [frame.face, heatmap_picture(boundary[0].numpy()), heatmap_picture(transformed[0].numpy())]
-            yield frame.index, side_by_side([*tiles, labelled(face_picture(generated[0].numpy()))])
-
-    def written(items):
-        for index, panel in items:
-            write_image(args.out / "torch" / f"{index:06d}.png", panel)
-            yield panel
-
-    with ahead(panels(), AHEAD) as items:
-        write_video(args.out / "torch.mp4", written(items), (1024, 256), pictures.fps, "benchmark")
+    frames_in = open_input(str(args.video), haar_faces, wanted=args.n)
+    reenactor, missing = Reenactor(TorchBackend(args.weights)), MissingFaces("hold")
+    size = layout_size("panel", has_truth=False)
+    args.out.mkdir(parents=True, exist_ok=True)
+    with (
+        open_results(args.out, {}, "panel", has_label=True) as results,
+        open_result_video(args.out / "torch.mp4", size, frames_in, "benchmark", with_sound=True) as video,
+        ahead(reenactor.reenact(frames_in.frames), RESULTS_AHEAD) as items,
+    ):
+        for item in items:
+            result = missing.resolve(item)
+            results.write(result)
+            video.write(result.time_s, lay_out(result, "panel", has_label=True))
 
 
 if __name__ == "__main__":

@@ -15,35 +15,14 @@ from typing import Any
 
 import yaml
 
+from config.common import KEYS_WITHOUT_EFFECT, Rule, get
 from utils.errors import ConfigError
 
-# Keys that published files carry and that have no effect here, with their type.
-KEYS_WITHOUT_EFFECT: dict[str, dict[str, type]] = {
-    "encoder": {
-        "loss": dict,
-        "use_reference": bool,
-        "train.with_file_cache": bool,
-        "test.with_file_cache": bool,
-        "test.with_memory_cache": bool,
-    },
-    "transformer": {
-        "train.with_file_cache": bool,
-        "test.with_file_cache": bool,
-        "test.with_memory_cache": bool,
-    },
-    "decoder": {
-        "isTrain": bool,
-        "train.with_file_cache": bool,
-        "test.with_file_cache": bool,
-        "test.with_memory_cache": bool,
-    },
-    "shape_prior": {},
-}
 MODULE_KEY = "dataset_mode"  # names the module that a training_info.yaml belongs to
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that reads 1e-4 as the number it is, and refuses a key that stands twice."""
+    """Read YAML with 1e-4 as the number it is, and refuse a key that is duplicated."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
@@ -52,7 +31,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, (str, int, float, bool, type(None))):
                 raise yaml.constructor.ConstructorError(None, None, "a key is no plain word", key_node.start_mark)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key}' stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"'{key}' is duplicated", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -65,7 +44,7 @@ _Loader.add_implicit_resolver(
 
 
 def load_config(module: str, path: str | Path | None = None) -> dict[str, Any]:
-    """The defaults of a module, overridden by a file.
+    """Read a configuration over the defaults of its module.
 
     Args:
         module: `encoder`, `transformer`, `decoder` or `shape_prior`.
@@ -74,40 +53,27 @@ def load_config(module: str, path: str | Path | None = None) -> dict[str, Any]:
     Raises:
         ConfigError: the file cannot be read, or has an unknown key, a wrong type or an impossible value.
     """
+    return complete_config(module, {} if path is None else _read_yaml(Path(path)), path)
+
+
+def complete_config(module: str, given: dict[str, Any], path: str | Path | None) -> dict[str, Any]:
+    """Fill in the defaults of a module, and leave out what decides nothing.
+
+    Raises:
+        ConfigError: there is an unknown key, a wrong type or an impossible value; the message names `path`.
+    """
     definition = importlib.import_module(f"config.config_{module}")
     merged = copy.deepcopy(definition.config)
-    if path is not None:
-        given = _read_yaml(Path(path))
-        belongs_to = given.pop(MODULE_KEY, module)
-        if belongs_to != module:
-            raise ConfigError(f"{path}: belongs to the {belongs_to} ({MODULE_KEY}), where the {module}'s is needed")
-        _merge(merged, given, "", KEYS_WITHOUT_EFFECT[module], path)
+    belongs_to = given.get(MODULE_KEY, module)
+    if belongs_to != module:
+        raise ConfigError(f"{path}: belongs to the {belongs_to} ({MODULE_KEY}), where the {module}'s is needed")
+    own = {key: value for key, value in given.items() if key != MODULE_KEY}
+    _merge(merged, own, "", KEYS_WITHOUT_EFFECT[module], path)
     for key, rule in definition.rules.items():
         value = get(merged, key)
         if not rule.holds(value):
             raise ConfigError(f"{path}: {key}: {rule.words}, not {value!r}")
     return merged
-
-
-def source_names(transformer: dict[str, Any]) -> list[str]:
-    """The people that a transformer's configuration has for sources."""
-    return transformer["src_celeb_names"] or [transformer["src_celeb_name"]]
-
-
-def source_suffix(transformer: dict[str, Any], source: str) -> str:
-    """What the names of a source's networks, files and losses end in: nothing, where it is the only one."""
-    return f"_{source}" if transformer["src_celeb_names"] else ""
-
-
-def pair_name(transformer: dict[str, Any]) -> str:
-    """`<A>2<B>`, the folder of a transformer's runs; several sources are joined by '+'."""
-    return f"{'+'.join(source_names(transformer))}2{transformer['trg_celeb_name']}"
-
-
-def get(config: dict[str, Any], dotted_key: str) -> Any:
-    for part in dotted_key.split("."):
-        config = config[part]
-    return config
 
 
 def _read_yaml(path: Path) -> dict:
@@ -126,12 +92,13 @@ def _read_yaml(path: Path) -> dict:
     return content
 
 
-def _merge(target: dict, given: dict, prefix: str, without_effect: dict[str, type], path: str | Path) -> None:
+def _merge(target: dict, given: dict, prefix: str, without_effect: dict[str, Rule], path: str | Path | None) -> None:
     for key, value in given.items():
         dotted = f"{prefix}{key}"
         if dotted in without_effect:
-            if not isinstance(value, without_effect[dotted]):
-                raise ConfigError(f"{path}: {dotted}: must be a {without_effect[dotted].__name__}, not {value!r}")
+            rule = without_effect[dotted]
+            if not rule.holds(value):
+                raise ConfigError(f"{path}: {dotted}: {rule.words}, not {value!r}")
         elif key not in target:
             known = [*target, *(k.rpartition(".")[2] for k in without_effect if k.rpartition(".")[0] == prefix[:-1])]
             close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
@@ -145,8 +112,8 @@ def _merge(target: dict, given: dict, prefix: str, without_effect: dict[str, typ
             target[key] = _checked(value, target[key], dotted, path)
 
 
-def _checked(value: Any, default: Any, dotted: str, path: str | Path) -> Any:
-    """The value in the default's type.
+def _checked(value: Any, default: Any, dotted: str, path: str | Path | None) -> Any:
+    """Return the value in the default's type.
 
     Raises:
         ConfigError: it has another type.

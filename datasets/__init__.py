@@ -1,1 +1,1 @@
-"""Loaders: boundary drawing, WFLW, CelebV and synthetic people. Data itself is unpacked beside them."""
+"""Data: boundary drawing, WFLW, CelebV, batches and checks. Data sets themselves are unpacked beside the code."""

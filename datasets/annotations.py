@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ MAX_COORDINATE = 100_000  # pixels; beyond it a number is no place in a picture
 
 
 class Annotations(NamedTuple):
-    """The lines of a list: image names, landmarks (N, 98, 2) float64 in pixels, the columns between (N, K)."""
+    """Hold the lines of a list: image names, landmarks (N, 98, 2) float64 in pixels, the columns between (N, K)."""
 
     names: list[str]
     landmarks: np.ndarray
@@ -26,11 +26,14 @@ class Annotations(NamedTuple):
         return len(self.names)
 
 
-def read_annotations(path: str | Path, num_extras: int, hint: str) -> Annotations:
+def read_annotations(
+    path: str | Path, num_extras: int, hint: str, note: Callable[[str], None] | None = None
+) -> Annotations:
     """Read a list of `196 coordinates, num_extras further numbers, image name` lines.
 
     Args:
         hint: what to do when the file is not there.
+        note: is told of each line that cannot be read, which is then left out; None makes that an error.
 
     Raises:
         DataError: the file is missing or empty, or a line has another number of columns, no numbers, or no name that
@@ -41,15 +44,18 @@ def read_annotations(path: str | Path, num_extras: int, hint: str) -> Annotation
         try:
             name, values = parse_line(line, num_extras)
         except ValueError as error:
-            raise DataError(f"{path}: line {line_number} {error}; mend or remove it") from None
+            if note is None:
+                raise DataError(f"{path}: line {line_number} {error}; mend or remove it") from None
+            note(f"line {line_number} {error}")
+            continue
         names.append(name)
         numbers += values.tobytes()
-    table = np.frombuffer(numbers, np.float64).reshape(len(names), -1)
+    table = np.frombuffer(numbers, np.float64).reshape(len(names), NUM_COORDINATES + num_extras)
     return Annotations(names, table[:, :NUM_COORDINATES].reshape(-1, NUM_LANDMARKS, 2), table[:, NUM_COORDINATES:])
 
 
 def read_lines(path: str | Path, hint: str) -> Iterator[tuple[int, str]]:
-    """Lines that are not empty, with their numbers from 1.
+    """Read the lines that are not empty, with their numbers from 1.
 
     Raises:
         DataError: the file is missing, no text, or has no such line.
@@ -70,7 +76,7 @@ def read_lines(path: str | Path, hint: str) -> Iterator[tuple[int, str]]:
 
 
 def read_names(path: str | Path, num_numbers: int, hint: str) -> list[str]:
-    """Only the image names of a list that has so many numbers before each; errors as of `read_annotations`."""
+    """Read only the image names of a list that has so many numbers before each; errors as of `read_annotations`."""
     names = []
     for line_number, line in read_lines(path, hint):
         try:
@@ -81,7 +87,7 @@ def read_names(path: str | Path, num_numbers: int, hint: str) -> list[str]:
 
 
 def parse_line(line: str, num_extras: int) -> tuple[str, np.ndarray]:
-    """Image name and numbers (196 + num_extras,) float64 of a line.
+    """Split a line into the image name and the numbers (196 + num_extras,) float64.
 
     Raises:
         ValueError: what is wrong with the line.
@@ -104,7 +110,7 @@ def parse_line(line: str, num_extras: int) -> tuple[str, np.ndarray]:
 
 
 def _checked_name(name: str) -> str:
-    """The name without white space around it.
+    """Return the name without white space around it.
 
     Raises:
         ValueError: it leads out of the folder of images.
@@ -116,6 +122,6 @@ def _checked_name(name: str) -> str:
 
 
 def format_line(landmarks: np.ndarray, name: str, extras: tuple[int, ...] = ()) -> str:
-    """One line of a list, the way `read_annotations` reads it."""
+    """Write one line of a list, the way `read_annotations` reads it."""
     coordinates = " ".join(f"{value:.4f}" for value in landmarks.reshape(-1))
     return " ".join([coordinates, *map(str, extras), name])

@@ -1,7 +1,7 @@
 """Small random changes of a face, of its landmarks and of its boundaries alike, as the authors train with.
 
 A face is turned, zoomed, moved and half of the time mirrored. Where there are landmarks, boundaries are drawn anew from
-the changed ones, so that lines stay as thin as they were; the encoder's boundaries are changed as pictures are.
+the changed ones, so that lines stay as thin as they were; the encoder's heatmaps are changed as pictures are.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ MIRRORED_CHANNELS = _mirror_channels()  # the same for boundaries
 
 
 class Transform(NamedTuple):
-    """One change; the matrix takes pixels of a 256-pixel image to pixels of the changed one."""
+    """Describe one change; the matrix takes pixels of a 256-pixel image to pixels of the changed one."""
 
     matrix: np.ndarray  # (2, 3)
     is_mirrored: bool
 
     def image(self, image: np.ndarray) -> np.ndarray:
-        """(3, 256, 256) uint8 to the same; where it comes from outside, the image is mirrored outward."""
+        """Change a picture (3, 256, 256) uint8; what comes from outside is mirrored outward."""
         changed = cv2.warpAffine(
             np.ascontiguousarray(image.transpose(1, 2, 0)),
             self.matrix,
@@ -70,20 +70,20 @@ class Transform(NamedTuple):
         return np.ascontiguousarray(changed.transpose(2, 0, 1))
 
     def landmarks(self, landmarks: np.ndarray) -> np.ndarray:
-        """(98, 2) in pixels to the same; left and right change their names in a mirror."""
+        """Change landmarks (98, 2) in pixels; left and right change their names in a mirror."""
         changed = landmarks @ self.matrix[:, :2].T + self.matrix[:, 2]
         return changed[MIRRORED_LANDMARKS] if self.is_mirrored else changed
 
-    def maps(self, maps: np.ndarray) -> np.ndarray:
-        """Boundaries (15, S, S) uint8 to the same; left and right change their channels in a mirror."""
-        size = maps.shape[1]
+    def heatmap(self, heatmap: np.ndarray) -> np.ndarray:
+        """Change a heatmap (15, S, S) uint8; left and right change their channels in a mirror."""
+        size = heatmap.shape[1]
         matrix = _at_size(self.matrix, size)
-        changed = np.stack([cv2.warpAffine(x, matrix, (size, size), flags=cv2.INTER_LINEAR) for x in maps])
+        changed = np.stack([cv2.warpAffine(x, matrix, (size, size), flags=cv2.INTER_LINEAR) for x in heatmap])
         return changed[MIRRORED_CHANNELS] if self.is_mirrored else changed
 
 
 def _at_size(matrix: np.ndarray, size: int) -> np.ndarray:
-    """The same change of a picture of another size; pixel (0, 0) has its centre half a pixel inside either."""
+    """Return the matrix for a picture of another size; pixel (0, 0) has its centre half a pixel inside either."""
     factor = size / IMAGE_SIZE
     shift = (factor - 1) / 2
     linear, offset = matrix[:, :2], matrix[:, 2]
@@ -91,8 +91,8 @@ def _at_size(matrix: np.ndarray, size: int) -> np.ndarray:
 
 
 def random_transform(rng: np.random.Generator) -> Transform:
-    """Rotation of up to 5 degrees, zoom of 0.97 to 1.03 and shift of up to 10 pixels about the image's centre, and a
-    mirror half of the time."""
+    """Draw a rotation of up to 5 degrees, a zoom of 0.97 to 1.03 and a shift of up to 10 pixels about the image's
+    centre, and a mirror half of the time."""
     angle = np.deg2rad(rng.uniform(-MAX_ROTATION_DEG, MAX_ROTATION_DEG))
     zoom = rng.uniform(*ZOOM_RANGE)
     shift = rng.uniform(-MAX_SHIFT_PX, MAX_SHIFT_PX, 2)

@@ -12,23 +12,22 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from datasets.augment import Transform, random_transform
-from utils.communicator import Communicator
 from utils.errors import ConfigError, DataError, ResourceError
 from utils.parallel import WorkerPool, loader_workers
 
 IMAGE_SCALE, HEATMAP_SCALE = 127.5, 255.0
 
 
-class Source(Protocol):
+class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]: ...
 
-    def changed(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]: ...
+    def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]: ...
 
 
 def to_float(array: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """uint8 (..., C, H, W) as the networks take it: pictures (C = 3) in [-1, 1], heatmaps in [0, 1], float32."""
+    """Convert uint8 (..., C, H, W) to the networks' float32: pictures (C = 3) in [-1, 1], heatmaps in [0, 1]."""
     if out is None:
         out = np.empty(array.shape, np.float32)
     if array.dtype != np.uint8:
@@ -42,12 +41,12 @@ def to_float(array: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
 
 
 def collate(samples: Iterable[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
-    """Samples to a batch: (B, C, H, W) float32, one array for each part of a sample."""
+    """Join samples to a batch: (B, C, H, W) float32, one array for each part of a sample."""
     return tuple(to_float(np.stack(part)) for part in zip(*samples))
 
 
 def shared_array(shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    """Zeros in memory that processes forked from this one share.
+    """Allocate zeros in memory that processes forked from this one share.
 
     It is no file, so that containers with a small /dev/shm do not limit it.
 
@@ -59,40 +58,40 @@ def shared_array(shape: tuple[int, ...], dtype: type) -> np.ndarray:
         memory = mmap.mmap(-1, num_bytes)
     except OSError:
         raise ResourceError(
-            f"{num_bytes / 2**30:.1f} GiB of memory cannot be had; set train.with_memory_cache: false, "
+            f"{num_bytes / 2**30:.1f} GiB of memory are unavailable; set train.with_memory_cache: false, "
             "or lower train.batch_size"
         ) from None
     return np.frombuffer(memory, dtype, math.prod(shape)).reshape(shape)
 
 
 class InMemory:
-    """Samples of a source, read by whichever process needs them first and kept for all of them."""
+    """Keep the samples of a dataset for all processes, read by whichever needs them first."""
 
-    def __init__(self, source: Source):
-        self.source = source
-        self._parts = [shared_array((len(source), *part.shape), part.dtype) for part in source[0]]
-        self._is_kept = shared_array((len(source),), np.bool_)
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+        self._parts = [shared_array((len(dataset), *part.shape), part.dtype) for part in dataset[0]]
+        self._is_kept = shared_array((len(dataset),), np.bool_)
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         if not self._is_kept[index]:
-            for kept, part in zip(self._parts, self.source[index]):
+            for kept, part in zip(self._parts, self.dataset[index]):
                 kept[index] = part
             self._is_kept[index] = True
         return tuple(kept[index] for kept in self._parts)
 
 
-class Prepared(NamedTuple):
-    """A batch that workers are at."""
+class Pending(NamedTuple):
+    """Hold a batch that workers are at."""
 
     iteration: int
     futures: list[Future]
 
 
 class Batches:
-    """Batch number i of an endless training, as a pure function of (seed, i).
+    """Make batch number i of an endless training, as a pure function of (seed, i).
 
     Each epoch is a permutation of its own, drawn from (seed, epoch), and shows every sample once. Where the batch
     size does not divide the number of samples, the last batch is filled up with the epoch's first samples, which
@@ -101,7 +100,7 @@ class Batches:
     Workers prepare the batches that follow the one asked for, in memory that they share with this process.
 
     Args:
-        shuffle: False gives the source's own order in every epoch.
+        shuffle: False gives the dataset's own order in every epoch.
         in_memory: read each sample once and keep it.
         num_workers: 0 prepares each batch when it is asked for, -1 takes all cores but one.
         rank: of this process among `num_ranks` that train together. Each takes its own `batch_size` samples of a
@@ -111,7 +110,7 @@ class Batches:
 
     def __init__(
         self,
-        source: Source,
+        dataset: Dataset,
         batch_size: int,
         seed: int,
         shuffle: bool = True,
@@ -121,11 +120,11 @@ class Batches:
         num_ranks: int = 1,
         augmentation: bool = False,
     ):
-        self._whole_source = source
-        self.source = InMemory(source) if in_memory else source
+        self._identified = dataset
+        self.dataset = InMemory(dataset) if in_memory else dataset
         self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
         self._rank, self._size_of_all, self._augmentation = rank, batch_size * num_ranks, augmentation
-        self.batches_per_epoch = math.ceil(len(source) / self._size_of_all)
+        self.batches_per_epoch = math.ceil(len(dataset) / self._size_of_all)
         self._epoch, self._order = -1, np.empty(0, int)
         num_workers = loader_workers(num_workers)
         # a batch is made in pieces, so that all workers are at the next one rather than each at one of its own
@@ -133,28 +132,28 @@ class Batches:
         pieces = math.ceil(batch_size / self._rows)
         self._num_ahead = max(2, math.ceil(2 * num_workers / pieces)) if num_workers else 0
         # one more for the batch that the caller is looking at
-        shapes = [part.shape for part in self.source[0]]
+        shapes = [part.shape for part in self.dataset[0]]
         self._slots = [shared_array((self._num_ahead + 1, batch_size, *shape), np.float32) for shape in shapes]
-        self._ahead: deque[Prepared] = deque()
+        self._ahead: deque[Pending] = deque()
         self._pool = WorkerPool(self._fill, num_workers) if num_workers else None
 
     def identity(self) -> dict[str, str | int]:
-        """What tells the source's samples from others."""
-        return self._whole_source.identity()
+        """Tell the dataset's samples from others."""
+        return self._identified.identity()
 
     def indices(self, iteration: int) -> np.ndarray:
-        """The samples of a batch, (B,)."""
+        """Return the samples of a batch, (B,)."""
         epoch, position = divmod(iteration, self.batches_per_epoch)
         if epoch != self._epoch:
             rng = np.random.default_rng([self.seed, epoch])
-            order = rng.permutation(len(self.source)) if self.shuffle else np.arange(len(self.source))
+            order = rng.permutation(len(self.dataset)) if self.shuffle else np.arange(len(self.dataset))
             self._order = np.resize(order, self.batches_per_epoch * self._size_of_all)  # filled up from its beginning
             self._epoch = epoch
         first = position * self._size_of_all + self._rank * self.batch_size
         return self._order[first : first + self.batch_size]
 
     def __getitem__(self, iteration: int) -> tuple[np.ndarray, ...]:
-        """The arrays of a batch, (B, C, H, W) float32, one for each part of a sample; good until the next is asked for.
+        """Return a batch, (B, C, H, W) float32 for each part of a sample; it is good until the next is asked for.
 
         Raises:
             DataError: a sample is missing or damaged.
@@ -179,14 +178,14 @@ class Batches:
         following = self._ahead[-1].iteration + 1 if self._ahead else iteration + 1
         self._ahead.extend(self._begin(i) for i in range(following, iteration + 1 + self._num_ahead))
 
-    def _begin(self, iteration: int) -> Prepared:
+    def _begin(self, iteration: int) -> Pending:
         indices = self.indices(iteration)
         first_rows = range(0, self.batch_size, self._rows)
         tasks = [(iteration, first, indices[first : first + self._rows]) for first in first_rows]
-        return Prepared(iteration, [self._pool.submit([task]) for task in tasks])
+        return Pending(iteration, [self._pool.submit([task]) for task in tasks])
 
-    def _finish(self, prepared: Prepared) -> None:
-        for future in prepared.futures:
+    def _finish(self, pending: Pending) -> None:
+        for future in pending.futures:
             self._pool.result(future)
 
     def _fill(self, task: tuple[int, int, np.ndarray]) -> None:
@@ -199,30 +198,30 @@ class Batches:
 
     def _sample(self, index: int, epoch: int) -> tuple[np.ndarray, ...]:
         if not self._augmentation:
-            return self.source[index]
+            return self.dataset[index]
         rng = np.random.default_rng([self.seed, epoch, index])
-        return self.source.changed(index, random_transform(rng))
+        return self.dataset.augmented(index, random_transform(rng))
 
 
-def make_batches(source: Source, train: dict[str, Any], seed: int, communicator: Communicator) -> Batches:
-    """As the `train` section of a configuration asks for, this process's share.
+def make_batches(dataset: Dataset, train: dict[str, Any], seed: int, rank: int = 0, num_ranks: int = 1) -> Batches:
+    """Make batches as the `train` section of a configuration asks for: this process's share of them.
 
     Raises:
         ConfigError: finished samples cannot be kept in memory and be changed in every epoch.
-        DataError: the source has fewer samples than a batch.
+        DataError: the dataset has fewer samples than a batch.
     """
     if train["augmentation"] and train["with_memory_cache"]:
         raise ConfigError("train.augmentation changes each sample anew; set train.with_memory_cache to false")
-    if len(source) < train["batch_size"]:
-        raise DataError(f"{len(source)} samples do not fill a batch of {train['batch_size']}; lower train.batch_size")
+    if len(dataset) < train["batch_size"]:
+        raise DataError(f"{len(dataset)} samples do not fill a batch of {train['batch_size']}; lower train.batch_size")
     return Batches(
-        source,
+        dataset,
         train["batch_size"],
         seed,
-        train.get("shuffle", True),  # the encoder's has no such key
-        train["with_memory_cache"],
-        train["num_workers"],
-        communicator.rank,
-        communicator.size,
-        train["augmentation"],
+        shuffle=train["shuffle"],
+        in_memory=train["with_memory_cache"],
+        num_workers=train["num_workers"],
+        rank=rank,
+        num_ranks=num_ranks,
+        augmentation=train["augmentation"],
     )

@@ -5,8 +5,7 @@ The landmarks are in WFLW's order. Each of the 15 facial parts is a polyline wit
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -34,7 +33,7 @@ BOUNDARY_PARTS: dict[str, tuple[int, ...]] = {
     "lower_lip_upper": (92, 93, 94, 95, 88),
     "lower_lip_lower": (82, 83, 84, 85, 86, 87, 76),
 }
-
+CHANNELS = {name: channel for channel, name in enumerate(BOUNDARY_PARTS)}  # of a heatmap
 
 # All polylines in one array of landmark numbers, and where each begins in it
 _JOINED = np.concatenate([np.array(part) for part in BOUNDARY_PARTS.values()])
@@ -45,22 +44,17 @@ cv2.setNumThreads(1)  # pictures are small and work is spread over processes, wh
 
 @dataclass(frozen=True)
 class DrawingStyle:
-    """How boundary lines are drawn; sizes are in pixels of a 256-pixel image."""
+    """Say how boundary lines are drawn; sizes are in pixels of a 256-pixel image."""
 
     line_thickness: int = 3
     gaussian_kernel: int = 5
     gaussian_sigma: float = 3.0
 
-    @classmethod
-    def from_config(cls, preprocess: dict[str, Any]) -> DrawingStyle:
-        """From the transformer's `preprocess` section, which has more keys than these."""
-        return cls(**{field.name: preprocess[field.name] for field in fields(cls)})
 
-
-def draw_boundaries(
+def draw_heatmap(
     landmarks: np.ndarray, image_size: tuple[int, int] = (IMAGE_SIZE, IMAGE_SIZE), style: DrawingStyle = DrawingStyle()
 ) -> np.ndarray:
-    """Draw the 15 boundaries at the image's own size.
+    """Draw the 15 boundaries, a heatmap each, at the image's own size.
 
     Args:
         landmarks: (98, 2) x, y in pixels.
@@ -80,22 +74,45 @@ def draw_boundaries(
     rim = thickness + style.gaussian_kernel
     low = (np.minimum.reduceat(points, _STARTS[:-1]) - rim).clip(0, (width, height)).tolist()
     high = (np.maximum.reduceat(points, _STARTS[:-1]) + rim + 1).clip(0, (width, height)).tolist()
-    maps = np.zeros((NUM_BOUNDARIES, height, width), np.uint8)
+    heatmap = np.zeros((NUM_BOUNDARIES, height, width), np.uint8)
     for channel, ((left, top), (right, bottom)) in enumerate(zip(low, high)):
         if left < right and top < bottom:
             line = points[_STARTS[channel] : _STARTS[channel + 1]]
-            cv2.polylines(maps[channel], [line], False, 255, thickness)
-            box = maps[channel, top:bottom, left:right]
+            cv2.polylines(heatmap[channel], [line], False, 255, thickness)
+            box = heatmap[channel, top:bottom, left:right]
             box[...] = cv2.GaussianBlur(box, kernel, style.gaussian_sigma)
-    return maps
+    return heatmap
 
 
-def resize_boundaries(maps: np.ndarray, size: int) -> np.ndarray:
-    """Resize (15, H, W) uint8 maps bilinearly to (15, size, size); maps of that size come back as they are."""
-    channels, height, width = maps.shape
+def resize_heatmap(heatmap: np.ndarray, size: int) -> np.ndarray:
+    """Resize a heatmap (15, H, W) uint8 bilinearly to (15, size, size); one of that size comes back as it is."""
+    channels, height, width = heatmap.shape
     if (height, width) == (size, size):
-        return maps
-    if height % size == 0:  # rows of one map never mix with the next map's: all of them as one tall picture
-        tall = cv2.resize(maps.reshape(-1, width), (size, channels * size), interpolation=cv2.INTER_LINEAR)
+        return heatmap
+    if height % size == 0:  # rows of one boundary never mix with the next one's: all of them as one tall picture
+        tall = cv2.resize(heatmap.reshape(-1, width), (size, channels * size), interpolation=cv2.INTER_LINEAR)
         return tall.reshape(channels, size, size)
-    return np.stack([cv2.resize(m, (size, size), interpolation=cv2.INTER_LINEAR) for m in maps])
+    return np.stack([cv2.resize(line, (size, size), interpolation=cv2.INTER_LINEAR) for line in heatmap])
+
+
+# RGB of the lines in overlays. Each side has a colour of its own, so that a swap of left and right is seen.
+_COLOURS = {
+    "face_contour": (255, 255, 255),
+    "left": (255, 120, 60),
+    "right": (80, 160, 255),
+    "nose": (255, 230, 60),
+    "upper_lip": (255, 90, 200),
+    "lower_lip": (120, 255, 120),
+}
+_CHANNEL_COLOURS = np.array(
+    [next(colour for part, colour in _COLOURS.items() if name.startswith(part)) for name in BOUNDARY_PARTS], np.float32
+)  # (15, 3)
+
+
+def overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """Lay boundaries (15, H, W) uint8 over a face (H, W, 3) uint8 in colours; uint8."""
+    strength = heatmap.astype(np.float32) / 255  # (15, H, W)
+    total = strength.sum(axis=0)[..., None]  # (H, W, 1)
+    colour = np.einsum("chw,ck->hwk", strength, _CHANNEL_COLOURS) / np.maximum(total, 1e-6)
+    cover = 0.8 * strength.max(axis=0)[..., None]
+    return (image * (1 - cover) + colour * cover).astype(np.uint8)

@@ -13,11 +13,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from datasets import celebv, wflw
-from datasets.annotations import NUM_COORDINATES, Annotations, parse_line, read_lines, read_names
-from datasets.boundary import IMAGE_SIZE, NUM_LANDMARKS, draw_boundaries
+from datasets.annotations import Annotations, read_annotations, read_names
+from datasets.boundary import IMAGE_SIZE, NUM_LANDMARKS, draw_heatmap, overlay
 from datasets.images import IMAGE_ENDINGS, read_image
 from utils.errors import DataError
-from utils.panels import evenly, overlay
+from utils.panels import evenly
 from utils.parallel import WorkerPool
 
 MAX_EXAMPLES = 20  # kept of each finding
@@ -57,7 +57,7 @@ class Finding:
 
 @dataclass
 class Report:
-    """What was seen of one person, or of one list of WFLW."""
+    """Collect what was seen of one person, or of one list of WFLW."""
 
     name: str
     num_lines: int = 0
@@ -69,6 +69,7 @@ class Report:
     samples: list[np.ndarray] = field(default_factory=list)  # faces (256, 256, 3) uint8 with their boundaries
 
     def note(self, kind: tuple[str, bool], example: object) -> None:
+        """Count a finding, and keep the first examples."""
         words, is_fatal = kind
         finding = self.findings.setdefault(words, Finding(is_fatal))
         finding.count += 1
@@ -76,13 +77,14 @@ class Report:
             finding.examples.append(str(example))
 
     def count_positions(self, points: np.ndarray) -> None:
-        """Landmarks (..., 2) in pixels of the face's picture."""
+        """Count landmarks (..., 2) in pixels of the face's picture."""
         x, y = points.reshape(-1, 2).astype(np.int64).T
         inside = (x >= 0) & (y >= 0) & (x < IMAGE_SIZE) & (y < IMAGE_SIZE)
         np.add.at(self.positions, (y[inside], x[inside]), 1)
 
     @property
     def num_fatal(self) -> int:
+        """Count the problems on which training fails."""
         return sum(finding.count for finding in self.findings.values() if finding.is_fatal)
 
 
@@ -118,7 +120,7 @@ def _kind_of(image: Image.Image) -> str:
 
 
 def check_people(root: Path, people: list[str] | None, num_workers: int) -> list[Report]:
-    """Everyone of a CelebV folder, or those named.
+    """Check everyone of a CelebV folder, or those named.
 
     Raises:
         DataError: the folder, or somebody who is named, is not there.
@@ -135,7 +137,7 @@ def check_people(root: Path, people: list[str] | None, num_workers: int) -> list
 
 
 def check_person(root: Path, person: str, num_workers: int) -> Report:
-    """A person of CelebV's form, with landmarks or, as prepare_person.py makes them, without."""
+    """Check a person of CelebV's form, with landmarks or, as prepare_person.py makes them, without."""
     report = Report(person)
     image_dir = root / person / "Image"
     path = celebv.list_path(root, person, "all")
@@ -163,12 +165,12 @@ def check_person(root: Path, person: str, num_workers: int) -> Report:
     _note_images_without_a_line(report, image_dir, names)
     for row in _samples(is_good):
         face = read_image(image_dir / names[row])
-        report.samples.append(overlay(face, draw_boundaries(landmarks[row])) if has_landmarks else face)
+        report.samples.append(overlay(face, draw_heatmap(landmarks[row])) if has_landmarks else face)
     return report
 
 
 def check_wflw(root: Path, modes: Iterable[str], num_workers: int) -> list[Report]:
-    """The lists of WFLW, each with the images that it names."""
+    """Check the lists of WFLW, each with the images that it names."""
     reports, images = [], {}
     for mode in modes:
         report = Report(f"WFLW {mode}")
@@ -182,7 +184,7 @@ def check_wflw(root: Path, modes: Iterable[str], num_workers: int) -> list[Repor
 
 
 def _check_faces(report: Report, root: Path, mode: str, num_workers: int) -> list[str]:
-    """The names of the list's images."""
+    """Check the faces of a list; gives the names of its images."""
     image_dir = root / "WFLW_images"
     names, landmarks, extras = _parse_list(report, wflw.list_path(root, mode), wflw.NUM_EXTRAS)
     boxes = extras[:, :4]
@@ -215,28 +217,22 @@ def _check_faces(report: Report, root: Path, mode: str, num_workers: int) -> lis
     _note_faces(report, names, landmarks, sizes)
     for row in _samples(is_good):
         crop, points = wflw.crop_face(read_image(image_dir / names[row]), landmarks[row], boxes[row], 0.0)
-        report.samples.append(overlay(crop, draw_boundaries(points)))
+        report.samples.append(overlay(crop, draw_heatmap(points)))
     return names
 
 
 def _parse_list(report: Report, path: Path, num_extras: int) -> Annotations:
-    """The lines that can be read; the others are noted."""
-    names, numbers = [], bytearray()
+    """Read the lines that can be read, and note the others."""
+    bad: list[str] = []
     try:
-        for line_number, line in read_lines(path, "unpack the annotations"):
-            report.num_lines += 1
-            try:
-                name, values = parse_line(line, num_extras)
-            except ValueError as error:
-                report.note(LINES, f"{path.name}: line {line_number} {error}")
-                continue
-            names.append(name)
-            numbers += values.tobytes()
+        annotations = read_annotations(path, num_extras, "unpack the annotations", bad.append)
     except DataError as error:
         report.note(LIST, error)
-    table = np.frombuffer(numbers, np.float64).reshape(len(names), NUM_COORDINATES + num_extras)
-    landmarks = table[:, :NUM_COORDINATES].reshape(-1, NUM_LANDMARKS, 2)
-    return Annotations(names, landmarks, table[:, NUM_COORDINATES:])
+        return Annotations([], np.empty((0, NUM_LANDMARKS, 2)), np.empty((0, num_extras)))
+    for words in bad:
+        report.note(LINES, f"{path.name}: {words}")
+    report.num_lines = len(annotations) + len(bad)
+    return annotations
 
 
 def _parse_names(report: Report, path: Path) -> list[str]:
@@ -248,7 +244,7 @@ def _parse_names(report: Report, path: Path) -> list[str]:
 
 
 def _compare_split(report: Report, root: Path, person: str, everyone: set[str]) -> None:
-    """The lists of training and test against each other and against that of all."""
+    """Compare the lists of training and test with each other and with that of all."""
     paths = {mode: celebv.list_path(root, person, mode) for mode in ("train", "test")}
     lists = {mode: set(_parse_names(report, path)) for mode, path in paths.items() if path.exists()}
     for names in lists.values():
@@ -260,7 +256,7 @@ def _compare_split(report: Report, root: Path, person: str, everyone: set[str]) 
 
 
 def _note_faces(report: Report, names: list[str], landmarks: np.ndarray, sizes: np.ndarray) -> None:
-    """Landmarks (N, 98, 2) against the sizes (N, 2) of their images, width first."""
+    """Compare landmarks (N, 98, 2) with the sizes (N, 2) of their images, width first."""
     outside = ((landmarks < 0) | (landmarks >= sizes[:, None])).any(axis=2).sum(axis=1)
     for row in np.flatnonzero(outside):
         report.note(OUTSIDE, f"{names[row]}: {outside[row]} of {NUM_LANDMARKS}")
@@ -270,7 +266,7 @@ def _note_faces(report: Report, names: list[str], landmarks: np.ndarray, sizes: 
 
 
 def _note_image(report: Report, name: str, facts: ImageFacts | None, must_be_square: bool) -> bool:
-    """Whether training can use it."""
+    """Note what is wrong with an image; gives whether training can use it."""
     if facts is None:
         report.note(MISSING, name)
         return False
@@ -298,6 +294,6 @@ def _note_images_without_a_line(report: Report, image_dir: Path, names: Iterable
 
 
 def _samples(is_good: list[bool]) -> list[int]:
-    """Rows to show, out of those that are good."""
+    """Pick rows to show out of those that are good."""
     good = np.flatnonzero(is_good)
     return good[evenly(len(good), NUM_SAMPLES)].tolist()

@@ -1,4 +1,4 @@
-"""What check.py found, as lines for a terminal and as a page for the eye."""
+"""The findings of check.py, as lines for a terminal and as a page for the eye."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 
 from datasets.check import MAX_EXAMPLES, Finding, Report
-from utils.page import page, picture, table
+from utils.html import page, picture, table
 
 EXAMPLES_OF_A_LINE = 3
 
 
 def summary(report: Report) -> Iterator[str]:
-    """Lines for a terminal."""
+    """Write the findings as lines for a terminal."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in report.kinds.most_common(4))
     more = f", and {len(report.kinds) - 4} more kinds" if len(report.kinds) > 4 else ""
     yield f"{report.name}: {report.num_lines} lines; images: {kinds or 'none'}{more}; sides: {_sides(report)} pixels"
@@ -26,6 +26,7 @@ def summary(report: Report) -> Iterator[str]:
 
 
 def check_page(title: str, reports: list[Report]) -> str:
+    """Write the findings as a page of HTML."""
     body = []
     for report in reports:
         verdict = (
@@ -72,7 +73,7 @@ def _worst_first(report: Report) -> list[tuple[str, Finding]]:
 
 
 def heat_picture(positions: np.ndarray) -> np.ndarray:
-    """Counts (256, 256) as a picture (256, 256, 3) uint8 on a logarithmic scale, a little blurred."""
+    """Draw counts (256, 256) as a picture (256, 256, 3) uint8 on a logarithmic scale, a little blurred."""
     level = np.log1p(cv2.GaussianBlur(positions.astype(np.float32), (0, 0), 1.0))
     # a landmark that all crops have at one place must not darken the others
     level /= np.percentile(level[level > 0], 99.5)

@@ -16,13 +16,13 @@ class Square(NamedTuple):
     side: int
 
     def outside(self, image_size: tuple[int, int]) -> int:
-        """How far it reaches out of an image (height, width) at most, in pixels; 0 where it lies in it."""
+        """Measure how far it reaches out of an image (height, width) at most, in pixels; 0 where it lies in it."""
         height, width = image_size
         return max(-self.left, -self.top, self.left + self.side - width, self.top + self.side - height, 0)
 
 
 def cut_square(image: np.ndarray, square: Square) -> np.ndarray:
-    """(256, 256, 3) uint8, mirrored outward where the square leaves the image (H, W, 3)."""
+    """Cut (256, 256, 3) uint8 out of an image (H, W, 3), mirrored outward where the square leaves it."""
     left, top, side = square
     outside = square.outside(image.shape[:2])
     if outside:

@@ -35,7 +35,7 @@ def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8 of a loaded picture of any mode; of 16 bits the upper eight, where Pillow would clip."""
+    """Convert a loaded picture of any mode to (H, W, 3) uint8; of 16 bits the upper eight, where Pillow would clip."""
     if image.mode.startswith("I"):
         gray = np.asarray(image).astype(np.uint32) >> 8
         return np.repeat(gray.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
@@ -53,8 +53,3 @@ def write_image(path: str | Path, image: np.ndarray, comment: dict[str, str] | N
             for key, value in (comment or {}).items():
                 text.add_text(key, value)
             picture.save(temporary, pnginfo=text, compress_level=3)
-
-
-def to_network(images: np.ndarray) -> np.ndarray:
-    """uint8 images in any layout to float32 in [-1, 1]."""
-    return images.astype(np.float32) / 127.5 - 1

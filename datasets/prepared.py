@@ -21,7 +21,7 @@ import yaml
 from zlib_ng import zlib_ng
 
 from utils.errors import DataError
-from utils.files import atomic_path, write_yaml
+from utils.files import atomic_path, remove_leftovers, write_yaml
 
 RAW_DEFLATE = -15  # zlib's name for a stream without header and checksum, as zip files hold it
 COMPRESSION_LEVEL = 1
@@ -29,7 +29,7 @@ WHY_STALE = {"list": "the annotation list has changed", "images": "images were r
 
 
 class Packed(NamedTuple):
-    """A compressed array on its way into an archive."""
+    """Hold a compressed array on its way into an archive."""
 
     data: bytes
     size: int  # bytes before compression
@@ -37,6 +37,7 @@ class Packed(NamedTuple):
 
 
 def pack(array: np.ndarray) -> Packed:
+    """Compress an array as a member of an npz file."""
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, array, allow_pickle=False)
     plain = buffer.getbuffer()
@@ -45,13 +46,14 @@ def pack(array: np.ndarray) -> Packed:
 
 
 class PreparedWriter:
-    """Writes an npz of packed arrays, in the order in which they are added."""
+    """Write an npz of packed arrays, in the order in which they are added."""
 
     def __init__(self, path: Path):
         self._file = open(path, "wb")  # noqa: SIM115, closed by finish()
         self._members: list[zipfile.ZipInfo] = []
 
     def add(self, name: str, packed: Packed) -> None:
+        """Append an array under its name."""
         # zipfile compresses what it is given; members that are compressed already are laid down by hand
         info = zipfile.ZipInfo(f"{name}.npy")
         info.compress_type = zipfile.ZIP_DEFLATED
@@ -69,7 +71,7 @@ class PreparedWriter:
 
 
 class PreparedFile:
-    """Arrays of one npz, read one at a time, from any number of processes that share the open file.
+    """Read the arrays of one npz one at a time, from any number of processes that share the open file.
 
     Raises:
         DataError: the file is missing, damaged, or holds something else; `command` says what would write it.
@@ -92,11 +94,12 @@ class PreparedFile:
         self._usual_header = header.getvalue()
 
     def digest(self) -> str:
-        """Of all arrays, by their names and checksums; nothing is read for it."""
+        """Digest all arrays by their names and checksums; nothing is read for it."""
         lines = (f"{name} {info.CRC} {info.file_size}\n" for name, info in self._members.items())
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def require(self, names: Iterable[str]) -> None:
+        """Raise a DataError unless there is an array of each name."""
         missing = [name for name in names if name not in self._members]
         if missing:
             raise DataError(
@@ -137,7 +140,7 @@ class PreparedFile:
 
 
 def why_stale(record: Path, made_from: dict[str, Any], paths: list[Path]) -> str:
-    """What keeps files from being taken as they are; '' where they are complete and made from the same.
+    """Say what keeps files from being taken as they are; '' where they are complete and made from the same.
 
     Args:
         record: the file that `rebuilt` writes beside them.
@@ -160,7 +163,7 @@ def why_stale(record: Path, made_from: dict[str, Any], paths: list[Path]) -> str
 
 
 def read_record(record: Path) -> dict[str, Any] | None:
-    """What `rebuilt` wrote, or None where there is nothing that can be read."""
+    """Read what `rebuilt` wrote; None where there is nothing that can be read."""
     try:
         kept = yaml.safe_load(record.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -171,7 +174,7 @@ def read_record(record: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def rebuilt(record: Path, made_from: dict[str, Any], paths: list[Path]) -> Iterator[list[Path]]:
-    """Temporary paths to write to; at the end of the block they get their final names, and a record beside them.
+    """Give temporary paths to write to; at the end of the block they get their final names, and a record beside them.
 
     Ended earlier, in whatever way, it leaves older files and their record as they were. Files of two makings never
     stand beside each other: the older ones are gone before the first new one gets its name.
@@ -186,7 +189,7 @@ def rebuilt(record: Path, made_from: dict[str, Any], paths: list[Path]) -> Itera
 
 
 def images_digest(folder: Path, names: Iterable[str]) -> str:
-    """Of names and sizes, which change when a picture is replaced; quick also for 40,000 of them.
+    """Digest names and sizes, which change when a picture is replaced; quick also for 40,000 of them.
 
     Raises:
         DataError: an image is missing.
@@ -199,3 +202,43 @@ def images_digest(folder: Path, names: Iterable[str]) -> str:
             raise DataError(f"{folder / name}: no such image; the annotation list names it") from None
         digest.update(f"{name} {size}\n".encode())
     return digest.hexdigest()
+
+
+class Archives(NamedTuple):
+    """Describe a set of files that belong together, and what decides their bytes."""
+
+    name: str  # for people
+    count: int  # samples
+    record: Path
+    made_from: dict[str, Any]
+    paths: list[Path]  # npz files
+    texts: dict[Path, str]  # further files, whole
+
+    def must_be_written(self, why_anyway: str = "") -> bool:
+        """Tell whether they are not there, incomplete or made from something else, and say so on stdout.
+
+        Args:
+            why_anyway: the reason to write them again though they are complete, or ''.
+        """
+        paths = [*self.paths, *self.texts]
+        for path in (self.record, *paths):
+            remove_leftovers(path)
+        reason = why_stale(self.record, self.made_from, paths) or why_anyway
+        folder = self.record.parent
+        if reason:
+            print(f"{folder}: {self.name}, {self.count} images; {reason}")
+        else:
+            print(f"{folder}: {self.name} is complete and made from the same; kept")
+        return bool(reason)
+
+    def write(self, samples: Iterable[tuple[str, list[Packed]]]) -> None:
+        """Write all samples, a name and an array for each npz file; all files are complete or as they were."""
+        with rebuilt(self.record, self.made_from, [*self.paths, *self.texts]) as temporaries:
+            writers = [PreparedWriter(path) for path in temporaries[: len(self.paths)]]
+            for name, arrays in samples:
+                for writer, packed in zip(writers, arrays):
+                    writer.add(name, packed)
+            for writer in writers:
+                writer.finish()
+            for path, text in zip(temporaries[len(self.paths) :], self.texts.values()):
+                path.write_text(text, encoding="utf-8")

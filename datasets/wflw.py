@@ -15,8 +15,8 @@ from datasets.boundary import (
     IMAGE_SIZE,
     NUM_LANDMARKS,
     DrawingStyle,
-    draw_boundaries,
-    resize_boundaries,
+    draw_heatmap,
+    resize_heatmap,
 )
 from datasets.crop import Square, cut_square
 from datasets.images import read_image
@@ -30,12 +30,13 @@ NUM_EXTRAS = 10  # four box values and six attributes
 
 
 def list_path(root: str | Path, mode: str) -> Path:
+    """Return the annotation list of a mode."""
     folder = "WFLW_annotations/list_98pt_rect_attr_train_test"
     return Path(root) / folder / f"list_98pt_rect_attr_{mode}.txt"
 
 
 def square_about(landmarks: np.ndarray, box: np.ndarray, margin: float, image_size: tuple[int, int]) -> Square:
-    """The square about the nose that holds the face's box, in pixels.
+    """Place the square about the nose that holds the face's box, in pixels.
 
     Args:
         landmarks: (98, 2) in pixels of the image.
@@ -76,12 +77,12 @@ def crop_face(
 class PreparedFace(NamedTuple):
     image: np.ndarray  # (3, 256, 256) uint8
     heatmap: np.ndarray  # (15, 64, 64) uint8
-    boundaries: np.ndarray  # (15, 256, 256) uint8, the same drawing at full size
+    large_heatmap: np.ndarray  # (15, 256, 256) uint8, the same drawing at full size
     landmarks: np.ndarray  # (98, 2) in pixels of the crop
 
 
 class WFLWFaces:
-    """The faces of a list, cropped and drawn; the margin of each follows from the seed and its index alone.
+    """Crop and draw the faces of a list; the margin of each follows from the seed and its index alone.
 
     Raises:
         DataError: list or images are missing or damaged, or a face's box lies far outside its image.
@@ -97,9 +98,11 @@ class WFLWFaces:
         return len(self.names)
 
     def saved_name(self, index: int) -> str:
+        """Return the name of a face in the npz files."""
         return f"{self.mode}_{index}.png"
 
     def image_path(self, index: int) -> Path:
+        """Return the picture of a face."""
         return self.root / "WFLW_images" / self.names[index]
 
     def __getitem__(self, index: int) -> PreparedFace:
@@ -109,19 +112,19 @@ class WFLWFaces:
             crop, points = crop_face(image, self.landmarks[index], self._extras[index, :4], margin)
         except ValueError as error:
             raise DataError(f"{self.list}: face {index} ({self.names[index]}): {error}; mend or remove it") from None
-        boundaries = draw_boundaries(points, style=self.style)
-        heatmap = resize_boundaries(boundaries, HEATMAP_SIZE)
-        return PreparedFace(np.ascontiguousarray(crop.transpose(2, 0, 1)), heatmap, boundaries, points)
+        large = draw_heatmap(points, style=self.style)
+        heatmap = resize_heatmap(large, HEATMAP_SIZE)
+        return PreparedFace(np.ascontiguousarray(crop.transpose(2, 0, 1)), heatmap, large, points)
 
 
 def prepared_paths(folder: Path, mode: str) -> tuple[Path, Path, Path]:
-    """Of the crops, of their heatmaps and of their landmarks."""
+    """Return the npz files of the crops, of their heatmaps and of their landmarks."""
     names = ("cropped_image", "heatmap", "landmarks")
     return tuple(folder / f"WFLW_{name}_{mode}.npz" for name in names)
 
 
 def open_landmarks(data_dir: str | Path, mode: str) -> PreparedFile:
-    """The landmarks of prepared crops, (98, 2) float32 in their pixels.
+    """Open the landmarks of prepared crops, (98, 2) float32 in their pixels.
 
     Raises:
         DataError: they were prepared without.
@@ -134,11 +137,11 @@ def _command(data_dir: str | Path, mode: str) -> str:
     return f"python preprocess.py --dataset WFLW --mode {mode} --out-dir {data_dir}"
 
 
-class WFLWSource:
-    """Prepared crops and heatmaps: samples (image (3, 256, 256), heatmap (15, 64, 64)), uint8.
+class WFLWDataset:
+    """Read prepared crops and heatmaps: samples (image (3, 256, 256), heatmap (15, 64, 64)), uint8.
 
     Args:
-        with_landmarks: read these too, for changed samples.
+        with_landmarks: read these too, for augmented samples.
     """
 
     def __init__(self, data_dir: str | Path, mode: str, with_landmarks: bool = False):
@@ -153,7 +156,7 @@ class WFLWSource:
             self._landmarks.require(self._images.names)
 
     def identity(self) -> dict[str, str | int]:
-        """What tells these samples from others: their number, where they come from, and a digest."""
+        """Tell these samples from others: their number, where they come from, and a digest."""
         digest = hashlib.sha256(f"{self._images.digest()} {self._heatmaps.digest()}".encode())
         return {"count": len(self), "what": f"WFLW {self.mode}, prepared", "digest": digest.hexdigest()}
 
@@ -164,8 +167,8 @@ class WFLWSource:
         name = self._images.names[index]
         return self._images[name], self._heatmaps[name]
 
-    def changed(self, index: int, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
-        """The sample under a change of the face."""
+    def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
+        """Make a sample under a change of the face."""
         name = self._images.names[index]
-        boundaries = draw_boundaries(transform.landmarks(self._landmarks[name]))
-        return transform.image(self._images[name]), resize_boundaries(boundaries, HEATMAP_SIZE)
+        large = draw_heatmap(transform.landmarks(self._landmarks[name]))
+        return transform.image(self._images[name]), resize_heatmap(large, HEATMAP_SIZE)

@@ -14,7 +14,7 @@ WIDTHS = (16, 32, 64, 128)
 
 
 def _basic_block(x: nn.Variable, channels: int, stride: int, name: str, batch_stat: bool, fixed: bool) -> nn.Variable:
-    """ResNet-18's block: (B, C, H, W) to (B, channels, H / stride, W / stride)."""
+    """Apply ResNet-18's block: (B, C, H, W) to (B, channels, H / stride, W / stride)."""
     with nn.parameter_scope(name):
         h = PF.convolution(
             x, channels, (3, 3), (1, 1), (stride, stride), with_bias=False, fix_parameters=fixed, name="conv1"
@@ -62,6 +62,6 @@ def align(
 
 
 def shape_code(landmarks: nn.Variable) -> nn.Variable:
-    """(B, N) landmarks to the first principal components (B, 3), which stand for pose and face shape."""
+    """Map landmarks (B, N) to their first principal components (B, 3), which stand for pose and face shape."""
     components = PF.affine(landmarks, landmarks.shape[1], fix_parameters=True)  # the PCA as an affine map, (B, N)
     return components[:, :SHAPE_CODE_SIZE]

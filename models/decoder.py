@@ -14,7 +14,7 @@ DROPOUT_LEVELS = (1, 2, 3)
 
 
 def _deconv4(x: nn.Variable, channels: int, name: str, with_bias: bool = False) -> nn.Variable:
-    """ReLU, then a 4x4 deconvolution that doubles the size."""
+    """Apply ReLU, then a 4x4 deconvolution that doubles the size."""
     return PF.deconvolution(
         F.relu(x), channels, (4, 4), (1, 1), (2, 2), w_init=gan_weights(), with_bias=with_bias, name=name
     )
@@ -61,7 +61,7 @@ def decoder(
 def decoder_discriminator(
     heatmap: nn.Variable, image: nn.Variable, planes: int = 64, fixed: bool = False
 ) -> nn.Variable:
-    """Judge a face together with its boundaries.
+    """Score a face together with its boundaries.
 
     Args:
         heatmap: (B, 15, 256, 256) in [0, 1]; image: (B, 3, 256, 256) in [-1, 1].

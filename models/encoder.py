@@ -10,10 +10,11 @@ import nnabla.parametric_functions as PF
 from models.layers import assert_shape, batch_norm
 
 HOURGLASS_DEPTH = 4
+NUM_BOUNDARIES = 15
 
 
 def residual(x: nn.Variable, planes: int, name: str, batch_stat: bool) -> nn.Variable:
-    """Pre-activation bottleneck of half width; a 1x1 convolution on the shortcut where the width changes.
+    """Apply a pre-activation bottleneck of half width, with a 1x1 convolution on the shortcut where the width changes.
 
     Args:
         x: (B, C, H, W).
@@ -33,7 +34,7 @@ def residual(x: nn.Variable, planes: int, name: str, batch_stat: bool) -> nn.Var
 
 
 def hourglass(x: nn.Variable, batch_stat: bool, level: int = HOURGLASS_DEPTH - 1) -> nn.Variable:
-    """(B, C, H, W) to the same shape; levels are numbered from the inside, so the outermost is depth - 1."""
+    """Apply an hourglass, (B, C, H, W) to the same; levels count from the inside, so the outermost is depth - 1."""
     planes = x.shape[1]
     skip = residual(x, planes, f"{level}.0.0", batch_stat)
     h = F.max_pooling(x, (2, 2))  # (B, C, H / 2, W / 2)
@@ -43,17 +44,15 @@ def hourglass(x: nn.Variable, batch_stat: bool, level: int = HOURGLASS_DEPTH - 1
     return skip + F.interpolate(h, scale=(2, 2), mode="nearest")
 
 
-def boundaries_of(scores: list[nn.Variable], loss_name: str) -> nn.Variable:
-    """The answer (B, 15, h, w), about [0, 1]: the last score, which cross entropy trains as a logit."""
+def heatmap_of(scores: list[nn.Variable], loss_name: str) -> nn.Variable:
+    """Return the prediction (B, 15, h, w), about [0, 1]: the last score, which cross entropy trains as a logit."""
     return F.sigmoid(scores[-1]) if loss_name == "bce" else scores[-1]
 
 
 def encoder(
     image: nn.Variable,
     num_stacks: int = 2,
-    output_nc: int = 15,
     planes: int = 64,
-    activation: str = "tanh",
     batch_stat: bool = True,
 ) -> list[nn.Variable]:
     """Predict boundary heatmaps.
@@ -61,13 +60,11 @@ def encoder(
     Args:
         image: (B, 3, H, W) in [-1, 1], sides a multiple of 64.
         planes: base channels; the hourglasses have four times as many.
-        activation: no effect. Published configurations carry `tanh`, but the network has no output activation.
         batch_stat: True in training, False in evaluation.
 
     Returns:
-        `num_stacks` scores (B, output_nc, H / 4, W / 4), the last being the answer.
+        `num_stacks` scores (B, 15, H / 4, W / 4), the last being the prediction.
     """
-    del activation
     assert_shape(image, 3)
     h = PF.convolution(image, planes, (7, 7), (3, 3), (2, 2), name="conv1")  # (B, 64, 128, 128)
     h = F.relu(batch_norm(h, batch_stat, "bn1"))
@@ -84,11 +81,11 @@ def encoder(
         h = F.relu(batch_norm(h, batch_stat, f"fc{stack}"))
         # from zero: empty maps are nearly right, and training from random ones first has to unlearn them
         empty = I.ConstantInitializer(0)
-        scores.append(PF.convolution(h, output_nc, (1, 1), w_init=empty, name=f"score{stack}"))
+        scores.append(PF.convolution(h, NUM_BOUNDARIES, (1, 1), w_init=empty, name=f"score{stack}"))
         if stack + 1 < num_stacks:
             # two stacks are published as `fc_` and `score_`; further ones get a number behind
             feed = "" if stack == 0 else str(stack)
             features = PF.convolution(h, 4 * planes, (1, 1), name=f"fc_{feed}")
-            answer = PF.convolution(scores[-1], 4 * planes, (1, 1), name=f"score_{feed}")
-            x = x + features + answer
+            fed_back = PF.convolution(scores[-1], 4 * planes, (1, 1), name=f"score_{feed}")
+            x = x + features + fed_back
     return scores

@@ -12,21 +12,21 @@ GAN_SIGMA = 0.02
 
 
 class GammaInitializer(I.NormalInitializer):
-    """N(1, sigma): where the scales of a GAN's normalisation start."""
+    """Draw N(1, sigma), where the scales of a GAN's normalisation start."""
 
     def __call__(self, shape: tuple[int, ...]) -> np.ndarray:
         return 1 + super().__call__(shape)
 
 
 def gan_weights() -> I.NormalInitializer:
-    """N(0, 0.02): where the weights of a GAN's convolutions start."""
+    """Draw N(0, 0.02), where the weights of a GAN's convolutions start."""
     return I.NormalInitializer(GAN_SIGMA)
 
 
 def batch_norm(
     x: nn.Variable, batch_stat: bool, name: str | None = None, gan_init: bool = False, fixed: bool = False
 ) -> nn.Variable:
-    """BatchNorm; `batch_stat` normalises by the batch and moves the running statistics, else these are used."""
+    """Apply BatchNorm; `batch_stat` normalises by the batch and moves the running statistics, else these are used."""
     start = {"gamma": GammaInitializer(GAN_SIGMA)} if gan_init else None
     return PF.batch_normalization(
         x, eps=1e-5, decay_rate=0.9, batch_stat=batch_stat, fix_parameters=fixed, param_init=start, name=name
@@ -34,15 +34,17 @@ def batch_norm(
 
 
 def instance_norm(x: nn.Variable, name: str | None = None) -> nn.Variable:
+    """Apply instance normalisation."""
     return PF.instance_normalization(x, eps=1e-5, param_init={"gamma": GammaInitializer(GAN_SIGMA)}, name=name)
 
 
 def reflect_pad(x: nn.Variable, width: int) -> nn.Variable:
+    """Mirror the rim outward on all four sides."""
     return F.pad(x, (width,) * 4, "reflect")
 
 
 def assert_shape(x: nn.Variable, channels: int, size: int | None = None) -> None:
-    """A network's input is (B, channels, size, size).
+    """Check that a network's input is (B, channels, size, size).
 
     Raises:
         ValueError: it is not.
@@ -54,7 +56,7 @@ def assert_shape(x: nn.Variable, channels: int, size: int | None = None) -> None
 
 
 def patch_gan(x: nn.Variable, planes: int, fixed: bool = False) -> nn.Variable:
-    """PatchGAN discriminator shared by transformer and decoder (paper section 3.2; Isola et al., CVPR 2017).
+    """Score patches by the PatchGAN that transformer and decoder share (paper section 3.2; Isola et al., CVPR 2017).
 
     Args:
         x: (B, C, H, W); planes: channels of the first convolution.

@@ -7,42 +7,44 @@ import nnabla.functions as F
 
 
 def mean_squared_error(x: nn.Variable, target: nn.Variable) -> nn.Variable:
+    """Average the squared differences."""
     return F.mean(F.squared_error(x, target))
 
 
 def mean_absolute_error(x: nn.Variable, target: nn.Variable) -> nn.Variable:
+    """Average the absolute differences (L1)."""
     return F.mean(F.absolute_error(x, target))
 
 
 def heatmap_bce(logits: nn.Variable, target: nn.Variable) -> nn.Variable:
-    """Binary cross entropy of sigmoid(logits) against heatmaps in [0, 1]."""
+    """Compute the binary cross entropy of sigmoid(logits) against heatmaps in [0, 1]."""
     # nnabla's sigmoid_cross_entropy rounds its targets to 0 or 1, and heatmaps lie between
     return F.mean(F.softplus(logits) - target * logits)
 
 
 def probability_bce(probability: nn.Variable, target: nn.Variable) -> nn.Variable:
-    """Binary cross entropy of values in (0, 1) against heatmaps in [0, 1]."""
+    """Compute the binary cross entropy of values in (0, 1) against heatmaps in [0, 1]."""
     return F.mean(F.binary_cross_entropy(probability, target))
 
 
 def encoder_loss(scores: list[nn.Variable], target: nn.Variable, loss_name: str) -> nn.Variable:
-    """Sum over the stacks' scores; `mse` or `bce`."""
+    """Sum a loss, `mse` or `bce`, over the stacks' scores."""
     term = {"mse": mean_squared_error, "bce": heatmap_bce}[loss_name]
     return sum((term(score, target) for score in scores[1:]), term(scores[0], target))
 
 
 def lsgan(scores: nn.Variable, is_real: bool) -> nn.Variable:
-    """Least squares GAN (Mao et al., ICCV 2017): scores towards 1 for real, 0 for fake."""
+    """Draw scores towards 1 for real, 0 for fake, by least squares (LSGAN, Mao et al., ICCV 2017)."""
     return F.mean((scores - (1.0 if is_real else 0.0)) ** 2)
 
 
 def gan_bce(logits: nn.Variable, is_real: bool) -> nn.Variable:
-    """The GAN's cross entropy on logits, equal to that on their sigmoid."""
+    """Compute the GAN's cross entropy on logits, equal to that on their sigmoid."""
     target = F.constant(1.0 if is_real else 0.0, logits.shape)
     return F.mean(F.sigmoid_cross_entropy(logits, target))
 
 
 def feature_mse(features: list[nn.Variable], targets: list[nn.Variable]) -> nn.Variable:
-    """Sum over layers of the mean squared error between feature maps (perceptual loss, Johnson et al., ECCV 2016)."""
+    """Sum the mean squared error between feature maps over layers (perceptual loss, Johnson et al., ECCV 2016)."""
     terms = [mean_squared_error(feature, target) for feature, target in zip(features, targets)]
     return sum(terms[1:], terms[0])

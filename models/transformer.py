@@ -70,7 +70,7 @@ def transformer(
 
 
 def enhance_edges(heatmap: nn.Variable) -> nn.Variable:
-    """The authors' fixed Sobel pair, x then y, on each map by itself: (B, C, H, W) to the same shape."""
+    """Apply the authors' fixed Sobel pair, x then y, to each map by itself: (B, C, H, W) to the same shape."""
     channels = heatmap.shape[1]
     h = heatmap
     for kernel in (SOBEL_X, SOBEL_X.T):
@@ -80,6 +80,6 @@ def enhance_edges(heatmap: nn.Variable) -> nn.Variable:
 
 
 def transformer_discriminator(heatmap: nn.Variable, planes: int = 64, fixed: bool = False) -> nn.Variable:
-    """(B, 15, 64, 64) to LSGAN scores (B, 1, 6, 6)."""
+    """Score heatmaps (B, 15, 64, 64) for LSGAN, (B, 1, 6, 6)."""
     assert_shape(heatmap, 15, 64)
     return patch_gan(heatmap, planes, fixed)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import nnabla as nn
-from nnabla.models.imagenet import VGG16
 
-from config.config_decoder import VGG_LAYERS
-
-# what the published network file calls relu1_1 to relu5_3
-NAMES = {layer: f"VGG16/ReLU_{number}" if number > 1 else "VGG16/ReLU" for number, layer in enumerate(VGG_LAYERS, 1)}
+LAYERS = tuple(f"relu{block}_{i}" for block in range(1, 6) for i in range(1, 3 if block < 3 else 4))
+# in the published network file
+NAMES = {layer: f"VGG16/ReLU_{number}" if number > 1 else "VGG16/ReLU" for number, layer in enumerate(LAYERS, 1)}
 
 
-def vgg_features(vgg: VGG16, image: nn.Variable, layers: list[str]) -> list[nn.Variable]:
-    """Feature maps of an image, with fixed weights.
+def vgg_features(vgg: Any, image: nn.Variable, layers: list[str]) -> list[nn.Variable]:
+    """Compute feature maps of an image, with fixed weights.
 
     Args:
+        vgg: nnabla's VGG16.
         image: (B, 3, H, W) RGB in [-1, 1]; the network itself takes [0, 255] and normalises inside.
         layers: some of relu1_1, relu1_2, relu2_1, ..., relu5_3; the authors' are relu2_2 and relu3_3.
 

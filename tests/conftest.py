@@ -12,7 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import nnabla as nn
+import numpy as np
 import pytest
+
+from make_synthetic import VIDEO_FPS, VIDEO_SIZE
+from utils.video import open_video
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -69,6 +73,13 @@ def serve(folder: Path) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def write_frames(path: Path, frames: list[np.ndarray]) -> None:
+    """Write a video of make_synthetic.py's size and rate."""
+    with open_video(path, VIDEO_SIZE, VIDEO_FPS, "AI-generated (synthetic)") as video:
+        for frame in frames:
+            video.write(frame)
 
 
 @pytest.fixture(scope="session")

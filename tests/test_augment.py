@@ -8,10 +8,11 @@ import pytest
 
 from datasets.augment import MIRRORED_CHANNELS, MIRRORED_LANDMARKS, Transform, random_transform
 from datasets.batches import Batches
-from datasets.boundary import BOUNDARY_PARTS, draw_boundaries, resize_boundaries
-from datasets.celebv import ENCODER, HEATMAP, IMAGE, RESIZED_HEATMAP, CelebVSource, LandmarkSource, ShiftedSource
-from datasets.synthetic import Expression, landmarks_of, random_identity
-from datasets.wflw import WFLWSource
+from datasets.boundary import BOUNDARY_PARTS, draw_heatmap, resize_heatmap
+from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP
+from datasets.samples import DrawnDataset, EncodedDataset, LandmarkDataset, ShiftedDataset
+from datasets.synthetic.people import Expression, landmarks_of, random_identity
+from datasets.wflw import WFLWDataset
 
 MIRROR = Transform(np.array([[-1.0, 0, 255], [0, 1, 0]]), True)
 
@@ -24,7 +25,7 @@ def transforms():
 
 @pytest.fixture
 def source(data):
-    return CelebVSource(data / "datasets/CelebV", "Rowan", "all", (IMAGE, HEATMAP, RESIZED_HEATMAP))
+    return DrawnDataset(data / "datasets/CelebV", "Rowan", "all", (IMAGE, HEATMAP, RESIZED_HEATMAP))
 
 
 def overlap(a, b) -> float:
@@ -46,14 +47,14 @@ def test_a_mirror_exchanges_left_and_right():
 
 def test_boundaries_of_changed_landmarks_lie_where_the_changed_picture_has_them(source, transforms):
     landmarks = source.landmarks[0]
-    drawn = draw_boundaries(landmarks)
+    drawn = draw_heatmap(landmarks)
     for transform in transforms:
-        again = draw_boundaries(transform.landmarks(landmarks))
-        assert overlap(again, transform.maps(drawn)) > 0.97
+        again = draw_heatmap(transform.landmarks(landmarks))
+        assert overlap(again, transform.heatmap(drawn)) > 0.97
         # one channel after another: a swap of two would not be seen in all of them together
-        assert min(overlap(again[c : c + 1], transform.maps(drawn)[c : c + 1]) for c in range(15)) > 0.9
-        small = resize_boundaries(drawn, 64)
-        assert overlap(transform.maps(small), resize_boundaries(again, 64)) > 0.97
+        assert min(overlap(again[c : c + 1], transform.heatmap(drawn)[c : c + 1]) for c in range(15)) > 0.9
+        small = resize_heatmap(drawn, 64)
+        assert overlap(transform.heatmap(small), resize_heatmap(again, 64)) > 0.97
 
 
 def test_a_dot_moves_with_its_landmark(transforms):
@@ -88,41 +89,41 @@ def test_changes_stay_within_their_bounds():
 def test_every_source_changes_all_its_parts_alike(data, source, transforms):
     transform = next(t for t in transforms if t.is_mirrored)
     landmarks = transform.landmarks(source.landmarks[0])
-    image, heatmap, large = source.changed(0, transform)
-    assert np.array_equal(large, draw_boundaries(landmarks))
-    assert np.array_equal(heatmap, resize_boundaries(large, 64))
+    image, heatmap, large = source.augmented(0, transform)
+    assert np.array_equal(large, draw_heatmap(landmarks))
+    assert np.array_equal(heatmap, resize_heatmap(large, 64))
     assert np.array_equal(image, transform.image(source[0][0]))
-    prepared = CelebVSource(
+    prepared = DrawnDataset(
         data / "datasets/CelebV", "Rowan", "all", source.parts, data / "datasets/celebv_heatmaps_GT"
     )
-    assert all(np.array_equal(a, b) for a, b in zip(prepared.changed(0, transform), (image, heatmap, large)))
-    first, *shifted = ShiftedSource(
-        CelebVSource(data / "datasets/CelebV", "Rowan", "all", (HEATMAP,)), [source]
-    ).changed(0, transform)
+    assert all(np.array_equal(a, b) for a, b in zip(prepared.augmented(0, transform), (image, heatmap, large)))
+    first, *shifted = ShiftedDataset(
+        DrawnDataset(data / "datasets/CelebV", "Rowan", "all", (HEATMAP,)), [source]
+    ).augmented(0, transform)
     assert np.array_equal(first, heatmap) and np.array_equal(shifted[0], heatmap)  # moved to its own mean
-    drawn, target = LandmarkSource.of_people(data / "datasets/CelebV", ["Rowan"], "all").changed(0, transform)
+    drawn, target = LandmarkDataset.of_people(data / "datasets/CelebV", ["Rowan"], "all").augmented(0, transform)
     assert np.array_equal(drawn, heatmap)
     np.testing.assert_allclose(target.reshape(98, 2) * 4, landmarks, rtol=1e-5)
 
 
 def test_crops_of_wflw_carry_their_landmarks(data, transforms):
-    source = WFLWSource(data / "datasets/WFLW_heatmaps", "train", with_landmarks=True)
+    source = WFLWDataset(data / "datasets/WFLW_heatmaps", "train", with_landmarks=True)
     image, heatmap = source[2]
     still = Transform(np.eye(2, 3), False)
-    same_image, same_heatmap = source.changed(2, still)
+    same_image, same_heatmap = source.augmented(2, still)
     assert np.array_equal(same_image, image) and np.array_equal(same_heatmap, heatmap)
-    _, changed = source.changed(2, transforms[0])
-    assert overlap(changed, transforms[0].maps(heatmap)) > 0.95
+    _, changed = source.augmented(2, transforms[0])
+    assert overlap(changed, transforms[0].heatmap(heatmap)) > 0.95
 
 
 def test_the_encoders_maps_are_changed_as_pictures_are(transforms):
-    maps = draw_boundaries(landmarks_of(random_identity(3), Expression()))
-    source = CelebVSource.__new__(CelebVSource)
-    source.boundary, source.names, source.parts = ENCODER, ["a"], (HEATMAP, RESIZED_HEATMAP)
-    source._prepared = {HEATMAP: {"a": resize_boundaries(maps, 64)}, RESIZED_HEATMAP: {"a": maps}}
-    small, large = source.changed(0, transforms[1])
-    assert small.shape == (15, 64, 64) and np.array_equal(large, transforms[1].maps(maps))
-    assert overlap(small, resize_boundaries(large, 64)) > 0.97
+    maps = draw_heatmap(landmarks_of(random_identity(3), Expression()))
+    source = EncodedDataset.__new__(EncodedDataset)
+    source.names, source.parts = ["a"], (HEATMAP, RESIZED_HEATMAP)
+    source._prepared = {HEATMAP: {"a": resize_heatmap(maps, 64)}, RESIZED_HEATMAP: {"a": maps}}
+    small, large = source.augmented(0, transforms[1])
+    assert small.shape == (15, 64, 64) and np.array_equal(large, transforms[1].heatmap(maps))
+    assert overlap(small, resize_heatmap(large, 64)) > 0.97
 
 
 def test_batches_depend_on_seed_and_epoch_alone(source):

@@ -17,8 +17,9 @@ from PIL import Image
 
 from datasets import check, wflw
 from datasets.annotations import format_line
-from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, SHAPES, CelebVSource
+from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, SHAPES
 from datasets.check_page import check_page, summary
+from datasets.samples import DrawnDataset
 from utils.errors import DataError
 
 PERSON = "Linnea"
@@ -117,7 +118,7 @@ def person(data, tmp_path) -> Person:
 def train_on(root: Path) -> None:
     """What a training does with everybody's training list, and with the list of all."""
     for mode in ("train", "all"):
-        source = CelebVSource(root, PERSON, mode, (IMAGE, HEATMAP, RESIZED_HEATMAP))
+        source = DrawnDataset(root, PERSON, mode, (IMAGE, HEATMAP, RESIZED_HEATMAP))
         for index in range(len(source)):
             assert [part.shape for part in source[index]] == list(SHAPES.values())
 
@@ -164,15 +165,15 @@ def test_what_training_can_live_with_is_noted_by_the_check(person, case):
 def test_no_list_at_all(person):
     (person.folder / "all_98pt.txt").unlink()
     with pytest.raises(DataError, match="no such annotation list; unpack CelebV again"):
-        CelebVSource(person.folder.parent, PERSON, "all", (IMAGE,))
+        DrawnDataset(person.folder.parent, PERSON, "all", (IMAGE,))
     (person.folder / "test_98pt.txt").unlink()
     with pytest.raises(DataError, match="run 'sh split_celebv.sh"):
-        CelebVSource(person.folder.parent, PERSON, "test", (IMAGE,))
+        DrawnDataset(person.folder.parent, PERSON, "test", (IMAGE,))
     assert in_table("no list")
 
 
 def test_converted_images_keep_their_brightness(person):
-    source = CelebVSource(person.folder.parent, PERSON, "all", (IMAGE,))
+    source = DrawnDataset(person.folder.parent, PERSON, "all", (IMAGE,))
     (before,) = source[1]
     gray = before.astype(float).mean(axis=0)
     for case in ("a gray image", "a CMYK image", "a palette image", "an image with alpha", "a 16-bit image"):
@@ -184,7 +185,7 @@ def test_converted_images_keep_their_brightness(person):
 
 
 def test_an_exif_rotation_leaves_the_pixels_to_the_landmarks(person):
-    source = CelebVSource(person.folder.parent, PERSON, "all", (IMAGE,))
+    source = DrawnDataset(person.folder.parent, PERSON, "all", (IMAGE,))
     (before,) = source[1]
     rotate(person)
     (after,) = source[1]
@@ -193,7 +194,7 @@ def test_an_exif_rotation_leaves_the_pixels_to_the_landmarks(person):
 
 def test_boundaries_alone_open_no_image(person):
     shutil.rmtree(person.folder / "Image")
-    source = CelebVSource(person.folder.parent, PERSON, "train", (HEATMAP,))
+    source = DrawnDataset(person.folder.parent, PERSON, "train", (HEATMAP,))
     assert source[0][0].shape == (15, 64, 64)
 
 
@@ -245,7 +246,7 @@ def test_prepared_files(prepared, case):
     spoil, words = PREPARED[case]
     spoil(prepared / f"{PERSON}_heatmap.npz")
     with pytest.raises(DataError) as error:
-        source = CelebVSource(prepared.parent / "CelebV", PERSON, "train", (HEATMAP,), prepared)
+        source = DrawnDataset(prepared.parent / "CelebV", PERSON, "train", (HEATMAP,), prepared)
         for index in range(len(source)):
             assert source[index]
     assert words in str(error.value) and "preprocess.py" in str(error.value)
@@ -256,13 +257,13 @@ def test_prepared_from_another_list(prepared):
     path = prepared.parent / "CelebV" / PERSON / "all_98pt.txt"
     path.write_text(path.read_text().replace("1", "2", 1))
     with pytest.raises(DataError, match="was prepared from another .*all_98pt.txt; run 'python preprocess.py"):
-        CelebVSource(prepared.parent / "CelebV", PERSON, "all", (HEATMAP,), prepared)
+        DrawnDataset(prepared.parent / "CelebV", PERSON, "all", (HEATMAP,), prepared)
     assert in_table("prepared from another list")
 
 
 def test_files_of_other_programs_have_no_record(prepared):
     (prepared / f"{PERSON}_prepared.yaml").unlink()
-    assert len(CelebVSource(prepared.parent / "CelebV", PERSON, "all", (HEATMAP,), prepared)) == 14
+    assert len(DrawnDataset(prepared.parent / "CelebV", PERSON, "all", (HEATMAP,), prepared)) == 14
 
 
 # WFLW

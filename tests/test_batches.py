@@ -12,8 +12,8 @@ import pytest
 from conftest import ROOT
 
 from datasets.batches import Batches, InMemory, collate, make_batches
-from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, CelebVSource
-from utils.communicator import Communicator
+from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP
+from datasets.samples import DrawnDataset
 from utils.errors import ConfigError, DataError, ResourceError
 from utils.parallel import WorkerPool
 
@@ -68,14 +68,12 @@ def test_without_shuffling_every_epoch_has_the_sources_order():
 
 def test_too_few_samples_for_a_batch():
     with pytest.raises(DataError, match="lower train.batch_size"):
-        make_batches(
-            Numbers(3), {"batch_size": 4, "augmentation": False, "with_memory_cache": False}, 0, Communicator()
-        )
+        make_batches(Numbers(3), {"batch_size": 4, "augmentation": False, "with_memory_cache": False}, 0)
 
 
 def test_kept_samples_cannot_be_changed():
     with pytest.raises(ConfigError, match="set train.with_memory_cache to false"):
-        make_batches(Numbers(9), {"batch_size": 4, "augmentation": True, "with_memory_cache": True}, 0, Communicator())
+        make_batches(Numbers(9), {"batch_size": 4, "augmentation": True, "with_memory_cache": True}, 0)
 
 
 def test_a_batch_larger_than_the_source_repeats_it():
@@ -104,14 +102,14 @@ def test_workers_never_write_into_the_batch_that_is_looked_at():
 def test_batches_of_drawn_and_prepared_data_are_the_same(data, num_workers):
     root, ref_dir = data / "datasets/CelebV", data / "datasets/celebv_heatmaps_GT"
     drawn, prepared = (
-        Batches(CelebVSource(root, "Rowan", "train", PARTS, ref), 3, seed=1, num_workers=num_workers)
+        Batches(DrawnDataset(root, "Rowan", "train", PARTS, ref), 3, seed=1, num_workers=num_workers)
         for ref in ("", ref_dir)
     )
     expected = [(3, 3, 256, 256), (3, 15, 64, 64), (3, 15, 256, 256)]
     for iteration in range(4):
         first, second = drawn[iteration], prepared[iteration]
         assert [part.shape for part in first] == expected
-        plain = collate(drawn.source[index] for index in drawn.indices(iteration))
+        plain = collate(drawn.dataset[index] for index in drawn.indices(iteration))
         for a, b, c in zip(first, second, plain):
             assert a.dtype == np.float32 and a.flags.c_contiguous
             assert np.array_equal(a, b) and np.array_equal(a, c)
@@ -129,9 +127,9 @@ def test_samples_kept_in_memory_are_shared_by_workers():
     kept = InMemory(Numbers(6))
     batches = Batches(kept, 3, seed=0, num_workers=2)
     assert sorted(numbers_of(batches[0]) + numbers_of(batches[1])) == list(range(6))
-    reads_here = kept.source.reads  # of the first sample, for its shape; the workers read them all
+    reads_here = kept.dataset.reads  # of the first sample, for its shape; the workers read them all
     assert [kept[index][0].item() for index in range(6)] == list(range(6))
-    assert kept.source.reads == reads_here
+    assert kept.dataset.reads == reads_here
 
 
 class Broken(Numbers):

@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.boundary import BOUNDARY_PARTS, DrawingStyle, draw_boundaries, resize_boundaries
-from datasets.synthetic import Expression, landmarks_of, random_identity
+from datasets.boundary import BOUNDARY_PARTS, DrawingStyle, draw_heatmap, resize_heatmap
+from datasets.synthetic.people import Expression, landmarks_of, random_identity
 
 # SPEC.md section 1, written out by hand
 JOINED = [
@@ -40,7 +40,7 @@ def by_hand(landmarks: np.ndarray, size: int) -> np.ndarray:
 @pytest.mark.parametrize("size", [64, 256])
 def test_drawing_equals_plain_opencv(size):
     landmarks = landmarks_of(random_identity(4), Expression(yaw=0.3, mouth_open=0.6))
-    drawn = resize_boundaries(draw_boundaries(landmarks), size)
+    drawn = resize_heatmap(draw_heatmap(landmarks), size)
     assert drawn.dtype == np.uint8 and drawn.shape == (15, size, size)
     assert np.array_equal(drawn, by_hand(landmarks, size))
     assert (drawn.reshape(15, -1).max(axis=1) > 100).all()
@@ -50,21 +50,21 @@ def test_the_edge_79_80_is_there():
     assert [list(part) for part in BOUNDARY_PARTS.values()] == JOINED
     landmarks = np.full((98, 2), 200.0)
     landmarks[79], landmarks[80] = (50, 60), (90, 60)
-    assert draw_boundaries(landmarks)[11][60, 70] > 100
+    assert draw_heatmap(landmarks)[11][60, 70] > 100
 
 
 def test_landmarks_outside_the_image_are_drawn_as_far_as_they_reach():
     landmarks = landmarks_of(random_identity(4), Expression()) - (120, 0)
-    assert np.array_equal(draw_boundaries(landmarks), by_hand(landmarks, 256))
+    assert np.array_equal(draw_heatmap(landmarks), by_hand(landmarks, 256))
 
 
 def test_thickness_follows_the_image():
     landmarks = np.full((98, 2), 300.0)
     landmarks[0], landmarks[1] = (100, 100), (400, 100)
-    column = draw_boundaries(landmarks, (512, 512), DrawingStyle())[0][:, 250]
+    column = draw_heatmap(landmarks, (512, 512), DrawingStyle())[0][:, 250]
     assert 6 <= (column > 0).sum() <= 12
 
 
 def test_wrong_number_of_landmarks_is_refused():
     with pytest.raises(ValueError, match="98, 2"):
-        draw_boundaries(np.zeros((68, 2)))
+        draw_heatmap(np.zeros((68, 2)))

@@ -14,8 +14,8 @@ import nnabla.solvers as S
 import numpy as np
 import pytest
 
-from utils import checkpoints
-from utils.checkpoints import load_checkpoint, read_state, save_checkpoint
+from training import checkpoints
+from training.checkpoints import load_checkpoint, read_state, save_checkpoint
 from utils.errors import WeightsError
 from utils.files import file_digest
 from utils.weights import format_sums

@@ -17,7 +17,7 @@ from test_batches import Numbers, numbers_of
 from test_resume import COMMON, arrays_of
 
 from datasets.batches import Batches
-from utils.communicator import Communicator
+from training.communicator import Communicator
 from utils.files import write_yaml
 
 MPIRUN = Path(sys.executable).parent / "mpirun"
@@ -58,8 +58,8 @@ sys.path[:0] = [{root!r}, {tests!r}]
 import nnabla as nn, numpy as np
 import train_encoder
 from config import load_config
-from utils.checkpoints import parameters_of
-from utils.communicator import Communicator, connect, is_one_of_several
+from training.communicator import Communicator, connect, is_one_of_several
+from utils.parameters import parameters_of
 
 def gradients(half, communicator):
     nn.clear_parameters()
@@ -126,8 +126,9 @@ TRAINING = """
 import os, signal, sys, time
 sys.path.insert(0, {root!r})
 import train_decoder as script
-from utils.communicator import local_rank
-from utils.errors import DataError, run
+from training.communicator import local_rank
+from training.setup import call_training
+from utils.errors import DataError
 step, count = script.train_step, 0
 def wrapped(*args):
     global count
@@ -136,7 +137,7 @@ def wrapped(*args):
         {then}
     return step(*args)
 script.train_step = wrapped
-run(script.main)
+call_training(script.main)
 """
 
 

@@ -19,7 +19,8 @@ def test_published_training_info_is_accepted_in_full(module):
 
 def test_published_keys_are_those_of_the_defaults():
     """Every key of a published file is either a default's or listed as one without effect."""
-    from config import KEYS_WITHOUT_EFFECT, MODULE_KEY
+    from config import MODULE_KEY
+    from config.common import KEYS_WITHOUT_EFFECT
 
     for module in ("encoder", "transformer", "decoder"):
         published = yaml.safe_load((ROOT / "tests" / "data" / "training_info" / f"{module}.yaml").read_text())
@@ -70,7 +71,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path):
         ("trg_celeb_name: 5", "trg_celeb_name: must be a text"),
         ("context: gpu", "context: must be one of auto, cpu, cudnn"),
         ("mode: val", "mode: must be one of all, train, test"),
-        ("seed: 1\nseed: 2", "'seed' stands twice"),
+        ("seed: 1\nseed: 2", "'seed' is duplicated"),
         ("[1, 2]", "holds a list"),
         ("a: [", "not valid YAML"),
         ("isTrain: 1", "isTrain: must be a bool"),
@@ -91,7 +92,7 @@ def test_missing_file():
 
 
 @pytest.mark.parametrize("module", ["encoder", "transformer", "decoder", "shape_prior"])
-@pytest.mark.parametrize("folder", ["config/demo", "demo/weights"])
+@pytest.mark.parametrize("folder", ["config/demo", "config/demo/shipped"])
 def test_shipped_configurations_are_valid(module, folder):
     for path in (ROOT / folder).glob(f"{module}*.yaml"):
         load_config(module, path)
@@ -101,7 +102,7 @@ def test_shipped_configurations_are_valid(module, folder):
 def test_every_rule_belongs_to_a_key():
     import importlib
 
-    from config import get
+    from config.common import get
 
     for module in ("encoder", "transformer", "decoder", "shape_prior"):
         definition = importlib.import_module(f"config.config_{module}")

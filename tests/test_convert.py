@@ -21,8 +21,8 @@ from models.align import align
 from models.decoder import decoder
 from models.encoder import encoder
 from models.transformer import transformer
-from utils.checkpoints import load_parameters
 from utils.errors import WeightsError
+from utils.parameters import load_parameters
 from utils.weights import read_manifest, read_parameters
 
 TORCH_PYTHON = os.environ.get("REENACTGAN_TORCH_PYTHON", sys.executable)
@@ -135,7 +135,7 @@ def test_wrong_input(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_converted_networks_give_the_same_output(network, tmp_path, torch_python):
-    with_torch("tests/torch_reference.py", network, tmp_path)
+    with_torch("tests/reference/torch_output.py", network, tmp_path)
     convert(network, tmp_path / "weights.pth", tmp_path / "weights.h5")
     answer = np.load(tmp_path / "answer.npz")
     x = nn.Variable.from_numpy_array(answer["x"])

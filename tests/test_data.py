@@ -4,9 +4,10 @@ from PIL import Image
 
 from datasets.annotations import format_line, read_annotations
 from datasets.batches import to_float
-from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, CelebVSource, ShiftedSource, find_people
-from datasets.images import read_image, to_network, write_image
-from datasets.wflw import WFLWFaces, WFLWSource, crop_face, list_path
+from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, find_people
+from datasets.images import read_image, write_image
+from datasets.samples import DrawnDataset, ShiftedDataset
+from datasets.wflw import WFLWDataset, WFLWFaces, crop_face, list_path
 from utils.errors import DataError
 from utils.panels import face_picture
 
@@ -14,8 +15,8 @@ PARTS = (IMAGE, HEATMAP, RESIZED_HEATMAP)
 
 
 def test_prepared_data_equals_drawn_data(data):
-    drawn = CelebVSource(data / "datasets/CelebV", "Rowan", "train", PARTS)
-    prepared = CelebVSource(data / "datasets/CelebV", "Rowan", "train", PARTS, data / "datasets/celebv_heatmaps_GT")
+    drawn = DrawnDataset(data / "datasets/CelebV", "Rowan", "train", PARTS)
+    prepared = DrawnDataset(data / "datasets/CelebV", "Rowan", "train", PARTS, data / "datasets/celebv_heatmaps_GT")
     assert len(drawn) == len(prepared) == 8
     for index in range(8):
         for first, second in zip(drawn[index], prepared[index]):
@@ -26,7 +27,7 @@ def test_prepared_data_equals_drawn_data(data):
 
 def test_all_train_and_test_lists(data):
     root = data / "datasets/CelebV"
-    names = {mode: CelebVSource(root, "Linnea", mode, (HEATMAP,)).names for mode in ("all", "train", "test")}
+    names = {mode: DrawnDataset(root, "Linnea", mode, (HEATMAP,)).names for mode in ("all", "train", "test")}
     assert names["train"] + names["test"] == names["all"]
     assert len(names["all"]) == 14
 
@@ -38,7 +39,7 @@ def test_preprocessing_covers_all_frames_in_the_lists_order(data):
 
 
 def test_wflw_files(data):
-    source = WFLWSource(data / "datasets/WFLW_heatmaps", "train")
+    source = WFLWDataset(data / "datasets/WFLW_heatmaps", "train")
     assert len(source) == 6
     image, heatmap = source[0]
     assert image.shape == (3, 256, 256) and heatmap.shape == (15, 64, 64) and image.dtype == np.uint8
@@ -143,7 +144,8 @@ def test_truncated_images_are_refused(tmp_path):
 
 def test_values_of_images(tmp_path):
     image = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    assert np.array_equal(face_picture(to_network(image)[None])[..., 0], image)
+    face = np.repeat(image[None], 3, axis=0)
+    assert np.array_equal(face_picture(to_float(face))[..., 0], image)
     floats = to_float(np.full((1, 15, 2, 2), 255, np.uint8))
     assert floats.dtype == np.float32 and floats.max() == 1.0
     assert to_float(np.zeros((1, 3, 2, 2), np.uint8)).min() == -1.0
@@ -153,8 +155,8 @@ def test_values_of_images(tmp_path):
 
 def test_shifted_heatmaps_are_drawn_at_the_other_persons_mean(data):
     root = data / "datasets/CelebV"
-    a, b = (CelebVSource(root, person, "train", (HEATMAP,)) for person in ("Rowan", "Linnea"))
-    shifted = ShiftedSource(a, [b, a])
+    a, b = (DrawnDataset(root, person, "train", (HEATMAP,)) for person in ("Rowan", "Linnea"))
+    shifted = ShiftedDataset(a, [b, a])
     moved = a.landmarks + shifted.shifts[0]
     np.testing.assert_allclose(moved.mean(axis=0), b.landmarks.mean(axis=0))
     heatmap, target, itself = shifted[0]

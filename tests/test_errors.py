@@ -60,9 +60,11 @@ def test_cudnn_that_cannot_be_had(tmp_path):
         pass
     else:
         pytest.skip("this machine has the CUDA extension")
-    line = must_fail(tmp_path, 2, "context cudnn cannot be had", "train_decoder.py", "-c", "cudnn")
+    line = must_fail(tmp_path, 2, "context cudnn is unavailable", "train_decoder.py", "-c", "cudnn")
     assert "make gpu" in line and "-c cpu" in line
-    must_fail(tmp_path, 2, "context cudnn cannot be had", "train_decoder.py", "--conf", conf(tmp_path, context="cudnn"))
+    must_fail(
+        tmp_path, 2, "context cudnn is unavailable", "train_decoder.py", "--conf", conf(tmp_path, context="cudnn")
+    )
 
 
 def test_missing_data(tmp_path):

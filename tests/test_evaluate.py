@@ -3,19 +3,15 @@ import numpy as np
 import pytest
 
 import evaluate
-from datasets.synthetic import Expression, expression_track, landmarks_of, random_identity
-from datasets.synthetic_painter import render
+from datasets.synthetic.painter import render
+from datasets.synthetic.people import Expression, expression_track, landmarks_of, random_identity
+from inference import metrics
+from inference.testing import index_batches
 from utils.errors import DataError
 from utils.panels import face_picture, heatmap_picture
-from utils.testing import index_batches
-from utils.video import write_preview, write_video
+from utils.video import open_video, write_preview
 
 TRACK = [Expression(*row) for row in expression_track(400, 3)[::20]]
-
-
-def truth_of(pictures: list[np.ndarray], marks: list[np.ndarray]) -> evaluate.Truth:
-    empty = np.zeros((98, 2))
-    return evaluate.Truth(TRACK[: len(pictures)], empty[None], pictures, marks, empty, pictures[0])
 
 
 def test_scores_equal_the_formula():
@@ -23,27 +19,27 @@ def test_scores_equal_the_formula():
     true, marks = render(who, TRACK[0])
     true = np.clip(true, 20, 235)
     noisy = true + np.random.default_rng(0).choice([-10, 10], true.shape).astype(np.int16)
-    scores = evaluate.score([noisy.astype(np.uint8)], truth_of([true], [marks]))
+    scores = metrics.compare_pictures([noisy.astype(np.uint8)], [true], [marks])
     expected = 10 * np.log10(255**2 / 100)
     assert scores["psnr"] == pytest.approx(expected) and scores["face_psnr"] == pytest.approx(expected)
-    assert evaluate.score([true], truth_of([true], [marks]))["ssim"] == pytest.approx(1)
+    assert metrics.compare_pictures([true], [true], [marks])["ssim"] == pytest.approx(1)
 
 
 def test_face_psnr_looks_at_the_face_alone():
     true, marks = render(random_identity(1), TRACK[0])
     spoilt = true.copy()
     spoilt[:20] = 0  # above the hair
-    scores = evaluate.score([spoilt], truth_of([true], [marks]))
+    scores = metrics.compare_pictures([spoilt], [true], [marks])
     assert scores["psnr"] < 30 and scores["face_psnr"] == 100
 
 
 @pytest.mark.parametrize("seed", [9, 29])
 def test_measures_of_mouth_and_yaw_follow_the_expression(seed):
-    heatmaps = [evaluate.heatmap_of(landmarks_of(random_identity(seed), face)) for face in TRACK]
-    mouth = [evaluate.mouth_opening(heatmap) for heatmap in heatmaps]
-    turn = [evaluate.face_turn(heatmap) for heatmap in heatmaps]
-    assert evaluate.correlation(mouth, [face.mouth_open for face in TRACK]) > 0.98
-    assert evaluate.correlation(turn, [face.yaw for face in TRACK]) > 0.97
+    heatmaps = [metrics.heatmap_of(landmarks_of(random_identity(seed), face)) for face in TRACK]
+    mouth = [metrics.mouth_opening(heatmap) for heatmap in heatmaps]
+    turn = [metrics.face_turn(heatmap) for heatmap in heatmaps]
+    assert metrics.correlation(mouth, [face.mouth_open for face in TRACK]) > 0.98
+    assert metrics.correlation(turn, [face.yaw for face in TRACK]) > 0.97
 
 
 def test_pictures_of_tensors():
@@ -60,9 +56,16 @@ def test_batches_of_indices_count_every_frame_once():
     assert batches == [([0, 1, 2], 3), ([3, 4, 5], 3), ([6, 6, 6], 1)]
 
 
+def write_all(path, frames, size: tuple[int, int]) -> int:
+    with open_video(path, size, 25.0, "AI-generated") as video:
+        for frame in frames:
+            video.write(frame)
+    return video.count
+
+
 def test_video_has_all_frames_and_its_mark(tmp_path):
     frames = [np.full((64, 96, 3), 10 * k, np.uint8) for k in range(12)]
-    assert write_video(tmp_path / "new/a.mp4", iter(frames), (96, 64), 25.0, "AI-generated") == 12
+    assert write_all(tmp_path / "new/a.mp4", frames, (96, 64)) == 12
     reader = imageio_ffmpeg.read_frames(str(tmp_path / "new/a.mp4"))
     meta = next(reader)
     assert meta["size"] == (96, 64) and meta["fps"] == 25.0
@@ -77,7 +80,7 @@ def test_an_interrupted_video_leaves_nothing(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_video(tmp_path / "a.mp4", frames(), (64, 64), 25.0, "")
+        write_all(tmp_path / "a.mp4", frames(), (64, 64))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -93,7 +96,7 @@ def test_preview_is_an_animation(tmp_path):
 def test_scores_of_pictures_equal_the_formulas():
     true = render(random_identity(1), TRACK[0])[0].clip(20, 235)
     noisy = (true + np.random.default_rng(0).choice([-10, 10], true.shape)).astype(np.uint8)
-    scores = evaluate.score_pictures([noisy, true], [true, true])
+    scores = metrics.compare_pictures([noisy, true], [true, true])
     assert scores["l1"] == pytest.approx(5) and scores["psnr"] == pytest.approx((28.13 + 100) / 2, abs=0.01)
     assert 0.5 < scores["ssim"] < 1
 
@@ -104,15 +107,15 @@ def test_jitter_is_what_an_even_motion_has_not():
         heatmap[:, 20:40, x] = 1
         return heatmap
 
-    assert evaluate.temporal_jitter([line(10 + 2 * k) for k in range(10)]) == pytest.approx(0, abs=1e-4)
-    assert evaluate.temporal_jitter([line(30 + k % 2) for k in range(10)]) == pytest.approx(2, abs=1e-3)
-    assert evaluate.temporal_jitter([line(3), line(50)]) == 0
+    assert metrics.temporal_jitter([line(10 + 2 * k) for k in range(10)]) == pytest.approx(0, abs=1e-4)
+    assert metrics.temporal_jitter([line(30 + k % 2) for k in range(10)]) == pytest.approx(2, abs=1e-3)
+    assert metrics.temporal_jitter([line(3), line(50)]) == 0
 
 
 def test_errors_are_a_share_of_an_empty_answers():
-    heatmaps = [evaluate.heatmap_of(landmarks_of(random_identity(3), face)) for face in TRACK[:3]]
-    assert evaluate.relative_error([np.zeros_like(h) for h in heatmaps], heatmaps) == pytest.approx(1)
-    assert evaluate.relative_error([h / 2 for h in heatmaps], heatmaps) == pytest.approx(0.25)
+    heatmaps = [metrics.heatmap_of(landmarks_of(random_identity(3), face)) for face in TRACK[:3]]
+    assert metrics.relative_error([np.zeros_like(h) for h in heatmaps], heatmaps) == pytest.approx(1)
+    assert metrics.relative_error([h / 2 for h in heatmaps], heatmaps) == pytest.approx(0.25)
 
 
 def test_frames_that_were_trained_on_are_refused():
@@ -121,3 +124,21 @@ def test_frames_that_were_trained_on_are_refused():
     with pytest.raises(DataError, match="d.yaml: the decoder trained with 'mode: all'"):
         evaluate.require_unseen(configs, what)
     evaluate.require_unseen({**configs, "decoder": {"mode": "train"}}, what)
+
+
+def test_a_video_without_a_frame_leaves_nothing(tmp_path):
+    with pytest.raises(DataError, match="there is no frame to write"):
+        write_all(tmp_path / "a.mp4", [], (64, 64))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_jitter_does_not_jump_over_frames_that_are_not_there():
+    def line(x):
+        heatmap = np.zeros((15, 64, 64), np.float32)
+        heatmap[:, 20:40, x] = 1
+        return heatmap
+
+    even = [line(x) for x in (10, 12, 14, 40, 42, 44)]
+    assert metrics.temporal_jitter(even, [0, 1, 2, 15, 16, 17]) == pytest.approx(0, abs=1e-4)
+    assert metrics.temporal_jitter(even) > 5
+    assert metrics.temporal_jitter(even[:2] + even[3:5], [0, 1, 15, 16]) == 0  # never three in a row

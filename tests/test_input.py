@@ -19,20 +19,21 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, must_fail, must_run
+from conftest import ROOT, must_fail, must_run, write_frames
 from PIL import Image
 from test_pages import BROWSER, needs_browser
 
 from datasets.crop import Square
-from datasets.faces import NO_FACE, FaceFollower, haar_faces
 from datasets.images import write_image
-from datasets.pictures import UNREADABLE, Camera, FaceFrame, Pictures, faces_of, faces_of_camera
+from inference.faces import NO_FACE, FaceFollower, haar_faces
+from inference.output import MeasuredFrames, ResultVideo, lay_out, layout_size, open_results
+from inference.pictures import UNREADABLE, Camera, FaceFrame, Pictures, faces_of, faces_of_camera
+from inference.reenactor import MissingFaces, Reenactor, Result, in_batches
 from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
-from test_reenactment import NoFace, Reenactor, Result, Writer, in_batches, in_real_time
 from utils.errors import DataError, ResourceError
-from utils.panels import labelled
+from utils.panels import heatmap_picture, labelled
 from utils.parallel import ahead
-from utils.video import exact_rate, read_video, sound_of, write_video
+from utils.video import exact_rate, read_video, sound_of
 
 DEMO = ROOT / "demo/weights"
 NETWORKS = [
@@ -77,7 +78,7 @@ def frames() -> list[np.ndarray]:
 def folder(tmp_path_factory, frames) -> Path:
     """silent.mp4, and video.mp4 with a click after a second."""
     folder = tmp_path_factory.mktemp("input")
-    write_video(folder / "silent.mp4", frames, VIDEO_SIZE, VIDEO_FPS, "")
+    write_frames(folder / "silent.mp4", frames)
     click = f"aevalsrc='if(between(t,{CLICK_S},{CLICK_S + 0.02}),0.8*sin(4000*t),0)':d=1.6:s=44100"
     ffmpeg("-i", folder / "silent.mp4", "-f", "lavfi", "-i", click, "-c:v", "copy", "-c:a", "aac", folder / "video.mp4")
     return folder
@@ -191,18 +192,27 @@ def test_a_camera_by_a_file_in_its_place(folder):
 
 
 def test_pictures_of_a_camera_keep_their_time():
-    seen = [(0.0, 0), (0.1, 1), (0.5, 2), (0.52, 3)]  # a wait in between
-    written = [picture for _, picture in in_real_time(seen, 10)]
-    assert written == [0, 1, 1, 1, 1, 2, 3]
-    assert list(in_real_time([], 10)) == []
+    class Frames(list):
+        count = property(len)
+        write = list.append
+
+    frames = Frames()
+    video = ResultVideo(frames, 10, is_live=True)
+    for time_s, picture in [(0.0, 0), (0.1, 1), (0.5, 2), (0.52, 3)]:  # a wait in between
+        video.write(time_s, picture)
+    video.finish()
+    assert frames == [0, 1, 1, 1, 1, 2, 3] and video.count == 7
+    empty = ResultVideo(Frames(), 10, is_live=True)
+    empty.finish()
+    assert empty.count == 0
 
 
 class Fake:
-    """An engine whose networks hand on the mean of what they get."""
+    """A backend whose networks hand on the mean of what they get."""
 
     name = "fake"
 
-    def run(self, module, x):
+    def infer(self, module, x):
         shape = {"encoder": (15, 64, 64), "transformer": (15, 64, 64), "decoder": (3, 256, 256)}[module]
         mean = x.mean(axis=(1, 2, 3))
         return np.broadcast_to(mean[:, None, None, None], (len(x), *shape)).astype(np.float32).copy()
@@ -217,9 +227,9 @@ def face_frame(index: int, grey: int | None) -> FaceFrame:
 def test_results_come_in_order_whatever_the_batch(batch_size):
     greys = [200, 210, None, 220, None, None, 230, 240]
     frames = [face_frame(index, grey) for index, grey in enumerate(greys)]
-    items = list(Reenactor(Fake(), batch_size, 0.0, None).run(frames))
+    items = list(Reenactor(Fake(), batch_size).reenact(frames))
     assert [item.index for item in items] == list(range(8))
-    assert [item.input[0, 0, 0] if isinstance(item, Result) else None for item in items] == greys
+    assert [item.face[0, 0, 0] if isinstance(item, Result) else None for item in items] == greys
     assert all(abs(int(r.generated[0, 0, 0]) - g) <= 1 for r, g in zip(items, greys) if g)
     assert all(sum(f.face is not None for f in batch) <= batch_size for batch in in_batches(frames, batch_size))
 
@@ -227,35 +237,77 @@ def test_results_come_in_order_whatever_the_batch(batch_size):
 def test_boundaries_are_steadied_over_time():
     greys = [128, 255, 255, None, 255]
     frames = [face_frame(index, grey) for index, grey in enumerate(greys)]
-    items = list(Reenactor(Fake(), 1, 0.5, None).run(frames))
-    levels = [float(item.boundary.mean()) for item in items if isinstance(item, Result)]
+    items = list(Reenactor(Fake(), 1, 0.5).reenact(frames))
+    levels = [float(heatmap_picture(item.heatmap).mean()) for item in items if isinstance(item, Result)]
     np.testing.assert_allclose(levels, [1, 128, 191, 255], atol=1.5)  # forgotten where the face was gone
 
 
 def test_frames_without_a_face():
     frames = [face_frame(index, grey) for index, grey in enumerate([None, 200, None, 100])]
-    items = list(Reenactor(Fake(), 1, 0.0, None).run(frames))
-    held = list(NoFace("hold").resolve(items))
+    items = list(Reenactor(Fake()).reenact(frames))
+    hold, skip, fail = (MissingFaces(choice) for choice in ("hold", "skip", "fail"))
+    held = [hold.resolve(item) for item in items]
     assert [result.index for result in held] == [0, 1, 2, 3]
     assert held[0].generated.max() == 0 and np.array_equal(held[2].generated, held[1].generated)
-    assert [result.index for result in NoFace("skip").resolve(items)] == [1, 3]
+    assert [result.is_held for result in held] == [True, False, True, False]
+    assert [result.index for result in map(skip.resolve, items) if result] == [1, 3]
     with pytest.raises(DataError, match="frame 0 at 0.00 s: no face found"):
-        list(NoFace("fail").resolve(items))
+        list(map(fail.resolve, items))
 
 
 def test_only_the_generated_face_is_labelled(tmp_path):
     grey = np.full((256, 256, 3), 128, np.uint8)
     changed = np.abs(labelled(grey).astype(int) - grey).max(axis=2)
     assert changed.max() > 100 and changed[:-30].max() == 0 and changed[:, 120:].max() == 0
-    (item,) = Reenactor(Fake(), 1, 0.0, None).run([face_frame(0, 128)])
-    writer = Writer(tmp_path, {"Comment": "AI-generated"}, ("panel", "face"), (True, False))
-    ((_, face),) = writer.write([item])
-    panel = Image.open(tmp_path / "000000-000.png")
+    (item,) = Reenactor(Fake()).reenact([face_frame(0, 128)])
+    with open_results(tmp_path, {"Comment": "AI-generated"}, "panel", has_label=True) as results:
+        results.write(item)
+    face = lay_out(item, "face", has_label=False)
+    panel = Image.open(tmp_path / "result/000000-000.png")
     assert panel.size == (1024, 256) and panel.text["Comment"] == "AI-generated"
     assert np.array_equal(face, item.generated)  # the video's, which was asked for without
     tiles = np.asarray(panel)
-    assert np.array_equal(tiles[:, :768], np.hstack([item.input, item.boundary, item.transformed]))
+    lines = [heatmap_picture(item.heatmap), heatmap_picture(item.transformed)]
+    assert np.array_equal(tiles[:, :768], np.hstack([item.face, *lines]))
     assert np.array_equal(tiles[:, 768:], labelled(item.generated))
+
+
+def test_what_is_measured_has_no_label_and_no_held_frame(tmp_path):
+    frames = [face_frame(index, grey) for index, grey in enumerate([100, None, 200])]
+    missing = MissingFaces("hold")
+    items = list(Reenactor(Fake()).reenact(frames))
+    with open_results(tmp_path, {}, "face", has_label=True) as results:
+        for item in items:
+            results.write(missing.resolve(item))
+    assert list(results.metrics) == [f"{index:06d}-000.png" for index in range(3)]
+    measured = MeasuredFrames(tmp_path)
+    assert measured.indices == [0, 2]
+    for part in ("heatmap", "transformed", "generated"):
+        for array, item in zip(measured.read(part), (items[0], items[2])):
+            np.testing.assert_allclose(array, getattr(item, part), atol=0 if part == "generated" else 5e-4)
+    path = tmp_path / "measured/transformed.npz"
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match="transformed.npz: not a complete npz file"):
+        MeasuredFrames(tmp_path)
+
+
+def test_a_result_without_a_face_leaves_no_folder(tmp_path):
+    missing = MissingFaces("hold")
+    with pytest.raises(DataError, match="here: no usable face in 1 frames"):  # noqa: SIM117
+        with open_results(tmp_path / "run", {}, "face", has_label=True) as results:
+            results.write(missing.resolve(face_frame(0, None)))
+            missing.require_some("here")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("has_truth", [False, True])
+@pytest.mark.parametrize("layout", ["panel", "face", "side-by-side"])
+def test_the_size_of_a_layout_is_known_before(layout, has_truth):
+    (item,) = Reenactor(Fake()).reenact([face_frame(0, 128)])
+    item = item._replace(true_heatmap=item.heatmap if has_truth else None)
+    height, width, _ = lay_out(item, layout, has_label=True).shape
+    assert layout_size(layout, has_truth) == (width, height)
 
 
 def test_made_ahead_in_order_with_errors_and_no_thread_left():
@@ -390,7 +442,7 @@ def test_a_picture_and_another_engine(folder, frames, tmp_path):
 @pytest.mark.slow
 def test_faults_leave_no_video(folder, frames, tmp_path):
     grey = [np.full_like(frames[0], 120)] * 5
-    write_video(tmp_path / "empty.mp4", grey, VIDEO_SIZE, VIDEO_FPS, "")
+    write_frames(tmp_path / "empty.mp4", grey)
     (tmp_path / "playlist.mp4").write_text("#EXTM3U\n#EXTINF:1,\n/etc/passwd\n")
     (tmp_path / "concat.mp4").write_text(f"ffconcat version 1.0\nfile {folder / 'silent.mp4'}\n")
     whole = (folder / "video.mp4").read_bytes()

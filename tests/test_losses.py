@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from models import losses
-from utils.schedule import linear_decay
+from training.schedule import linear_decay
 
 rng = np.random.default_rng(1)
 X = rng.normal(size=(2, 3, 4, 4))

@@ -4,10 +4,11 @@ import csv
 
 import nnabla as nn
 import numpy as np
-import numpy_networks as reference
 import pytest
 from conftest import ROOT
+from reference import numpy_networks as reference
 
+from config import load_config
 from models.align import align, shape_code
 from models.decoder import decoder, decoder_discriminator
 from models.encoder import encoder
@@ -69,9 +70,13 @@ def test_encoder_equals_numpy_with_three_stacks_of_their_own():
     assert {name.split("/")[0] for name in parameters} >= {"hourglass2", "fc_", "fc_1", "score_", "score_1", "res2"}
 
 
-def test_activation_has_no_effect():
+def test_the_published_activation_has_no_effect(tmp_path):
+    configs = []
+    for name in ("tanh", "none"):
+        (tmp_path / "own.yaml").write_text(f"model: {{planes: 2, activation: {name}}}")
+        configs.append(load_config("encoder", tmp_path / "own.yaml"))
     x = nn.Variable.from_numpy_array(np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 64)))
-    first, second = (encoder(x, planes=2, activation=name, batch_stat=False)[-1] for name in ("tanh", "none"))
+    first, second = (encoder(x, batch_stat=False, **config["model"])[-1] for config in configs)
     randomize()
     nn.forward_all([first, second])
     assert np.array_equal(first.d, second.d)

@@ -12,19 +12,20 @@ from conftest import ROOT, must_fail, must_run
 
 from config import load_config
 from datasets.batches import to_float
-from datasets.synthetic import Expression, random_identity
-from datasets.synthetic_painter import render
-from models.chain import INPUT_SHAPES, SCOPES, build
-from utils import onnx_export as onnx
-from utils.checkpoints import parameters_of, save_parameters
-from utils.engine import NnablaEngine, OnnxEngine, open_engine
+from datasets.synthetic.painter import render
+from datasets.synthetic.people import Expression, random_identity
+from inference import onnx_export as onnx
+from inference.backends import NnablaBackend, OnnxBackend, open_backend
+from inference.trained import Networks, Trained, build_network
+from models.build import INPUT_SHAPES, SCOPES
 from utils.errors import ConfigError, DataError, WeightsError
+from utils.parameters import parameters_of, save_parameters
 
 rng = np.random.default_rng(0)
 DEMO = ROOT / "demo/weights"
 
 
-def networks_in(folder, **more) -> onnx.Networks:
+def networks_in(folder, **more) -> Networks:
     """Small networks with random weights and statistics; of the encoder's, one trained with cross entropy."""
     networks = {}
     for module in SCOPES:
@@ -32,41 +33,41 @@ def networks_in(folder, **more) -> onnx.Networks:
         config["model"]["planes"] = 2
         config |= more.get(module, {})
         with nn.parameter_scope("made"):
-            build(module, config, nn.Variable((1, *INPUT_SHAPES[module])))
+            build_network(module, config, nn.Variable((1, *INPUT_SHAPES[module])))
             for name, variable in parameters_of(SCOPES[module]).items():
                 low, high = (0.5, 1.5) if name.endswith(("var", "gamma")) else (-0.3, 0.3)
                 variable.d = rng.uniform(low, high, variable.shape)
             save_parameters(folder / f"{module}.h5", SCOPES[module])
-        networks[module] = config, folder / f"{module}.h5"
+        networks[module] = Trained(config, folder / f"{module}.h5")
     nn.clear_parameters()
     return networks
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_engines_agree(tmp_path, batch_size):
+def test_backends_agree(tmp_path, batch_size):
     more = {"encoder": {"loss_name": "bce"}, "transformer": {"norm_type": "instance_norm"}}
     networks = networks_in(tmp_path, **more)
-    engines = NnablaEngine(networks, batch_size), OnnxEngine(networks, batch_size)
+    backends = NnablaBackend(networks, batch_size), OnnxBackend(networks, batch_size)
     for module in SCOPES:
         x = rng.uniform(0, 1, (batch_size, *INPUT_SHAPES[module])).astype(np.float32)
-        a, b = (engine.run(module, x) for engine in engines)
+        a, b = (backend.infer(module, x) for backend in backends)
         assert a.shape == b.shape and np.abs(a - b).max() < 5e-5 * max(np.abs(a).max(), 0.1)
         assert a.std() > 1e-4
-    again = engines[0].run(module, x)
+    again = backends[0].infer(module, x)
     assert again is not a and np.array_equal(again, a)  # outputs are the caller's
 
 
 def test_files_are_kept_under_the_hash_of_what_they_are_made_of(tmp_path):
     networks = networks_in(tmp_path)
-    config, weights = networks["encoder"]
-    path = onnx.exported("encoder", config, weights, 1)
+    trained = networks["encoder"]
+    path = onnx.exported("encoder", trained, 1)
     made = path.stat().st_mtime_ns
-    assert path.parent == tmp_path and onnx.exported("encoder", config, weights, 1) == path
+    assert path.parent == tmp_path and onnx.exported("encoder", trained, 1) == path
     assert path.stat().st_mtime_ns == made
-    other = {**config, "loss_name": "bce"}
-    assert onnx.cached_path("encoder", other, weights, 1) != path != onnx.cached_path("encoder", config, weights, 2)
+    other = Trained({**trained.config, "loss_name": "bce"}, trained.weights)
+    assert onnx.cached_path("encoder", other, 1) != path != onnx.cached_path("encoder", trained, 2)
     networks_in(tmp_path)  # other weights in the same file
-    assert onnx.cached_path("encoder", config, weights, 1) != path
+    assert onnx.cached_path("encoder", trained, 1) != path
 
 
 def test_other_numbers_leave_no_file(tmp_path, monkeypatch):
@@ -88,35 +89,35 @@ def test_other_numbers_leave_no_file(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.onnx")) and not list(tmp_path.glob(".*"))
 
 
-def test_which_engine_is_taken_and_why(tmp_path, monkeypatch, capsys):
+def test_which_backend_is_taken_and_why(tmp_path, monkeypatch, capsys):
     networks = {"decoder": networks_in(tmp_path)["decoder"]}
-    assert open_engine("auto", "cpu", networks, 1).name == "onnxruntime"
+    assert open_backend("auto", "cpu", networks, 1).name == "onnxruntime"
     assert "backend: onnxruntime" in capsys.readouterr().out
-    networks["decoder"][0]["test"]["batch_stat"] = True
-    assert open_engine("auto", "cpu", networks, 1).name == "nnabla"
+    networks["decoder"].config["test"]["batch_stat"] = True
+    assert open_backend("auto", "cpu", networks, 1).name == "nnabla"
     assert "nnabla (test.batch_stat is on" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="ONNX has no batch statistics"):
-        (tmp_path / onnx.cached_path("decoder", *networks["decoder"], 1).name).unlink()
-        open_engine("onnxruntime", "cpu", networks, 1)
+        (tmp_path / onnx.cached_path("decoder", networks["decoder"], 1).name).unlink()
+        open_backend("onnxruntime", "cpu", networks, 1)
     with pytest.raises(ConfigError, match="computes on the CPU"):
-        open_engine("onnxruntime", "cudnn", networks, 1)
+        open_backend("onnxruntime", "cudnn", networks, 1)
     monkeypatch.setattr(onnx, "NEEDED", {"no_such_module.inside": "some-package"})
-    networks["decoder"][0]["test"]["batch_stat"] = False
-    assert open_engine("auto", "cpu", networks, 1).name == "nnabla"
+    networks["decoder"].config["test"]["batch_stat"] = False
+    assert open_backend("auto", "cpu", networks, 1).name == "nnabla"
     assert "nnabla (some-package not installed" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="some-package not installed; 'pip install"):
-        open_engine("onnxruntime", "cpu", networks, 1)
+        open_backend("onnxruntime", "cpu", networks, 1)
 
 
 def test_a_damaged_file_is_named(tmp_path):
-    config, weights = networks_in(tmp_path)["encoder"]
-    path = onnx.exported("encoder", config, weights, 1)
+    trained = networks_in(tmp_path)["encoder"]
+    path = onnx.exported("encoder", trained, 1)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(WeightsError, match="not a complete ONNX file .*; remove it"):
-        OnnxEngine({"encoder": (config, weights)}, 1)
-    weights.unlink()
+        OnnxBackend({"encoder": trained}, 1)
+    trained.weights.unlink()
     with pytest.raises(WeightsError, match="no such weights file"):
-        OnnxEngine({"encoder": (config, weights)}, 1)
+        OnnxBackend({"encoder": trained}, 1)
 
 
 @pytest.mark.slow
@@ -151,21 +152,21 @@ def test_the_script(tmp_path):
 
 def test_eight_bits_are_nearly_the_same(tmp_path):
     networks = {
-        module: (load_config(module, DEMO / module / "training_info.yaml"), tmp_path / f"{module}.h5")
+        module: Trained(load_config(module, DEMO / module / "training_info.yaml"), tmp_path / f"{module}.h5")
         for module in SCOPES
     }
-    for module, (_, weights) in networks.items():
-        shutil.copy(DEMO / module / "weights.h5", weights)
+    for module, trained in networks.items():
+        shutil.copy(DEMO / module / "weights.h5", trained.weights)
     faces = [face for face, _ in (render(random_identity(9), Expression(yaw=yaw)) for yaw in (-0.2, 0.0, 0.2))]
     inputs = [to_float(face.transpose(2, 0, 1)) for face in faces]
-    whole, small = OnnxEngine(networks, 1), OnnxEngine(networks, 1, inputs)
+    whole, small = OnnxBackend(networks, 1), OnnxBackend(networks, 1, inputs)
     a = b = to_float(render(random_identity(9), Expression(yaw=0.1))[0].transpose(2, 0, 1))[None]
     for module in SCOPES:
-        a, b = whole.run(module, a), small.run(module, b)
+        a, b = whole.infer(module, a), small.infer(module, b)
         assert not np.array_equal(a, b)
     error = np.mean((a - b) ** 2) / 4  # of pictures in [-1, 1]
     assert -10 * np.log10(error) > 30  # dB
     with pytest.raises(DataError, match="no usable face to calibrate"):
-        OnnxEngine(networks, 1, [])
+        OnnxBackend(networks, 1, [])
     with pytest.raises(ConfigError, match="int8 needs --backend onnxruntime"):
-        open_engine("nnabla", "cpu", networks, 1, lambda: inputs)
+        open_backend("nnabla", "cpu", networks, 1, lambda: inputs)

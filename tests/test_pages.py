@@ -15,9 +15,9 @@ from config import load_config
 from datasets.check import Report
 from datasets.check_page import check_page
 from datasets.images import write_image
-from utils.page import line_chart
-from utils.run_page import write_run_page
-from utils.series import read_series
+from training.run_page import write_run_page
+from training.series import read_series
+from utils.html import line_chart
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 BROWSER = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"]

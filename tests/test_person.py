@@ -8,18 +8,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, must_fail, must_run
+from conftest import ROOT, must_fail, must_run, write_frames
 from PIL import Image
 
 from datasets.crop import Square, cut_square
-from datasets.faces import BRIEF, EDGE, NO_FACE, SMALL, follow_face, haar_faces, load_detector, reduced
 from datasets.images import read_image, write_image
-from datasets.pictures import natural_order
+from inference.faces import BRIEF, EDGE, NO_FACE, SMALL, follow_face, haar_faces, load_detector, reduced
+from inference.pictures import natural_order
 from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
-from prepare_person import to_maps
+from prepare_person import to_uint8
 from utils.errors import ConfigError
 from utils.files import write_yaml
-from utils.video import read_video, write_video
+from utils.video import read_video
 
 SIZE = VIDEO_SIZE[::-1]  # height, width
 FPS = VIDEO_FPS
@@ -38,7 +38,7 @@ def video(tmp_path_factory) -> Path:
     empty = np.full((*SIZE, 3), 120, np.uint8)
     frames[30:40] = [empty] * 10
     path = tmp_path_factory.mktemp("video") / "me.mp4"
-    write_video(path, frames, VIDEO_SIZE, FPS, "AI-generated (synthetic)")
+    write_frames(path, frames)
     return path
 
 
@@ -116,8 +116,8 @@ def test_large_pictures_are_reduced_for_detection_only():
 
 
 def test_detectors_are_taken_by_name():
-    assert load_detector("datasets.faces:haar_faces") is haar_faces
-    for name in ("nowhere:find", "datasets.faces:nothing", "datasets.faces", ""):
+    assert load_detector("inference.faces:haar_faces") is haar_faces
+    for name in ("nowhere:find", "inference.faces:nothing", "datasets.faces", ""):
         with pytest.raises(ConfigError, match="MODULE:FUNCTION"):
             load_detector(name)
 
@@ -133,7 +133,7 @@ def test_maps_of_both_sizes():
     y, x = np.mgrid[0:64, 0:64]
     bump = np.exp(-((x - 20.0) ** 2 + (y - 40.0) ** 2) / 18).astype(np.float32)
     boundary = np.stack([bump * 0.9 - 0.1] * 15)
-    small, large = to_maps(boundary, 64), to_maps(boundary, 256)
+    small, large = to_uint8(boundary, 64), to_uint8(boundary, 256)
     assert small.dtype == large.dtype == np.uint8 and large.shape == (15, 256, 256)
     assert np.array_equal(small[0], np.round(boundary[0].clip(0, 1) * 255).astype(np.uint8))
     assert np.unravel_index(large[3].argmax(), (256, 256)) == pytest.approx((4 * 40 + 1.5, 4 * 20 + 1.5), abs=3)

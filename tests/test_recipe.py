@@ -81,7 +81,7 @@ def work(data, tmp_path_factory):
 
 def tiny(module: str, **more) -> dict:
     """The authors' configuration at tiny width, for the synthetic people."""
-    config = yaml.safe_load((ROOT / f"config/authors_{module}.yaml").read_text())
+    config = yaml.safe_load((ROOT / f"config/authors/{module}.yaml").read_text())
     config |= {"experiment_name": "authors", "model": {"planes": 2}, "monitor": {"interval": 1}, **more}
     config["train"] |= {"epochs": 2, "batch_size": 2}
     return config

@@ -60,8 +60,8 @@ DRIVER = """
 import os, signal, sys
 sys.path.insert(0, {root!r})
 import train_{module} as script
-from utils.errors import run
-from utils.run import Run
+from training.run import Run
+from training.setup import call_training
 number, count = {number}, 0
 def then_signal(function):
     def wrapped(*args, **more):
@@ -78,7 +78,7 @@ if {where!r} == "step":
             setattr(script, name, then_signal(getattr(script, name)))
 else:
     Run.checkpoint = then_signal(Run.checkpoint)
-run(script.main)
+call_training(script.main)
 """
 
 

@@ -13,24 +13,25 @@ import nnabla.functions as F
 import nnabla.solvers as S
 import numpy as np
 import pytest
+from reference import steps as plain
 
 import train_decoder
 import train_encoder
 import train_shape_prior
 import train_transformer
-from benchmarks import training as plain
 from config import load_config
-from utils.checkpoints import parameters_of
+from models.build import ALIGN, DECODER, DECODER_DISCRIMINATOR, ENCODER, TRANSFORMER_DISCRIMINATORS, TRANSFORMERS
+from training.plan import Plan
+from training.series import Series
+from training.updater import LossScale, Updater
 from utils.errors import NotFiniteError
-from utils.run import Plan
-from utils.series import Series
-from utils.training import LossScale, Updater
+from utils.parameters import parameters_of
 
 rng = np.random.default_rng(0)
 SCOPES = {
     "encoder": ("encoder",),
-    "transformer": (*train_transformer.GENERATORS.values(), *train_transformer.DISCRIMINATORS.values()),
-    "decoder": (train_decoder.GENERATOR, train_decoder.DISCRIMINATOR),
+    "transformer": (*TRANSFORMERS.values(), *TRANSFORMER_DISCRIMINATORS.values()),
+    "decoder": (DECODER, DECODER_DISCRIMINATOR),
 }
 
 
@@ -120,7 +121,7 @@ def test_transformer_gradient_equals_finite_differences():
     config = plain.small_config("transformer", planes=2, batch_size=2)
     graph = train_transformer.build_graph(config, None)
     train_transformer.set_batch(graph, *((array,) for array in plain.random_batch("transformer", 2)))
-    parameters = parameters_of(train_transformer.GENERATORS["A2B"])
+    parameters = parameters_of(TRANSFORMERS["A2B"])
 
     def loss() -> float:
         train_transformer.generate_fakes(graph)
@@ -144,7 +145,7 @@ def decoder_step(with_gan: bool):
     config["model"]["planes"], config["train"]["batch_size"] = 2, 2
     graph = train_decoder.build_graph(config, None)
     solvers = train_decoder.make_solvers(config)
-    scopes = (train_decoder.GENERATOR, train_decoder.DISCRIMINATOR)
+    scopes = (DECODER, DECODER_DISCRIMINATOR)
     start = snapshot(scopes)
     batch = [rng.uniform(0, 1, v.shape).astype(np.float32) for v in (graph.real, graph.heatmap, graph.large_heatmap)]
     losses = read(train_decoder.train_step(graph, solvers, Updater(), batch, with_gan))
@@ -205,7 +206,7 @@ def test_encoder_learns_and_its_evaluation_follows():
     config["model"]["planes"] = 2
     graph, test_graph = (train_encoder.build_graph(config, 2, training) for training in (True, False))
     solver = S.Adam(5e-3)
-    with nn.parameter_scope(train_encoder.SCOPE):
+    with nn.parameter_scope(ENCODER):
         solver.set_parameters(nn.get_parameters())
     batch = (rng.uniform(-1, 1, (2, 3, 256, 256)), rng.uniform(0, 1, (2, 15, 64, 64)))
     first = read(train_encoder.train_step(graph, solver, Updater(), batch, 0.0))["loss"]
@@ -223,19 +224,19 @@ def test_a_loss_that_is_not_finite_stops_before_the_update():
     config["model"]["planes"] = 2
     graph = train_encoder.build_graph(config, 1, training=True)
     solver = S.Adam(1e-3)
-    with nn.parameter_scope(train_encoder.SCOPE):
+    with nn.parameter_scope(ENCODER):
         solver.set_parameters(nn.get_parameters())
-    start = snapshot([train_encoder.SCOPE])
+    start = snapshot([ENCODER])
     batch = (np.zeros((1, 3, 256, 256)), np.full((1, 15, 64, 64), np.nan))
     with pytest.raises(NotFiniteError, match="loss is nan"):
         train_encoder.train_step(graph, solver, Updater(), batch, 0.0)
-    assert all(np.array_equal(array, start[name]) for name, array in snapshot([train_encoder.SCOPE]).items())
+    assert all(np.array_equal(array, start[name]) for name, array in snapshot([ENCODER]).items())
 
 
 def test_align_network_learns_a_batch():
     graph = train_shape_prior.build_graph(8, 4)
     solver = S.Adam(3e-3)
-    with nn.parameter_scope(train_shape_prior.SCOPE):
+    with nn.parameter_scope(ALIGN):
         solver.set_parameters(nn.get_parameters())
     batch = (rng.uniform(0, 1, (8, 15, 64, 64)), rng.uniform(0, 4, (8, 4)))
     first = read(train_shape_prior.train_step(graph, solver, Updater(), batch))
@@ -258,7 +259,7 @@ def test_the_transformers_passes_compute_no_gradient_that_no_solver_uses():
     """The generators' pass leaves the discriminators and the prior alone, the discriminators' pass the generators."""
     graph = train_transformer.build_graph(plain.small_config("transformer", 2, 2), num_align_outputs=6)
     train_transformer.set_batch(graph, *((array,) for array in plain.random_batch("transformer", 2)))
-    generators, discriminators = train_transformer.GENERATORS.values(), train_transformer.DISCRIMINATORS.values()
+    generators, discriminators = TRANSFORMERS.values(), TRANSFORMER_DISCRIMINATORS.values()
     train_transformer.generate_fakes(graph)
     mark_gradients(generators)
     graph.discriminator_loss.forward()
@@ -275,15 +276,15 @@ def test_the_decoders_passes_compute_no_gradient_that_no_solver_uses():
     graph = train_decoder.build_graph(plain.small_config("decoder", 2, 2), None)
     graph.real.d, graph.heatmap.d, graph.large_heatmap.d = plain.random_batch("decoder", 2)
     graph.fake.forward()
-    mark_gradients([train_decoder.GENERATOR])
+    mark_gradients([DECODER])
     graph.discriminator_loss.forward()
     graph.discriminator_loss.backward()
-    assert gradients_untouched([train_decoder.GENERATOR])
-    mark_gradients([train_decoder.DISCRIMINATOR])
+    assert gradients_untouched([DECODER])
+    mark_gradients([DECODER_DISCRIMINATOR])
     graph.generator_loss.forward()
     graph.generator_loss.backward()
     graph.fake.backward(grad=None)
-    assert gradients_untouched([train_decoder.DISCRIMINATOR]) and not gradients_untouched([train_decoder.GENERATOR])
+    assert gradients_untouched([DECODER_DISCRIMINATOR]) and not gradients_untouched([DECODER])
 
 
 def small_problem():
@@ -307,10 +308,10 @@ def one_update(x, loss, solver, updater, value: float) -> None:
 
 def test_a_loss_scale_changes_no_update():
     ends = []
-    for scale in (LossScale(), LossScale(is_dynamic=True)):
+    for is_half in (False, True):
         nn.clear_parameters()
         x, weight, loss, solver = small_problem()
-        updater = Updater(loss_scale=scale)
+        updater = Updater(is_half=is_half)
         for value in (0.5, 1.0, 0.25):
             one_update(x, loss, solver, updater, value)
         ends.append(weight.d.copy())
@@ -321,8 +322,8 @@ def test_a_loss_scale_changes_no_update():
 
 def test_an_overflow_leaves_the_update_out_and_halves_the_scale():
     x, weight, loss, solver = small_problem()
-    scale = LossScale(is_dynamic=True)
-    updater = Updater(loss_scale=scale)
+    updater = Updater(is_half=True)
+    scale = updater.loss_scale
     one_update(x, loss, solver, updater, np.inf)
     assert weight.d[0] == 3.0 and scale.value == 4.0
     one_update(x, loss, solver, updater, 1.0)
@@ -389,7 +390,7 @@ def test_plot_series_of_nnabla_reads_the_files(tmp_path):
 
 
 def test_processes_that_check_one_folder_do_not_meet(tmp_path):
-    plan = SimpleNamespace(resumes=tmp_path, disk_bytes=lambda: 0)
+    plan = SimpleNamespace(resumed=tmp_path, disk_bytes=lambda: 0)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: Plan.check(plan), range(300)))
     assert not list(tmp_path.iterdir())

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from conftest import serve
 
-from config.config_decoder import VGG_LAYERS, config
-from models.vgg import vgg_features
+from config.config_decoder import config
+from models.vgg import LAYERS, vgg_features
+from utils.download import NNABLA_URL_VARIABLE, load_vgg16
 from utils.errors import ResourceError, WeightsError
-from utils.vgg_file import URL_VARIABLE, load_vgg16
 
 CONVOLUTIONS = 13
 POOLED = (2, 4, 7, 10, 13)
@@ -48,12 +48,12 @@ def served(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with serve(folder) as address:
-        monkeypatch.setenv(URL_VARIABLE, address)
+        monkeypatch.setenv(NNABLA_URL_VARIABLE, address)
         yield folder
 
 
 def numpy_features(image, weights):
-    from numpy_networks import conv, pool2, relu
+    from reference.numpy_networks import conv, pool2, relu
 
     h = (image + 1) * 127.5 * 0.01
     found = []
@@ -85,7 +85,7 @@ def test_features_are_fetched_and_equal_numpy(served):
     assert np.abs(x.g).max() > 0  # gradient reaches the picture
     assert load_vgg16() is not None  # the second time from disk
     # by name: each block has half the size of the one before, and every layer is another
-    features = vgg_features(vgg, x, list(VGG_LAYERS))
+    features = vgg_features(vgg, x, list(LAYERS))
     nn.forward_all(features)
     assert [feature.shape[2] for feature in features] == [64] * 2 + [32] * 2 + [16] * 3 + [8] * 3 + [4] * 3
     assert len({feature.d.tobytes() for feature in features}) == 13 and all(f.d.min() >= 0 for f in features)

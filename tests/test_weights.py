@@ -9,9 +9,9 @@ import pytest
 
 from models.align import shape_code
 from models.transformer import transformer_discriminator
-from utils import checkpoints
-from utils.checkpoints import load_parameters, parameters_of, save_parameters
+from utils import parameters
 from utils.errors import WeightsError
+from utils.parameters import load_parameters, parameters_of, save_parameters
 from utils.weights import SUMS_FILE, last_epoch_file, read_parameters
 
 SCOPE = "net"
@@ -142,7 +142,7 @@ def test_a_failed_save_keeps_the_old_file(saved, monkeypatch):
         Path(path).write_bytes(b"half")
         raise ZeroDivisionError
 
-    monkeypatch.setattr(checkpoints, "write_arrays", die_half_way)
+    monkeypatch.setattr(parameters, "write_arrays", die_half_way)
     with pytest.raises(ZeroDivisionError):
         save_parameters(saved, SCOPE)
     assert saved.read_bytes() == before

@@ -1,4 +1,4 @@
-"""Fetch published files, for download_converted_weights.sh and download_pretrained_weight.sh.
+"""Fetch published files: those of download_converted_weights.sh and download_pretrained_weight.sh, and VGG-16.
 
 A file goes to a temporary name, where a transfer that broke off goes on, is checked, and then renamed. Its SHA-256 is
 noted in the list SHA256SUMS beside it; what is fetched later under that name, and every load, must equal it.
@@ -11,20 +11,22 @@ import os
 import sys
 import urllib.error
 import urllib.request
+import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils.errors import ConfigError, ResourceError, WeightsError, run
+from utils.errors import ConfigError, ResourceError, WeightsError, call_main
 from utils.files import file_digest, install, locked, write_text
 from utils.weights import SUMS_FILE, read_manifest, read_parameters, read_sums, set_sum
 
 DEFAULT_URL = "https://nnabla.org/pretrained-models/nnabla-examples/GANs/reenactgan/"
 URL_VARIABLE = "REENACTGAN_WEIGHTS_URL"
+NNABLA_URL_VARIABLE = "NNABLA_MODELS_URL_BASE"
 THIS_MACHINE = "http://127.0.0.1:"  # besides https, for tests and tunnels
 TIMEOUT_S = 60
 ATTEMPTS = 3
@@ -37,7 +39,7 @@ class File(NamedTuple):
     manifest: str | None = None  # of weights; None is a training_info.yaml
 
 
-def _run_files(module: str, folder: str, manifest: str) -> tuple[File, File]:
+def _trained_files(module: str, folder: str, manifest: str) -> tuple[File, File]:
     return (
         File(f"{module}/weights.h5", f"pretrained_weights/{folder}/weights.h5", manifest),
         File(f"{module}/training_info.yaml", f"pretrained_weights/{folder}/training_info.yaml"),
@@ -51,18 +53,19 @@ SETS = {
         File("PCA_weights.h5", "PCA_weights.h5", "pca"),
     ),
     "pretrained": (
-        *_run_files("encoder", "encoder", "encoder"),
-        *_run_files("transformer", "transformer/Kathleen2Donald_Trump", "transformer_generator_batch_norm"),
-        *_run_files("decoder", "decoder/Donald_Trump", "decoder_generator"),
+        *_trained_files("encoder", "encoder", "encoder"),
+        *_trained_files("transformer", "transformer/Kathleen2Donald_Trump", "transformer_generator_batch_norm"),
+        *_trained_files("decoder", "decoder/Donald_Trump", "decoder_generator"),
     ),
 }
 
 
 class _BrokenOff(Exception):
-    """A transfer ended before its end."""
+    """Say that a transfer ended before its end."""
 
 
 def is_allowed(url: str) -> bool:
+    """Tell whether anything may be fetched from an address."""
     return url.startswith(("https://", THIS_MACHINE))
 
 
@@ -77,7 +80,7 @@ _opener = urllib.request.build_opener(_OnlyAllowed)
 
 
 def fetch(url: str, path: Path, manifest: str | None) -> None:
-    """Have a checked file at `path`; one that is there already is kept.
+    """Fetch a file to `path` and check it; one that is there already is kept.
 
     Raises:
         ResourceError: the source or the network fails, or another process is fetching.
@@ -175,7 +178,7 @@ def _transfer_once(url: str, part: Path, version: Path) -> None:
 
 
 def check(where: str, path: Path, manifest: str | None) -> None:
-    """A file must be the weights of a network, or the YAML of a run.
+    """Raise unless a file is the weights of a network, or the YAML of a training.
 
     Raises:
         WeightsError: it is neither.
@@ -193,6 +196,30 @@ def check(where: str, path: Path, manifest: str | None) -> None:
         raise WeightsError(f"{where}: what came is not the file ({reason})") from None
 
 
+def load_vgg16() -> Any:
+    """Load nnabla's published VGG-16 for the feature loss; it is fetched once, by nnabla (`NNABLA_MODELS_URL_BASE`).
+
+    Raises:
+        ResourceError: it cannot be fetched.
+        WeightsError: the file there is not complete.
+    """
+    from nnabla.models.imagenet import VGG16
+    from nnabla.models.utils import get_model_home, get_model_url_base
+
+    path = Path(get_model_home()) / "imagenet" / "VGG-16.nnp"
+    way_on = f"put VGG-16.nnp at {path}, set {NNABLA_URL_VARIABLE} to a mirror, or set train.feature_loss.lambda to 0"
+    if path.exists() and not zipfile.is_zipfile(path):
+        raise WeightsError(f"{path}: not a complete network file; remove it to fetch it again")
+    try:
+        return VGG16()
+    except zipfile.BadZipFile:
+        # nnabla would take what came for complete ever after
+        path.unlink(missing_ok=True)
+        raise ResourceError(f"VGG-16 from {get_model_url_base()}: what came is no network file; {way_on}") from None
+    except OSError as error:
+        raise ResourceError(f"VGG-16 from {get_model_url_base()}: cannot be fetched ({error}); {way_on}") from None
+
+
 def main() -> None:
     base = os.environ.get(URL_VARIABLE) or DEFAULT_URL
     if not is_allowed(base):
@@ -204,4 +231,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    call_main(main)

@@ -9,41 +9,41 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Something that the user can mend; its message says what is wrong, where, and what to do."""
+    """Report something that the user can mend: what is wrong, where, and what to do."""
 
     exit_code = 2
 
 
 class ConfigError(UserError):
-    """A wrong flag, key or value."""
+    """Report a wrong flag, key or value."""
 
 
 class DataError(UserError):
-    """A data set that is missing, incomplete or damaged."""
+    """Report a data set that is missing, incomplete or damaged."""
 
     exit_code = 3
 
 
 class WeightsError(UserError):
-    """Weights that are missing, damaged or of another network."""
+    """Report weights that are missing, damaged or of another network."""
 
     exit_code = 4
 
 
 class NotFiniteError(UserError):
-    """A loss that is infinite or not a number."""
+    """Report a loss that is infinite or not a number."""
 
     exit_code = 5
 
 
 class ResourceError(UserError):
-    """The disk, the network or a lock."""
+    """Report trouble with the disk, the network or a lock."""
 
     exit_code = 6
 
 
 class Stopped(Exception):
-    """A training that was asked to stop, and did after a checkpoint."""
+    """End a training that was asked to stop, after its checkpoint."""
 
     def __init__(self, message: str, exit_code: int):
         super().__init__(message)
@@ -51,39 +51,36 @@ class Stopped(Exception):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised where the main thread stands so that what is half done is cleared away."""
+    """Stand for SIGTERM, raised where the main thread is so that what is half done is cleared away."""
 
 
 def _terminate(*_: object) -> None:
     raise Terminated
 
 
-at_failure: list[Callable[[int], object]] = []  # what else must know that this process ends with an error
+def describe(error: BaseException) -> tuple[str, int]:
+    """Return what a user is told about an exception, and the exit code: a traceback only for a mistake of ours."""
+    if isinstance(error, UserError):
+        return f"error: {error}", error.exit_code
+    if isinstance(error, Stopped):
+        return str(error), error.exit_code
+    if isinstance(error, Terminated):
+        return "error: terminated", 128 + signal.SIGTERM
+    if isinstance(error, KeyboardInterrupt):
+        return "error: interrupted", 128 + signal.SIGINT
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"error: {where}{error.strerror or error}", ResourceError.exit_code
+    return "".join(traceback.format_exception(error)).rstrip(), 1
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a script's main; what a user can mend ends in one line on stderr and its exit code."""
+def call_main(main: Callable[[], None]) -> None:
+    """Call a script's main and exit; an error that a user can mend ends in one line on stderr and its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         main()
-        return
-    except UserError as error:
-        message, exit_code = f"error: {error}", error.exit_code
-    except Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        sys.exit(stopped.exit_code)  # all processes stop together
-    except Terminated:
-        message, exit_code = "error: terminated", 128 + signal.SIGTERM
-    except KeyboardInterrupt:
-        message, exit_code = "error: interrupted", 128 + signal.SIGINT
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        message, exit_code = f"error: {where}{error.strerror or error}", ResourceError.exit_code
-    except Exception:
-        if not at_failure:
-            raise
-        message, exit_code = traceback.format_exc(), 1
-    print(message, file=sys.stderr, flush=True)
-    for end_others in at_failure:
-        end_others(exit_code)
-    sys.exit(exit_code)
+    except (Exception, KeyboardInterrupt) as error:
+        message, exit_code = describe(error)
+        if message:
+            print(message, file=sys.stderr, flush=True)
+        sys.exit(exit_code)

@@ -23,7 +23,7 @@ LOCK_PATIENCE_S = 3.0  # workers of a run that was killed hold its lock for a mo
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path of the same ending in the same folder; renamed to `path` once the block ends well.
+    """Give a temporary path of the same ending in the same folder; rename it to `path` once the block ends well.
 
     The file is synced before the rename, so that a crash leaves the old file or the new one, never half of one.
     Missing folders are made. On an exception the temporary file is removed and `path` stays as it was.
@@ -50,7 +50,7 @@ def install(temporary: Path, path: Path) -> None:
 
 
 def _with_path(error: BaseException, path: Path) -> BaseException:
-    """A write that failed does not say where."""
+    """Name the file in the error of a write that failed, which does not say where."""
     if isinstance(error, OSError) and error.filename is None:
         return ResourceError(f"{path}: cannot be written ({error.strerror or error}); is the disk full?")
     return error
@@ -58,11 +58,10 @@ def _with_path(error: BaseException, path: Path) -> BaseException:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path`, hidden; renamed to it once the block ends well, else removed."""
+    """Give a temporary folder beside `path`; rename it to `path` once the block ends well, else remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.????????"):  # of a run that was killed
-        shutil.rmtree(leftover)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    remove_leftovers(path)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix))
     try:
         yield temporary
         for file in temporary.rglob("*"):
@@ -86,24 +85,34 @@ def remove_folder(path: Path) -> None:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what `atomic_path` left beside `path` where it was killed; to be called with nobody else writing it."""
+    """Remove what `atomic_path` or `atomic_folder` left beside `path` when it was killed.
+
+    To be called while nobody else writes `path`.
+    """
     for leftover in path.parent.glob(f".{glob.escape(path.stem)}.????????{glob.escape(path.suffix)}"):
-        leftover.unlink(missing_ok=True)
+        _remove(leftover)
 
 
-def remove_all_leftovers(folder: Path) -> None:
-    """The same for whatever `atomic_path` and `atomic_folder` left anywhere below a folder that is ours alone."""
+def remove_leftovers_below(folder: Path) -> None:
+    """Remove whatever `atomic_path` and `atomic_folder` left anywhere below a folder that is ours alone."""
     for path in list(folder.rglob(".*")):
         if re.fullmatch(r"\..+\.[a-z0-9_]{8}(\.\w+)?", path.name):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Nobody else's while the block runs; the lock goes with the process, however it ends.
+    """Hold an exclusive lock on the folder while the block runs; it goes with the process, however that ends.
 
     Raises:
-        ResourceError: somebody else's now.
+        ResourceError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
@@ -142,7 +151,7 @@ def _sync(path: Path) -> None:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 as 64 letters."""
+    """Return the SHA-256 of a file as 64 letters."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -151,22 +160,25 @@ def file_digest(path: Path) -> str:
 
 
 def write_text(path: str | Path, text: str) -> None:
+    """Write a whole text file, or leave what was there."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_yaml(path: str | Path, content: dict) -> None:
+    """Write a whole YAML file with sorted keys, or leave what was there."""
     import yaml  # not at the top: the converter of weights does without
 
     write_text(path, yaml.safe_dump(content, default_flow_style=False, sort_keys=True, allow_unicode=True))
 
 
 def timestamp() -> str:
+    """Return the local date and time as 14 digits."""
     return datetime.now().strftime("%Y%m%d%H%M%S")
 
 
 def new_folder(parent: Path, name: str, info: str = "") -> Path:
-    """A folder that did not exist before: `name`, `name-info`, or with a number behind where that is taken.
+    """Make a folder that did not exist before: `name`, `name-info`, or with a number behind where that is taken.
 
     Raises:
         ConfigError: `info` cannot be part of a folder's name.

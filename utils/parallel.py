@@ -27,17 +27,17 @@ _work: Callable[[Any], Any] | None = None  # what this process does, if it is a 
 
 
 def available_cores() -> int:
-    """Cores that this process may use, which in a container can be fewer than the machine has."""
+    """Count the cores that this process may use, which in a container can be fewer than the machine has."""
     return len(os.sched_getaffinity(0))
 
 
 def loader_workers(wanted: int) -> int:
-    """How many processes prepare batches beside the one that trains: those wanted, or for -1 all cores but one."""
+    """Return how many processes prepare batches beside the one that trains: for -1, all cores but one."""
     return wanted if wanted >= 0 else min(max(available_cores() - 1, 1), MAX_LOADER_WORKERS)
 
 
 class WorkerPool:
-    """Processes that all do one piece of work on one task after another.
+    """Run processes that all do one piece of work on one task after another.
 
     They are forked at once, so that `work` may be any callable and large data is shared rather than copied; only
     tasks and results are pickled. A worker ends with its parent, however the parent ends.
@@ -80,7 +80,7 @@ class WorkerPool:
             ) from None
 
     def map(self, tasks: Iterable[Any], at_once: int) -> Iterator[Any]:
-        """Results in the order of the tasks, which are handed out `at_once` at a time, not all at the beginning."""
+        """Give results in the order of the tasks, of which `at_once` at a time are handed out, not all at first."""
         remaining = iter(tasks)
         groups = iter(lambda: list(islice(remaining, at_once)), [])
         under_way = deque(self.submit(group) for group in islice(groups, 2 * self.num_workers))
@@ -98,7 +98,7 @@ class WorkerPool:
 
 @contextmanager
 def ahead(items: Iterable[Any], at_most: int | None) -> Iterator[Iterator[Any]]:
-    """Items made by a thread before they are asked for, `at_most` of them (None: as many as come).
+    """Make items in a thread before they are asked for, `at_most` of them (None: as many as come).
 
     What making them raises is raised where they are asked for; the thread ends with the block.
     """

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ FILES_ONLY = ["-protocol_whitelist", "file"]
 
 
 def exact_rate(fps: float) -> Fraction:
-    """The rate that ffmpeg rounds to two digits: 23.98 is 24000/1001, as television has it."""
+    """Undo the rounding of ffmpeg to two digits: 23.98 is 24000/1001, as television has it."""
     television = Fraction(round(fps * 1.001) * 1000, 1001)
     return television if abs(float(television) - fps) < 0.006 else Fraction(fps).limit_denominator(1000)
 
@@ -84,7 +84,7 @@ def _look_at(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def sound_of(path: Path, seconds: float | None = None) -> Iterator[Path | None]:
-    """The first sound track of a video as a file of its own, in step with the frames, while the block runs.
+    """Extract the first sound track of a video, in step with the frames, to a file that is there while the block runs.
 
     Args:
         seconds: no more than so many.
@@ -111,32 +111,45 @@ def sound_of(path: Path, seconds: float | None = None) -> Iterator[Path | None]:
         yield sound
 
 
-def write_video(
-    path: Path,
-    frames: Iterable[np.ndarray],
-    size: tuple[int, int],
-    fps: float | Fraction,
-    comment: str,
-    sound: Path | None = None,
-) -> int:
-    """Write an H.264 mp4 that plays everywhere (yuv420p, faststart).
+class VideoWriter:
+    """Take the frames of a video that `open_video` opened."""
+
+    def __init__(self, path: Path, frames: Any):
+        self.path, self.count, self._frames = path, 0, frames
+
+    def write(self, frame: np.ndarray) -> None:
+        """Add a frame (H, W, 3) uint8 RGB.
+
+        Raises:
+            ResourceError: encoding failed.
+        """
+        try:
+            self._frames.send(np.ascontiguousarray(frame))
+        except OSError as error:
+            raise ResourceError(f"{self.path}: cannot be encoded ({_last_word(error)}); is the disk full?") from None
+        self.count += 1
+
+
+@contextmanager
+def open_video(
+    path: Path, size: tuple[int, int], fps: float | Fraction, comment: str, sound: Path | None = None
+) -> Iterator[VideoWriter]:
+    """Open an H.264 mp4 that plays everywhere (yuv420p, faststart), to write frames to while the block runs.
+
+    It gets its name when the block ends well and all frames are found in it; else nothing is left under `path`.
 
     Args:
-        frames: (H, W, 3) uint8 RGB, both sides even.
-        size: (width, height) of the frames in pixels.
+        size: (width, height) of the frames in pixels, both even.
+        fps: frames a second.
         comment: kept in the file's tags.
         sound: a file of AAC, as `sound_of` gives it.
 
-    Returns:
-        the number of frames.
-
     Raises:
-        ResourceError: encoding failed; nothing is left under `path`.
+        DataError: no frame was written.
+        ResourceError: encoding failed.
     """
-    count = 0
-    output_params = ["-crf", "18", "-movflags", "+faststart", "-metadata", f"comment={comment}"]
     with atomic_path(path) as temporary:
-        writer = imageio_ffmpeg.write_frames(
+        frames = imageio_ffmpeg.write_frames(
             str(temporary),
             size,
             fps=fps,
@@ -144,33 +157,28 @@ def write_video(
             quality=None,
             pix_fmt_out="yuv420p",
             macro_block_size=2,
-            output_params=output_params,
+            output_params=["-crf", "18", "-movflags", "+faststart", "-metadata", f"comment={comment}"],
             ffmpeg_log_level="error",
             audio_path=None if sound is None else str(sound),
             audio_codec=None if sound is None else "copy",
         )
-        writer.send(None)
+        frames.send(None)
+        video = VideoWriter(path, frames)
         try:
-            for frame in frames:
-                try:
-                    writer.send(np.ascontiguousarray(frame))
-                except OSError as error:
-                    raise ResourceError(f"{path}: cannot be encoded ({_last_word(error)}); is the disk full?") from None
-                count += 1
+            yield video
         finally:
-            writer.close()
-        if count:
-            try:
-                written, _ = imageio_ffmpeg.count_frames_and_secs(str(temporary))
-            except RuntimeError:
-                written = 0
-            if written != count:
-                raise ResourceError(f"{path}: {written} of {count} frames were encoded; is the disk full?")
-    return count
+            frames.close()
+        if video.count == 0:
+            raise DataError(f"{path}: there is no frame to write")
+        found = 0
+        with suppress(RuntimeError):  # said of a file that holds no video
+            found, _ = imageio_ffmpeg.count_frames_and_secs(str(temporary))
+        if found != video.count:
+            raise ResourceError(f"{path}: {found} of {video.count} frames were encoded; is the disk full?")
 
 
 def _last_word(error: OSError) -> str:
-    """imageio-ffmpeg puts ffmpeg's whole output into its exception."""
+    """Cut the exception of imageio-ffmpeg, which holds ffmpeg's whole output, down to a line."""
     return (error.strerror or str(error).strip()).splitlines()[0]
 
 

@@ -22,13 +22,13 @@ MANIFESTS = Path(__file__).resolve().parent.parent / "models" / "parameters"
 
 
 def read_manifest(network: str) -> dict[str, tuple[int, ...]]:
-    """Name and shape of each parameter of a network of full width, as `models/parameters/<network>.csv` lists them."""
+    """Read name and shape of each parameter of a network of full width, from `models/parameters/<network>.csv`."""
     with open(MANIFESTS / f"{network}.csv", newline="") as file:
         return {row["name"]: tuple(map(int, row["shape"].split("x"))) for row in csv.DictReader(file)}
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray], need_grad: dict[str, bool] | None = None) -> None:
-    """An HDF5 file of the form that nnabla's own functions read."""
+    """Write an HDF5 file of the form that nnabla's own functions read."""
     with h5py.File(path, "w") as file:
         for index, (name, array) in enumerate(arrays.items()):
             dataset = file.create_dataset(name, data=np.asarray(array, np.float32))
@@ -37,7 +37,7 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray], need_grad: dict[str,
 
 
 def read_parameters(path: str | Path, expected: dict[str, tuple[int, ...]] | None = None) -> dict[str, np.ndarray]:
-    """Arrays of a weights file by name.
+    """Read the arrays of a weights file by name.
 
     Args:
         expected: names and shapes that it must have exactly; None takes what is there.
@@ -70,7 +70,7 @@ def read_parameters(path: str | Path, expected: dict[str, tuple[int, ...]] | Non
 
 
 def _datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
-    """Plain float32 datasets that lie inside the file itself."""
+    """Find the plain float32 datasets that lie inside the file itself."""
     found: dict[str, h5py.Dataset] = {}
 
     def walk(group: h5py.Group, prefix: str) -> None:
@@ -97,7 +97,7 @@ def _datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
 
 
 def require_names(path: Path, found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
-    """Names and shapes must be those of a network.
+    """Raise unless names and shapes are those of a network.
 
     Raises:
         WeightsError: with the names that are missing, unknown or of another shape.
@@ -119,6 +119,7 @@ def require_names(path: Path, found: dict[str, tuple[int, ...]], expected: dict[
 
 
 def listed(names: list[str]) -> str:
+    """Join the first names of a list, and say how many more there are."""
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
     return ", ".join(names[:MAX_LISTED]) + more
 
@@ -128,7 +129,7 @@ def _first_line(error: Exception) -> str:
 
 
 def last_epoch_file(folders: list[Path], prefix: str) -> Path:
-    """`<prefix><epoch>.h5` of the highest epoch, in the first folder that has one.
+    """Find `<prefix><epoch>.h5` of the highest epoch, in the first folder that has one.
 
     Raises:
         WeightsError: none of the folders has one.
@@ -147,7 +148,7 @@ def last_epoch_file(folders: list[Path], prefix: str) -> Path:
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """SHA-256 by file name; empty where there is no list.
+    """Read a folder's SHA-256 sums by file name; empty where there is no list.
 
     Raises:
         WeightsError: the list cannot be read as one.
@@ -168,7 +169,7 @@ def read_sums(folder: Path) -> dict[str, str]:
 
 
 def format_sums(sums: dict[str, str]) -> str:
-    """The list's text."""
+    """Write sums as the text of a list."""
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
 
 

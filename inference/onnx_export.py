@@ -16,15 +16,14 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import nnabla as nn
 import nnabla.utils.save
 import numpy as np
 from nnabla.ext_utils import get_extension_context
 
-from models.chain import INPUT_SHAPES, SCOPES, build
-from utils.checkpoints import load_parameters
+from inference.trained import Networks, Trained, load_network
+from models.build import INPUT_SHAPES
 from utils.errors import ConfigError, WeightsError
 from utils.files import atomic_path, file_digest
 from utils.parallel import available_cores
@@ -36,11 +35,9 @@ EMPTY = 0.01  # heatmaps of noise can be empty: what stays below this has nothin
 NEEDED = {"onnxruntime": "onnxruntime", "onnx": "onnx", "nnabla.utils.converter.onnx": "nnabla-converter"}
 HOW_TO_INSTALL = "pip install onnx==1.17.0 onnxruntime==1.23.2 && pip install --no-deps nnabla-converter==1.39.0"
 
-Networks = dict[str, tuple[dict[str, Any], Path]]  # by module: configuration and weights
-
 
 def missing_packages() -> list[str]:
-    """What is not installed of that which exporting and running needs."""
+    """List the packages that exporting and running needs and that are not installed."""
 
     def is_there(module: str) -> bool:
         try:
@@ -52,15 +49,15 @@ def missing_packages() -> list[str]:
 
 
 def require_packages() -> None:
+    """Raise a ConfigError if a package is missing."""
     missing = missing_packages()
     if missing:
         raise ConfigError(f"{', '.join(missing)} not installed; '{HOW_TO_INSTALL}'")
 
 
-def cached_path(
-    module: str, config: dict[str, Any], weights: Path, batch_size: int, calibration: list[np.ndarray] | None = None
-) -> Path:
-    """Where a network's ONNX file is kept: beside its weights, under a hash of them and of what else decides it."""
+def cached_path(module: str, trained: Trained, batch_size: int, calibration: list[np.ndarray] | None = None) -> Path:
+    """Return where a network's ONNX file is kept: beside its weights, named by a hash of all that decides it."""
+    config, weights = trained
     what = [FORMAT, module, config["model"], config.get("norm_type"), config.get("loss_name"), batch_size]
     if calibration is not None:
         what += ["int8", hashlib.sha256(b"".join(x.tobytes() for x in calibration)).hexdigest()]
@@ -70,32 +67,30 @@ def cached_path(
     return folder / f".{weights.stem}.{digest[:20]}.onnx"
 
 
-def exported(module: str, config: dict[str, Any], weights: Path, batch_size: int) -> Path:
-    """The ONNX file of a network, made where it is not there yet.
+def exported(module: str, trained: Trained, batch_size: int) -> Path:
+    """Return the ONNX file of a network, made where it is not there yet.
 
     Raises:
         WeightsError: the weights are not of this network, or the exported network gives other numbers.
     """
-    if not weights.is_file():
-        raise WeightsError(f"{weights}: no such weights file; train the network or download its weights")
-    path = cached_path(module, config, weights, batch_size)
+    if not trained.weights.is_file():
+        raise WeightsError(f"{trained.weights}: no such weights file; train the network or download its weights")
+    path = cached_path(module, trained, batch_size)
     if not path.exists():
         print(f"exporting the {module} once: {path}")
-        export({module: (config, weights)}, path, batch_size)
+        export({module: trained}, path, batch_size)
     return path
 
 
-def quantized(
-    module: str, config: dict[str, Any], weights: Path, batch_size: int, calibration: list[np.ndarray]
-) -> Path:
-    """The ONNX file of a network whose convolutions compute with 8 bits, made where it is not there yet.
+def quantized(module: str, trained: Trained, batch_size: int, calibration: list[np.ndarray]) -> Path:
+    """Return the ONNX file of a network whose convolutions compute with 8 bits, made where it is not there yet.
 
     Args:
         calibration: inputs (C, H, W) of the kind that it will see; they decide the ranges of numbers.
     """
-    path = cached_path(module, config, weights, batch_size, calibration)
+    path = cached_path(module, trained, batch_size, calibration)
     if not path.exists():
-        full = exported(module, config, weights, batch_size)
+        full = exported(module, trained, batch_size)
         print(f"quantizing the {module} once: {path}")
         with atomic_path(path) as temporary:
             _quantize(full, temporary, batch_size, calibration)
@@ -133,7 +128,7 @@ def _quantize(full: Path, path: Path, batch_size: int, calibration: list[np.ndar
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what converters say of their progress."""
+    """Silence the converters, which speak of their progress."""
     loggers = [logging.getLogger(name) for name in ("nnabla", "root")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -160,18 +155,17 @@ def export(networks: Networks, path: Path, batch_size: int = 1) -> float:
         WeightsError: the weights are not of this network, or the exported graph gives other numbers.
     """
     require_packages()
-    for module, (config, _) in networks.items():
-        if config["test"]["batch_stat"]:
+    for module, trained in networks.items():
+        if trained.config["test"]["batch_stat"]:
             raise ConfigError(f"the {module}'s test.batch_stat is on: ONNX has no batch statistics; use nnabla")
     first = next(iter(networks))
     # networks of their own, on the CPU, whatever else this process has in memory
     with nn.parameter_scope("", OrderedDict()), nn.context_scope(get_extension_context("cpu")):
         x = h = nn.Variable((batch_size, *INPUT_SHAPES[first]))
         outputs = {}
-        for module, (config, weights) in networks.items():
-            h = outputs[module] = build(module, config, h)
+        for module, trained in networks.items():
+            h = outputs[module] = load_network(module, trained, h)
             h.persistent = True
-            load_parameters(weights, SCOPES[module])
         with atomic_path(path) as temporary:
             _convert(x, outputs, temporary, batch_size)
             error = _compare(x, outputs, temporary)
@@ -205,7 +199,7 @@ def _compare(x: nn.Variable, outputs: dict[str, nn.Variable], path: Path) -> flo
 
 
 def open_session(path: Path, num_threads: int | None = None) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """A file as a function from its input to its outputs.
+    """Open a file as a function from its input to its outputs.
 
     Raises:
         WeightsError: it is no ONNX file.

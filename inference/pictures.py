@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from datasets.crop import Square, cut_square
-from datasets.faces import MIN_SHOT_S, Detector, FaceFollower, reduced
 from datasets.images import IMAGE_ENDINGS, read_image
+from inference.faces import MIN_SHOT_S, Detector, FaceFollower, reduced
 from utils.errors import DataError, ResourceError
 from utils.parallel import ahead
 from utils.video import read_video
@@ -28,7 +28,7 @@ Crop = Square | str
 
 
 class Pictures:
-    """A video's frames, a folder's pictures in the order of their names, or one picture.
+    """Read a video's frames, a folder's pictures in the order of their names, or one picture.
 
     They can be gone through several times.
 
@@ -72,13 +72,13 @@ class Pictures:
 
 
 def natural_order(path: Path) -> list[tuple[bool, int, str]]:
-    """frame2 before frame10."""
+    """Sort frame2 before frame10."""
     parts = re.split(r"(\d+)", path.name)
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
 class Camera:
-    """Pictures of a camera as they come, until they end or nobody asks for more.
+    """Read pictures of a camera as they come, until they end or nobody asks for more.
 
     Raises:
         ResourceError: there is no such camera.
@@ -92,7 +92,7 @@ class Camera:
         self._is_over = False
 
     def end(self) -> None:
-        """No more pictures after the one under way."""
+        """Stop after the picture under way."""
         self._is_over = True
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -123,14 +123,14 @@ def add_picture(picture: np.ndarray | None, detector: Detector, follower: FaceFo
 
 
 def find_crops(pictures: Iterable[np.ndarray | None], detector: Detector, follower: FaceFollower) -> Iterator[Crop]:
-    """A square for each picture, or why there is none; they come later than the pictures, as the follower's do."""
+    """Give a square for each picture, or why there is none; they come later than the pictures, as the follower's do."""
     for picture in pictures:
         yield from add_picture(picture, detector, follower)
     yield from follower.finish()
 
 
 def faces_of(pictures: Pictures, detector: Detector, number: int | None = None) -> Iterator[FaceFrame]:
-    """The face of each picture, cut out; finding goes on ahead in a thread, over the same pictures."""
+    """Cut the face out of each picture; finding goes on ahead in a thread, over the same pictures."""
     follower = FaceFollower(pictures.fps, MIN_SHOT_S if pictures.is_video else 0.0, number=number)
     with (
         ahead(find_crops(pictures, detector, follower), CROPS_AHEAD) as crops,
@@ -141,7 +141,7 @@ def faces_of(pictures: Pictures, detector: Detector, number: int | None = None) 
 
 
 def faces_of_camera(camera: Camera, detector: Detector, number: int | None = None) -> Iterator[FaceFrame]:
-    """The same of pictures that cannot be seen twice; what comes later does not steady the crop."""
+    """Cut the face out of each of a camera's pictures; unlike a video's, crops are not steadied by later ones."""
     follower = FaceFollower(camera.fps, 0.0, look_ahead_s=0.0, number=number)
     start = time.monotonic()
     for index, picture in enumerate(camera):

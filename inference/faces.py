@@ -21,7 +21,7 @@ from utils.errors import ConfigError
 # (H, W, 3) uint8 RGB to boxes (N, 4): left, top, width, height in pixels, from the forehead to the chin
 Detector = Callable[[np.ndarray], np.ndarray]
 
-HAAR = "datasets.faces:haar_faces"
+HAAR = "inference.faces:haar_faces"
 MAX_DETECTION_PX = 640  # larger pictures are reduced to find the face; it is cut out of the picture itself
 MIN_FACE_SHARE = 0.08  # of the picture's shorter side, in detection
 
@@ -50,7 +50,7 @@ def _cascade() -> cv2.CascadeClassifier:
 
 
 def haar_faces(image: np.ndarray) -> np.ndarray:
-    """Boxes (N, 4) of frontal faces by OpenCV's Haar cascade."""
+    """Find boxes (N, 4) of frontal faces by OpenCV's Haar cascade."""
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     smallest = max(int(MIN_FACE_SHARE * min(gray.shape)), 20)
     found = _cascade().detectMultiScale(gray, scaleFactor=1.1, minNeighbors=4, minSize=(smallest, smallest))
@@ -58,7 +58,7 @@ def haar_faces(image: np.ndarray) -> np.ndarray:
 
 
 def load_detector(name: str) -> Detector:
-    """A detector by `MODULE:FUNCTION`.
+    """Load a detector by `MODULE:FUNCTION`.
 
     Raises:
         ConfigError: there is no such function.
@@ -71,7 +71,7 @@ def load_detector(name: str) -> Detector:
 
 
 def reduced(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """The image no larger than detection needs, and the factor from its pixels to those of the original."""
+    """Reduce an image to what detection needs; gives it with the factor from its pixels to those of the original."""
     factor = max(image.shape[:2]) / MAX_DETECTION_PX
     if factor <= 1:
         return image, 1.0
@@ -80,7 +80,7 @@ def reduced(image: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 class FaceFollower:
-    """One face through a sequence, picture by picture: a steady crop for each, or why the picture is left out.
+    """Follow one face through a sequence: a steady crop for each picture, or why the picture is left out.
 
     In each picture it is the face nearest to the one before, else the largest, or that of a number. Shots are smoothed
     each for itself: where a face jumps, or is gone for longer than a blink of the detector, another begins. Crops come
@@ -108,7 +108,7 @@ class FaceFollower:
         self._pending: deque[_Pending] = deque()
 
     def add(self, boxes: np.ndarray, size: tuple[int, int]) -> Iterator[Square | str]:
-        """Boxes (N, 4) of the next picture, whose height and width are `size`; gives the crops that are due."""
+        """Take boxes (N, 4) of the next picture, whose height and width are `size`; gives the crops that are due."""
         face = self._choose(boxes)
         if face is not None:
             self._join(face)
@@ -118,12 +118,12 @@ class FaceFollower:
             yield self._finish_first()
 
     def finish(self) -> Iterator[Square | str]:
-        """The crops that are left."""
+        """Give the crops that are left."""
         while self._pending:
             yield self._finish_first()
 
     def _choose(self, boxes: np.ndarray) -> np.ndarray | None:
-        """Centre x, centre y and width (3,) of one face."""
+        """Choose a face; gives its centre x, centre y and width (3,)."""
         if len(boxes) == 0:
             return None
         faces = np.stack([boxes[:, 0] + boxes[:, 2] / 2, boxes[:, 1] + boxes[:, 3] / 2, boxes[:, 2]], axis=1)
@@ -141,7 +141,7 @@ class FaceFollower:
         return self._previous
 
     def _join(self, face: np.ndarray) -> None:
-        """To the shot under way, or to a new one."""
+        """Add the face to the shot under way, or to a new one."""
         shot = self._shot
         if shot is not None:
             gap = self._time - shot.times[-1]
@@ -161,7 +161,7 @@ class FaceFollower:
 
 
 class _Shot:
-    """Places of one face by the numbers of their pictures; those long past are forgotten."""
+    """Keep places of one face by the numbers of their pictures; those long past are forgotten."""
 
     def __init__(self):
         self.times: deque[int] = deque()
@@ -177,7 +177,7 @@ class _Shot:
             self.faces.popleft()
 
     def smoothed(self, time: int, sigmas: np.ndarray) -> np.ndarray:
-        """Place and size (3,) under Gaussian windows of those widths about a time.
+        """Smooth place and size (3,) with Gaussian windows of those widths about a time.
 
         Straight lines are fitted to places, so that a moving face is not held back where a shot begins or ends; of
         sizes it is the mean.
@@ -202,7 +202,7 @@ class _Pending(NamedTuple):
 def follow_face(
     boxes: list[np.ndarray], sizes: list[tuple[int, int]], fps: float, min_shot_s: float = MIN_SHOT_S
 ) -> list[Square | str]:
-    """A crop for each picture of a whole sequence, or why it is left out, as `FaceFollower` gives them.
+    """Give a crop for each picture of a whole sequence, or why it is left out, as `FaceFollower` does.
 
     Args:
         boxes: of each picture, (N, 4).
@@ -214,7 +214,7 @@ def follow_face(
 
 
 def _is_same(first: np.ndarray, second: np.ndarray, steps: int = 1) -> bool:
-    """Whether a face can have moved from one place to another within so many pictures."""
+    """Tell whether a face can have moved from one place to another within so many pictures."""
     moved = np.linalg.norm(first[:2] - second[:2]) <= MAX_STEP_SHARE * np.sqrt(steps) * min(first[2], second[2])
     return bool(moved and max(first[2] / second[2], second[2] / first[2]) <= MAX_SIZE_RATIO)
 

@@ -1,80 +1,87 @@
-"""What computes a reenactment's networks: nnabla, or on a CPU ONNX Runtime, which is several times faster there."""
+"""Backends that compute a reenactment's networks: nnabla, or on a CPU ONNX Runtime, which is several times faster."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
 
 import nnabla as nn
 import numpy as np
 
-from models.chain import INPUT_SHAPES, SCOPES, build
-from utils.checkpoints import load_parameters
+from inference.onnx_export import exported, missing_packages, open_session, quantized, require_packages
+from inference.reenactor import Backend
+from inference.trained import Networks, load_network
+from models.build import INPUT_SHAPES
 from utils.errors import ConfigError, DataError
-from utils.onnx_export import Networks, exported, missing_packages, open_session, quantized, require_packages
 
 BACKENDS = ("auto", "nnabla", "onnxruntime")
 PRECISIONS = ("float32", "int8")
 
 
-class Engine(Protocol):
-    name: str
-
-    def run(self, module: str, x: np.ndarray) -> np.ndarray:
-        """A network on a batch (B, C, H, W) float32; its output belongs to the caller."""
-        ...
+def add_backend_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--backend`."""
+    help_backend = "what computes (default auto: nnabla on a GPU, on a CPU onnxruntime where it is installed)"
+    parser.add_argument("--backend", choices=BACKENDS, default="auto", help=help_backend)
 
 
-class NnablaEngine:
+class NnablaBackend:
+    """Compute with nnabla, on the CPU or a GPU."""
+
     name = "nnabla"
 
     def __init__(self, networks: Networks, batch_size: int):
         self._graphs = {}
-        for module, (config, weights) in networks.items():
+        for module, trained in networks.items():
             x = nn.Variable((batch_size, *INPUT_SHAPES[module]))
-            self._graphs[module] = x, build(module, config, x)
-            load_parameters(weights, SCOPES[module])
+            self._graphs[module] = x, load_network(module, trained, x)
 
-    def run(self, module: str, x: np.ndarray) -> np.ndarray:
+    def infer(self, module: str, x: np.ndarray) -> np.ndarray:
+        """Run a network on a batch (B, C, H, W) float32; its output belongs to the caller."""
         variable, output = self._graphs[module]
         variable.d = x
         output.forward(clear_buffer=True)
         return output.d.copy()
 
 
-class OnnxEngine:
+class OnnxBackend:
+    """Compute with ONNX Runtime on the CPU.
+
+    Args:
+        calibration: faces (3, 256, 256) in [-1, 1]; with them, convolutions compute with 8 bits.
+    """
+
     name = "onnxruntime"
 
     def __init__(self, networks: Networks, batch_size: int, calibration: Iterable[np.ndarray] | None = None):
-        """With faces (3, 256, 256) to calibrate on, convolutions compute with 8 bits."""
         require_packages()
         inputs = None if calibration is None else list(calibration)
         if inputs == []:
             raise DataError("no usable face to calibrate 8 bits on; take --precision float32, or another input")
         self._sessions = {}
         before = None
-        for module, (config, weights) in networks.items():
-            path = full = exported(module, config, weights, batch_size)
+        for module, trained in networks.items():
+            path = full = exported(module, trained, batch_size)
             if inputs is not None:
                 if before is not None:  # calibrated on what the network before gives in full precision
                     whole = open_session(before)
                     inputs = [whole(np.stack([x] * batch_size))[0][0] for x in inputs]
-                path = quantized(module, config, weights, batch_size, inputs)
+                path = quantized(module, trained, batch_size, inputs)
             self._sessions[module] = open_session(path)
             before = full
 
-    def run(self, module: str, x: np.ndarray) -> np.ndarray:
+    def infer(self, module: str, x: np.ndarray) -> np.ndarray:
+        """Run a network on a batch (B, C, H, W) float32; its output belongs to the caller."""
         return self._sessions[module](x)[0]
 
 
-def open_engine(
+def open_backend(
     backend: str,
     context: str,
     networks: Networks,
     batch_size: int,
     calibration: Callable[[], Iterable[np.ndarray]] | None = None,
-) -> Engine:
-    """The networks, ready to run.
+) -> Backend:
+    """Load the networks into a backend.
 
     Args:
         backend: one of `BACKENDS`; `auto` takes nnabla on a GPU, else ONNX Runtime where it can be had.
@@ -82,7 +89,7 @@ def open_engine(
         calibration: where 8 bits are wanted, gives faces (3, 256, 256) to calibrate on.
 
     Raises:
-        ConfigError: ONNX Runtime is asked for and cannot be had.
+        ConfigError: ONNX Runtime is asked for and unavailable.
         WeightsError: weights are missing, damaged or of another network.
     """
     chosen, why = backend, ""
@@ -95,14 +102,14 @@ def open_engine(
     if chosen == "nnabla" and calibration is not None:
         raise ConfigError("--precision int8 needs --backend onnxruntime, on a CPU and without test.batch_stat")
     if chosen == "nnabla":
-        return NnablaEngine(networks, batch_size)
-    return OnnxEngine(networks, batch_size, None if calibration is None else calibration())
+        return NnablaBackend(networks, batch_size)
+    return OnnxBackend(networks, batch_size, None if calibration is None else calibration())
 
 
-def _why_not_onnx(context: str, networks: dict[str, tuple[dict[str, Any], Any]]) -> str:
+def _why_not_onnx(context: str, networks: Networks) -> str:
     if context == "cudnn":
         return "on a GPU"
-    if any(config["test"]["batch_stat"] for config, _ in networks.values()):
+    if any(trained.config["test"]["batch_stat"] for trained in networks.values()):
         return "test.batch_stat is on, which ONNX does not have"
     missing = missing_packages()
     return f"{', '.join(missing)} not installed, which would be faster" if missing else ""

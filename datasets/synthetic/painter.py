@@ -1,4 +1,4 @@
-"""Paints a synthetic person (`synthetic.py`) into a 256x256 picture with plain OpenCV."""
+"""Paint a synthetic person (`people.py`) into a 256x256 picture with plain OpenCV."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from datasets.boundary import IMAGE_SIZE
-from datasets.synthetic import ORIGIN_PX, UNIT_PX, Color, Expression, Identity, landmarks_of, project
+from datasets.synthetic.people import ORIGIN_PX, UNIT_PX, Color, Expression, Identity, landmarks_of, project
 
 SUBPIXEL_BITS = 4
 SUBPIXEL = 1 << SUBPIXEL_BITS
@@ -19,7 +19,7 @@ MARGIN_PX = 6
 
 @dataclass(frozen=True)
 class Textures:
-    """(256, 256, 4) uint8 RGBA pictures of skin and hair in the frontal pose, and the background."""
+    """Hold pictures (256, 256, 4) uint8 RGBA of skin and hair in the frontal pose, and the background."""
 
     skin: np.ndarray
     hair: np.ndarray
@@ -119,14 +119,14 @@ def _dot(image: np.ndarray, center: np.ndarray, radius_px: float, color) -> None
 
 
 def _window(points: np.ndarray) -> tuple[slice, slice] | None:
-    """The part of the picture around points, or None where they lie outside."""
+    """Return the part of the picture around points, or None where they lie outside."""
     low = np.maximum(np.floor(points.min(0)).astype(int) - MARGIN_PX, 0)
     high = np.minimum(np.ceil(points.max(0)).astype(int) + MARGIN_PX + 1, IMAGE_SIZE)
     return (slice(low[1], high[1]), slice(low[0], high[0])) if (high > low).all() else None
 
 
 def _mask(points: np.ndarray, window: tuple[slice, slice], blur_px: int = 0) -> np.ndarray:
-    """(h, w, 1) float32 coverage in [0, 1] of a polygon inside the window."""
+    """Compute how far a polygon covers each pixel of the window, (h, w, 1) float32 in [0, 1]."""
     mask = np.zeros((window[0].stop - window[0].start, window[1].stop - window[1].start), np.uint8)
     _fill(mask, points - (window[1].start, window[0].start), 255)
     if blur_px:
@@ -148,7 +148,7 @@ def _fill_texture(image: np.ndarray, source: np.ndarray, points: np.ndarray, blu
 
 
 def _spline(points: np.ndarray, steps: int = 6) -> np.ndarray:
-    """Catmull-Rom curve through all points, `steps` samples between two of them."""
+    """Sample a Catmull-Rom curve through all points, `steps` samples between two of them."""
     ends = np.vstack([2 * points[0] - points[1], points, 2 * points[-1] - points[-2]])
     t = np.linspace(0, 1, steps, endpoint=False)[None, :, None]
     a, b, c, d = (ends[k : len(ends) - 3 + k, None] for k in range(4))
@@ -157,7 +157,7 @@ def _spline(points: np.ndarray, steps: int = 6) -> np.ndarray:
 
 
 def _warp(texture: np.ndarray, face: Expression, depth: float, border: int) -> np.ndarray:
-    """A frontal texture as it lies on a head turned by the expression."""
+    """Warp a frontal texture as it lies on a head turned by the expression."""
     x, y = ORIGIN_PX
     frontal = np.float32([[x - UNIT_PX, y], [x + UNIT_PX, y], [x, y + UNIT_PX]])
     turned = project(np.array([[-1, 0, depth], [1, 0, depth], [0, 1, depth + 0.1]]), face).astype(np.float32)
@@ -168,7 +168,7 @@ def _warp(texture: np.ndarray, face: Expression, depth: float, border: int) -> n
 
 
 def _mirrored(half: list[tuple[float, float]]) -> np.ndarray:
-    """A left half outline from bottom to the middle, completed by its mirror image."""
+    """Complete a left half outline, from bottom to the middle, by its mirror image."""
     left = np.array(half, np.float64)
     right = left[::-1] * (-1, 1)
     return np.vstack([left, right[1:] if left[-1, 0] == 0 else right])
@@ -199,7 +199,7 @@ FRONT_HAIR = {
 
 
 def _paint_body(image: np.ndarray, who: Identity, face: Expression, contour: np.ndarray) -> None:
-    """Neck with the chin's shadow, shoulders and collar; the body moves half as much as the head."""
+    """Paint neck with the chin's shadow, shoulders and collar; the body moves half as much as the head."""
     origin = np.array(ORIGIN_PX) + 0.5 * np.array([face.shift_x, face.shift_y])
     width = who.face_width
 
@@ -221,7 +221,7 @@ def _paint_body(image: np.ndarray, who: Identity, face: Expression, contour: np.
 
 
 def _paint_head(image: np.ndarray, who: Identity, face: Expression, marks: np.ndarray, textures: Textures) -> None:
-    """Ears, skin up to the crown, jaw line, hair over the forehead."""
+    """Paint ears, skin up to the crown, jaw line, hair over the forehead."""
     width = who.face_width
     if not who.has_long_hair:
         for side in (-1, 1):
@@ -321,7 +321,7 @@ def paint_layers(who: Identity, face: Expression, canvas: np.ndarray) -> np.ndar
 
 
 def render(who: Identity, face: Expression) -> tuple[np.ndarray, np.ndarray]:
-    """One frame of a person before their own background.
+    """Paint one frame of a person before their own background.
 
     Returns:
         (256, 256, 3) uint8 RGB, and (98, 2) float64 landmarks in pixels.
@@ -332,7 +332,7 @@ def render(who: Identity, face: Expression) -> tuple[np.ndarray, np.ndarray]:
 
 
 def render_cutout(who: Identity, face: Expression) -> tuple[np.ndarray, np.ndarray]:
-    """The person alone: (256, 256, 4) uint8 RGBA, transparent around, and (98, 2) landmarks."""
+    """Paint the person alone: (256, 256, 4) uint8 RGBA, transparent around, and (98, 2) landmarks."""
     canvas = textures_of(who).background.copy()
     canvas[..., 3] = 0
     marks = paint_layers(who, face, canvas)

@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
+from training.series import TIMER, read_series
 from utils.files import write_text
-from utils.page import line_chart, page, table
-from utils.series import TIMER, read_series
+from utils.html import line_chart, page, table
 
 NUM_PANELS_SHOWN = 8
 PANEL_PATTERNS = ("result/epoch-*.png", "result_epoch-*/000.png")  # of the GANs, of the encoder
@@ -52,7 +52,7 @@ def write_run_page(
 
 
 def _samples(folder: Path) -> list[str]:
-    """The newest panels first; older ones folded away."""
+    """Show the newest panels first, older ones folded away."""
     panels = sorted((path for pattern in PANEL_PATTERNS for path in folder.glob(pattern)), key=_epoch_of, reverse=True)
     figures = [
         f'<figure><img loading="lazy" src="{escape(path.relative_to(folder).as_posix())}" '

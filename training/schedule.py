@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def linear_decay(rate: float, epoch: int, decay_from: int, epochs: int) -> float:
-    """Constant before `decay_from`, then linear, so that it reaches 0 when the last epoch ends.
+    """Return a rate that is constant before `decay_from`, then falls linearly to 0 when the last epoch ends.
 
     Args:
         epoch: counted from 0; epochs: of the whole training.

@@ -21,7 +21,7 @@ TIMER = "time_per_iteration"
 
 
 class Series:
-    """Means of losses over `interval` iterations each, summed where the losses are.
+    """Write means of losses over `interval` iterations each, summed where the losses are.
 
     Args:
         folder: of the run.
@@ -57,7 +57,7 @@ class Series:
             self._lap, self._timed = now, 0
 
     def write(self, name: str, index: int, value: float) -> None:
-        """One line now; also for what is not a mean of losses."""
+        """Write one line now; also for what is not a mean of losses."""
         path = self.folder / f"{name}.series.txt"
         path.parent.mkdir(exist_ok=True)
         _append(path, f"{index} {value:.9g}")
@@ -67,11 +67,12 @@ class Series:
             self._board.add_scalar(name, value, index)
 
     def close(self) -> None:
+        """Finish what goes to TensorBoard."""
         if self._board:
             self._board.close()
 
     def state(self) -> dict[str, list]:
-        """What has been counted since the last line, for a checkpoint."""
+        """Return what has been counted since the last line, for a checkpoint."""
         return {name: [float(total.data), self._counts[name]] for name, total in self._sums.items()}
 
     def restore(self, state: dict[str, list], next_index: int) -> None:
@@ -97,7 +98,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _tensorboard(folder: Path, first_index: int) -> Any:
-    """A writer where tensorboardX is installed, else False."""
+    """Open a writer where tensorboardX is installed, else give False."""
     if importlib.util.find_spec("tensorboardX") is None:
         return False
     from tensorboardX import SummaryWriter
@@ -106,7 +107,7 @@ def _tensorboard(folder: Path, first_index: int) -> Any:
 
 
 def read_series(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Points (index, value) of every series below a run's folder, by its path without the ending."""
+    """Read points (index, value) of every series below a run's folder, by its path without the ending."""
     series = {}
     for path in _files(folder):
         rows = [line.split() for line in path.read_text().splitlines()]

@@ -1,6 +1,6 @@
 """Run by a Python that has PyTorch: a network with random weights, its state dict, an input and what comes of it.
 
-python torch_reference.py NETWORK FOLDER
+python torch_output.py NETWORK FOLDER
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from benchmarks.torch_networks import build, randomize
+from reference.torch_networks import build, randomize
 
 
 def main(network: str, folder: Path) -> None:

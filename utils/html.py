@@ -26,7 +26,7 @@ details { margin: .3rem 0; } code { overflow-wrap: anywhere; }
 
 
 def page(title: str, body: Iterable[str]) -> str:
-    """A whole page from parts of HTML."""
+    """Build a whole page from parts of HTML."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -37,7 +37,7 @@ def page(title: str, body: Iterable[str]) -> str:
 
 
 def picture(image: np.ndarray, description: str, width: int | None = None) -> str:
-    """A picture (H, W, 3) uint8 that lies in the page itself."""
+    """Embed a picture (H, W, 3) uint8 in the page itself."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=88)
     data = base64.b64encode(buffer.getvalue()).decode()
@@ -46,7 +46,7 @@ def picture(image: np.ndarray, description: str, width: int | None = None) -> st
 
 
 def table(rows: Iterable[tuple[object, ...]], head: tuple[str, ...] = ()) -> str:
-    """Rows of plain values."""
+    """Build a table of plain values."""
     lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"] if head else []
     lines += ["<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows]
     return '<div class="scroll"><table>' + "".join(lines) + "</table></div>"
@@ -56,7 +56,7 @@ CHART_WIDTH, CHART_HEIGHT, MAX_POINTS = 320, 120, 400
 
 
 def line_chart(name: str, points: list[tuple[int, float]], across_name: str = "iterations") -> str:
-    """A curve as a small drawing with its range and its last value; what is not finite is left out."""
+    """Draw a small curve with its range and its last value; points that are not finite are left out."""
     points = [(x, y) for x, y in points if np.isfinite(y)]
     if not points:
         return ""

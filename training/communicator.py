@@ -1,17 +1,19 @@
 """Several processes that train one network, each on its share of every batch.
 
 `mpirun -n N python train_<module>.py` starts them. On GPUs gradients are averaged by nnabla's communicator (NCCL), on
-CPUs by mpi4py; everything above this file is the same. Rank 0 alone writes.
+CPUs by mpi4py; everything above this file is the same. Rank 0 alone writes and speaks.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+from typing import NoReturn
 
 import nnabla as nn
 import numpy as np
 
-from utils.errors import ConfigError, at_failure
+from utils.errors import ConfigError
 
 # set by Open MPI, by MPICH and its relatives
 SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE")
@@ -20,7 +22,7 @@ MAX_TEXT = 4096
 
 
 class Communicator:
-    """One process on its own; the others have the same methods."""
+    """Stand for one process on its own; the others have the same methods."""
 
     rank, size = 0, 1
 
@@ -28,15 +30,26 @@ class Communicator:
         """Replace each gradient by the mean over all processes."""
 
     def any(self, flag: bool) -> bool:
-        """Whether it is true anywhere."""
+        """Tell whether it is true anywhere."""
         return flag
 
     def share(self, text: str) -> str:
-        """Rank 0's text, everywhere."""
+        """Give rank 0's text to all."""
         return text
+
+    def say(self, text: str) -> None:
+        """Print a line once, by rank 0."""
+        if self.rank == 0:
+            print(text, flush=True)
 
 
 class CpuCommunicator(Communicator):
+    """Connect processes by MPI.
+
+    Raises:
+        ConfigError: mpi4py or an MPI is missing.
+    """
+
     def __init__(self) -> None:
         try:
             from mpi4py import MPI
@@ -44,9 +57,9 @@ class CpuCommunicator(Communicator):
             raise ConfigError(f"several processes need mpi4py and an MPI ({error}); pip install mpi4py mpich") from None
         self._mpi, self._world = MPI, MPI.COMM_WORLD
         self.rank, self.size = self._world.rank, self._world.size
-        at_failure.append(self._world.Abort)  # else the others would wait for this one for ever
 
     def average(self, variables: list[nn.Variable]) -> None:
+        """Replace each gradient by the mean over all processes."""
         total = np.concatenate([variable.g.ravel() for variable in variables])
         self._world.Allreduce(self._mpi.IN_PLACE, total)
         total /= self.size
@@ -56,14 +69,16 @@ class CpuCommunicator(Communicator):
             first += variable.size
 
     def any(self, flag: bool) -> bool:
+        """Tell whether it is true anywhere."""
         return bool(self._world.allreduce(int(flag)))
 
     def share(self, text: str) -> str:
+        """Give rank 0's text to all."""
         return self._world.bcast(text)
 
 
 class GpuCommunicator(Communicator):
-    """Not run yet: no machine with GPUs was at hand."""
+    """Connect processes by NCCL. Not run yet: no machine with GPUs was at hand."""
 
     def __init__(self, context: nn.Context) -> None:
         import nnabla.communicators as C
@@ -71,18 +86,20 @@ class GpuCommunicator(Communicator):
         self._nccl = C.MultiProcessDataParalellCommunicator(context)  # their spelling
         self._nccl.init()
         self.rank, self.size = self._nccl.rank, self._nccl.size
-        at_failure.append(os._exit)  # mpirun ends the others when one ends with an error
 
     def average(self, variables: list[nn.Variable]) -> None:
+        """Replace each gradient by the mean over all processes."""
         self._nccl.all_reduce([variable.grad for variable in variables], division=True, inplace=False)
 
     def any(self, flag: bool) -> bool:
+        """Tell whether it is true anywhere."""
         sum_of_flags = nn.NdArray((1,))
         sum_of_flags.data = float(flag)
         self._nccl.all_reduce([sum_of_flags], division=False, inplace=True)
         return bool(sum_of_flags.data[0] > 0)
 
     def share(self, text: str) -> str:
+        """Give rank 0's text to all."""
         letters = nn.NdArray((MAX_TEXT,))
         letters.data = np.frombuffer(text.encode().ljust(MAX_TEXT, b"\0"), np.uint8)
         self._nccl.bcast([letters], 0)
@@ -90,17 +107,17 @@ class GpuCommunicator(Communicator):
 
 
 def is_one_of_several() -> bool:
-    """Whether mpirun started this process along with others."""
+    """Tell whether mpirun started this process along with others."""
     return any(int(os.environ.get(name, "1")) > 1 for name in SIZE_VARIABLES)
 
 
 def local_rank() -> int:
-    """This process's number on its machine, which is its GPU's."""
+    """Return this process's number on its machine, which is its GPU's."""
     return next((int(os.environ[name]) for name in LOCAL_RANK_VARIABLES if name in os.environ), 0)
 
 
 def connect(context_name: str) -> Communicator:
-    """The other processes, if there are any.
+    """Connect to the other processes, if there are any.
 
     Raises:
         ConfigError: mpirun started several, but nothing can connect them.
@@ -108,3 +125,11 @@ def connect(context_name: str) -> Communicator:
     if not is_one_of_several():
         return Communicator()
     return GpuCommunicator(nn.get_current_context()) if context_name == "cudnn" else CpuCommunicator()
+
+
+def end_all(exit_code: int) -> NoReturn:
+    """End this process and all that train with it."""
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is not None:
+        mpi.COMM_WORLD.Abort(exit_code)
+    os._exit(exit_code)  # mpirun ends the others of a GPU training when one ends with an error

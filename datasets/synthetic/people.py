@@ -2,7 +2,7 @@
 
 A person is an `Identity` (who), a frame an `Expression` (what the face does). The two are apart, so the same
 expression can be drawn on another identity: reenactment across people has a ground truth here, which no data
-set of real people has. This file holds identities, expressions and the geometry; `synthetic_painter.py` paints.
+set of real people has. This file holds identities, expressions and the geometry; `painter.py` paints.
 
 Head coordinates: x to the image's right, y down, z towards the camera, in units of half a face width; the
 origin lies between the eyes and the mouth.
@@ -12,22 +12,26 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from datasets.boundary import NUM_LANDMARKS
+from utils.errors import DataError
+from utils.files import atomic_path
 
 UNIT_PX = 70.0  # one head unit in pixels at scale 1
 ORIGIN_PX = (128.0, 116.0)  # where the head's origin falls in the 256-pixel frame
 PIVOT_Z = -0.35  # depth of the axis that the head turns about
 PERSPECTIVE = 0.12
+EXPRESSION_FILE = "expressions.npz"  # beside the frames of a person
 
 Color = tuple[int, int, int]  # RGB
 
 
 class Expression(NamedTuple):
-    """What a face does in one frame. Angles in radians, shifts in pixels, the rest in about [-1, 1]."""
+    """Say what a face does in one frame. Angles in radians, shifts in pixels, the rest in about [-1, 1]."""
 
     yaw: float = 0.0
     pitch: float = 0.0
@@ -44,7 +48,7 @@ class Expression(NamedTuple):
 
 
 def _smooth_noise(rng: np.random.Generator, length: int, sigma_frames: float) -> np.ndarray:
-    """Gaussian noise of unit variance, smooth over about `sigma_frames` frames."""
+    """Draw Gaussian noise of unit variance, smooth over about `sigma_frames` frames."""
     offsets = np.arange(-int(4 * sigma_frames), int(4 * sigma_frames) + 1)
     window = np.exp(-(offsets**2) / (2 * sigma_frames**2))
     window /= np.sqrt((window**2).sum())
@@ -52,7 +56,7 @@ def _smooth_noise(rng: np.random.Generator, length: int, sigma_frames: float) ->
 
 
 def _blinks(rng: np.random.Generator, length: int) -> np.ndarray:
-    """Eyelids over time: short closings every one or two seconds."""
+    """Close the eyelids for a moment every one or two seconds."""
     lids = np.zeros(length)
     frame = int(rng.integers(4, 30))
     while frame < length:
@@ -64,7 +68,7 @@ def _blinks(rng: np.random.Generator, length: int) -> np.ndarray:
 
 
 def expression_track(length: int, seed: int) -> np.ndarray:
-    """A smooth, talking, turning head.
+    """Draw the expressions of a smooth, talking, turning head.
 
     Returns:
         (length, 12) float32, a row an `Expression`, as if filmed at 25 frames a second.
@@ -92,8 +96,30 @@ def expression_track(length: int, seed: int) -> np.ndarray:
     return np.stack(track, axis=1).astype(np.float32)
 
 
+def save_expressions(folder: Path, track: np.ndarray, identity_seed: int) -> None:
+    """Keep the expressions (N, 12) of all frames of a person, in their order, and the seed of the identity."""
+    with atomic_path(folder / EXPRESSION_FILE) as temporary:
+        np.savez(temporary, expressions=track, columns=Expression._fields, identity_seed=identity_seed)
+
+
+def read_expressions(folder: Path) -> tuple[list[Expression], int]:
+    """Read what `save_expressions` kept.
+
+    Raises:
+        DataError: it is not there or damaged.
+    """
+    path = folder / EXPRESSION_FILE
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return [Expression(*map(float, row)) for row in file["expressions"]], int(file["identity_seed"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(
+            f"{path}: no expressions; make the people with 'make_synthetic.py celebv --expressions'"
+        ) from None
+
+
 def random_expression(rng: np.random.Generator) -> Expression:
-    """One frame of anybody's, with a wider range of poses than a track has."""
+    """Draw one expression, with a wider range of poses than a track has."""
     return Expression(
         yaw=np.deg2rad(rng.uniform(-32, 32)),
         pitch=np.deg2rad(rng.uniform(-13, 13)),
@@ -127,7 +153,7 @@ HAIR_STYLES = ("short", "swept", "bob", "long")
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a synthetic person is: proportions in head units, colours in RGB."""
+    """Say who a synthetic person is: proportions in head units, colours in RGB."""
 
     seed: int  # of skin and hair texture
     # face
@@ -188,7 +214,7 @@ def _hsv(hue: float, saturation: float, value: float) -> Color:
 
 
 def random_identity(seed: int) -> Identity:
-    """A plausible person; the same seed gives the same person on every machine."""
+    """Draw a plausible person; the same seed gives the same person on every machine."""
     rng = np.random.default_rng([seed, 0])
     feminine = bool(rng.random() < 0.5)
     tone = rng.uniform(0, len(SKIN_TONES) - 1.001)
@@ -243,7 +269,7 @@ def random_identity(seed: int) -> Identity:
 
 
 def identity_seed(person: str) -> tuple[str, int]:
-    """'Name=12' is the person of seed 12 called Name; 'Name' alone takes its seed from its letters.
+    """Read 'Name=12' as the person of seed 12 called Name; 'Name' alone takes its seed from its letters.
 
     Raises:
         ValueError: the part behind '=' is not a whole number, or the name could not be a folder's.
@@ -270,7 +296,7 @@ def _rotation(expression: Expression) -> np.ndarray:
 
 
 def project(points: np.ndarray, expression: Expression) -> np.ndarray:
-    """(N, 3) head coordinates to (N, 2) pixels: rotate about the neck's axis, then a weak perspective."""
+    """Project head coordinates (N, 3) to pixels (N, 2): rotate about the neck's axis, then a weak perspective."""
     pivot = np.array([0, 0, PIVOT_Z])
     turned = (np.asarray(points, np.float64) - pivot) @ _rotation(expression).T + pivot
     pixels = UNIT_PX * expression.scale / (1 - PERSPECTIVE * turned[:, 2])
@@ -279,7 +305,7 @@ def project(points: np.ndarray, expression: Expression) -> np.ndarray:
 
 
 def _bow(start: np.ndarray, end: np.ndarray, count: int, bulge: tuple[float, float, float]) -> np.ndarray:
-    """`count` points from start to end along a parabola whose middle is moved by `bulge`."""
+    """Place `count` points from start to end along a parabola whose middle is moved by `bulge`."""
     t = np.linspace(0, 1, count)[:, None]
     return start * (1 - t) + end * t + 4 * t * (1 - t) * np.asarray(bulge)
 
@@ -293,7 +319,7 @@ def _contour(who: Identity, face: Expression) -> np.ndarray:
 
 
 def _eye(who: Identity, face: Expression, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Eight lid points and the pupil; side -1 is the eye on the image's left."""
+    """Place eight lid points and the pupil; side -1 is the eye on the image's left."""
     center, half = side * who.eye_x, who.eye_width / 2
     tilt = side * who.eye_tilt
     left = np.array([center - half, who.eye_y + tilt, -0.08 - (0.12 if side < 0 else 0)])
@@ -333,7 +359,7 @@ def _nose(who: Identity, face: Expression) -> np.ndarray:
 
 
 def _mouth(who: Identity, face: Expression) -> np.ndarray:
-    """Twenty points 76..95: outer ring, then inner ring."""
+    """Place the twenty points 76..95: outer ring, then inner ring."""
     width = who.mouth_width * (1 + 0.25 * face.smile - 0.12 * face.mouth_open)
     middle = who.mouth_y + 0.06 * face.mouth_open
     corner = -0.11 * face.smile  # smiling lifts the corners
@@ -359,7 +385,7 @@ def _mouth(who: Identity, face: Expression) -> np.ndarray:
 
 
 def landmarks_3d(who: Identity, face: Expression) -> np.ndarray:
-    """(98, 3) landmarks in head coordinates, in WFLW's order."""
+    """Place the landmarks (98, 3) in head coordinates, in WFLW's order."""
     points = np.empty((NUM_LANDMARKS, 3))
     points[0:33] = _contour(who, face)
     points[33:42], points[42:51] = _brow(who, face, -1), _brow(who, face, 1)
@@ -371,5 +397,5 @@ def landmarks_3d(who: Identity, face: Expression) -> np.ndarray:
 
 
 def landmarks_of(who: Identity, face: Expression) -> np.ndarray:
-    """(98, 2) float64 landmarks in pixels of the 256-pixel frame."""
+    """Place the landmarks (98, 2) float64 in pixels of the 256-pixel frame."""
     return project(landmarks_3d(who, face), face)

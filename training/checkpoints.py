@@ -1,63 +1,25 @@
-"""Networks' parameters from and to weights files, and whole checkpoints; checked before anything in memory changes."""
+"""Checkpoints: everything that a training needs to go on exactly; checked before anything in memory changes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import nnabla as nn
 import nnabla.solvers as S
 import numpy as np
 
 from utils.errors import WeightsError
-from utils.files import atomic_folder, atomic_path, file_digest
-from utils.weights import SUMS_FILE, format_sums, read_parameters, read_sums, set_sum, write_arrays
+from utils.files import atomic_folder, file_digest, remove_folder
+from utils.parameters import parameters_of, write_parameters
+from utils.weights import SUMS_FILE, format_sums, read_parameters, read_sums, write_arrays
 
-STATE_FILE = "state.json"
-
-
-def parameters_of(scope: str) -> dict[str, nn.Variable]:
-    """All parameters below a scope, running statistics included, by their name in a file."""
-    with nn.parameter_scope(scope):
-        return nn.get_parameters(grad_only=False)
-
-
-def save_parameters(path: str | Path, scope: str) -> None:
-    """Write a network's parameters, running statistics included; the file is complete or not there."""
-    path = Path(path)
-    with atomic_path(path) as temporary:
-        _write_parameters(temporary, scope)
-        digest = file_digest(temporary)
-        set_sum(path, None)  # a file never stands beside the sum of another
-    set_sum(path, digest)
-
-
-def _write_parameters(path: Path, scope: str) -> None:
-    parameters = parameters_of(scope)
-    need_grad = {name: variable.need_grad for name, variable in parameters.items()}
-    write_arrays(path, {name: variable.d for name, variable in parameters.items()}, need_grad)
-
-
-def load_parameters(path: str | Path, scope: str) -> None:
-    """Fill every parameter of a network that was built under `scope`.
-
-    Raises:
-        WeightsError: the file is missing, foreign or damaged, or lacks a parameter, has one too many, or one of
-            another shape or type or with values that are not finite. The network is then as it was.
-    """
-    expected = parameters_of(scope)
-    arrays = read_parameters(path, {name: variable.shape for name, variable in expected.items()})
-    for name, array in arrays.items():
-        expected[name].d = array
-
-
-# Checkpoints
+CHECKPOINTS, STATE_FILE = "checkpoints", "state.json"
 
 
 def save_checkpoint(folder: Path, scopes: Iterable[str], solvers: dict[str, S.Solver], state: dict[str, Any]) -> None:
-    """Everything that a training needs to go on exactly; the folder is complete or not there.
+    """Write all that a training needs to go on exactly; the folder is complete or not there.
 
     Args:
         scopes: networks, saved as `<scope>.h5` in the published form.
@@ -67,7 +29,7 @@ def save_checkpoint(folder: Path, scopes: Iterable[str], solvers: dict[str, S.So
     times = {name: {key: s.t for key, s in solver.get_states().items()} for name, solver in solvers.items()}
     with atomic_folder(folder) as temporary:
         for scope in scopes:
-            _write_parameters(temporary / f"{scope}.h5", scope)
+            write_parameters(temporary / f"{scope}.h5", scope)
         for name, solver in solvers.items():
             write_arrays(temporary / f"solver_{name}.h5", _moments(solver))
         text = json.dumps({**state, "solver_times": times}, indent=1)
@@ -77,13 +39,13 @@ def save_checkpoint(folder: Path, scopes: Iterable[str], solvers: dict[str, S.So
 
 
 def _moments(solver: S.Solver) -> dict[str, np.ndarray]:
-    """The solver's arrays as `<parameter>:<moment>`."""
+    """Name the solver's arrays `<parameter>:<moment>`."""
     states = solver.get_states()
     return {f"{key}:{name}": part.d for key, state in states.items() for name, part in state.pstate.items()}
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The values of a checkpoint, after every file of it was compared with its sum.
+    """Read the values of a checkpoint, after every file of it was compared with its sum.
 
     Raises:
         WeightsError: a file is missing, changed or strange.
@@ -128,3 +90,32 @@ def load_checkpoint(folder: Path, scopes: Iterable[str], solvers: dict[str, S.So
                 variable.d = moments[name][f"{key}:{part}"]
         solver.set_states(states)
     return state
+
+
+def checkpoints_of(run_folder: Path) -> list[Path]:
+    """List a run's checkpoints, the oldest first."""
+    root = run_folder / CHECKPOINTS
+    return sorted(path for path in root.iterdir() if path.name.isdigit()) if root.is_dir() else []
+
+
+def newest_checkpoint(run_folder: Path, note: Callable[[str], object] = print) -> tuple[Path, dict[str, Any]]:
+    """Find the newest checkpoint that is whole, and read its values.
+
+    Args:
+        note: is told of damaged ones, which are passed over.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    for checkpoint in reversed(checkpoints_of(run_folder)):
+        try:
+            return checkpoint, read_state(checkpoint)
+        except WeightsError as error:
+            note(f"note: {error}; trying the one before")
+    raise WeightsError(f"{run_folder}: no complete checkpoint in it; begin a new run without --resume")
+
+
+def remove_checkpoints(checkpoints: Iterable[Path]) -> None:
+    """Remove whole checkpoints, so that none is ever half there."""
+    for checkpoint in checkpoints:
+        remove_folder(checkpoint)

@@ -1,0 +1,291 @@
+"""Samples of people of CelebV's form: uint8 arrays, of which batches.py makes float32.
+
+Where boundaries come from decides the class: `DrawnDataset` has landmarks, `EncodedDataset` the encoder's heatmaps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.augment import Transform
+from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_heatmap, resize_heatmap
+from datasets.celebv import (
+    ENCODER,
+    HEATMAP,
+    IMAGE,
+    LANDMARKS,
+    RESIZED_HEATMAP,
+    SHAPES,
+    list_path,
+    prepared_path,
+    read_frame,
+    read_frame_names,
+    read_person,
+    record_path,
+)
+from datasets.prepared import PreparedFile, read_record
+from utils.errors import ConfigError, DataError
+from utils.files import file_digest
+
+
+class FrameDataset:
+    """Frames of a person, with landmarks or without: samples (image (3, 256, 256),).
+
+    Args:
+        root: the folder that holds the people.
+        mode: `all`, `train` or `test`.
+
+    Raises:
+        DataError: the list is missing or wrong; when read, an image is missing or damaged.
+    """
+
+    def __init__(self, root: str | Path, person: str, mode: str):
+        self.root, self.person, self.mode = root, person, mode
+        self.names = read_frame_names(root, person, mode)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray]:
+        return (_read_image(self.root, self.person, self.names[index]),)
+
+
+class DrawnDataset:
+    """Frames of a person with boundaries drawn from landmarks: on the fly, or ahead by preprocess.py, alike.
+
+    Args:
+        root: the folder that holds the people.
+        mode: `all`, `train` or `test`.
+        parts: of a sample, in order, out of `image`, `heatmap` and `resized_heatmap`; only these are made.
+        ref_dir: folder of prepared npz files, or '' to draw.
+
+    Raises:
+        DataError: lists, images or prepared files are missing, damaged, or do not belong together.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        person: str,
+        mode: str,
+        parts: tuple[str, ...],
+        ref_dir: str | Path = "",
+        style: DrawingStyle = DrawingStyle(),
+    ):
+        self.root, self.person, self.mode, self.parts, self.style = root, person, mode, parts, style
+        self.names, self.landmarks, _ = read_person(root, person, mode)  # landmarks (N, 98, 2) in pixels
+        self._prepared: dict[str, PreparedFile] = {}
+        if ref_dir:
+            command = f"python preprocess.py --dataset CelebV --out-dir {ref_dir}"
+            self._prepared = _open_prepared(self, Path(ref_dir), LANDMARKS, command)
+
+    def identity(self) -> dict[str, str | int]:
+        """Tell these samples from others: their number, where they come from, and a digest."""
+        path = list_path(self.root, self.person, self.mode)
+        digest = hashlib.sha256(file_digest(path).encode()).hexdigest()
+        return {"count": len(self), "what": f"{path.name} of {self.person}, boundaries of landmarks", "digest": digest}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        """Read or make a sample: uint8 arrays of `SHAPES`, one for each of `parts`; one drawing at most."""
+        if self._prepared:
+            name = self.names[index]
+            return tuple(self._prepared[part][name] for part in self.parts)
+        sample = {IMAGE: self._image(index)} if IMAGE in self.parts else {}
+        sample |= self._draw(self.landmarks[index])
+        return tuple(sample[part] for part in self.parts)
+
+    def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]:
+        """Make a sample under a change of the face: boundaries are drawn from the changed landmarks."""
+        sample = {IMAGE: transform.image(self._image(index))} if IMAGE in self.parts else {}
+        sample |= self._draw(transform.landmarks(self.landmarks[index]))
+        return tuple(sample[part] for part in self.parts)
+
+    def _image(self, index: int) -> np.ndarray:
+        name = self.names[index]
+        return self._prepared[IMAGE][name] if self._prepared else _read_image(self.root, self.person, name)
+
+    def _draw(self, landmarks: np.ndarray) -> dict[str, np.ndarray]:
+        if not {HEATMAP, RESIZED_HEATMAP}.intersection(self.parts):
+            return {}
+        drawn = {RESIZED_HEATMAP: draw_heatmap(landmarks, style=self.style)}
+        if HEATMAP in self.parts:
+            drawn[HEATMAP] = resize_heatmap(drawn[RESIZED_HEATMAP], HEATMAP_SIZE)
+        return drawn
+
+
+class EncodedDataset:
+    """Frames of a person with the encoder's heatmaps, which prepare_person.py wrote; there need be no landmarks.
+
+    Args:
+        root, person, mode, parts: as of `DrawnDataset`.
+        ref_dir: folder of the npz files.
+
+    Raises:
+        ConfigError: there is no such folder named.
+        DataError: lists or npz files are missing, damaged, or do not belong together.
+    """
+
+    def __init__(self, root: str | Path, person: str, mode: str, parts: tuple[str, ...], ref_dir: str | Path):
+        if not ref_dir:
+            raise ConfigError("boundary: encoder needs ref_dir, the folder that prepare_person.py wrote")
+        self.root, self.person, self.mode, self.parts = root, person, mode, parts
+        self.names = read_frame_names(root, person, mode)
+        command = f"python prepare_person.py {Path(root) / person} --name {person} --out-dir {ref_dir}"
+        self._prepared = _open_prepared(self, Path(ref_dir), ENCODER, command)
+
+    def identity(self) -> dict[str, str | int]:
+        """Tell these samples from others: their number, where they come from, and a digest."""
+        path = list_path(self.root, self.person, self.mode)
+        digest = hashlib.sha256(file_digest(path).encode())
+        for part, file in self._prepared.items():
+            digest.update(f"{part} {file.digest()}".encode())
+        what = f"{path.name} of {self.person}, boundaries of the encoder"
+        return {"count": len(self), "what": what, "digest": digest.hexdigest()}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        """Read a sample: uint8 arrays of `SHAPES`, one for each of `parts`."""
+        name = self.names[index]
+        return tuple(self._prepared[part][name] for part in self.parts)
+
+    def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]:
+        """Read a sample and change the face: heatmaps are warped as pictures are."""
+        change = {IMAGE: transform.image, HEATMAP: transform.heatmap, RESIZED_HEATMAP: transform.heatmap}
+        return tuple(change[part](array) for part, array in zip(self.parts, self[index]))
+
+
+def open_dataset(
+    config: dict[str, Any],
+    person: str,
+    mode: str,
+    parts: tuple[str, ...],
+    style: DrawingStyle = DrawingStyle(),
+    draw_anew: bool = False,
+) -> DrawnDataset | EncodedDataset:
+    """Open the samples of a person with boundaries of the kind that a configuration asks for.
+
+    Args:
+        config: with `train_dir`, `boundary` and `ref_dir`.
+        draw_anew: draw from landmarks also where there are prepared files, which a test does not ask for.
+
+    Raises:
+        ConfigError, DataError: as of the two classes.
+    """
+    if config["boundary"] == ENCODER:
+        return EncodedDataset(config["train_dir"], person, mode, parts, config["ref_dir"])
+    return DrawnDataset(config["train_dir"], person, mode, parts, "" if draw_anew else config["ref_dir"], style)
+
+
+def _read_image(root: str | Path, person: str, name: str) -> np.ndarray:
+    return np.ascontiguousarray(read_frame(root, person, name).transpose(2, 0, 1))
+
+
+def _open_prepared(
+    dataset: DrawnDataset | EncodedDataset, ref_dir: Path, boundary: str, command: str
+) -> dict[str, PreparedFile]:
+    """Open the npz files of a person's parts.
+
+    Raises:
+        DataError: they are missing or damaged, lack samples, or were made of something else.
+    """
+    person = dataset.person
+    record = read_record(record_path(ref_dir, person))
+    made_from = record["made_from"] if record else {}  # other programs' files have no record
+    found = made_from.get("boundary", LANDMARKS)
+    if found != boundary:
+        raise DataError(
+            f"{ref_dir}: {person} is prepared with 'boundary: {found}', not '{boundary}'; "
+            "set the one or name the other's folder"
+        )
+    everything = list_path(dataset.root, person, "all")
+    if "list" in made_from and made_from["list"] != file_digest(everything):
+        raise DataError(f"{ref_dir}: {person} was prepared from another {everything}; run '{command}' again")
+    files = {part: PreparedFile(prepared_path(ref_dir, person, part), SHAPES[part], command) for part in dataset.parts}
+    for file in files.values():
+        file.require(dataset.names)
+    return files
+
+
+class ShiftedDataset:
+    """Heatmaps of one person, each beside those of its landmarks moved to other people's mean faces.
+
+    Args:
+        faces: samples of one part, the heatmap.
+        others: the people whose means the landmarks are moved to.
+    """
+
+    def __init__(self, faces: DrawnDataset, others: list[DrawnDataset]):
+        self.faces = faces
+        mean = faces.landmarks.mean(axis=0)
+        self.shifts = [other.landmarks.mean(axis=0) - mean for other in others]  # (98, 2) each
+
+    def identity(self) -> dict[str, str | int]:
+        """Tell these samples from others, as the faces do."""
+        return self.faces.identity()
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        """Return heatmap and shifted heatmaps, (15, 64, 64) uint8."""
+        landmarks = self.faces.landmarks[index]
+        return (*self.faces[index], *(self._heatmap(landmarks + shift) for shift in self.shifts))
+
+    def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]:
+        """Make a sample under a change of the face."""
+        landmarks = self.faces.landmarks[index]
+        shifted = (self._heatmap(transform.landmarks(landmarks + shift)) for shift in self.shifts)
+        return (*self.faces.augmented(index, transform), *shifted)
+
+    def _heatmap(self, landmarks: np.ndarray) -> np.ndarray:
+        return resize_heatmap(draw_heatmap(landmarks, style=self.faces.style), HEATMAP_SIZE)
+
+
+class LandmarkDataset:
+    """Drawn heatmaps (15, 64, 64) uint8 of many faces, each with its landmarks (196,) in heatmap pixels."""
+
+    def __init__(self, landmarks: np.ndarray, what: str):
+        self.landmarks, self.what = landmarks, what  # (N, 98, 2) in pixels of 256-pixel images
+        self.targets = self._targets(landmarks)  # (N, 196)
+
+    @classmethod
+    def of_people(cls, root: str | Path, people: list[str], mode: str) -> LandmarkDataset:
+        """Read the landmarks of people of CelebV's form.
+
+        Raises:
+            DataError: a list is missing or wrong.
+        """
+        lists = [read_person(root, person, mode).landmarks for person in people]
+        return cls(np.concatenate(lists), f"landmarks of {', '.join(people)} ({mode})")
+
+    def identity(self) -> dict[str, str | int]:
+        """Tell these samples from others: their number, where they come from, and a digest."""
+        digest = hashlib.sha256(self.landmarks.tobytes()).hexdigest()
+        return {"count": len(self), "what": self.what, "digest": digest}
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self._sample(self.landmarks[index])
+
+    def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
+        """Make a sample under a change of the face."""
+        return self._sample(transform.landmarks(self.landmarks[index]))
+
+    def _sample(self, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return resize_heatmap(draw_heatmap(landmarks), HEATMAP_SIZE), self._targets(landmarks[None])[0]
+
+    @staticmethod
+    def _targets(landmarks: np.ndarray) -> np.ndarray:
+        """Return (N, 196) float32: x, y of each landmark in pixels of the 64-pixel heatmap."""
+        return (landmarks * (HEATMAP_SIZE / IMAGE_SIZE)).reshape(len(landmarks), -1).astype(np.float32)

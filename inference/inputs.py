@@ -1,0 +1,121 @@
+"""Inputs of a reenactment: the test split of a data set, a video, pictures, or a camera, as faces in a row."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from datasets.batches import to_float
+from datasets.celebv import HEATMAP
+from datasets.samples import DrawnDataset, FrameDataset
+from inference.faces import Detector
+from inference.pictures import Camera, FaceFrame, Pictures, faces_of, faces_of_camera
+from utils.cli import limit_count
+from utils.errors import ConfigError
+from utils.panels import evenly
+
+CALIBRATION_FACES = 16
+
+
+class Input(NamedTuple):
+    """Say where the frames of a reenactment come from."""
+
+    frames: Iterator[FaceFrame]
+    fps: float | Fraction
+    count: int | None  # of frames, where it is known
+    truth: DrawnDataset | None = None  # true heatmaps by the frames' numbers, (15, 64, 64) uint8
+    sound: Path | None = None  # a video that may have some
+    is_live: bool = False
+    some_faces: Callable[[], Iterable[np.ndarray]] | None = None  # to calibrate on, (3, 256, 256) in [-1, 1]
+
+
+def open_test_split(data_dir: str | Path, person: str, wanted: int | None, fps: float) -> Input:
+    """Open the test split of a person of CelebV's form.
+
+    Args:
+        wanted: number of frames; None takes all.
+
+    Raises:
+        DataError: it is missing or damaged, or has fewer frames.
+    """
+    images = FrameDataset(data_dir, person, "test")
+    truth = DrawnDataset(data_dir, person, "test", (HEATMAP,))
+    count = limit_count(wanted, len(images), f"the test split of {person}")
+    frames = (FaceFrame(i, images[i][0].transpose(1, 2, 0), "", i / fps) for i in range(count))
+
+    def some_faces() -> Iterator[np.ndarray]:
+        return (to_float(images[index][0]) for index in evenly(len(images), CALIBRATION_FACES))
+
+    return Input(frames, fps, count, truth=truth, some_faces=some_faces)
+
+
+def open_input(
+    name: str,
+    detector: Detector,
+    face_number: int | None = None,
+    fps: float | None = None,
+    wanted: int | None = None,
+    with_sound: bool = True,
+) -> Input:
+    """Open a video, a folder of pictures, a picture, or a camera (`webcam[:N]`).
+
+    Args:
+        face_number: which face of several, from 1, counted from the left; None is the largest.
+        fps: frames a second; None takes the input's own.
+        wanted: number of frames; None takes all.
+
+    Raises:
+        DataError: it cannot be read.
+        ResourceError: a camera cannot be opened.
+    """
+    kind, _, device = name.partition(":")
+    if kind == "webcam" and (not device or device.isdigit()):
+        camera = Camera(int(device or 0))
+        end_at_interrupt(camera)
+        frames = first_frames(faces_of_camera(camera, detector, face_number), wanted)
+        return Input(frames, fps or camera.fps, wanted, is_live=True)
+    pictures = Pictures(Path(name), fps)
+
+    def first_faces() -> Iterator[np.ndarray]:
+        found = (frame.face for frame in faces_of(pictures, detector, face_number) if frame.face is not None)
+        return (to_float(face.transpose(2, 0, 1)) for face in islice(found, 0, 2 * CALIBRATION_FACES, 2))
+
+    frames = first_frames(faces_of(pictures, detector, face_number), wanted)
+    sound = pictures.path if pictures.is_video and with_sound else None
+    return Input(frames, pictures.fps, wanted, sound=sound, some_faces=first_faces)
+
+
+def calibration_faces(source: Input) -> Iterable[np.ndarray]:
+    """Give faces (3, 256, 256) in [-1, 1] to calibrate 8 bits on.
+
+    Raises:
+        ConfigError: a camera has none to give before it starts.
+    """
+    if source.some_faces is None:
+        raise ConfigError("--precision int8 is calibrated on frames before it starts, which a camera does not have")
+    return source.some_faces()
+
+
+def end_at_interrupt(camera: Camera) -> None:
+    """Take the first Ctrl-C for the end of a camera's pictures, and no fault; what was seen is written."""
+
+    def end(*_: object) -> None:
+        camera.end()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, end)
+
+
+def first_frames(frames: Iterator[FaceFrame], count: int | None) -> Iterator[FaceFrame]:
+    """Give the first `count` frames, or all for None."""
+    for frame in frames:
+        yield frame
+        if count is not None and frame.index + 1 == count:
+            frames.close()
+            return

@@ -1,0 +1,110 @@
+"""Metrics of reenactments: of pictures against true ones, of heatmaps, and of what a face does in them."""
+
+from __future__ import annotations
+
+import numpy as np
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from datasets.batches import to_float
+from datasets.boundary import CHANNELS, HEATMAP_SIZE, IMAGE_SIZE, draw_heatmap, resize_heatmap
+
+MAX_PSNR = 100.0  # an identical picture has an infinite one, which would hide all others in the mean
+FACE_MARGIN = 0.1
+
+EYES = {side: [CHANNELS[f"{side}_eye_upper"], CHANNELS[f"{side}_eye_lower"]] for side in ("left", "right")}
+MOUTH = [channel for name, channel in CHANNELS.items() if "lip" in name]
+
+
+def heatmap_of(landmarks: np.ndarray) -> np.ndarray:
+    """Draw landmarks (98, 2) in pixels as the networks take them: (15, 64, 64) in [0, 1]."""
+    return to_float(resize_heatmap(draw_heatmap(landmarks), HEATMAP_SIZE))
+
+
+def face_box(landmarks: np.ndarray) -> tuple[slice, slice]:
+    """Return the face about its landmarks (98, 2), with a margin, as slices of a picture."""
+    low, high = landmarks.min(axis=0), landmarks.max(axis=0)
+    margin = FACE_MARGIN * (high - low)
+    left, top = np.clip(low - margin, 0, IMAGE_SIZE - 1).astype(int)
+    right, bottom = np.clip(high + margin, 1, IMAGE_SIZE).astype(int)
+    return slice(top, bottom), slice(left, right)
+
+
+def psnr(true: np.ndarray, picture: np.ndarray) -> float:
+    """Compute the PSNR of a picture uint8 in dB, 100 at most."""
+    with np.errstate(divide="ignore"):
+        return min(float(peak_signal_noise_ratio(true, picture)), MAX_PSNR)
+
+
+def compare_pictures(
+    pictures: list[np.ndarray], truth: list[np.ndarray], landmarks: list[np.ndarray] | None = None
+) -> dict[str, float]:
+    """Average the differences of pictures (256, 256, 3) uint8 from true ones.
+
+    Args:
+        landmarks: of the true faces, (98, 2) each, where the face alone is to be compared, too.
+
+    Returns:
+        psnr in dB, ssim, l1 in grey levels of 255 and, with landmarks, face_psnr in dB.
+    """
+    pairs = list(zip(pictures, truth))
+    means = {
+        "psnr": np.mean([psnr(true, picture) for picture, true in pairs]),
+        "ssim": np.mean([structural_similarity(true, picture, channel_axis=2) for picture, true in pairs]),
+        "l1": np.mean([np.abs(true.astype(float) - picture).mean() for picture, true in pairs]),
+    }
+    if landmarks is not None:
+        boxes = map(face_box, landmarks)
+        means["face_psnr"] = np.mean([psnr(true[box], picture[box]) for (picture, true), box in zip(pairs, boxes)])
+    return {name: float(mean) for name, mean in means.items()}
+
+
+def centroid(line: np.ndarray) -> np.ndarray:
+    """Return x, y of the centre of mass of a boundary (64, 64), in its pixels."""
+    mass = np.clip(line, 0, None) ** 2 + 1e-9
+    y, x = np.mgrid[0 : line.shape[0], 0 : line.shape[1]]
+    return np.array([(x * mass).sum(), (y * mass).sum()]) / mass.sum()
+
+
+def mouth_opening(heatmap: np.ndarray) -> float:
+    """Measure how far the lower lip's upper edge lies below the upper lip's lower edge, in heatmap pixels."""
+    lower, upper = (centroid(heatmap[CHANNELS[name]]) for name in ("lower_lip_upper", "upper_lip_lower"))
+    return lower[1] - upper[1]
+
+
+def face_turn(heatmap: np.ndarray) -> float:
+    """Measure how far nose base and mouth lie beside the middle of the face's contour, in heatmap pixels.
+
+    Along the eyes' line, so that the roll does not count. It grows with the yaw.
+    """
+    left, right = (centroid(heatmap[EYES[side]].sum(axis=0)) for side in ("left", "right"))
+    across = (right - left) / np.linalg.norm(right - left)
+    nose, contour = (centroid(heatmap[CHANNELS[name]]) for name in ("nose_base", "face_contour"))
+    mouth = centroid(heatmap[MOUTH].sum(axis=0))
+    return float(((nose + mouth) / 2 - contour) @ across)
+
+
+def correlation(first: list[float], second: list[float]) -> float:
+    """Compute Pearson's correlation."""
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def relative_error(found: list[np.ndarray], truth: list[np.ndarray]) -> float:
+    """Compute the squared error of heatmaps as a share of an all-zero prediction's."""
+    return float(sum(((a - b) ** 2).sum() for a, b in zip(found, truth)) / sum((b**2).sum() for b in truth))
+
+
+def temporal_jitter(heatmaps: list[np.ndarray], indices: list[int] | None = None) -> float:
+    """Measure how far boundaries jump from frame to frame beyond an even motion, in heatmap pixels.
+
+    It is the mean length of the second difference of each boundary's centre.
+
+    Args:
+        indices: numbers of the frames; only three in a row count. None has no gaps.
+    """
+    centres = np.array([[centroid(line) for line in heatmap] for heatmap in heatmaps])  # (N, 15, 2)
+    numbers = np.arange(len(heatmaps)) if indices is None else np.array(indices)
+    if len(heatmaps) < 3:
+        return 0.0
+    in_a_row = numbers[2:] - numbers[:-2] == 2
+    jumps = np.linalg.norm(np.diff(centres, 2, axis=0), axis=2)[in_a_row]
+    return float(jumps.mean()) if in_a_row.any() else 0.0

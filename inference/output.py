@@ -1,0 +1,216 @@
+"""Results on disk: frames to look at, what is measured later, a video's pace, a preview."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_BOUNDARIES
+from datasets.images import write_image
+from datasets.prepared import PreparedFile, PreparedWriter, pack
+from inference.inputs import Input
+from inference.reenactor import Result
+from utils.files import atomic_path
+from utils.panels import heatmap_picture, labelled, side_by_side
+from utils.video import VideoWriter, open_video, sound_of, write_preview
+
+
+class Kind(NamedTuple):
+    shape: tuple[int, ...]
+    dtype: type
+
+
+# What is kept of each frame to be measured, by the names of `Result`; half precision is 1000 times finer than a score
+MEASURED = {
+    "heatmap": Kind((NUM_BOUNDARIES, HEATMAP_SIZE, HEATMAP_SIZE), np.float16),
+    "transformed": Kind((NUM_BOUNDARIES, HEATMAP_SIZE, HEATMAP_SIZE), np.float16),
+    "generated": Kind((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8),
+}
+LAYOUTS = ("panel", "face", "side-by-side")
+FRAMES_DIR, MEASURED_DIR = "result", "measured"
+PREVIEW_FPS, PREVIEW_HEIGHT_PX, PREVIEW_MAX_FRAMES = 12.5, 128, 60
+
+
+def lay_out(result: Result, layout: str, has_label: bool) -> np.ndarray:
+    """Join the pictures of a result.
+
+    Args:
+        layout: `panel` (input, heatmap, transformed heatmap, generated face and, of a data set, the true heatmap),
+            `face` (the generated face alone) or `side-by-side` (input and generated face).
+        has_label: with the word 'synthetic' on the generated face.
+
+    Returns:
+        (256, W, 3) uint8.
+    """
+    generated = labelled(result.generated) if has_label else result.generated
+    if layout == "face":
+        return generated
+    if layout == "side-by-side":
+        return side_by_side([result.face, generated])
+    tiles = [result.face, heatmap_picture(result.heatmap), heatmap_picture(result.transformed), generated]
+    return side_by_side(tiles if result.true_heatmap is None else [*tiles, heatmap_picture(result.true_heatmap)])
+
+
+def layout_size(layout: str, has_truth: bool) -> tuple[int, int]:
+    """Return width and height of what `lay_out` gives, in pixels."""
+    tiles = {"panel": 5 if has_truth else 4, "face": 1, "side-by-side": 2}[layout]
+    return tiles * IMAGE_SIZE, IMAGE_SIZE
+
+
+class ResultWriter:
+    """Write frames as pictures to look at, and beside them what can be measured on them."""
+
+    def __init__(
+        self, folder: Path, measured: dict[str, PreparedWriter], mark: dict[str, str], layout: str, has_label: bool
+    ):
+        self.folder = folder / FRAMES_DIR
+        self.metrics: dict[str, dict[str, float]] = {}  # of each frame, by the name of its picture
+        self.num_measured = 0
+        self._measured, self._mark, self._layout, self._has_label = measured, mark, layout, has_label
+
+    def write(self, result: Result) -> None:
+        """Write a frame; of a held one there is nothing to measure."""
+        name = f"{result.index:06d}-000.png"
+        write_image(self.folder / name, lay_out(result, self._layout, self._has_label), self._mark)
+        self.metrics[name] = result.metrics
+        if not result.is_held:
+            for part, writer in self._measured.items():
+                array = getattr(result, part).astype(MEASURED[part].dtype)
+                writer.add(f"{result.index:06d}", pack(array))
+            self.num_measured += 1
+
+
+@contextmanager
+def open_results(folder: Path, mark: dict[str, str], layout: str, has_label: bool) -> Iterator[ResultWriter]:
+    """Open a new folder of results while the block runs; it is removed where no face was reenacted.
+
+    Args:
+        mark: metadata of the pictures, which say that they are generated.
+        layout, has_label: of the pictures, as `lay_out` has them. What is measured has no label.
+    """
+    num_measured = 0
+    try:
+        with ExitStack() as stack:
+            paths = {part: stack.enter_context(atomic_path(measured_path(folder, part))) for part in MEASURED}
+            writers = {part: PreparedWriter(path) for part, path in paths.items()}
+            results = ResultWriter(folder, writers, mark, layout, has_label)
+            try:
+                yield results
+            finally:
+                num_measured = results.num_measured
+            for writer in writers.values():
+                writer.finish()
+    finally:
+        if num_measured == 0:
+            shutil.rmtree(folder)
+
+
+class MeasuredFrames:
+    """Read the frames of a result that were reenacted, one at a time, without those that are held.
+
+    Raises:
+        DataError: they are not there or damaged.
+    """
+
+    def __init__(self, folder: Path):
+        command = "python test_reenactment.py"
+        self._files = {
+            part: PreparedFile(measured_path(folder, part), kind.shape, command, kind.dtype)
+            for part, kind in MEASURED.items()
+        }
+        self._names = self._files["generated"].names
+        for file in self._files.values():
+            file.require(self._names)
+        self.indices = [int(name) for name in self._names]
+
+    def read(self, part: str) -> Iterator[np.ndarray]:
+        """Read `heatmap` and `transformed`, (15, 64, 64) float32 as they were used, or `generated`, without a label."""
+        for name in self._names:
+            array = self._files[part][name]
+            yield array if array.dtype == np.uint8 else array.astype(np.float32)
+
+
+def measured_path(folder: Path, part: str) -> Path:
+    """Return the file of a part of what is measured."""
+    return folder / MEASURED_DIR / f"{part}.npz"
+
+
+class ResultVideo:
+    """Take the pictures of results for a video, each for as long as it is to be seen."""
+
+    def __init__(self, writer: VideoWriter | None, fps: float, is_live: bool):
+        self._writer, self._fps, self._is_live = writer, fps, is_live
+        self._last: np.ndarray | None = None
+
+    @property
+    def count(self) -> int:
+        """Return the number of frames so far."""
+        return 0 if self._writer is None else self._writer.count
+
+    def write(self, time_s: float, picture: np.ndarray) -> None:
+        """Add a picture; a live one stays from its time to that of the next, so that the video runs as it came."""
+        if self._writer is None:
+            return
+        if not self._is_live:
+            self._writer.write(picture)
+            return
+        if self._last is not None:
+            for _ in range(max(int(time_s * self._fps) - self.count, 1)):
+                self._writer.write(self._last)
+        self._last = picture
+
+    def finish(self) -> None:
+        """Add the picture that is left of a live input."""
+        if self._last is not None:
+            self._writer.write(self._last)
+
+
+@contextmanager
+def open_result_video(
+    path: Path | None, size: tuple[int, int], source: Input, comment: str, with_sound: bool
+) -> Iterator[ResultVideo]:
+    """Open the video of a reenactment, to write pictures to while the block runs; for None nothing is written.
+
+    Args:
+        size: (width, height) of the pictures in pixels.
+        source: whose rate it has and, with `with_sound`, whose sound.
+        comment: kept in the file's tags.
+
+    Raises:
+        DataError: the sound cannot be decoded.
+        ResourceError: encoding failed.
+    """
+    if path is None:
+        yield ResultVideo(None, float(source.fps), source.is_live)
+        return
+    seconds = None if source.count is None else source.count / float(source.fps)
+    sound = sound_of(source.sound, seconds) if source.sound and with_sound else nullcontext()
+    with sound as track, open_video(path, size, source.fps, comment, track) as writer:
+        video = ResultVideo(writer, float(source.fps), source.is_live)
+        yield video
+        video.finish()
+
+
+class Preview:
+    """Collect every other of the first pictures, reduced, for a small animation."""
+
+    def __init__(self) -> None:
+        self._pictures: list[np.ndarray] = []
+        self._num_seen = 0
+
+    def add(self, picture: np.ndarray) -> None:
+        """Take the next picture (256, W, 3) uint8."""
+        self._num_seen += 1
+        if self._num_seen % 2 and len(self._pictures) < PREVIEW_MAX_FRAMES:
+            width = picture.shape[1] * PREVIEW_HEIGHT_PX // IMAGE_SIZE
+            self._pictures.append(cv2.resize(picture, (width, PREVIEW_HEIGHT_PX), interpolation=cv2.INTER_AREA))
+
+    def save(self, path: Path, comment: str) -> None:
+        """Write the GIF."""
+        write_preview(path, self._pictures, PREVIEW_FPS, comment)

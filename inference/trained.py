@@ -1,0 +1,129 @@
+"""Trained networks as their runs left them: configuration, weights, and the network itself for inference."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nnabla as nn
+
+from config import load_config
+from config.runs import run_parent, source_names, trained_scope, weights_folder, weights_prefix
+from models.build import MODULES, SCOPES, build
+from utils.context import set_context
+from utils.errors import ConfigError
+from utils.parameters import load_parameters
+from utils.weights import last_epoch_file
+
+
+class Trained(NamedTuple):
+    """Point to a trained network."""
+
+    config: dict[str, Any]
+    weights: Path
+
+
+Networks = dict[str, Trained]  # by module
+
+
+def build_network(module: str, config: dict[str, Any], x: nn.Variable) -> nn.Variable:
+    """Build a network as its run's configuration describes it, in evaluation mode; `models.build.build` has more."""
+    options = {key: config[key] for key in ("loss_name", "norm_type") if key in config}
+    return build(module, x, config["model"], config["test"]["batch_stat"], **options)
+
+
+def load_network(module: str, trained: Trained, x: nn.Variable) -> nn.Variable:
+    """Build a network and fill it with its weights.
+
+    Raises:
+        WeightsError: they are missing, damaged or of another network.
+    """
+    output = build_network(module, trained.config, x)
+    load_parameters(trained.weights, SCOPES[module])
+    return output
+
+
+def find_weights(
+    module: str, config: dict[str, Any], info: Path, param_file: Path | None = None, source: str = ""
+) -> Path:
+    """Find the weights that are named, or those of the run's last epoch.
+
+    Args:
+        info: the run's training_info.yaml. Weights lie beside it, or in the log folder that it names.
+        param_file: a weights file that is named by hand.
+        source: the person whose transformer it is, where the run has several sources.
+
+    Raises:
+        WeightsError: there are none.
+    """
+    if param_file is not None:
+        return param_file
+    run_folder = run_parent(module, config) / config["experiment_name"]
+    folders = [info.parent, weights_folder(module, config, info.parent), weights_folder(module, config, run_folder)]
+    prefix = weights_prefix(trained_scope(module, config, source))
+    return last_epoch_file(list(dict.fromkeys(folders)), prefix)
+
+
+def load_configs(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Read the configurations that a command line names (`cli.add_network_arguments`), by module."""
+    infos = {module: getattr(args, f"{module}_config", None) for module in MODULES}
+    return {module: load_config(module, info) for module, info in infos.items() if info}
+
+
+def choose_people(args: argparse.Namespace, configs: dict[str, dict[str, Any]]) -> tuple[str, str]:
+    """Return source and target: the command line's, which must be those that the networks were trained for.
+
+    Raises:
+        ConfigError: the target is somebody else to the transformer or the decoder.
+    """
+    trained_sources, trained_target = source_names(configs["transformer"]), configs["transformer"]["trg_celeb_name"]
+    source, target = args.src_celeb_name or trained_sources[0], args.trg_celeb_name or trained_target
+    for module in ("transformer", "decoder"):
+        person = configs[module]["trg_celeb_name"]
+        if person != target:
+            info = getattr(args, f"{module}_config")
+            raise ConfigError(f"--trg-celeb-name {target}: the {module} of {info} was trained for {person}")
+    if source not in trained_sources:
+        print(f"note: the transformer was trained on {', '.join(trained_sources)}; the shape of {source} may be off")
+    return source, target
+
+
+def find_networks(args: argparse.Namespace, configs: dict[str, dict[str, Any]], source: str = "") -> Networks:
+    """Find the weights of the networks that a command line names.
+
+    Args:
+        args: with `<module>_config` and `<module>_param_file` of each module in `configs`.
+        source: the person whose transformer it is, out of those that the run has.
+
+    Raises:
+        ConfigError: the transformer has several sources, and this is none of them.
+        WeightsError: a run has no weights.
+    """
+    networks = {}
+    for module, config in configs.items():
+        info, param_file = (getattr(args, f"{module}_{what}") for what in ("config", "param_file"))
+        if module == "transformer" and param_file is None:
+            sources = source_names(config)
+            if source not in sources and len(sources) > 1:
+                raise ConfigError(
+                    f"--src-celeb-name {source}: the transformer was trained on {', '.join(sources)}; take one of "
+                    "them, or name weights with --transformer-param-file"
+                )
+        networks[module] = Trained(config, find_weights(module, config, info, param_file, source))
+    return networks
+
+
+def choose_context(config: dict[str, Any], args: argparse.Namespace) -> str:
+    """Set and print where to compute; gives `cpu` or `cudnn`.
+
+    The command line's word is final; a file tells where its network was trained, which may be another machine.
+
+    Raises:
+        ConfigError: the command line's `cudnn` is unavailable.
+    """
+    device_id = config["device_id"] if args.device_id is None else args.device_id
+    wanted = "cudnn" if config["context"] == "cudnn" else "auto"
+    context = set_context(args.context or wanted, device_id, must_have=args.context is not None)
+    print(context.message)
+    return context.name

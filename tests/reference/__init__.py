@@ -1,0 +1,1 @@
+"""Networks and training steps written independently, to compare the real ones with."""

@@ -1,0 +1,182 @@
+"""Training steps written the straightforward way, with all gradients on, and the real ones in the same form.
+
+The straightforward graph has its losses on the generator's output, as one writes them down: the discriminator sees a
+detached fake, the generator's loss runs the generator again, and every gradient is on: those of the discriminator's
+weights in the generator's pass, those of the fake in the discriminator's, those of the shape prior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import nnabla as nn
+import nnabla.solvers as S
+import numpy as np
+
+import train_decoder
+import train_encoder
+import train_transformer
+from config import load_config
+from models import losses as L
+from models.align import align, shape_code
+from models.build import DECODER, DECODER_DISCRIMINATOR, TRANSFORMER_DISCRIMINATORS, TRANSFORMERS
+from models.decoder import decoder, decoder_discriminator
+from models.encoder import encoder
+from models.transformer import transformer, transformer_discriminator
+from training.updater import Updater
+from utils.parameters import parameters_of
+
+NUM_ALIGN_OUTPUTS = 212
+DROPOUT_SEED = 3
+Step = Callable[[], dict[str, float]]
+
+
+def in_scope(scope: str, function: Callable, *args: Any, **more: Any) -> Any:
+    """Call a network's function under a scope."""
+    with nn.parameter_scope(scope):
+        return function(*args, **more)
+
+
+def solver_of(scopes: tuple[str, ...], rate: float, **more: float) -> S.Solver:
+    """Make one Adam for the networks of some scopes."""
+    solver = S.Adam(rate, **more)
+    for scope in scopes:
+        trained = {f"{scope}/{name}": v for name, v in parameters_of(scope).items() if v.need_grad}
+        solver.set_parameters(trained, reset=False)
+    return solver
+
+
+def update(solver: S.Solver, loss: nn.Variable, weight_decay: float = 0.0) -> None:
+    """Take the plain step: forward, backward, update."""
+    loss.forward()
+    solver.zero_grad()
+    loss.backward()
+    if weight_decay:
+        solver.weight_decay(weight_decay)
+    solver.update()
+
+
+def plain_encoder(config: dict[str, Any], batch: tuple[np.ndarray, ...]) -> Step:
+    """Build the encoder's step."""
+    image, heatmap = (nn.Variable.from_numpy_array(array) for array in batch)
+    scores = in_scope("encoder", encoder, image, batch_stat=True, **config["model"])
+    loss = L.encoder_loss(scores, heatmap, "mse")
+    solver = solver_of(("encoder",), config["train"]["lr"])
+
+    def step() -> dict[str, float]:
+        update(solver, loss, config["train"]["weight_decay"])
+        return {"loss": float(loss.d)}
+
+    return step
+
+
+def plain_decoder(config: dict[str, Any], batch: tuple[np.ndarray, ...]) -> Step:
+    """Build the decoder's step without the feature loss."""
+    train, planes = config["train"], config["model"]["planes"]
+    real, heatmap, large = (nn.Variable.from_numpy_array(array) for array in batch)
+    generator, discriminator = DECODER, DECODER_DISCRIMINATOR
+    fake = in_scope(generator, decoder, heatmap, planes, training=True)
+    fake.persistent = True
+    score = lambda image: in_scope(discriminator, decoder_discriminator, large, image, planes)  # noqa: E731
+    detached = fake.get_unlinked_variable(need_grad=True)
+    loss_d = 0.5 * (L.gan_bce(score(real), True) + L.gan_bce(score(detached), False))
+    loss_gan, loss_l1 = L.gan_bce(score(fake), True), L.mean_absolute_error(fake, real)
+    loss_g = loss_gan + train["weight_L1"] * loss_l1
+    for loss in (loss_d, loss_gan, loss_l1):
+        loss.persistent = True
+    solver_g, solver_d = (solver_of((s,), train["lr"], beta1=train["beta1"]) for s in (generator, discriminator))
+
+    def step() -> dict[str, float]:
+        nn.random.set_function_seed(DROPOUT_SEED)
+        fake.forward()
+        update(solver_d, loss_d)
+        nn.random.set_function_seed(DROPOUT_SEED)  # the generator runs again, with the same dropout
+        update(solver_g, loss_g)
+        return {"loss_discriminator": float(loss_d.d), "loss_gan": float(loss_gan.d), "loss_l1": float(loss_l1.d)}
+
+    return step
+
+
+def plain_transformer(config: dict[str, Any], batch: tuple[np.ndarray, ...]) -> Step:
+    """Build the transformer's step with the shape loss."""
+    train, planes = config["train"], config["model"]["planes"]
+    real = dict(zip("AB", (nn.Variable.from_numpy_array(array) for array in batch)))
+    generators, discriminators = TRANSFORMERS, TRANSFORMER_DISCRIMINATORS
+    generate = lambda way, x: in_scope(generators[way], transformer, x, config["norm_type"], planes)  # noqa: E731
+    score = lambda who, x: in_scope(discriminators[who], transformer_discriminator, x, planes)  # noqa: E731
+    fake = {"A": generate("B2A", real["B"]), "B": generate("A2B", real["A"])}
+    for variable in fake.values():
+        variable.persistent = True
+    detached = {who: x.get_unlinked_variable(need_grad=True) for who, x in fake.items()}
+    recon = {"A": generate("B2A", fake["B"]), "B": generate("A2B", fake["A"])}
+
+    def code(x: nn.Variable) -> nn.Variable:
+        return in_scope("pca", shape_code, in_scope("align", align, x, NUM_ALIGN_OUTPUTS, batch_stat=True))
+
+    losses = {}
+    for who, other in (("A", "B"), ("B", "A")):
+        loss_real, loss_fake = L.lsgan(score(who, real[who]), True), L.lsgan(score(who, detached[who]), False)
+        losses[f"loss_discriminator_{who}"] = loss_real + loss_fake
+        losses[f"loss_gan_{who}"] = L.lsgan(score(who, fake[who]), True)
+        losses[f"loss_cycle_{who}"] = L.mean_absolute_error(recon[who], real[who])
+        losses[f"loss_shape_{who}"] = L.mean_absolute_error(code(fake[other]), code(real[who]))
+    for loss in losses.values():
+        loss.persistent = True
+    loss_d = losses["loss_discriminator_A"] + losses["loss_discriminator_B"]
+    weights = {"gan": 1.0, "cycle": train["cycle_loss"]["lambda"], "shape": train["shape_loss"]["lambda"]}
+    loss_g = sum(weight * losses[f"loss_{kind}_{who}"] for who in "AB" for kind, weight in weights.items())
+    betas = {"beta1": train["beta1"], "beta2": train["beta2"]}
+    solver_g = solver_of(tuple(generators.values()), train["lr"], **betas)
+    solver_d = solver_of(tuple(discriminators.values()), train["lr"] / 2, **betas)
+
+    def step() -> dict[str, float]:
+        nn.forward_all(list(fake.values()))
+        update(solver_d, loss_d, train["weight_decay"])
+        update(solver_g, loss_g)
+        return {name: float(loss.d) for name, loss in losses.items()}
+
+    return step
+
+
+def our_step(module: str, config: dict[str, Any], batch: tuple[np.ndarray, ...], updater: Updater) -> Step:
+    """Build the step of a training script."""
+    train = config["train"]
+    if module == "encoder":
+        graph = train_encoder.build_graph(config, train["batch_size"], training=True)
+        solver = solver_of(("encoder",), train["lr"])
+        take = lambda: train_encoder.train_step(graph, solver, updater, batch, train["weight_decay"])  # noqa: E731
+    elif module == "decoder":
+        graph = train_decoder.build_graph(config, None)
+        solvers = train_decoder.make_solvers(config)
+        take = lambda: train_decoder.train_step(graph, solvers, updater, batch, True)  # noqa: E731
+    else:
+        graph = train_transformer.build_graph(config, NUM_ALIGN_OUTPUTS)
+        solvers = train_transformer.make_solvers(config)
+        train_transformer.set_batch(graph, batch[:1], batch[1:])
+        take = lambda: train_transformer.train_step(graph, solvers, updater, train["weight_decay"])  # noqa: E731
+    return lambda: {name: float(loss.d) for name, loss in take().items()}
+
+
+PLAIN = {"encoder": plain_encoder, "transformer": plain_transformer, "decoder": plain_decoder}
+SHAPES = {
+    "encoder": ((3, 256), (15, 64)),
+    "transformer": ((15, 64), (15, 64)),
+    "decoder": ((3, 256), (15, 64), (15, 256)),
+}
+
+
+def random_batch(module: str, batch_size: int, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """Draw a batch of a module's shapes and ranges."""
+    rng = np.random.default_rng(seed)
+    return tuple(
+        rng.uniform(-1 if channels == 3 else 0, 1, (batch_size, channels, size, size)).astype(np.float32)
+        for channels, size in SHAPES[module]
+    )
+
+
+def small_config(module: str, planes: int, batch_size: int) -> dict[str, Any]:
+    """Return the defaults with another width and batch size."""
+    config = load_config(module)
+    config["model"]["planes"], config["train"]["batch_size"] = planes, batch_size
+    return config

@@ -1,0 +1,115 @@
+"""The plan of a training: what it will do and need, checked before it begins."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nnabla as nn
+import nnabla.solvers as S
+
+from config.runs import run_parent
+from training.updater import Updater
+from utils.errors import ResourceError
+from utils.parameters import parameters_of
+
+BYTES = 4  # of a float32
+
+
+@dataclass
+class Plan:
+    """Hold what a training is going to do."""
+
+    module: str
+    config: dict[str, Any]
+    networks: tuple[str, ...]  # scopes that are trained and saved
+    solvers: dict[str, S.Solver]
+    updater: Updater
+    batches_per_epoch: int
+    data: dict[str, dict[str, Any]]  # identities of its parts
+    graphs: tuple[nn.Variable, ...]  # whose outputs need memory
+    series_interval: int  # iterations between values of the losses
+    resumed: Path | None  # folder of the run to go on with
+    keep: int  # checkpoints
+    info: str  # appended to the run's name
+
+    @property
+    def epochs(self) -> int:
+        """Return the number of epochs."""
+        return self.config["train"]["epochs"]
+
+    @property
+    def iterations(self) -> int:
+        """Return the number of iterations in all."""
+        return self.epochs * self.batches_per_epoch
+
+    def weights_bytes(self) -> int:
+        """Estimate the size of the trained networks."""
+        return sum(BYTES * v.size for scope in self.networks for v in parameters_of(scope).values())
+
+    def disk_bytes(self) -> int:
+        """Estimate the size of the weights of every saved epoch and of the checkpoints, one of them in the making."""
+        weights = self.weights_bytes()
+        num_saves = -(-self.epochs // self.config["monitor"].get("save_interval", self.epochs))
+        return weights * num_saves + 3 * weights * (self.keep + 1)
+
+    def memory_bytes(self) -> int:
+        """Estimate the memory: weights, gradients, moments; outputs of every function and their gradients."""
+        sizes: dict[int, int] = {}
+
+        def visit(function: nn.function.Function) -> None:
+            sizes.update({hash(output): output.size for output in function.outputs})
+
+        for last in self.graphs:
+            last.visit(visit)
+        everything = sum(v.size for v in nn.get_parameters(grad_only=False).values())
+        return BYTES * (2 * sum(sizes.values()) + everything) + 3 * self.weights_bytes()
+
+    def text(self) -> str:
+        """Write the plan down for people."""
+        parameters = (f"{scope} {sum(v.size for v in parameters_of(scope).values()):,}" for scope in self.networks)
+        parent = run_parent(self.module, self.config)
+        free = shutil.disk_usage(_existing(parent)).free
+        name = self.config["experiment_name"] or "<date and time>"
+        name += f"-{self.info}" if self.info else ""
+        num_processes = self.updater.communicator.size
+        lines = [
+            f"plan for the {self.module}:",
+            *(f"  data {name}: {about['count']} samples, {about['what']}" for name, about in self.data.items()),
+            f"  iterations: {self.batches_per_epoch} an epoch, {self.epochs} epochs, {self.iterations} in all"
+            + (f", on {num_processes} processes" if num_processes > 1 else ""),
+            f"  parameters: {', '.join(parameters)}",
+            f"  memory: about {self.memory_bytes() / 2**30:.2f} GiB at most, and batches made ahead",
+            f"  disk: {self.disk_bytes() / 2**30:.2f} GiB at most, {free / 2**30:.1f} free",
+            f"  goes on with: {self.resumed}" if self.resumed else f"  lands in: {parent}/{name}",
+        ]
+        return "\n".join(lines)
+
+    def check(self) -> None:
+        """Check what would end the training later.
+
+        Raises:
+            ResourceError: the folder cannot be written to, or the disk has too little room.
+        """
+        parent = self.resumed or run_parent(self.module, self.config)
+        existing = _existing(parent)
+        if not existing.is_dir():
+            raise ResourceError(f"{existing}: not a folder; runs would go to {parent}")
+        try:
+            tempfile.TemporaryFile(dir=existing).close()  # every rank asks: no name that two could share
+        except OSError as error:
+            raise ResourceError(f"{existing}: cannot be written to ({error.strerror}); set another logdir") from None
+        free = shutil.disk_usage(existing).free
+        if free < self.disk_bytes():
+            raise ResourceError(
+                f"{existing}: {free / 2**30:.1f} GiB free, {self.disk_bytes() / 2**30:.1f} GiB needed for weights and "
+                "checkpoints; free some space, save less often (monitor.save_interval) or keep fewer (--keep)"
+            )
+
+
+def _existing(path: Path) -> Path:
+    """Return the nearest folder above that is there."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())

@@ -1,0 +1,91 @@
+"""Set-up of a training: command line, configuration, and the processes that take part."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nnabla as nn
+
+from config import load_config
+from config.runs import INFO_FILE
+from training.communicator import Communicator, connect, end_all, is_one_of_several, local_rank
+from training.resume import find_run
+from utils import cli
+from utils.context import set_context
+from utils.errors import ConfigError, Stopped, call_main, describe
+
+
+def parse_training_args(description: str) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--conf", "--config", metavar="FILE.yaml", help="overrides the defaults of config/")
+    parser.add_argument("--info", default="", metavar="TEXT", help="appended to the run's name")
+    help_resume = "go on with a run where its newest checkpoint stands (auto: the run that was saved last)"
+    parser.add_argument("--resume", nargs="?", const="auto", metavar="RUN|auto", help=help_resume)
+    parser.add_argument("--keep", type=cli.positive_int, default=3, metavar="N", help="checkpoints to keep (3)")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, print the plan, and end")
+    help_type = "precision on a GPU; half comes with dynamic loss scaling (default float)"
+    parser.add_argument("-t", "--type-config", choices=("float", "half"), default="float", help=help_type)
+    cli.add_device_arguments(parser)
+    return parser.parse_args()
+
+
+def read_training_config(module: str, args: argparse.Namespace) -> tuple[dict[str, Any], Path | None]:
+    """Read the configuration of file and command line, and find the run to resume.
+
+    Returns:
+        the configuration, and the folder of the run to go on with; None begins a new one.
+
+    Raises:
+        ConfigError: the configuration is wrong, or there is no such run.
+    """
+    config = load_config(module, args.conf)
+    resumed = None if args.resume is None else find_run(args.resume, module, config)
+    if resumed is not None and args.conf is None:
+        config = load_config(module, resumed / INFO_FILE)
+    if args.context is not None:
+        config["context"] = args.context
+    if args.device_id is not None:
+        config["device_id"] = args.device_id
+    return config, resumed
+
+
+def connect_processes(config: dict[str, Any], args: argparse.Namespace, resumed: Path | None) -> Communicator:
+    """Set where to compute, seed nnabla, and connect the processes that train together; rank 0 says what was found.
+
+    Raises:
+        ConfigError: cudnn is asked for and unavailable, or half precision on a CPU.
+    """
+    device_id = local_rank() if is_one_of_several() else config["device_id"]
+    context = set_context(config["context"], device_id, type_config=args.type_config)
+    if args.type_config == "half" and context.name != "cudnn":
+        raise ConfigError("-t half: half precision needs a GPU (context cudnn); leave it out on a CPU")
+    nn.seed(config["seed"])
+    communicator = connect(context.name)
+    communicator.say(context.message)
+    if args.resume is not None and resumed is None:
+        communicator.say("no run with a checkpoint yet; a new one begins")
+    return communicator
+
+
+def call_training(main: Callable[[], None]) -> None:
+    """Call a training's main and exit, as `call_main` does; an error of one process ends all of them.
+
+    The others would wait for this one for ever.
+    """
+
+    def end_together() -> None:
+        try:
+            main()
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, Stopped) or not is_one_of_several():  # all of them stop together
+                raise
+            message, exit_code = describe(error)
+            print(message, file=sys.stderr, flush=True)
+            end_all(exit_code)
+
+    call_main(end_together)
