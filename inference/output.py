@@ -24,13 +24,14 @@ from utils.video import VideoWriter, open_video, sound_of, write_preview
 class Kind(NamedTuple):
     shape: tuple[int, ...]
     dtype: type
+    scale: int  # of whole numbers
 
 
-# What is kept of each frame to be measured, by the names of `Result`; half precision is 1000 times finer than a score
+# What is kept of each frame to be measured, by the names of `Result`. Heatmaps of fixed point are small on disk.
 MEASURED = {
-    "heatmap": Kind((NUM_BOUNDARIES, HEATMAP_SIZE, HEATMAP_SIZE), np.float16),
-    "transformed": Kind((NUM_BOUNDARIES, HEATMAP_SIZE, HEATMAP_SIZE), np.float16),
-    "generated": Kind((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8),
+    "heatmap": Kind((NUM_BOUNDARIES, HEATMAP_SIZE, HEATMAP_SIZE), np.int16, scale=16384),
+    "transformed": Kind((NUM_BOUNDARIES, HEATMAP_SIZE, HEATMAP_SIZE), np.int16, scale=16384),
+    "generated": Kind((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8, scale=1),
 }
 LAYOUTS = ("panel", "face", "side-by-side")
 FRAMES_DIR, MEASURED_DIR = "result", "measured"
@@ -81,8 +82,9 @@ class ResultWriter:
         self.metrics[name] = result.metrics
         if not result.is_held:
             for part, writer in self._measured.items():
-                array = getattr(result, part).astype(MEASURED[part].dtype)
-                writer.add(f"{result.index:06d}", pack(array))
+                kind = MEASURED[part]
+                numbers = np.rint(getattr(result, part) * kind.scale).clip(*_range_of(kind.dtype))
+                writer.add(f"{result.index:06d}", pack(numbers.astype(kind.dtype)))
             self.num_measured += 1
 
 
@@ -131,9 +133,14 @@ class MeasuredFrames:
 
     def read(self, part: str) -> Iterator[np.ndarray]:
         """Read `heatmap` and `transformed`, (15, 64, 64) float32 as they were used, or `generated`, without a label."""
+        scale = MEASURED[part].scale
         for name in self._names:
             array = self._files[part][name]
-            yield array if array.dtype == np.uint8 else array.astype(np.float32)
+            yield array if scale == 1 else array.astype(np.float32) / scale
+
+
+def _range_of(dtype: type) -> tuple[int, int]:
+    return np.iinfo(dtype).min, np.iinfo(dtype).max
 
 
 def measured_path(folder: Path, part: str) -> Path:
