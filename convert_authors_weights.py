@@ -92,7 +92,7 @@ class Parameter(NamedTuple):
 
 
 def parameters_of(name: str) -> list[Parameter]:
-    """Of a network, in the order of a state dict."""
+    """List the parameters of a network, in the order of a state dict."""
     network = NETWORKS[name]
     modules: dict[str, dict[str, Parameter]] = {}
     for ours, shape in read_manifest(network.manifest).items():
@@ -124,7 +124,7 @@ def _position(name: str, module: str) -> str:
 
 
 def to_ours(path: Path, state: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """A state dict's arrays under our names and in our shapes.
+    """Give a state dict's arrays our names and our shapes.
 
     Raises:
         WeightsError: names or shapes are not those of the network; the message lists them.
@@ -171,7 +171,7 @@ def import_torch() -> Any:
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of a .pth file by name; nothing in it is executed.
+    """Read the arrays of a .pth file by name; nothing in it is executed.
 
     Raises:
         WeightsError: it is no state dict of float32 tensors, or has values that are not finite.
@@ -204,7 +204,7 @@ def write_state_dict(path: Path, arrays: dict[str, np.ndarray], name: str) -> No
 
 
 def write_h5(path: Path, arrays: dict[str, np.ndarray], manifest: str) -> None:
-    """In the order of the published files."""
+    """Write an h5 file in the order of the published ones."""
     with atomic_path(path) as temporary:
         write_arrays(
             temporary,
@@ -214,7 +214,7 @@ def write_h5(path: Path, arrays: dict[str, np.ndarray], manifest: str) -> None:
 
 
 def read_pca(folder: Path) -> dict[str, np.ndarray]:
-    """y = W x + b of the authors' text files as the affine map x W' + b that nnabla computes."""
+    """Read y = W x + b of the authors' text files as the affine map x W' + b that nnabla computes."""
     arrays = {}
     for name, ours, shape in ((PCA_WEIGHT, "affine/W", (212, 212)), (PCA_BIAS, "affine/b", (212,))):
         try:

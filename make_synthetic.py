@@ -56,7 +56,7 @@ def claim(folder: Path) -> None:
 def make_celebv(
     people: list[str], num_frames: int, stride: int, seed: int, out_dir: Path, keep_expressions: bool
 ) -> None:
-    """Make a folder for each person: Image/%06d.jpg and all_98pt.txt. Everybody moves in an own way."""
+    """Make a folder for each person: Image/%06d.jpg and all_98pt.txt. Everybody moves in their own way."""
     for person in people:
         try:
             name, who_seed = identity_seed(person)

@@ -43,6 +43,8 @@ SHEET_TILES, SHEET_COLUMNS, SHEET_TILE_PX = 48, 8, 128
 
 
 class Encoder(NamedTuple):
+    """Hold the encoder with its weights in it."""
+
     trained: Trained
     image: nn.Variable  # (B, 3, 256, 256) in [-1, 1]
     heatmap: nn.Variable  # (B, 15, 64, 64), about [0, 1]

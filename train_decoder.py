@@ -32,6 +32,8 @@ from utils.parameters import save_parameters
 
 
 class Graph(NamedTuple):
+    """Hold inputs, fakes and losses of an iteration."""
+
     heatmap: nn.Variable  # (B, 15, 64, 64) in [0, 1]
     large_heatmap: nn.Variable  # (B, 15, 256, 256) in [0, 1]
     real: nn.Variable  # (B, 3, 256, 256) in [-1, 1]
@@ -44,6 +46,8 @@ class Graph(NamedTuple):
 
 
 class Solvers(NamedTuple):
+    """Hold a solver for each network."""
+
     generator: S.Solver
     discriminator: S.Solver
 

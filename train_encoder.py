@@ -31,6 +31,8 @@ NUM_PANELS = 4
 
 
 class Graph(NamedTuple):
+    """Hold inputs, prediction and loss of an iteration."""
+
     image: nn.Variable  # (B, 3, 256, 256) in [-1, 1]
     heatmap: nn.Variable  # (B, 15, 64, 64) in [0, 1]
     prediction: nn.Variable  # (B, 15, 64, 64) as the heatmap

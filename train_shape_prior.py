@@ -44,6 +44,8 @@ TILE_PX = 128
 
 
 class Graph(NamedTuple):
+    """Hold inputs, prediction and losses of an iteration."""
+
     heatmap: nn.Variable  # (B, 15, 64, 64) in [0, 1]
     landmarks: nn.Variable  # (B, 196) in heatmap pixels
     prediction: nn.Variable  # as the landmarks
@@ -97,6 +99,8 @@ def measure_error(graph: Graph, batches: Batches) -> float:
 
 
 class FittedPCA(NamedTuple):
+    """Hold an affine map to components, and what they mean."""
+
     weight: np.ndarray  # (D, D), one component a column
     bias: np.ndarray  # (D,)
     mean: np.ndarray  # (D,)

@@ -44,6 +44,8 @@ WARM_START_BIAS = -3.0  # heatmaps are mostly empty: begin the generators there
 
 
 class Graph(NamedTuple):
+    """Hold inputs, fakes and losses of an iteration."""
+
     real: dict[str, nn.Variable]  # A, B: (B, 15, 64, 64) in [0, 1]
     shifted: dict[str, nn.Variable]  # the same faces moved to the other person's mean, for the warm start
     fake: dict[str, nn.Variable]  # fake_A = G_B2A(real_B), fake_B = G_A2B(real_A)
@@ -57,6 +59,8 @@ class Graph(NamedTuple):
 
 
 class Solvers(NamedTuple):
+    """Hold a solver for both generators, and one for both discriminators."""
+
     generator: S.Solver
     discriminator: S.Solver
 

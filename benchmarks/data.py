@@ -41,7 +41,7 @@ BATCH_SIZE = 32
 
 
 def plain_boundaries(landmarks: np.ndarray, size: int) -> np.ndarray:
-    """(15, size, size) uint8."""
+    """Draw landmarks as (15, size, size) uint8."""
     maps = []
     for part in BOUNDARY_PARTS.values():
         canvas = np.zeros((256, 256), np.uint8)
@@ -54,7 +54,7 @@ def plain_boundaries(landmarks: np.ndarray, size: int) -> np.ndarray:
 
 
 def plain_arrays(root: Path, name: str, landmarks: np.ndarray, parts: tuple[str, ...]) -> Iterator[np.ndarray]:
-    """The uint8 arrays of a sample, each made for itself."""
+    """Make the uint8 arrays of a sample, each for itself."""
     for part in parts:
         if part == IMAGE:
             with Image.open(root / PERSON / "Image" / name) as image:
@@ -64,11 +64,12 @@ def plain_arrays(root: Path, name: str, landmarks: np.ndarray, parts: tuple[str,
 
 
 def plain_floats(array: np.ndarray) -> np.ndarray:
-    """float64 in the networks' range."""
+    """Convert to float64 in the networks' range."""
     return array / 127.5 - 1 if array.shape[0] == 3 else array / 255.0
 
 
 def plain_preprocess(root: Path, out_dir: Path) -> None:
+    """Prepare a person in one process, with everything in memory."""
     names, landmarks, _ = read_person(root, PERSON, "all")
     parts = LOADERS["decoder"]
     kept: dict[str, dict[str, np.ndarray]] = {part: {} for part in parts}
@@ -81,7 +82,7 @@ def plain_preprocess(root: Path, out_dir: Path) -> None:
 
 
 def plain_batches(root: Path, parts: tuple[str, ...], ref_dir: Path | None) -> Callable[[int], tuple[np.ndarray, ...]]:
-    """From the number of a batch to its float32 arrays; samples in the list's order."""
+    """Give a function from the number of a batch to its float32 arrays; samples are in the list's order."""
     names, landmarks, _ = read_person(root, PERSON, "all")
     files = {part: np.load(prepared_path(ref_dir, PERSON, part)) for part in parts} if ref_dir else {}
 
@@ -113,7 +114,7 @@ def preprocess_command(data_dir: Path, out_dir: Path) -> list[str]:
 
 
 def measure_preprocessing(data_dir: Path, work: Path, count: int) -> dict[str, float]:
-    """Whole commands, from start to the last file's final name."""
+    """Time whole commands, from start to the last file's final name."""
     plain_dir, our_dir = work / "plain", work / "ours"
     plain = seconds_of([sys.executable, __file__, "--plain-preprocess", str(data_dir / "CelebV"), str(plain_dir)])
     ours = seconds_of(preprocess_command(data_dir, our_dir))
@@ -125,9 +126,9 @@ def measure_preprocessing(data_dir: Path, work: Path, count: int) -> dict[str, f
 
 
 def measure_loader(root: Path, parts: tuple[str, ...], ref_dir: Path | None, num_workers: int) -> dict[str, float]:
-    """Samples a second once the loop is under way."""
-    source = DrawnDataset(root, PERSON, "all", parts, ref_dir or "")
-    batches = Batches(source, BATCH_SIZE, seed=0, shuffle=False, num_workers=num_workers)
+    """Count samples a second once the loop is under way."""
+    dataset = DrawnDataset(root, PERSON, "all", parts, ref_dir or "")
+    batches = Batches(dataset, BATCH_SIZE, seed=0, shuffle=False, num_workers=num_workers)
     plain = plain_batches(root, parts, ref_dir)
     for ours, theirs in zip(batches[0], plain(0)):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
@@ -145,7 +146,7 @@ def measure_loader(root: Path, parts: tuple[str, ...], ref_dir: Path | None, num
 
 
 def peak_memory(command: list[str]) -> float:
-    """MiB of a command and all its processes together; memory that they share counts once."""
+    """Measure the MiB of a command and all its processes together; memory that they share counts once."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT)
     peak, ended = 0.0, threading.Event()
 
@@ -172,7 +173,7 @@ def family_of(process_id: int) -> list[int]:
 
 
 def proportional_size(process_id: int) -> float:
-    """MiB, shared pages divided by the number of processes that share them."""
+    """Measure MiB, with shared pages divided by the number of processes that share them."""
     try:
         lines = Path(f"/proc/{process_id}/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -181,7 +182,7 @@ def proportional_size(process_id: int) -> float:
 
 
 def measure_memory(data_dir: Path, work: Path, counts: list[int]) -> dict[int, float]:
-    """Peak of preprocessing the first `count` lines of the list."""
+    """Measure the peak of preprocessing the first `count` lines of the list."""
     full = data_dir / "CelebV" / PERSON
     lines = (full / "all_98pt.txt").read_text().splitlines(keepends=True)
     peaks = {}

@@ -44,7 +44,7 @@ def call(folder: Path, script: str, *args: object) -> None:
 
 
 def start(folder: Path, run: Path | None) -> tuple[subprocess.Popen, int]:
-    """A training that has begun, and the iteration that it says it begins with."""
+    """Start a training; gives it with the iteration that it says it begins with."""
     resume = [] if run is None else ["--resume", str(run)]
     command = [sys.executable, "-u", str(ROOT / "train_transformer.py"), "--conf", "transformer.yaml", *resume]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -55,12 +55,12 @@ def start(folder: Path, run: Path | None) -> tuple[subprocess.Popen, int]:
 
 
 def is_inside_a_save(run: Path) -> bool:
-    """Whether something temporary was left over, by a process that did not come to its end."""
+    """Tell whether something temporary was left over, by a process that did not come to its end."""
     return any(path.name.startswith(".") for path in run.rglob("*"))
 
 
 def check(run: Path) -> int:
-    """The iteration of the newest checkpoint, after a look at every file."""
+    """Look at every file; gives the iteration of the newest checkpoint."""
     for checkpoint in checkpoints_of(run):
         assert read_sums(checkpoint), checkpoint
         for name, digest in read_sums(checkpoint).items():

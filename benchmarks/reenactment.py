@@ -1,4 +1,4 @@
-"""Frames a second of a reenactment, of each backend, stage by stage and from video file to video file.
+"""Measure frames a second of a reenactment, of each backend, stage by stage and from video file to video file.
 
     python benchmarks/reenactment.py                       # full width, random weights
     python benchmarks/reenactment.py --torch python3.11    # also PyTorch's, by a Python that has it

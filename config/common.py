@@ -45,6 +45,8 @@ GAN_MONITOR = {
 
 
 class Rule(NamedTuple):
+    """Say what a value may be: a test, and the words for it."""
+
     holds: Callable[[Any], bool]
     words: str
 

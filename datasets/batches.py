@@ -19,6 +19,8 @@ IMAGE_SCALE, HEATMAP_SCALE = 127.5, 255.0
 
 
 class Dataset(Protocol):
+    """Say what batches are made of: samples are tuples of arrays, uint8 or float32."""
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]: ...

@@ -50,6 +50,8 @@ IN_BOTH = ("images with faces both in training and test", False)
 
 @dataclass
 class Finding:
+    """Count a kind of problem, with examples."""
+
     is_fatal: bool
     count: int = 0
     examples: list[str] = field(default_factory=list)
@@ -89,6 +91,8 @@ class Report:
 
 
 class ImageFacts(NamedTuple):
+    """Hold what is known of an image."""
+
     width: int
     height: int
     kind: str  # '8-bit RGB' or what else it is

@@ -11,6 +11,8 @@ from datasets.boundary import IMAGE_SIZE
 
 
 class Square(NamedTuple):
+    """Place a square in pixels of an image, which it may leave."""
+
     left: int
     top: int
     side: int

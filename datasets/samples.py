@@ -33,7 +33,7 @@ from utils.files import file_digest
 
 
 class FrameDataset:
-    """Frames of a person, with landmarks or without: samples (image (3, 256, 256),).
+    """Read frames of a person, with landmarks or without: samples (image (3, 256, 256),).
 
     Args:
         root: the folder that holds the people.
@@ -55,7 +55,7 @@ class FrameDataset:
 
 
 class DrawnDataset:
-    """Frames of a person with boundaries drawn from landmarks: on the fly, or ahead by preprocess.py, alike.
+    """Read frames of a person with boundaries drawn from landmarks: on the fly, or ahead by preprocess.py, alike.
 
     Args:
         root: the folder that holds the people.
@@ -121,7 +121,7 @@ class DrawnDataset:
 
 
 class EncodedDataset:
-    """Frames of a person with the encoder's heatmaps, which prepare_person.py wrote; there need be no landmarks.
+    """Read frames of a person with the encoder's heatmaps, which prepare_person.py wrote; it needs no landmarks.
 
     Args:
         root, person, mode, parts: as of `DrawnDataset`.
@@ -216,7 +216,7 @@ def _open_prepared(
 
 
 class ShiftedDataset:
-    """Heatmaps of one person, each beside those of its landmarks moved to other people's mean faces.
+    """Join heatmaps of one person with those of its landmarks moved to other people's mean faces.
 
     Args:
         faces: samples of one part, the heatmap.
@@ -251,7 +251,7 @@ class ShiftedDataset:
 
 
 class LandmarkDataset:
-    """Drawn heatmaps (15, 64, 64) uint8 of many faces, each with its landmarks (196,) in heatmap pixels."""
+    """Draw heatmaps (15, 64, 64) uint8 of many faces, each with its landmarks (196,) in heatmap pixels."""
 
     def __init__(self, landmarks: np.ndarray, what: str):
         self.landmarks, self.what = landmarks, what  # (N, 98, 2) in pixels of 256-pixel images

@@ -75,6 +75,8 @@ def crop_face(
 
 
 class PreparedFace(NamedTuple):
+    """Hold a face that is cropped and drawn."""
+
     image: np.ndarray  # (3, 256, 256) uint8
     heatmap: np.ndarray  # (15, 64, 64) uint8
     large_heatmap: np.ndarray  # (15, 256, 256) uint8, the same drawing at full size

@@ -36,7 +36,7 @@ NOTES = ("one for everybody", "one for A and B", "one for B")
 
 
 def test_panel(script: str, module: str, index: int) -> np.ndarray:
-    """The panel that a test script makes of a frame with the shipped weights."""
+    """Run a test script with the shipped weights; gives its panel of a frame."""
     folder = ROOT / "demo/weights" / module
     with tempfile.TemporaryDirectory() as scratch:
         subprocess.run(
@@ -59,7 +59,7 @@ def test_panel(script: str, module: str, index: int) -> np.ndarray:
 
 
 def draw_overview(tiles: list[np.ndarray]) -> np.ndarray:
-    """Four pictures in a row, an arrow with a network's name from each to the next."""
+    """Draw four pictures in a row, with an arrow and a network's name from each to the next."""
     size = (2 * MARGIN + 4 * TILE + 3 * GAP, 2 * MARGIN + TILE + CAPTION)
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -79,17 +79,18 @@ def draw_overview(tiles: list[np.ndarray]) -> np.ndarray:
 
 
 def half_size(picture: np.ndarray) -> np.ndarray:
+    """Reduce a picture to half its size."""
     return np.asarray(Image.fromarray(picture).reduce(2))
 
 
 def check_picture() -> np.ndarray:
-    """What the page of `preprocess.py --check` shows of the demo's target person."""
+    """Draw what the page of `preprocess.py --check` shows of the demo's target person."""
     report = check_person(ROOT / "demo_result/CelebV", "Linnea", available_cores())
     return np.hstack([heat_picture(report.positions), contact_sheet(report.samples[:12], 6, TILE // 2)])
 
 
 def person_picture() -> np.ndarray:
-    """Two rows of the contact sheet that prepare_person.py makes of a synthetic video."""
+    """Prepare a person from a synthetic video; gives two rows of the contact sheet."""
     encoder = ROOT / "demo/weights/encoder"
     with tempfile.TemporaryDirectory() as scratch:
 

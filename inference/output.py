@@ -22,6 +22,8 @@ from utils.video import VideoWriter, open_video, sound_of, write_preview
 
 
 class Kind(NamedTuple):
+    """Say how an array is kept."""
+
     shape: tuple[int, ...]
     dtype: type
     scale: int  # of whole numbers

@@ -57,7 +57,7 @@ class Pictures:
             raise DataError(f"{path}: no such video, picture or folder")
 
     def __iter__(self) -> Iterator[np.ndarray | None]:
-        """(H, W, 3) uint8 upright, or None where a picture of a folder cannot be decoded."""
+        """Give (H, W, 3) uint8 upright, or None where a picture of a folder cannot be decoded."""
         if self.is_video:
             yield from read_video(self.path, self.fps)[2]
             return
@@ -96,7 +96,7 @@ class Camera:
         self._is_over = True
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """(H, W, 3) uint8."""
+        """Give (H, W, 3) uint8 as they come."""
         try:
             while not self._is_over:
                 is_there, picture = self._capture.read()
@@ -108,6 +108,8 @@ class Camera:
 
 
 class FaceFrame(NamedTuple):
+    """Hold the face of a picture, or why there is none."""
+
     index: int
     face: np.ndarray | None  # (256, 256, 3) uint8
     reason: str  # why there is no face, or ''

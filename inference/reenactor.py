@@ -23,6 +23,8 @@ NO_FACE_CHOICES = ("hold", "skip", "fail")
 
 
 class Backend(Protocol):
+    """Say what the pipeline asks of a backend."""
+
     name: str
 
     def infer(self, module: str, x: np.ndarray) -> np.ndarray:

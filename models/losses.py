@@ -34,7 +34,7 @@ def encoder_loss(scores: list[nn.Variable], target: nn.Variable, loss_name: str)
 
 
 def lsgan(scores: nn.Variable, is_real: bool) -> nn.Variable:
-    """Draw scores towards 1 for real, 0 for fake, by least squares (LSGAN, Mao et al., ICCV 2017)."""
+    """Pull scores towards 1 for real, 0 for fake, by least squares (LSGAN, Mao et al., ICCV 2017)."""
     return F.mean((scores - (1.0 if is_real else 0.0)) ** 2)
 
 

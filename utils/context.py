@@ -12,6 +12,8 @@ from utils.errors import ConfigError
 
 
 class Context(NamedTuple):
+    """Say where nnabla computes."""
+
     name: str  # cpu | cudnn
     message: str  # what became of the wish, for whoever speaks to the user
 

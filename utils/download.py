@@ -34,6 +34,8 @@ BLOCK = 1 << 20
 
 
 class File(NamedTuple):
+    """Name a published file and where it goes."""
+
     remote: str
     path: str
     manifest: str | None = None  # of weights; None is a training_info.yaml

@@ -88,6 +88,7 @@ def _background_texture(who: Identity, rng: np.random.Generator) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def textures_of(who: Identity) -> Textures:
+    """Draw a person's textures once."""
     rng = np.random.default_rng([who.seed, 2])
     v, u = np.mgrid[0:IMAGE_SIZE, 0:IMAGE_SIZE].astype(np.float32)
     x, y = (u - ORIGIN_PX[0]) / UNIT_PX, (v - ORIGIN_PX[1]) / UNIT_PX

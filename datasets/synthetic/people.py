@@ -201,6 +201,7 @@ class Identity:
 
     @property
     def has_long_hair(self) -> bool:
+        """Tell whether the hair falls beside the face."""
         return self.hair_style in ("bob", "long")
 
 

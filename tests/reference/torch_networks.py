@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Bottleneck(nn.Module):
-    """Pre-activation residual: (B, in, H, W) to (B, 2 * width, H, W)."""
+    """Apply a pre-activation residual: (B, in, H, W) to (B, 2 * width, H, W)."""
 
     def __init__(self, in_channels: int, width: int):
         super().__init__()
@@ -77,7 +77,7 @@ class StackedHourglass(nn.Module):
 
 
 class Encoder(nn.Module):
-    """(B, 3, 256, 256) to two scores (B, 15, 64, 64)."""
+    """Predict two scores (B, 15, 64, 64) from (B, 3, 256, 256)."""
 
     def __init__(self):
         super().__init__()
@@ -106,7 +106,7 @@ class InstanceNorm(nn.InstanceNorm2d):
 
 
 class Transformer(nn.Module):
-    """(B, 15, 64, 64) to (B, 15, 64, 64)."""
+    """Transform (B, 15, 64, 64) to the same shape."""
 
     def __init__(self, norm: type[nn.Module] = nn.BatchNorm2d):
         super().__init__()
@@ -124,7 +124,7 @@ class Transformer(nn.Module):
 
 
 class UNetLevel(nn.Module):
-    """A level of the decoder's U-Net with all those inside it, as pix2pix nests them."""
+    """Apply a level of the decoder's U-Net with all those inside it, as pix2pix nests them."""
 
     def __init__(self, widths: tuple[int, ...], level: int = 0):
         super().__init__()
@@ -151,7 +151,7 @@ class UNetLevel(nn.Module):
 
 
 class Decoder(nn.Module):
-    """(B, 15, 64, 64) to (B, 3, 256, 256)."""
+    """Paint (B, 3, 256, 256) from (B, 15, 64, 64)."""
 
     def __init__(self):
         super().__init__()
@@ -170,7 +170,7 @@ class Decoder(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """ResNet-18's block."""
+    """Apply ResNet-18's block."""
 
     def __init__(self, in_channels: int, channels: int, stride: int):
         super().__init__()
@@ -188,7 +188,7 @@ class BasicBlock(nn.Module):
 
 
 class Align(nn.Module):
-    """(B, 15, 64, 64) to (B, 212)."""
+    """Find (B, 212) in (B, 15, 64, 64)."""
 
     def __init__(self):
         super().__init__()
@@ -209,7 +209,7 @@ class Align(nn.Module):
 
 
 def build(network: str) -> nn.Module:
-    """By the name that `convert_authors_weights.py` knows it under; in evaluation mode."""
+    """Build the network that `convert_authors_weights.py` knows under a name, in evaluation mode."""
     makers = {
         "encoder": Encoder,
         "transformer": Transformer,
@@ -221,7 +221,7 @@ def build(network: str) -> nn.Module:
 
 
 def randomize(module: nn.Module, seed: int) -> None:
-    """Random weights and statistics under which numbers stay about as large as they were."""
+    """Draw weights and statistics under which numbers stay about as large as they were."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
