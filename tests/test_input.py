@@ -408,7 +408,30 @@ def test_the_video_and_the_page_in_a_browser(made):
 def test_a_result_without_truth_is_measured_all_the_same(made):
     out = must_run(made, "evaluate.py", run_dir_of(made))
     assert "temporal jitter of the source / of the result" in out and "PSNR" not in out
+    assert f"frames: {FRAMES - len(GONE)}, without {len(GONE)} in which a result is held" in out
     assert "boundaries of the result against those asked for" in (run_dir_of(made) / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_measure_sees_neither_the_label_nor_the_layout_but_the_smoothing(made, folder, tmp_path):
+    """The word counted as a part of the faces once, and boundaries were found anew, as they were before smoothing."""
+
+    def scores_of(run: Path) -> dict:
+        must_run(made, "evaluate.py", run)
+        scores = json.loads((run / "scores.json").read_text())
+        return scores | {"jitter": scores["temporal_jitter"]["source"]}
+
+    def reenacted(*flags: object) -> dict:
+        args = (*NETWORKS, "--input", folder / "silent.mp4", "--info", flags[0].strip("-"))
+        must_run(tmp_path, "test_reenactment.py", *args, *flags)
+        (run,) = tmp_path.glob(f"reenactment_result/*/*-{flags[0].strip('-')}")
+        return scores_of(run)
+
+    labelled_panels = scores_of(run_dir_of(made))
+    assert reenacted("--no-label", "--layout", "face") == labelled_panels
+    smooth = reenacted("--smooth", 0.8)
+    assert smooth["jitter"] < 0.7 * labelled_panels["jitter"]
+    assert smooth["boundary_consistency"] != labelled_panels["boundary_consistency"]
 
 
 @pytest.mark.slow
@@ -474,6 +497,20 @@ def test_a_video_that_breaks_off_in_the_middle(folder, tmp_path):
     flags = ("--input", "cut.mp4", "--video", "out.mp4")
     must_fail(tmp_path, 3, "cut.mp4: ends after", "test_reenactment.py", *NETWORKS, *flags)
     assert not (tmp_path / "out.mp4").exists() and not list(tmp_path.glob(".*"))
+
+
+def test_a_full_disk_while_encoding_a_video(frames, tmp_path):
+    code = "import sys; sys.path[:0] = sys.argv[1:3]; from conftest import write_frames; from test_input import noise; "
+    code += "write_frames('out.mp4', noise())"
+    command = f"ulimit -f 48; trap '' XFSZ; exec {sys.executable} -c \"{code}\" {ROOT} {ROOT / 'tests'}"
+    result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert "ResourceError: out.mp4: " in result.stderr and "disk full" in result.stderr, result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def noise() -> list[np.ndarray]:
+    """Frames that do not become small."""
+    return list(np.random.default_rng(0).integers(0, 255, (12, *VIDEO_SIZE[::-1], 3)).astype(np.uint8))
 
 
 @pytest.mark.slow

@@ -11,10 +11,14 @@ import pytest
 from conftest import ROOT, must_fail, must_run, write_frames
 from PIL import Image
 
+from config import load_config
+from datasets.batches import to_float
 from datasets.crop import Square, cut_square
 from datasets.images import read_image, write_image
+from inference.backends import NnablaBackend
 from inference.faces import BRIEF, EDGE, NO_FACE, SMALL, follow_face, haar_faces, load_detector, reduced
 from inference.pictures import natural_order
+from inference.trained import Trained
 from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
 from prepare_person import to_uint8
 from utils.errors import ConfigError
@@ -216,6 +220,31 @@ def test_boundaries_for_a_person_of_celebv(data, tmp_path):
             error = ((ours[name].astype(float) - theirs[name]) ** 2).sum() / (theirs[name].astype(float) ** 2).sum()
             assert error < 0.5, part  # of an all-zero answer; a trained encoder, not one with random weights
     must_run(tmp_path, *args, *WITH_ENCODER, "--batch-size", 4)  # larger than what is left: kept
+
+
+@pytest.mark.slow
+def test_the_encoders_configuration_says_which_statistics_count(data, tmp_path):
+    config = load_config("encoder", ENCODER / "training_info.yaml")
+    config["test"]["batch_stat"] = True
+    write_yaml(tmp_path / "info.yaml", config)
+    person = (data / "datasets/CelebV/Rowan", "--name", "Rowan")
+    with_batch = ("--encoder-config", "info.yaml", "--encoder-param-file", ENCODER / "weights.h5")
+    out = must_run(tmp_path, "prepare_person.py", *person, "--out-dir", "batch", *with_batch)
+    assert "Rowan, 14 images" in out
+    must_run(tmp_path, "prepare_person.py", *person, "--out-dir", "running", *WITH_ENCODER)
+    backend = NnablaBackend({"encoder": Trained(config, ENCODER / "weights.h5")}, 1)
+    with (
+        np.load(tmp_path / "batch/Rowan_heatmap.npz") as ours,
+        np.load(tmp_path / "running/Rowan_heatmap.npz") as other,
+    ):
+        for name in ours.files[:3]:
+            face = read_image(data / "datasets/CelebV/Rowan/Image" / name)
+            (expected,) = backend.infer("encoder", to_float(face.transpose(2, 0, 1))[None])
+            assert np.array_equal(ours[name], to_uint8(expected, 64))
+            assert not np.array_equal(ours[name], other[name])
+    # of batches, each heatmap depends on the others of its batch: another size is another making
+    out = must_run(tmp_path, "prepare_person.py", *person, "--out-dir", "batch", *with_batch, "--batch-size", 4)
+    assert "it was made with another batch_statistics_of" in out
 
 
 @pytest.mark.slow
