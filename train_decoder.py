@@ -24,8 +24,8 @@ from models.vgg import vgg_features
 from training.plan import Plan
 from training.run import dry_run, open_run
 from training.schedule import linear_decay
-from training.setup import call_training, connect_processes, parse_training_args, read_training_config
-from training.updater import Updater
+from training.setup import call_training, parse_training_args, read_training_config, set_up
+from training.updater import Updater, adam_of
 from utils.download import load_vgg16
 from utils.panels import face_picture, heatmap_picture, side_by_side
 from utils.parameters import save_parameters
@@ -99,11 +99,11 @@ def build_graph(config: dict[str, Any], vgg: Any | None) -> Graph:
 
 def make_solvers(config: dict[str, Any]) -> Solvers:
     """Make a solver for each network."""
-    solvers = Solvers(*(S.Adam(config["train"]["lr"], beta1=config["train"]["beta1"]) for _ in Solvers._fields))
-    for solver, scope in zip(solvers, (DECODER, DECODER_DISCRIMINATOR)):
-        with nn.parameter_scope(scope):
-            solver.set_parameters(nn.get_parameters())
-    return solvers
+    rate, beta1 = config["train"]["lr"], config["train"]["beta1"]
+    return Solvers(
+        generator=adam_of(DECODER, rate, beta1=beta1),
+        discriminator=adam_of(DECODER_DISCRIMINATOR, rate, beta1=beta1),
+    )
 
 
 def train_step(
@@ -140,9 +140,9 @@ def save_panel(graph: Graph, path: Path) -> None:
 
 def main() -> None:
     args = parse_training_args(__doc__)
-    config, resumed = read_training_config("decoder", args)
-    communicator = connect_processes(config, args, resumed)
-    train, updater = config["train"], Updater(communicator, args.type_config == "half")
+    config, options = read_training_config("decoder", args)
+    updater = set_up(config, args, options)
+    train, communicator = config["train"], updater.communicator
     dataset = open_dataset(config, config["trg_celeb_name"], config["mode"], (IMAGE, HEATMAP, RESIZED_HEATMAP))
     batches = make_batches(dataset, train, config["seed"], communicator.rank, communicator.size)
     vgg = load_vgg16() if train["feature_loss"]["lambda"] > 0 else None
@@ -151,6 +151,7 @@ def main() -> None:
     plan = Plan(
         module="decoder",
         config=config,
+        options=options,
         networks=(DECODER, DECODER_DISCRIMINATOR),
         solvers=solvers._asdict(),
         updater=updater,
@@ -158,9 +159,6 @@ def main() -> None:
         data={"B": dataset.identity()},
         graphs=(graph.fake, graph.discriminator_loss, graph.generator_loss),
         series_interval=config["monitor"]["interval"],
-        resumed=resumed,
-        keep=args.keep,
-        info=args.info,
     )
     if args.dry_run:
         return dry_run(plan)

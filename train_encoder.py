@@ -21,8 +21,8 @@ from models.encoder import encoder, heatmap_of
 from models.losses import encoder_loss
 from training.plan import Plan
 from training.run import dry_run, open_run, require_finite
-from training.setup import call_training, connect_processes, parse_training_args, read_training_config
-from training.updater import Updater
+from training.setup import call_training, parse_training_args, read_training_config, set_up
+from training.updater import Updater, adam_of
 from utils.files import write_yaml
 from utils.panels import face_picture, heatmap_picture, side_by_side
 from utils.parameters import load_parameters, save_parameters
@@ -89,9 +89,9 @@ def validate(graph: Graph, batches: Batches, epoch: int, panels_dir: Path | None
 
 def main() -> None:
     args = parse_training_args(__doc__)
-    config, resumed = read_training_config("encoder", args)
-    communicator = connect_processes(config, args, resumed)
-    train, updater = config["train"], Updater(communicator, args.type_config == "half")
+    config, options = read_training_config("encoder", args)
+    updater = set_up(config, args, options)
+    train, communicator = config["train"], updater.communicator
     data_dir = config["path"]["data_dir"]
     datasets = {"train": WFLWDataset(data_dir, "train", train["augmentation"]), "test": WFLWDataset(data_dir, "test")}
     batches = make_batches(datasets["train"], train, config["seed"], communicator.rank, communicator.size)
@@ -102,14 +102,13 @@ def main() -> None:
 
     graph = build_graph(config, train["batch_size"], training=True)
     test_graph = build_graph(config, test_batch_size, training=False)
-    if config["finetune"]["param_path"] and resumed is None:
+    if config["finetune"]["param_path"] and options.resumed is None:
         load_parameters(config["finetune"]["param_path"], ENCODER)
-    solver = S.Adam(train["lr"])
-    with nn.parameter_scope(ENCODER):
-        solver.set_parameters(nn.get_parameters())
+    solver = adam_of(ENCODER, train["lr"])
     plan = Plan(
         module="encoder",
         config=config,
+        options=options,
         networks=(ENCODER,),
         solvers={"encoder": solver},
         updater=updater,
@@ -117,9 +116,6 @@ def main() -> None:
         data={mode: dataset.identity() for mode, dataset in datasets.items()},
         graphs=(graph.loss, test_graph.prediction),
         series_interval=batches.batches_per_epoch,
-        resumed=resumed,
-        keep=args.keep,
-        info=args.info,
     )
     if args.dry_run:
         return dry_run(plan)

@@ -29,8 +29,8 @@ from models.losses import mean_squared_error
 from training.plan import Plan
 from training.run import dry_run, open_run
 from training.schedule import linear_decay
-from training.setup import call_training, connect_processes, parse_training_args, read_training_config
-from training.updater import Updater
+from training.setup import call_training, parse_training_args, read_training_config, set_up
+from training.updater import Updater, adam_of
 from utils.errors import DataError
 from utils.files import atomic_path, write_yaml
 from utils.panels import contact_sheet, heatmap_picture
@@ -162,9 +162,9 @@ def open_landmarks(config: dict[str, Any], mode: str) -> LandmarkDataset:
 
 def main() -> None:
     args = parse_training_args(__doc__)
-    config, resumed = read_training_config("shape_prior", args)
-    communicator = connect_processes(config, args, resumed)
-    train, updater = config["train"], Updater(communicator, args.type_config == "half")
+    config, options = read_training_config("shape_prior", args)
+    updater = set_up(config, args, options)
+    train, communicator = config["train"], updater.communicator
     if config["dataset"] == "CelebV":
         config["celeb_names"] = config["celeb_names"] or find_people(config["train_dir"])
     dataset = open_landmarks(config, config["mode"])
@@ -176,12 +176,11 @@ def main() -> None:
     validation_batches = Batches(validation, train["batch_size"], config["seed"])
     graph = build_graph(train["batch_size"], dataset.targets.shape[1])
     parameters_of(ALIGN)["mlp5/affine/b"].d = dataset.targets.mean(axis=0)  # begin at the mean face
-    solver = S.Adam(train["lr"])
-    with nn.parameter_scope(ALIGN):
-        solver.set_parameters(nn.get_parameters())
+    solver = adam_of(ALIGN, train["lr"])
     plan = Plan(
         module="shape_prior",
         config=config,
+        options=options,
         networks=(ALIGN,),
         solvers={"align": solver},
         updater=updater,
@@ -189,9 +188,6 @@ def main() -> None:
         data={"landmarks": dataset.identity()},
         graphs=(graph.loss,),
         series_interval=config["monitor"]["interval"],
-        resumed=resumed,
-        keep=args.keep,
-        info=args.info,
     )
     if args.dry_run:
         return dry_run(plan)

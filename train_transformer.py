@@ -30,7 +30,7 @@ from models.transformer import enhance_edges, transformer, transformer_discrimin
 from training.communicator import Communicator
 from training.plan import Plan
 from training.run import dry_run, open_run
-from training.setup import call_training, connect_processes, parse_training_args, read_training_config
+from training.setup import call_training, parse_training_args, read_training_config, set_up
 from training.updater import Updater
 from utils.errors import ConfigError, WeightsError
 from utils.panels import heatmap_picture, side_by_side
@@ -299,9 +299,9 @@ def make_pair(config: dict[str, Any], num_align_outputs: int | None, source: str
 
 def main() -> None:
     args = parse_training_args(__doc__)
-    config, resumed = read_training_config("transformer", args)
-    communicator = connect_processes(config, args, resumed)
-    train, updater = config["train"], Updater(communicator, args.type_config == "half")
+    config, options = read_training_config("transformer", args)
+    updater = set_up(config, args, options)
+    train, communicator = config["train"], updater.communicator
     *batches_a, batches_b = all_batches = open_batches(config, communicator)
     num_align_outputs = load_shape_prior(config) if train["shape_loss"]["lambda"] > 0 else None
     pairs = [make_pair(config, num_align_outputs, source) for source in source_names(config)]
@@ -316,6 +316,7 @@ def main() -> None:
     plan = Plan(
         module="transformer",
         config=config,
+        options=options,
         networks=tuple(scopes),
         solvers=solvers,
         updater=updater,
@@ -324,9 +325,6 @@ def main() -> None:
         data={name: part.identity() for name, part in zip(parts, all_batches)},
         graphs=tuple(graphs),
         series_interval=config["monitor"]["interval"],
-        resumed=resumed,
-        keep=args.keep,
-        info=args.info,
     )
     if args.dry_run:
         return dry_run(plan)

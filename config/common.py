@@ -16,11 +16,15 @@ HEAD = {
     "logdir": "tmp.monitor",
 }
 # Of those that train on people of CelebV's form
-PEOPLE = {
+PEOPLE_HEAD = {
+    **HEAD,
     "train_dir": "datasets/CelebV",  # the folder that holds the people
     "mode": "all",  # all | train | test: which annotation list is trained on
 }
-BOUNDARY = {
+# Of the GANs
+GAN_HEAD = {
+    **PEOPLE_HEAD,
+    "trg_celeb_name": "Donald_Trump",  # B, who is shown
     "boundary": "landmarks",  # landmarks | encoder: where boundaries come from; encoder needs ref_dir (docs/PEOPLE.md)
     "ref_dir": "",  # prepared npz files; '' draws on the fly
 }
@@ -31,7 +35,6 @@ LOADING = {
     "with_memory_cache": False,  # keep decoded samples in memory
     "num_workers": -1,  # processes that prepare batches ahead; 0 none, -1 one for each core but one, 8 at most
 }
-# The `test` and `monitor` sections of the GANs
 GAN_TEST = {
     "batch_size": 1,
     "batch_stat": False,  # normalise by the batch, not by running statistics (the authors: on)

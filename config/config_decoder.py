@@ -1,12 +1,10 @@
 """Defaults of train_decoder.py, and what each value may be. A --conf file overrides single keys."""
 
 from config.common import (
-    BOUNDARY,
+    GAN_HEAD,
     GAN_MONITOR,
     GAN_TEST,
-    HEAD,
     LOADING,
-    PEOPLE,
     at_least,
     fraction,
     shared_rules,
@@ -15,10 +13,7 @@ from config.common import (
 from models.vgg import LAYERS
 
 config = {
-    **HEAD,
-    **PEOPLE,
-    **BOUNDARY,
-    "trg_celeb_name": "Donald_Trump",  # B, who is shown
+    **GAN_HEAD,
     "model": {"planes": 64},  # base channels of generator and discriminator
     "train": {
         **LOADING,

@@ -1,10 +1,9 @@
 """Defaults of train_shape_prior.py, and what each value may be. A --conf file overrides single keys."""
 
-from config.common import HEAD, LOADING, PEOPLE, at_least, one_of, shared_rules
+from config.common import LOADING, PEOPLE_HEAD, at_least, one_of, shared_rules
 
 config = {
-    **HEAD,
-    **PEOPLE,  # of WFLW, mode is train or test
+    **PEOPLE_HEAD,  # of WFLW, mode is train or test
     "dataset": "CelebV",  # CelebV | WFLW: whose landmarks are learned from
     "celeb_names": [],  # of CelebV; [] is everyone found
     "data_dir": "datasets/WFLW_heatmaps",  # of WFLW: what preprocess.py wrote

@@ -1,12 +1,10 @@
 """Defaults of train_transformer.py, and what each value may be. A --conf file overrides single keys."""
 
 from config.common import (
-    BOUNDARY,
+    GAN_HEAD,
     GAN_MONITOR,
     GAN_TEST,
-    HEAD,
     LOADING,
-    PEOPLE,
     above,
     at_least,
     different,
@@ -18,12 +16,9 @@ from config.common import (
 )
 
 config = {
-    **HEAD,
-    **PEOPLE,
-    **BOUNDARY,
+    **GAN_HEAD,
     "src_celeb_name": "Kathleen",  # A, whose motion drives
     "src_celeb_names": [],  # several people instead, each with networks of its own (the authors: four)
-    "trg_celeb_name": "Donald_Trump",  # B, who is shown
     "norm_type": "batch_norm",  # batch_norm | instance_norm
     "model": {"planes": 64},  # base channels of generators and discriminators
     "preprocess": {  # how boundaries are drawn where ref_dir is ''

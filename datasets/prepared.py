@@ -25,7 +25,11 @@ from utils.files import atomic_path, remove_leftovers, write_yaml
 
 RAW_DEFLATE = -15  # zlib's name for a stream without header and checksum, as zip files hold it
 COMPRESSION_LEVEL = 1
-WHY_STALE = {"list": "the annotation list has changed", "images": "images were replaced"}
+WHY_STALE = {
+    "list": "the annotation list has changed",
+    "images": "images were replaced",
+    "batch_statistics_of": "batches of the encoder have another size",
+}
 
 
 class Packed(NamedTuple):

@@ -244,7 +244,7 @@ def test_the_encoders_configuration_says_which_statistics_count(data, tmp_path):
             assert not np.array_equal(ours[name], other[name])
     # of batches, each heatmap depends on the others of its batch: another size is another making
     out = must_run(tmp_path, "prepare_person.py", *person, "--out-dir", "batch", *with_batch, "--batch-size", 4)
-    assert "it was made with another batch_statistics_of" in out
+    assert "batches of the encoder have another size" in out
 
 
 @pytest.mark.slow

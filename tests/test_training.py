@@ -21,7 +21,7 @@ import train_shape_prior
 import train_transformer
 from config import load_config
 from models.build import ALIGN, DECODER, DECODER_DISCRIMINATOR, ENCODER, TRANSFORMER_DISCRIMINATORS, TRANSFORMERS
-from training.plan import Plan
+from training.plan import Options, Plan
 from training.series import Series
 from training.updater import LossScale, Updater
 from utils.errors import NotFiniteError
@@ -390,7 +390,7 @@ def test_plot_series_of_nnabla_reads_the_files(tmp_path):
 
 
 def test_processes_that_check_one_folder_do_not_meet(tmp_path):
-    plan = SimpleNamespace(resumed=tmp_path, disk_bytes=lambda: 0)
+    plan = SimpleNamespace(options=Options(tmp_path), disk_bytes=lambda: 0)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: Plan.check(plan), range(300)))
     assert not list(tmp_path.iterdir())

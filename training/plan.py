@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nnabla as nn
 import nnabla.solvers as S
@@ -19,12 +19,21 @@ from utils.parameters import parameters_of
 BYTES = 4  # of a float32
 
 
+class Options(NamedTuple):
+    """Hold what the command line says of a run beside its configuration."""
+
+    resumed: Path | None = None  # folder of the run to go on with
+    keep: int = 3  # checkpoints
+    info: str = ""  # appended to the run's name
+
+
 @dataclass
 class Plan:
     """Hold what a training is going to do."""
 
     module: str
     config: dict[str, Any]
+    options: Options
     networks: tuple[str, ...]  # scopes that are trained and saved
     solvers: dict[str, S.Solver]
     updater: Updater
@@ -32,9 +41,6 @@ class Plan:
     data: dict[str, dict[str, Any]]  # identities of its parts
     graphs: tuple[nn.Variable, ...]  # whose outputs need memory
     series_interval: int  # iterations between values of the losses
-    resumed: Path | None  # folder of the run to go on with
-    keep: int  # checkpoints
-    info: str  # appended to the run's name
 
     @property
     def epochs(self) -> int:
@@ -54,7 +60,7 @@ class Plan:
         """Estimate the size of the weights of every saved epoch and of the checkpoints, one of them in the making."""
         weights = self.weights_bytes()
         num_saves = -(-self.epochs // self.config["monitor"].get("save_interval", self.epochs))
-        return weights * num_saves + 3 * weights * (self.keep + 1)
+        return weights * num_saves + 3 * weights * (self.options.keep + 1)
 
     def memory_bytes(self) -> int:
         """Estimate the memory: weights, gradients, moments; outputs of every function and their gradients."""
@@ -74,7 +80,7 @@ class Plan:
         parent = run_parent(self.module, self.config)
         free = shutil.disk_usage(_existing(parent)).free
         name = self.config["experiment_name"] or "<date and time>"
-        name += f"-{self.info}" if self.info else ""
+        name += f"-{self.options.info}" if self.options.info else ""
         num_processes = self.updater.communicator.size
         lines = [
             f"plan for the {self.module}:",
@@ -84,7 +90,7 @@ class Plan:
             f"  parameters: {', '.join(parameters)}",
             f"  memory: about {self.memory_bytes() / 2**30:.2f} GiB at most, and batches made ahead",
             f"  disk: {self.disk_bytes() / 2**30:.2f} GiB at most, {free / 2**30:.1f} free",
-            f"  goes on with: {self.resumed}" if self.resumed else f"  lands in: {parent}/{name}",
+            f"  goes on with: {self.options.resumed}" if self.options.resumed else f"  lands in: {parent}/{name}",
         ]
         return "\n".join(lines)
 
@@ -94,7 +100,7 @@ class Plan:
         Raises:
             ResourceError: the folder cannot be written to, or the disk has too little room.
         """
-        parent = self.resumed or run_parent(self.module, self.config)
+        parent = self.options.resumed or run_parent(self.module, self.config)
         existing = _existing(parent)
         if not existing.is_dir():
             raise ResourceError(f"{existing}: not a folder; runs would go to {parent}")

@@ -205,7 +205,7 @@ class Run:
         folder = self.folder / CHECKPOINTS / f"{self.iteration:09d}"
         if not folder.exists():
             save_checkpoint(folder, self.plan.networks, self.plan.solvers, state)
-        remove_checkpoints(checkpoints_of(self.folder)[: -self.plan.keep])
+        remove_checkpoints(checkpoints_of(self.folder)[: -self.plan.options.keep])
         return folder
 
     def restore(self, folder: Path) -> None:
@@ -233,8 +233,8 @@ def dry_run(plan: Plan) -> None:
     """Check all that a run would, and print the plan; nothing is written."""
     plan.check()
     say = plan.updater.communicator.say
-    if plan.resumed:
-        require_same(plan, plan.resumed, newest_checkpoint(plan.resumed, say)[1])
+    if plan.options.resumed:
+        require_same(plan, plan.options.resumed, newest_checkpoint(plan.options.resumed, say)[1])
     say(plan.text())
 
 
@@ -250,13 +250,13 @@ def open_run(plan: Plan) -> Iterator[Run]:
     """
     plan.check()
     communicator = plan.updater.communicator
-    folder, state = plan.resumed, None
+    folder, state = plan.options.resumed, None
     if folder:
         checkpoint, state = newest_checkpoint(folder, communicator.say)
         require_same(plan, folder, state)
     elif communicator.rank == 0:
         name = plan.config["experiment_name"] or timestamp()
-        folder = new_folder(run_parent(plan.module, plan.config), name, plan.info)
+        folder = new_folder(run_parent(plan.module, plan.config), name, plan.options.info)
     folder = Path(communicator.share(str(folder)))
     with locked(folder) if communicator.rank == 0 else nullcontext(), stop_requests() as stop:
         run = Run(folder, plan, stop)

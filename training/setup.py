@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import nnabla as nn
 
 from config import load_config
 from config.runs import INFO_FILE
-from training.communicator import Communicator, connect, end_all, is_one_of_several, local_rank
+from training.communicator import connect, end_all, is_one_of_several, local_rank
+from training.plan import Options
 from training.resume import find_run
+from training.updater import Updater
 from utils import cli
 from utils.context import set_context
 from utils.errors import ConfigError, Stopped, call_main, describe
@@ -34,11 +35,11 @@ def parse_training_args(description: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_training_config(module: str, args: argparse.Namespace) -> tuple[dict[str, Any], Path | None]:
+def read_training_config(module: str, args: argparse.Namespace) -> tuple[dict[str, Any], Options]:
     """Read the configuration of file and command line, and find the run to resume.
 
     Returns:
-        the configuration, and the folder of the run to go on with; None begins a new one.
+        the configuration, and what else the command line says of the run.
 
     Raises:
         ConfigError: the configuration is wrong, or there is no such run.
@@ -51,10 +52,10 @@ def read_training_config(module: str, args: argparse.Namespace) -> tuple[dict[st
         config["context"] = args.context
     if args.device_id is not None:
         config["device_id"] = args.device_id
-    return config, resumed
+    return config, Options(resumed, args.keep, args.info)
 
 
-def connect_processes(config: dict[str, Any], args: argparse.Namespace, resumed: Path | None) -> Communicator:
+def set_up(config: dict[str, Any], args: argparse.Namespace, options: Options) -> Updater:
     """Set where to compute, seed nnabla, and connect the processes that train together; rank 0 says what was found.
 
     Raises:
@@ -67,9 +68,9 @@ def connect_processes(config: dict[str, Any], args: argparse.Namespace, resumed:
     nn.seed(config["seed"])
     communicator = connect(context.name)
     communicator.say(context.message)
-    if args.resume is not None and resumed is None:
+    if args.resume is not None and options.resumed is None:
         communicator.say("no run with a checkpoint yet; a new one begins")
-    return communicator
+    return Updater(communicator, is_half=args.type_config == "half")
 
 
 def call_training(main: Callable[[], None]) -> None:

@@ -11,6 +11,14 @@ from training.communicator import Communicator
 from utils.errors import NotFiniteError
 
 
+def adam_of(scope: str, rate: float, **betas: float) -> S.Solver:
+    """Make an Adam for the parameters of one network."""
+    solver = S.Adam(rate, **betas)
+    with nn.parameter_scope(scope):
+        solver.set_parameters(nn.get_parameters())
+    return solver
+
+
 class LossScale:
     """Scale losses dynamically for half precision, whose gradients would vanish or overflow otherwise.
 
