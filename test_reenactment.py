@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from inference.backends import PRECISIONS, add_backend_argument, open_backend
 from inference.faces import HAAR, load_detector
-from inference.inputs import calibration_faces, open_input, open_test_split
+from inference.inputs import Input, calibration_faces, open_input, open_test_split
 from inference.output import LAYOUTS, Preview, lay_out, layout_size, open_result_video, open_results
 from inference.reenactor import NO_FACE_CHOICES, MissingFaces, Reenactor
 from inference.result_page import write_result
@@ -80,16 +80,20 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def open_frames(args: argparse.Namespace, data_dir: Path, source: str) -> Input:
+    """Open what `--input` names, or the test split of the source."""
+    if args.input is None:
+        return open_test_split(data_dir, source, args.num, args.fps or DATA_SET_FPS)
+    return open_input(args.input, load_detector(args.detector), args.face, args.fps, args.num, args.audio)
+
+
 def main() -> None:
     args = parse_args()
     configs = load_configs(args)
     source, target = choose_people(args, configs)
     context = choose_context(configs["transformer"], args)
     data_dir = args.data_dir or configs["transformer"]["train_dir"]
-    if args.input is None:
-        frames_in = open_test_split(data_dir, source, args.num, args.fps or DATA_SET_FPS)
-    else:
-        frames_in = open_input(args.input, load_detector(args.detector), args.face, args.fps, args.num, args.audio)
+    frames_in = open_frames(args, data_dir, source)
     networks = find_networks(args, configs, source)
     batch_size = min(args.batch_size, frames_in.count or args.batch_size)
     calibration = None if args.precision == "float32" else partial(calibration_faces, frames_in)

@@ -205,7 +205,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, help=help_data)
     parser.add_argument("--num-workers", type=int, default=available_cores(), help="of the loaders (default: cores)")
     parser.add_argument("--memory", type=int, nargs="+", metavar="COUNT", help="only peak memory at these numbers")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--plain-preprocess", nargs=2, type=Path, metavar=("ROOT", "OUT"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -215,7 +215,7 @@ def main() -> None:
     if args.plain_preprocess:
         plain_preprocess(*args.plain_preprocess)
         return
-    figures: dict[str, object] = {"cores": available_cores(), "num_workers": args.num_workers}
+    results: dict[str, object] = {"cores": available_cores(), "num_workers": args.num_workers}
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         data_dir = args.data_dir or work
@@ -225,8 +225,8 @@ def main() -> None:
             subprocess.run([*make, "--frames", str(frames), "--out-dir", str(work / "CelebV")], check=True)
         root = data_dir / "CelebV"
         if args.memory:
-            figures["peak_memory_mib"] = measure_memory(data_dir, work, args.memory)
-            for count, peak in figures["peak_memory_mib"].items():
+            results["peak_memory_mib"] = measure_memory(data_dir, work, args.memory)
+            for count, peak in results["peak_memory_mib"].items():
                 print(f"preprocessing {count:6d} images: {peak:7.1f} MiB at most, all processes together")
         else:
             count = len(read_person(root, PERSON, "all"))
@@ -238,9 +238,9 @@ def main() -> None:
                     rows[name] = measure_loader(root, parts, ref_dir, args.num_workers)
             for name, row in rows.items():
                 print(f"{name:45} {row['plain']:9.1f} {row['ours']:9.1f} {row['ratio']:6.1f}x")
-            figures.update(rows)
+            results.update(rows)
     if args.json:
-        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+        args.json.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

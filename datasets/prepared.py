@@ -1,7 +1,7 @@
 """Prepared npz files: one array a sample under the sample's name, and a record of how they were made.
 
 `np.load` reads them. They are compressed by the workers that made the arrays (zlib-ng, several times faster
-than zlib on boundary maps), so that the one process that writes only copies bytes.
+than zlib on heatmaps), so that the one process that writes only copies bytes.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def test_wrong_input(tmp_path):
 def test_converted_networks_give_the_same_output(network, tmp_path, torch_python):
     with_torch("tests/reference/torch_output.py", network, tmp_path)
     convert(network, tmp_path / "weights.pth", tmp_path / "weights.h5")
-    answer = np.load(tmp_path / "answer.npz")
+    answer = np.load(tmp_path / "output.npz")
     x = nn.Variable.from_numpy_array(answer["x"])
     with nn.parameter_scope(network):
         outputs = OURS[network](x)

@@ -154,19 +154,19 @@ def _transfer_once(url: str, part: Path, version: Path) -> None:
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers |= {"Range": f"bytes={start}-", "If-Range": version.read_text(encoding="utf-8")}
-    with _opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S) as answer:
-        if answer.status != 206:
+    with _opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S) as response:
+        if response.status != 206:
             start = 0
-        length = answer.headers.get("Content-Length")
+        length = response.headers.get("Content-Length")
         total = None if length is None else start + int(length)
-        name = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+        name = response.headers.get("ETag") or response.headers.get("Last-Modified")
         if name is None or name.startswith("W/"):  # nothing that says for sure whether it is the same file later
             version.unlink(missing_ok=True)
         else:
             write_text(version, name)
         with open(part, "ab" if start else "wb") as file:
             try:
-                while block := answer.read(BLOCK):
+                while block := response.read(BLOCK):
                     file.write(block)
             except (http.client.HTTPException, ConnectionError, TimeoutError):
                 pass  # the size tells

@@ -148,7 +148,6 @@ HAIR_COLORS: tuple[tuple[Color, Color], ...] = (
     ((134, 132, 134), (190, 190, 194)),
 )
 IRIS_COLORS: tuple[Color, ...] = ((70, 100, 150), (90, 120, 80), (100, 70, 40), (60, 40, 26), (110, 130, 140))
-HAIR_STYLES = ("short", "swept", "bob", "long")
 
 
 @dataclass(frozen=True)

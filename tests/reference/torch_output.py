@@ -29,7 +29,7 @@ def main(network: str, folder: Path) -> None:
         state = {f"module.{key}": value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     torch.save(state, folder / "weights.pth")
     outputs = y if isinstance(y, list) else [y]
-    np.savez(folder / "answer.npz", x=x.numpy(), **{f"y{i}": output.numpy() for i, output in enumerate(outputs)})
+    np.savez(folder / "output.npz", x=x.numpy(), **{f"y{i}": output.numpy() for i, output in enumerate(outputs)})
 
 
 main(sys.argv[1], Path(sys.argv[2]))
