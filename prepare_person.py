@@ -188,7 +188,7 @@ def main() -> None:
             raise ConfigError(f"--name {args.name}: {args.input} is a person of another name; pass that one")
         root = args.input.resolve().parent
     elif (root / args.name).exists():
-        raise DataError(f"{root / args.name}: there already; choose another --name, or remove that folder first")
+        raise DataError(f"{root / args.name}: exists already; choose another --name, or remove that folder first")
     else:
         make_person(Pictures(args.input), root / args.name, detector, args.num_workers)
     if network is not None:

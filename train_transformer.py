@@ -272,7 +272,7 @@ def open_batches(config: dict[str, Any], communicator: Communicator) -> list[Bat
     if train["warm_start"]["epochs"]:
         if config["boundary"] == ENCODER:
             raise ConfigError(
-                "train.warm_start moves landmarks, which 'boundary: encoder' does without; set epochs to 0"
+                "train.warm_start moves landmarks, which 'boundary: encoder' does not have; set epochs to 0"
             )
         *of_sources, of_target = datasets
         datasets = [

@@ -101,7 +101,7 @@ def parse_line(line: str, num_extras: int) -> tuple[str, np.ndarray]:
     try:
         values = np.array(columns[:-1], np.float64)
     except ValueError as error:
-        raise ValueError(f"holds no number: {error}") from None
+        raise ValueError(f"holds something that is not a number: {error}") from None
     if not np.isfinite(values).all():
         raise ValueError("has a value that is not finite")
     if np.abs(values).max() > MAX_COORDINATE:

@@ -64,8 +64,8 @@ def read_person(root: str | Path, person: str, mode: str) -> Annotations:
     path = _existing_list(root, person, mode)
     if path.name.endswith(NAMES_ONLY):
         raise DataError(
-            f"{path.parent}: nobody has landmarked it (no all_98pt.txt); "
-            "only training with 'boundary: encoder' does without"
+            f"{path.parent}: it has no landmarks (all_98pt.txt is missing); "
+            "only training with 'boundary: encoder' works without"
         )
     annotations = read_annotations(path, 0, _hint(root, mode))
     _check_names(path, annotations.names)

@@ -87,7 +87,7 @@ class PreparedFile:
             with zipfile.ZipFile(path) as archive:
                 members = archive.infolist()
         except FileNotFoundError:
-            raise DataError(f"{path}: not there; run '{command}' first") from None
+            raise DataError(f"{path}: missing; run '{command}' first") from None
         except (zipfile.BadZipFile, ValueError, EOFError, OSError, struct.error):
             raise DataError(f"{path}: not a complete npz file; remove it and run '{command}'") from None
         self._members = {info.filename.removesuffix(".npy"): info for info in members}

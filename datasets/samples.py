@@ -204,7 +204,7 @@ def _open_prepared(
     if found != boundary:
         raise DataError(
             f"{ref_dir}: {person} is prepared with 'boundary: {found}', not '{boundary}'; "
-            "set the one or name the other's folder"
+            "change boundary, or name the folder of the other kind in ref_dir"
         )
     everything = list_path(dataset.root, person, "all")
     if "list" in made_from and made_from["list"] != file_digest(everything):

@@ -222,7 +222,7 @@ def rewrite(path: Path, change: Callable[[dict], dict]) -> None:
 
 
 PREPARED = {
-    "a prepared file that is not there": (lambda path: path.unlink(), "not there; run"),
+    "a prepared file that is not there": (lambda path: path.unlink(), "missing; run"),
     "a truncated prepared file": (lambda path: path.write_bytes(path.read_bytes()[:-200]), "not a complete npz"),
     "a flipped bit in a prepared file": (flip_a_bit, "is damaged; remove it"),
     "a prepared file that lacks samples": (

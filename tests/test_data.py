@@ -95,7 +95,7 @@ def test_annotation_lines_round_trip_with_spaces_in_names(tmp_path):
     "line, words",
     [
         ("1 2 3 a.jpg", "line 2 has 4 columns instead of 197"),
-        (" ".join(["x"] * 196) + " a.jpg", "line 2 holds no number"),
+        (" ".join(["x"] * 196) + " a.jpg", "line 2 holds something that is not a number"),
         (" ".join(["nan"] * 196) + " a.jpg", "line 2 has a value that is not finite"),
         (" ".join(["1e9"] * 196) + " a.jpg", "line 2 has a value beyond 100000 pixels"),
         (" ".join(["1"] * 196) + " ../../a.jpg", "line 2 names '../../a.jpg', which leads out of the folder"),

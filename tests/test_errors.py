@@ -177,7 +177,7 @@ def test_damaged_prepared_data(broken):
     np.savez(path, **few)
     must_fail(broken, 3, "lacks 11 samples", "train_decoder.py", "--conf", decoder_conf(broken, **ref))
     path.unlink()
-    must_fail(broken, 3, "not there; run", "train_decoder.py", "--conf", decoder_conf(broken, **ref))
+    must_fail(broken, 3, "missing; run", "train_decoder.py", "--conf", decoder_conf(broken, **ref))
     (broken / "datasets/WFLW_heatmaps/WFLW_heatmap_test.npz").unlink()
     must_fail(broken, 3, "--mode test", "train_encoder.py", "--conf", conf(broken, train={"batch_size": 2}))
 
@@ -193,7 +193,7 @@ def test_weights_of_other_networks(broken):
     must_fail(broken, 3, "has only 6 images", "test_decoder.py", info, "-n", 7)
     with h5py.File(run_dir / "netG_decoder_1.h5", "a") as file:
         file["up7/deconv/b"][0] = np.nan
-    must_fail(broken, 4, "netG_decoder_1.h5: other bytes than were saved", "test_decoder.py", info)
+    must_fail(broken, 4, "netG_decoder_1.h5: changed since it was saved", "test_decoder.py", info)
     (run_dir / "SHA256SUMS").unlink()
     must_fail(broken, 4, "not finite in up7/deconv/b", "test_decoder.py", info)
     (run_dir / "netG_decoder_1.h5").unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 
 import pytest
 from conftest import ROOT
@@ -36,3 +37,18 @@ def test_no_room_imports_one_above_it(room):
     for path in files:
         above = imports_of(path) & OWN - {room, *BELOW[room]}
         assert not above, f"{path.relative_to(ROOT)} imports {', '.join(above)}"
+
+
+def test_the_map_names_what_is_there():
+    """Every name of the README's map exists, and every folder and script is in it."""
+    section = (ROOT / "README.md").read_text().split("\n## Where things are\n")[1].split("\n## ")[0]
+    table = section.split("|", 1)[1]
+    names = [
+        name for name in re.findall(r"`([^`]+)`", table) if name not in ("authors/", "demo/", "synthetic/", "build.py")
+    ]
+    mapped = {path for name in [*names, "demo"] for path in ROOT.glob(name.rstrip("/"))}
+    assert all(list(ROOT.glob(name.rstrip("/"))) for name in names), names
+    tracked = {ROOT / room for room in (*BELOW, "benchmarks", "tests", "docs")}
+    assert tracked | {*ROOT.glob("*.py"), *ROOT.glob("*.sh")} <= mapped
+    links = re.findall(r"\]\(([^)#]+\.md)", section)
+    assert len(links) > 5 and all((ROOT / link).exists() for link in links)

@@ -179,7 +179,7 @@ def test_from_a_video_to_a_decoder(video, tmp_path):
     must_run(tmp_path, "train_decoder.py", "--conf", "decoder.yaml")
     must_run(tmp_path, "test_decoder.py", "tmp.monitor/decoder/Me/one/training_info.yaml", "-n", 2)
     # again: the crops are there, the boundaries of the same making
-    must_fail(tmp_path, 3, "there already", "prepare_person.py", video, "--name", "Me", *WITH_ENCODER)
+    must_fail(tmp_path, 3, "exists already", "prepare_person.py", video, "--name", "Me", *WITH_ENCODER)
     again = must_run(tmp_path, "prepare_person.py", folder, "--name", "Me", *WITH_ENCODER)
     assert "complete and made from the same; kept" in again
     assert "Me: 50 lines; images: 50 256x256" in must_run(
@@ -187,7 +187,7 @@ def test_from_a_video_to_a_decoder(video, tmp_path):
     )
     # what does not fit together is refused
     write_yaml(tmp_path / "wrong.yaml", {**content, "boundary": "landmarks"})
-    must_fail(tmp_path, 3, "nobody has landmarked it", "train_decoder.py", "--conf", "wrong.yaml")
+    must_fail(tmp_path, 3, "it has no landmarks", "train_decoder.py", "--conf", "wrong.yaml")
     write_yaml(tmp_path / "wrong.yaml", {**content, "ref_dir": ""})
     must_fail(tmp_path, 2, "needs ref_dir", "train_decoder.py", "--conf", "wrong.yaml")
     both = {**content, "src_celeb_name": "Me", "trg_celeb_name": "You"}

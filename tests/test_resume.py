@@ -255,7 +255,7 @@ def test_other_settings_and_data_are_refused_with_the_differences(work, stopped)
     assert "train.batch_size was 3, is 2" in line and "data.B.count was 8, is 6" in line
     write_yaml(work / "other.yaml", {**CONFIGS["decoder"], "train": {**CONFIGS["decoder"]["train"], "epochs": 1}})
     must_run(work, "train_decoder.py", "--conf", "other.yaml", "--resume", stopped)  # one epoch is over: complete
-    line = must_fail(work, 2, "no run there", "train_decoder.py", "--resume", "nowhere")
+    line = must_fail(work, 2, "not a run", "train_decoder.py", "--resume", "nowhere")
     must_fail(work, 2, "belongs to the decoder", "train_encoder.py", "--resume", stopped)
 
 
@@ -267,7 +267,7 @@ def test_a_damaged_checkpoint_is_passed_over(whole, work, stopped):
     content[len(content) // 2] ^= 1
     (bad / "netG_decoder.h5").write_bytes(content)
     out = must_run(work, "train_decoder.py", "--conf", "decoder.yaml", "--resume", stopped)
-    assert "000000005/netG_decoder.h5: other bytes than were saved" in out and f"from iteration {PER_EPOCH}" in out
+    assert "000000005/netG_decoder.h5: changed since it was saved" in out and f"from iteration {PER_EPOCH}" in out
     assert not bad.exists()
     assert_same_weights(stopped, whole)
     shutil.rmtree(stopped / "checkpoints")

@@ -184,7 +184,7 @@ def test_a_file_that_changed_since_it_was_saved_is_refused(saved):
     save_parameters(saved, SCOPE)
     content = saved.read_bytes()
     saved.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(WeightsError, match="weights.h5: other bytes than were saved"):
+    with pytest.raises(WeightsError, match="weights.h5: changed since it was saved"):
         load_parameters(saved, SCOPE)
     assert_untouched()
     (saved.parent / SUMS_FILE).write_text("no list of sums")

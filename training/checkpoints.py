@@ -56,7 +56,7 @@ def read_state(folder: Path) -> dict[str, Any]:
         raise WeightsError(f"{folder}: no complete checkpoint; remove it")
     for name, digest in sums.items():
         if file_digest(folder / name) != digest:
-            raise WeightsError(f"{folder / name}: other bytes than were saved (SHA-256); remove the checkpoint")
+            raise WeightsError(f"{folder / name}: changed since it was saved (SHA-256); remove the checkpoint")
     return json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
 
 
@@ -77,7 +77,7 @@ def load_checkpoint(folder: Path, scopes: Iterable[str], solvers: dict[str, S.So
         path = folder / f"solver_{name}.h5"
         moments[name] = read_parameters(path, {key: array.shape for key, array in _moments(solver).items()})
         if set(state["solver_times"].get(name, {})) != set(solver.get_states()):
-            raise WeightsError(f"{folder / STATE_FILE}: not of this solver ({name})")
+            raise WeightsError(f"{folder / STATE_FILE}: belongs to another solver than {name}")
     # from here on nothing can fail
     for scope, variables in parameters.items():
         for name, variable in variables.items():

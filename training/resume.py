@@ -34,7 +34,7 @@ def find_run(wanted: str, module: str, config: dict[str, Any]) -> Path | None:
     if wanted != "auto":
         folder = Path(wanted).parent if Path(wanted).name == INFO_FILE else Path(wanted)
         if not (folder / INFO_FILE).is_file():
-            raise ConfigError(f"--resume {wanted}: no run there (a folder with {INFO_FILE})")
+            raise ConfigError(f"--resume {wanted}: not a run (a folder with {INFO_FILE})")
         return folder
     parent = run_parent(module, config)
     saved = {}

@@ -106,7 +106,7 @@ def fetch(url: str, path: Path, manifest: str | None) -> None:
             digest = file_digest(part)
             if known not in (None, digest):
                 raise WeightsError(
-                    f"{url}: other bytes than at the first download (SHA-256); if its publisher has replaced it, "
+                    f"{url}: differs from the first download (SHA-256); if its publisher has replaced it, "
                     f"remove its line from {path.parent / SUMS_FILE}"
                 )
         except WeightsError:
@@ -217,7 +217,7 @@ def load_vgg16() -> Any:
     except zipfile.BadZipFile:
         # nnabla would take what came for complete ever after
         path.unlink(missing_ok=True)
-        raise ResourceError(f"VGG-16 from {get_model_url_base()}: what came is no network file; {way_on}") from None
+        raise ResourceError(f"VGG-16 from {get_model_url_base()}: what came is not a network file; {way_on}") from None
     except OSError as error:
         raise ResourceError(f"VGG-16 from {get_model_url_base()}: cannot be fetched ({error}); {way_on}") from None
 

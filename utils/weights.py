@@ -52,7 +52,7 @@ def read_parameters(path: str | Path, expected: dict[str, tuple[int, ...]] | Non
     digest = read_sums(path.parent).get(path.name)
     if digest is not None and digest != file_digest(path):
         raise WeightsError(
-            f"{path}: other bytes than were saved (SHA-256); take another epoch's, "
+            f"{path}: changed since it was saved (SHA-256); take another epoch's, "
             f"or remove {SUMS_FILE} to load it all the same"
         )
     try:
@@ -83,11 +83,11 @@ def _datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
                 walk(item, name + "/")
                 continue
             if not isinstance(item, h5py.Dataset):
-                raise WeightsError(f"{path}: '{name}' is no array; this is no weights file")
+                raise WeightsError(f"{path}: '{name}' is not an array; this is not a weights file")
             if item.external is not None or item.is_virtual:
                 raise WeightsError(f"{path}: '{name}' lies outside the file; weights must lie in the file itself")
             if item.dtype != np.float32:
-                raise WeightsError(f"{path}: '{name}' is {item.dtype} instead of float32; this is no weights file")
+                raise WeightsError(f"{path}: '{name}' is {item.dtype} instead of float32; this is not a weights file")
             found[name] = item
 
     walk(file, "")
