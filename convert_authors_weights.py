@@ -160,6 +160,11 @@ def _require_places(path: Path, state: dict[str, np.ndarray], parameters: list[P
 
 
 def import_torch() -> Any:
+    """Import PyTorch.
+
+    Raises:
+        ConfigError: it is missing or too old.
+    """
     try:
         import torch
     except ImportError:
@@ -167,6 +172,9 @@ def import_torch() -> Any:
             "PyTorch is not installed here; 'pip install torch' in an environment of its own, "
             "which needs only numpy and h5py beside it"
         ) from None
+    # before 1.13 there is no loading without executing what a file says
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (1, 13):
+        raise ConfigError(f"PyTorch {torch.__version__} is too old to load files safely; 'pip install torch>=1.13'")
     return torch
 
 

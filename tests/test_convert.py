@@ -10,18 +10,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nnabla as nn
 import numpy as np
 import pytest
 from conftest import ROOT, must_fail
 
-from convert_authors_weights import NETWORKS, parameters_of, read_pca, to_ours, write_h5, write_pca
+from convert_authors_weights import NETWORKS, import_torch, parameters_of, read_pca, to_ours, write_h5, write_pca
 from models.align import align
 from models.decoder import decoder
 from models.encoder import encoder
 from models.transformer import transformer
-from utils.errors import WeightsError
+from utils.errors import ConfigError, WeightsError
 from utils.parameters import load_parameters
 from utils.weights import read_manifest, read_parameters
 
@@ -203,3 +204,13 @@ def test_the_authors_align_network_comes_back_bit_for_bit(tmp_path, torch_python
     load_parameters(tmp_path / "a.h5", "align")
     landmarks.forward()
     assert landmarks.d.min() > 0 and landmarks.d.max() < 64  # in pixels of the heatmap
+
+
+def test_an_old_pytorch_is_refused(monkeypatch):
+    """Loading without executing what a file says came with 1.13."""
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(__version__="1.12.1+cu102"))
+    with pytest.raises(ConfigError, match="PyTorch 1.12.1.cu102 is too old"):
+        import_torch()
+    for version in ("1.13.0", "2.9.1+cpu", "2.11"):
+        monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(__version__=version))
+        assert import_torch().__version__ == version
