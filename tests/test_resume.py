@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, must_fail, must_run
 
-from utils.files import write_yaml
+from utils.files import file_digest, write_yaml
+from utils.weights import SUMS_FILE, format_sums
 
 pytestmark = pytest.mark.slow
 
@@ -257,6 +258,23 @@ def test_other_settings_and_data_are_refused_with_the_differences(work, stopped)
     must_run(work, "train_decoder.py", "--conf", "other.yaml", "--resume", stopped)  # one epoch is over: complete
     line = must_fail(work, 2, "not a run", "train_decoder.py", "--resume", "nowhere")
     must_fail(work, 2, "belongs to the decoder", "train_encoder.py", "--resume", stopped)
+
+
+def test_a_run_of_an_older_version_goes_on(whole, work):
+    """It has keys that are gone since, and lacks one that came since."""
+    shutil.copytree(whole / "runs/encoder", work / "runs/encoder")
+    folder = work / "runs/encoder/run"
+    shutil.rmtree(folder / f"checkpoints/{2 * PER_EPOCH:09d}")
+    checkpoint = folder / f"checkpoints/{PER_EPOCH:09d}"
+    state = json.loads((checkpoint / "state.json").read_text())
+    state["config"]["model"] |= {"activation": "tanh", "output_nc": 15}
+    del state["config"]["train"]["shuffle"]
+    (checkpoint / "state.json").write_text(json.dumps(state))
+    sums = {path.name: file_digest(path) for path in checkpoint.iterdir() if path.name != SUMS_FILE}
+    (checkpoint / SUMS_FILE).write_text(format_sums(sums))
+    out = must_run(work, "train_encoder.py", "--conf", "encoder.yaml", "--resume", folder)
+    assert f"from iteration {PER_EPOCH}" in out
+    assert_same(folder, whole / "runs" / FOLDERS["encoder"])
 
 
 def test_a_damaged_checkpoint_is_passed_over(whole, work, stopped):
