@@ -17,8 +17,8 @@ MAX_ROTATION_DEG = 5.0
 MAX_SHIFT_PX = 10.0  # of a 256-pixel image, along each axis
 ZOOM_RANGE = (0.97, 1.03)
 
-# runs of landmarks that stand for each other in a mirror, the second one backwards
-_PAIRED_RUNS = (
+# rows of landmarks that stand for each other in a mirror, the second one backwards
+_PAIRS = (
     (range(0, 33), range(32, -1, -1)),  # contour
     (range(33, 38), range(46, 41, -1)),  # brows, upper edge
     (range(38, 42), range(50, 46, -1)),  # brows, lower edge
@@ -36,8 +36,8 @@ _PAIRED_RUNS = (
 
 def _mirror_order() -> np.ndarray:
     order = np.empty(98, int)
-    for run, partner in _PAIRED_RUNS:
-        order[list(run)], order[list(partner)] = list(partner), list(run)
+    for landmarks, partners in _PAIRS:
+        order[list(landmarks)], order[list(partners)] = list(partners), list(landmarks)
     return order
 
 

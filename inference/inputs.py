@@ -91,15 +91,15 @@ def open_input(
     return Input(frames, pictures.fps, wanted, sound=sound, some_faces=first_faces)
 
 
-def calibration_faces(source: Input) -> Iterable[np.ndarray]:
+def calibration_faces(frames_in: Input) -> Iterable[np.ndarray]:
     """Give faces (3, 256, 256) in [-1, 1] to calibrate 8 bits on.
 
     Raises:
         ConfigError: a camera has none to give before it starts.
     """
-    if source.some_faces is None:
+    if frames_in.some_faces is None:
         raise ConfigError("--precision int8 is calibrated on frames before it starts, which a camera does not have")
-    return source.some_faces()
+    return frames_in.some_faces()
 
 
 def end_at_interrupt(camera: Camera) -> None:

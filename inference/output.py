@@ -182,13 +182,13 @@ class ResultVideo:
 
 @contextmanager
 def open_result_video(
-    path: Path | None, size: tuple[int, int], source: Input, comment: str, with_sound: bool
+    path: Path | None, size: tuple[int, int], frames_in: Input, comment: str, with_sound: bool
 ) -> Iterator[ResultVideo]:
     """Open the video of a reenactment, to write pictures to while the block runs; for None nothing is written.
 
     Args:
         size: (width, height) of the pictures in pixels.
-        source: whose rate it has and, with `with_sound`, whose sound.
+        frames_in: whose rate it has and, with `with_sound`, whose sound.
         comment: kept in the file's tags.
 
     Raises:
@@ -196,12 +196,12 @@ def open_result_video(
         ResourceError: encoding failed.
     """
     if path is None:
-        yield ResultVideo(None, float(source.fps), source.is_live)
+        yield ResultVideo(None, float(frames_in.fps), frames_in.is_live)
         return
-    seconds = None if source.count is None else source.count / float(source.fps)
-    sound = sound_of(source.sound, seconds) if source.sound and with_sound else nullcontext()
-    with sound as track, open_video(path, size, source.fps, comment, track) as writer:
-        video = ResultVideo(writer, float(source.fps), source.is_live)
+    seconds = None if frames_in.count is None else frames_in.count / float(frames_in.fps)
+    sound = sound_of(frames_in.sound, seconds) if frames_in.sound and with_sound else nullcontext()
+    with sound as track, open_video(path, size, frames_in.fps, comment, track) as writer:
+        video = ResultVideo(writer, float(frames_in.fps), frames_in.is_live)
         yield video
         video.finish()
 

@@ -135,17 +135,17 @@ def _mask(points: np.ndarray, window: tuple[slice, slice], blur_px: int = 0) -> 
     return mask[..., None].astype(np.float32) / 255
 
 
-def _paste(image: np.ndarray, source: np.ndarray, window: tuple[slice, slice], mask: np.ndarray) -> None:
-    """Blend a full-size RGBA source (or one colour) into the window through the mask."""
+def _paste(image: np.ndarray, paint: np.ndarray, window: tuple[slice, slice], mask: np.ndarray) -> None:
+    """Blend a full-size RGBA picture (or one colour) into the window through the mask."""
     target = image[window]
-    paint = source[window] if source.ndim == 3 else source
+    paint = paint[window] if paint.ndim == 3 else paint
     target[:] = (target + (paint.astype(np.float32) - target) * mask + 0.5).astype(np.uint8)
 
 
-def _fill_texture(image: np.ndarray, source: np.ndarray, points: np.ndarray, blur_px: int = 0) -> None:
+def _fill_texture(image: np.ndarray, paint: np.ndarray, points: np.ndarray, blur_px: int = 0) -> None:
     window = _window(points)
     if window:
-        _paste(image, source, window, _mask(points, window, blur_px))
+        _paste(image, paint, window, _mask(points, window, blur_px))
 
 
 def _spline(points: np.ndarray, steps: int = 6) -> np.ndarray:
