@@ -19,6 +19,7 @@ from make_synthetic import VIDEO_FPS, VIDEO_SIZE
 from utils.video import open_video
 
 ROOT = Path(__file__).resolve().parent.parent
+PATIENCE_S = 240  # for what takes seconds, on a machine that may be busy with anything
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job, whose scripts would ignore it, too
     signal.signal(signal.SIGINT, signal.default_int_handler)

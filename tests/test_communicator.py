@@ -6,13 +6,12 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nnabla as nn
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 from test_batches import Numbers, numbers_of
 from test_resume import COMMON, arrays_of
 
@@ -24,7 +23,7 @@ MPIRUN = Path(sys.executable).parent / "mpirun"
 needs_mpi = pytest.mark.skipif(not MPIRUN.exists(), reason="no mpirun beside this Python; pip install mpi4py mpich")
 
 
-def mpirun(folder: Path, *command: object, timeout_s: float = 120) -> subprocess.CompletedProcess:
+def mpirun(folder: Path, *command: object, timeout_s: float = PATIENCE_S) -> subprocess.CompletedProcess:
     return subprocess.run(
         [str(MPIRUN), "-n", "2", sys.executable, *map(str, command)],
         cwd=folder,
@@ -174,9 +173,7 @@ def test_two_ranks_stop_and_resume_as_if_nothing_had_happened(work):
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_fails_ends_all(work, rank):
-    start = time.monotonic()
     result = training(work, 2, rank, 'raise DataError("this rank\'s picture is damaged; replace it")')
     assert result.returncode != 0 and "picture is damaged" in result.stderr
     result = training(work, 2, rank, 'raise ZeroDivisionError("a mistake")')
     assert result.returncode != 0 and "ZeroDivisionError" in result.stderr
-    assert time.monotonic() - start < 60

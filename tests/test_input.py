@@ -19,7 +19,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, must_fail, must_run, write_frames
+from conftest import PATIENCE_S, ROOT, must_fail, must_run, write_frames
 from PIL import Image
 from test_pages import BROWSER, needs_browser
 
@@ -391,7 +391,7 @@ def test_the_video_and_the_page_in_a_browser(made):
     flags = ["--autoplay-policy=no-user-gesture-required", "--window-size=500,900", "--remote-debugging-port=0"]
     browser = subprocess.Popen([*BROWSER, *flags, probe.as_uri()], stderr=subprocess.DEVNULL)
     try:
-        found = reports.get(timeout=60)
+        found = reports.get(timeout=PATIENCE_S)
     finally:
         browser.kill()
         browser.wait()
@@ -532,12 +532,12 @@ def test_ctrl_c_while_encoding(folder, tmp_path):
     process = subprocess.Popen(
         [*command, *flags], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not list(tmp_path.glob("reenactment_result/*/*/result/00000[3-9]-000.png")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # reaches ffmpeg, too
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130 and "Traceback" not in errors, errors
     assert not (tmp_path / "out.mp4").exists() and not list(tmp_path.glob(".*"))
     assert not list(tmp_path.glob("reenactment_result/*/*/index.html"))  # nobody takes it for a whole result

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import PATIENCE_S
 
 from config import load_config
 from datasets.check import Report
@@ -56,7 +57,7 @@ def measured(page: Path, width: int) -> dict[str, int]:
     copy = page.with_name(f"measured-{width}.html")
     copy.write_text(page.read_text().replace("</body>", f"{MEASURE}</body>"))
     command = [*BROWSER, f"--window-size={width},900", "--dump-dom"]
-    result = subprocess.run([*command, copy.as_uri()], capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run([*command, copy.as_uri()], capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     text = re.search(r'data-measured="([^"]*)"', result.stdout).group(1)
     return json.loads(text.replace("&quot;", '"'))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import ROOT, must_fail, must_run
+from conftest import PATIENCE_S, ROOT, must_fail, must_run
 
 from utils.files import file_digest, write_yaml
 from utils.weights import SUMS_FILE, format_sums
@@ -86,7 +86,7 @@ call_training(script.main)
 def interrupt(folder: Path, module: str, how: str, where: str, number: int, *args: str) -> subprocess.CompletedProcess:
     code = DRIVER.format(root=str(ROOT), module=module, how=how, where=where, number=number)
     command = [sys.executable, "-c", code, "--conf", f"{module}.yaml", *args]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +220,7 @@ def test_more_epochs(whole, work):
 
 def must_run_err(folder: Path, script: str, *args: str) -> str:
     command = [sys.executable, str(ROOT / script), *args]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
     assert result.returncode == 0, result.stderr
     return result.stderr
 
@@ -334,11 +334,11 @@ def test_interrupted_twice(work):
     command = [sys.executable, str(ROOT / "train_decoder.py"), "--conf", "long.yaml"]
     process = subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     folder = work / "runs/decoder/Linnea/run"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline and len(list(folder.glob("checkpoints/0*"))) < 2:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130 and "with a checkpoint" in errors and "stopped at iteration" in errors
     newest = sorted(folder.glob("checkpoints/0*"))[-1]
     result = interrupt(work, "decoder", "SIGUSR1", "step", 1, "--conf", "long.yaml", "--resume", str(folder))
@@ -347,7 +347,7 @@ def test_interrupted_twice(work):
     twice = DRIVER.replace("os.kill(os.getpid(), signal.{how})", "[os.kill(os.getpid(), signal.SIGINT) for _ in 'ab']")
     code = twice.format(root=str(ROOT), module="decoder", how="", where="step", number=1)
     command = [sys.executable, "-c", code, "--conf", "long.yaml", "--resume", str(folder)]
-    result = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=PATIENCE_S)
     assert result.returncode == 130 and "error: interrupted" in result.stderr and "Traceback" not in result.stderr
     assert int(sorted(folder.glob("checkpoints/0*"))[-1].name) == int(newest.name) + 1  # none for the second
     write_yaml(work / "long.yaml", {**config, "train": {**config["train"], "epochs": int(newest.name) // 3 + 2}})
@@ -365,7 +365,7 @@ def test_a_number_that_is_not_finite_names_the_last_good_checkpoint(work, stoppe
 def test_a_disk_that_is_full(work, stopped):
     before = contents_of(stopped)
     command = f"ulimit -f 60; exec {sys.executable} {ROOT}/train_decoder.py --conf decoder.yaml --resume {stopped}"
-    result = subprocess.run(["bash", "-c", command], cwd=work, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(["bash", "-c", command], cwd=work, capture_output=True, text=True, timeout=PATIENCE_S)
     lines = [line for line in result.stderr.splitlines() if line.startswith("error")]
     assert result.returncode == 6 and len(lines) == 1 and "Traceback" not in result.stderr, result.stderr
     after = contents_of(stopped)
@@ -386,7 +386,7 @@ def test_a_data_folder_that_is_lost(work, data, tmp_path):
     code = DRIVER.replace("os.kill(os.getpid(), signal.{how})", "os.rename('datasets', 'gone')")
     code = code.format(root=str(ROOT), module="decoder", how="", where="checkpoint", number=1)
     command = [sys.executable, "-c", code, "--conf", "decoder.yaml"]
-    result = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=PATIENCE_S)
     assert result.returncode == 6 and "is gone" in result.stderr and "Traceback" not in result.stderr, result.stderr
     (work / "gone").rename(work / "datasets")
     must_run(work, "train_decoder.py", "--conf", "decoder.yaml", "--resume", "auto")
