@@ -227,15 +227,17 @@ def _check_faces(report: Report, root: Path, mode: str, num_workers: int) -> lis
 
 def _parse_list(report: Report, path: Path, num_extras: int) -> Annotations:
     """Read the lines that can be read, and note the others."""
-    bad: list[str] = []
+
+    def note(words: str) -> None:
+        report.num_lines += 1
+        report.note(LINES, f"{path.name}: {words}")
+
     try:
-        annotations = read_annotations(path, num_extras, "unpack the annotations", bad.append)
+        annotations = read_annotations(path, num_extras, "unpack the annotations", note)
     except DataError as error:
         report.note(LIST, error)
         return Annotations([], np.empty((0, NUM_LANDMARKS, 2)), np.empty((0, num_extras)))
-    for words in bad:
-        report.note(LINES, f"{path.name}: {words}")
-    report.num_lines = len(annotations) + len(bad)
+    report.num_lines += len(annotations)
     return annotations
 
 

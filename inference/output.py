@@ -22,18 +22,29 @@ from utils.video import VideoWriter, open_video, sound_of, write_preview
 
 
 class Kind(NamedTuple):
-    """Say how an array is kept."""
+    """Say how an array is kept: as it is, or as whole numbers."""
 
     shape: tuple[int, ...]
     dtype: type
-    scale: int  # of whole numbers
+    scale: int | None = None  # whole numbers are the values times this
+
+    def encode(self, array: np.ndarray) -> np.ndarray:
+        """Give the array its form on disk."""
+        if self.scale is None:
+            return array
+        limits = np.iinfo(self.dtype)
+        return np.rint(array * self.scale).clip(limits.min, limits.max).astype(self.dtype)
+
+    def decode(self, array: np.ndarray) -> np.ndarray:
+        """Give the array its values back."""
+        return array if self.scale is None else array.astype(np.float32) / self.scale
 
 
 # What is kept of each frame to be measured, by the names of `Result`. Heatmaps of fixed point are small on disk.
 MEASURED = {
     "heatmap": Kind((NUM_BOUNDARIES, HEATMAP_SIZE, HEATMAP_SIZE), np.int16, scale=16384),
     "transformed": Kind((NUM_BOUNDARIES, HEATMAP_SIZE, HEATMAP_SIZE), np.int16, scale=16384),
-    "generated": Kind((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8, scale=1),
+    "generated": Kind((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8),
 }
 LAYOUTS = ("panel", "face", "side-by-side")
 FRAMES_DIR, MEASURED_DIR = "result", "measured"
@@ -84,9 +95,7 @@ class ResultWriter:
         self.metrics[name] = result.metrics
         if not result.is_held:
             for part, writer in self._measured.items():
-                kind = MEASURED[part]
-                numbers = np.rint(getattr(result, part) * kind.scale).clip(*_range_of(kind.dtype))
-                writer.add(f"{result.index:06d}", pack(numbers.astype(kind.dtype)))
+                writer.add(f"{result.index:06d}", pack(MEASURED[part].encode(getattr(result, part))))
             self.num_measured += 1
 
 
@@ -98,20 +107,17 @@ def open_results(folder: Path, mark: dict[str, str], layout: str, has_label: boo
         mark: metadata of the pictures, which say that they are generated.
         layout, has_label: of the pictures, as `lay_out` has them. What is measured has no label.
     """
-    num_measured = 0
+    results = None
     try:
         with ExitStack() as stack:
             paths = {part: stack.enter_context(atomic_path(measured_path(folder, part))) for part in MEASURED}
             writers = {part: PreparedWriter(path) for part, path in paths.items()}
             results = ResultWriter(folder, writers, mark, layout, has_label)
-            try:
-                yield results
-            finally:
-                num_measured = results.num_measured
+            yield results
             for writer in writers.values():
                 writer.finish()
     finally:
-        if num_measured == 0:
+        if results is None or results.num_measured == 0:
             shutil.rmtree(folder)
 
 
@@ -135,14 +141,8 @@ class MeasuredFrames:
 
     def read(self, part: str) -> Iterator[np.ndarray]:
         """Read `heatmap` and `transformed`, (15, 64, 64) float32 as they were used, or `generated`, without a label."""
-        scale = MEASURED[part].scale
         for name in self._names:
-            array = self._files[part][name]
-            yield array if scale == 1 else array.astype(np.float32) / scale
-
-
-def _range_of(dtype: type) -> tuple[int, int]:
-    return np.iinfo(dtype).min, np.iinfo(dtype).max
+            yield MEASURED[part].decode(self._files[part][name])
 
 
 def measured_path(folder: Path, part: str) -> Path:
