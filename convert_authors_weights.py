@@ -20,8 +20,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils.errors import ConfigError, WeightsError, call_main
-from utils.files import atomic_path, write_text
+from utils import cli
+from utils.ending import call_main
+from utils.errors import ConfigError, WeightsError
+from utils.files import atomic_path, check_outputs, write_text
 from utils.weights import listed, read_manifest, read_parameters, require_names, write_arrays
 
 # In a module of PyTorch the parameters stand in this order.
@@ -247,12 +249,16 @@ def write_pca(folder: Path, arrays: dict[str, np.ndarray]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", choices=(*NETWORKS, PCA))
-    parser.add_argument("source", type=Path, metavar="FROM", help="FILE.pth or FILE.h5; the folder of texts for pca")
-    parser.add_argument("target", type=Path, metavar="TO", help="FILE.h5 or FILE.pth; a folder for pca")
+    parser.add_argument(
+        "source", type=cli.path, metavar="FROM", help="FILE.pth or FILE.h5; the folder of texts for pca"
+    )
+    parser.add_argument("target", type=cli.path, metavar="TO", help="FILE.h5 or FILE.pth; a folder for pca")
     args = parser.parse_args()
     if (args.source.suffix == ".h5") == (args.target.suffix == ".h5"):
         parser.error("one of FROM and TO must end in .h5; the other is a .pth file, or a folder for pca")
 
+    is_folder = args.network == PCA and args.source.suffix == ".h5"
+    check_outputs({"TO dir" if is_folder else "TO": args.target}, [args.source])
     manifest = PCA if args.network == PCA else NETWORKS[args.network].manifest
     if args.source.suffix == ".h5":
         arrays = read_parameters(args.source, read_manifest(manifest))

@@ -42,7 +42,8 @@ from inference.result_page import SCORES_FILE, add_scores, read_record
 from inference.trained import Trained
 from utils import cli
 from utils.context import set_context
-from utils.errors import DataError, call_main
+from utils.ending import call_main
+from utils.errors import DataError
 from utils.files import write_text
 from utils.html import table
 from utils.panels import contact_sheet, evenly, face_picture, generated_mark
@@ -50,6 +51,7 @@ from utils.panels import contact_sheet, evenly, face_picture, generated_mark
 SHEET_FILE = "sheet.png"
 CHAIN = "chain"
 SHEET_FRAMES = 8
+MAX_FRAMES = 500  # that are measured; all of them are held in memory
 
 
 class Truth(NamedTuple):
@@ -151,13 +153,14 @@ def evaluate(
 ) -> dict[str, Any]:
     """Compute all scores by name; also writes a sheet of pictures where there is a truth across people."""
     data_dir, source, target = Path(record["data_dir"]), record["source"], record["target"]
-    measured = MeasuredFrames(result_dir)
+    measured = MeasuredFrames(result_dir, MAX_FRAMES)
     indices, generated = measured.indices, list(measured.read("generated"))
     heatmaps, asked_for = list(measured.read("heatmap")), list(measured.read("transformed"))
     faces = (to_float(face.transpose(2, 0, 1)) for face in generated)
     found = infer_all(backend, "encoder", faces, "encoder on the result")
     scores: dict[str, Any] = {
         "frames": len(found),
+        "reenacted": measured.total,
         "boundary_consistency": relative_error(found, asked_for),
         "temporal_jitter": {
             "source": temporal_jitter(heatmaps, indices),
@@ -191,18 +194,25 @@ def evaluate(
     return scores
 
 
+def number(value: float | None, digits: int) -> str:
+    """Write a score; None is one that could not be measured."""
+    return "not measured" if value is None else f"{value:.{digits}f}"
+
+
 def lines_of(record: dict[str, Any], scores: dict[str, Any]) -> list[tuple[str, str]]:
     """Write the scores as a name and a value a row."""
     jitter = scores["temporal_jitter"]
-    held = record["frames"] - scores["frames"]
+    held = record.get("frames", scores["reenacted"]) - scores["reenacted"]
+    first = "" if scores["frames"] == scores["reenacted"] else f", the first of {scores['reenacted']}"
+    words = "temporal jitter of the source / of the result, px of 64"
     rows = [
-        ("frames", str(scores["frames"]) + (f", without {held} in which a result is held" if held else "")),
+        ("frames", f"{scores['frames']}{first}" + (f", without {held} in which a result is held" if held else "")),
         ("boundaries of the result against those asked for, share of an all-zero prediction's error",
-         f"{scores['boundary_consistency']:.3f}"),
-        ("temporal jitter of the source / of the result, px of 64", f"{jitter['source']:.3f} / {jitter['result']:.3f}"),
+         number(scores["boundary_consistency"], 3)),
+        (words, f"{number(jitter['source'], 3)} / {number(jitter['result'], 3)}"),
     ]  # fmt: skip
     if "encoder_error" in scores:
-        rows.append(("encoder, share of an all-zero prediction's error", f"{scores['encoder_error']:.3f}"))
+        rows.append(("encoder, share of an all-zero prediction's error", number(scores["encoder_error"], 3)))
     for key, words in (
         ("decoder", f"decoder on test frames of {record['target']}"),
         ("self_reenactment", "generated against the real frame"),
@@ -213,8 +223,8 @@ def lines_of(record: dict[str, Any], scores: dict[str, Any]) -> list[tuple[str, 
         words = "PSNR {psnr:.2f} dB, face {face_psnr:.2f} dB, SSIM {ssim:.3f}".format(**values)
         rows.append((f"{name}, against the true target", words))
     if "follows" in scores:
-        mouth, yaw = scores["follows"]["mouth_opening"], scores["follows"]["yaw"]
-        rows.append(("the result follows the source: mouth opening, yaw", f"correlations of {mouth:.2f} and {yaw:.2f}"))
+        mouth, yaw = (number(scores["follows"][name], 2) for name in ("mouth_opening", "yaw"))
+        rows.append(("the result follows the source: mouth opening, yaw", f"correlations of {mouth} and {yaw}"))
     return rows
 
 
@@ -222,7 +232,7 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     help_result = "the folder of a result in reenactment_result/<A>2<B>/"
-    parser.add_argument("result_dir", type=Path, metavar="RESULT", help=help_result)
+    parser.add_argument("result_dir", type=cli.path, metavar="RESULT", help=help_result)
     add_backend_argument(parser)
     help_trained = "score frames, too, that the networks trained on"
     parser.add_argument("--allow-trained", action="store_true", help=help_trained)
@@ -244,7 +254,7 @@ def main() -> None:
     rows = lines_of(record, scores)
     for name, value in rows:
         print(f"{name}: {value}")
-    write_text(args.result_dir / SCORES_FILE, json.dumps(scores, indent=1) + "\n")
+    write_text(args.result_dir / SCORES_FILE, json.dumps(scores, indent=1, allow_nan=False) + "\n")
     section = ["<h2>Scores</h2>", table(rows)]
     if "scores" in scores:
         sheet = args.result_dir / SHEET_FILE

@@ -11,14 +11,14 @@ test_reenactment.py needs none of this: it keeps files of its own beside the wei
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from config.runs import source_names
 from inference.onnx_export import export
 from inference.trained import find_networks, load_configs
 from models.build import MODULES
 from utils import cli
-from utils.errors import call_main
+from utils.ending import call_main
+from utils.files import check_outputs
 
 
 def parse_args() -> argparse.Namespace:
@@ -26,16 +26,19 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_network_arguments(parser, MODULES, required=False)
     help_source = "whose transformer, of a run with several sources (default: the first)"
-    parser.add_argument("--src-celeb-name", metavar="A", help=help_source)
-    parser.add_argument("--out-dir", type=Path, required=True, help="where the files go")
+    parser.add_argument("--src-celeb-name", type=cli.folder_name, metavar="A", help=help_source)
+    parser.add_argument("--out-dir", type=cli.path, required=True, help="where the files go")
     parser.add_argument("--chain", action="store_true", help="one graph of all the networks")
-    parser.add_argument("--batch-size", type=cli.positive_int, default=1, help="of the graphs (1)")
+    parser.add_argument("--batch-size", type=cli.batch_size, default=1, help="of the graphs (1)")
     args = parser.parse_args()
     named = [module for module in MODULES if getattr(args, f"{module}_config")]
     if not named:
         parser.error("name at least one of --encoder-config, --transformer-config and --decoder-config")
     if args.chain and named == ["encoder", "decoder"]:
         parser.error("--chain: the transformer stands between encoder and decoder; name it, too")
+    inputs = [getattr(args, f"{module}_{what}") for module in MODULES for what in ("config", "param_file")]
+    names = ["chain"] if args.chain else named
+    check_outputs({"--out-dir": args.out_dir} | {f"{name} to": args.out_dir / f"{name}.onnx" for name in names}, inputs)
     return args
 
 

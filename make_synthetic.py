@@ -34,11 +34,13 @@ from datasets.synthetic.people import (
 )
 from datasets.wflw import list_path
 from utils import cli
-from utils.errors import ConfigError, DataError, call_main
-from utils.files import write_text
+from utils.ending import call_main
+from utils.errors import ConfigError, DataError
+from utils.files import check_outputs, write_text
 from utils.panels import generated_mark
 from utils.video import open_video
 
+MAX_FRAMES = 100_000  # a person, or faces of a list
 MARKER_FILE = "synthetic.txt"  # tells our own folders from those of real people, which are never written into
 
 
@@ -154,6 +156,9 @@ def make_wflw(num_faces: dict[str, int], forehead: tuple[float, float], seed: in
         print(f"{list_path(out_dir, mode)}: {wanted} faces")
 
 
+MAX_TILES = 40  # in a row or a column, of 256 pixels each
+
+
 def make_sheet(rows: int, columns: int, seed: int, out_file: Path) -> None:
     """Make a picture of many people, each with another expression."""
     rng = np.random.default_rng(seed)
@@ -207,48 +212,52 @@ def parse_args() -> argparse.Namespace:
     forms = parser.add_subparsers(dest="form", required=True)
     celebv = forms.add_parser("celebv", help="people with a track of frames each")
     celebv.add_argument("--people", nargs="+", required=True, metavar="NAME[=SEED]", help="who; the seed is the looks")
-    celebv.add_argument("--frames", type=cli.positive_int, default=600, help="frames a person (default 600)")
+    celebv.add_argument("--frames", type=cli.whole(1, MAX_FRAMES), default=600, help="frames a person (default 600)")
     help_stride = "film only every Nth frame: more poses in as many frames (default 1, a smooth video)"
-    celebv.add_argument("--stride", type=cli.positive_int, default=1, metavar="N", help=help_stride)
-    celebv.add_argument("--out-dir", type=Path, default=Path("datasets/CelebV"))
+    celebv.add_argument("--stride", type=cli.whole(1, 20), default=1, metavar="N", help=help_stride)
+    celebv.add_argument("--out-dir", type=cli.path, default=Path("datasets/CelebV"))
     celebv.add_argument(
         "--expressions", action="store_true", help=f"keep the expression vectors beside, as {EXPRESSION_FILE}"
     )
     wflw = forms.add_parser("wflw", help="random people and poses, several in a picture")
-    wflw.add_argument("--train-faces", type=cli.positive_int, default=1000)
-    wflw.add_argument("--test-faces", type=cli.positive_int, default=100)
+    wflw.add_argument("--train-faces", type=cli.whole(1, MAX_FRAMES), default=1000)
+    wflw.add_argument("--test-faces", type=cli.whole(1, MAX_FRAMES), default=100)
     help_forehead = "how far boxes reach above the brows, as shares of the face's height (default 0.3 0.75)"
     wflw.add_argument(
         "--forehead",
         nargs=2,
-        type=cli.positive_number,
+        type=cli.number(0, 3),
         default=(0.3, 0.75),
         metavar=("LOW", "HIGH"),
         help=help_forehead,
     )
-    wflw.add_argument("--out-dir", type=Path, default=Path("datasets"))
+    wflw.add_argument("--out-dir", type=cli.path, default=Path("datasets"))
     sheet = forms.add_parser("sheet", help="one picture of many people")
-    sheet.add_argument("--rows", type=cli.positive_int, default=4)
-    sheet.add_argument("--columns", type=cli.positive_int, default=8)
-    sheet.add_argument("--out-file", type=Path, default=Path("people.png"))
+    sheet.add_argument("--rows", type=cli.whole(1, MAX_TILES), default=4)
+    sheet.add_argument("--columns", type=cli.whole(1, MAX_TILES), default=8)
+    sheet.add_argument("--out-file", type=cli.path, default=Path("people.png"))
     video = forms.add_parser("video", help="one person whose head moves about in a larger picture")
     video.add_argument("--person", required=True, metavar="NAME[=SEED]", help="who; the seed is the looks")
-    video.add_argument("--frames", type=cli.positive_int, default=200, help="25 a second (default 200)")
-    video.add_argument("--out-file", type=Path, default=Path("person.mp4"))
+    video.add_argument("--frames", type=cli.whole(1, MAX_FRAMES), default=200, help="25 a second (default 200)")
+    video.add_argument("--out-file", type=cli.path, default=Path("person.mp4"))
     for form in (celebv, wflw, sheet, video):
-        form.add_argument("--seed", type=cli.non_negative_int, default=0, help="of the motion and of random people")
+        form.add_argument("--seed", type=cli.seed, default=0, help="of the motion and of random people")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     if args.form == "celebv":
+        check_outputs({"--out-dir": args.out_dir})
         make_celebv(args.people, args.frames, args.stride, args.seed, args.out_dir, args.expressions)
     elif args.form == "wflw":
+        check_outputs({"--out-dir": args.out_dir})
         make_wflw({"train": args.train_faces, "test": args.test_faces}, sorted(args.forehead), args.seed, args.out_dir)
     elif args.form == "video":
+        check_outputs({"--out-file": args.out_file})
         make_video(args.person, args.frames, args.seed, args.out_file)
     else:
+        check_outputs({"--out-file": args.out_file})
         make_sheet(args.rows, args.columns, args.seed, args.out_file)
 
 

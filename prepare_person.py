@@ -10,7 +10,7 @@ write the npz files that training reads with `boundary: encoder`. A folder of Ce
 from __future__ import annotations
 
 import argparse
-import re
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,8 +34,9 @@ from inference.pictures import UNREADABLE, Pictures
 from inference.trained import Trained, choose_context, find_weights, load_network
 from models.build import INPUT_SHAPES
 from utils import cli
-from utils.errors import ConfigError, DataError, call_main
-from utils.files import atomic_folder, file_digest, locked, write_text
+from utils.ending import call_main
+from utils.errors import ConfigError, DataError
+from utils.files import atomic_folder, check_outputs, file_digest, locked, write_text
 from utils.panels import contact_sheet, evenly, face_picture
 from utils.parallel import WorkerPool, available_cores
 
@@ -69,7 +70,7 @@ def find_faces(pictures: Pictures, detector: Detector, num_workers: int) -> list
         found = pool.map(small_pictures(), at_once=2)
         boxes = list(tqdm(found, desc="finding faces", unit="picture", disable=None))
     boxes = [box * factor for box, factor in zip(boxes, factors)]
-    crops = follow_face(boxes, sizes, pictures.fps, MIN_SHOT_S if pictures.is_video else 0.0)
+    crops = follow_face(boxes, sizes, pictures.fps, MIN_SHOT_S if pictures.video is not None else 0.0)
     return [UNREADABLE if size is None else crop for crop, size in zip(crops, sizes)]
 
 
@@ -153,26 +154,26 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     help_input = "a video file, a folder of pictures, or a person of CelebV's form"
-    parser.add_argument("input", type=Path, metavar="VIDEO_OR_FOLDER", help=help_input)
-    parser.add_argument("--name", required=True, help="of the person: its folder's")
+    parser.add_argument("input", type=cli.path, metavar="VIDEO_OR_FOLDER", help=help_input)
+    parser.add_argument("--name", required=True, type=cli.folder_name, help="of the person: its folder's")
     help_data = "the folder that holds the people (default datasets/CelebV)"
-    parser.add_argument("--data-dir", type=Path, default=Path("datasets/CelebV"), help=help_data)
+    parser.add_argument("--data-dir", type=cli.path, default=Path("datasets/CelebV"), help=help_data)
     cli.add_network_arguments(parser, ("encoder",), required=False)
     help_out = "where npz files of the encoder's boundaries go (default datasets/celebv_heatmaps_encoder)"
-    parser.add_argument("--out-dir", type=Path, default=Path("datasets/celebv_heatmaps_encoder"), help=help_out)
+    parser.add_argument("--out-dir", type=cli.path, default=Path("datasets/celebv_heatmaps_encoder"), help=help_out)
     help_detector = f"what finds faces: a Python function (default {HAAR})"
     parser.add_argument("--detector", default=HAAR, metavar="MODULE:FUNCTION", help=help_detector)
-    parser.add_argument("--batch-size", type=cli.positive_int, default=1, help="of the encoder (1)")
+    parser.add_argument("--batch-size", type=cli.batch_size, default=1, help="of the encoder (1)")
     help_workers = "processes that find faces (default: one for each core)"
     parser.add_argument(
-        "--num-workers", type=cli.positive_int, default=available_cores(), metavar="N", help=help_workers
+        "--num-workers", type=cli.num_workers, default=available_cores(), metavar="N", help=help_workers
     )
     cli.add_device_arguments(parser)
     args = parser.parse_args()
     if args.encoder_param_file and not args.encoder_config:
         parser.error("--encoder-param-file goes with --encoder-config")
-    if not re.fullmatch(r"[\w-][\w .-]*", args.name):
-        parser.error(f"--name {args.name}: letters, digits, '_', '-', '.' and spaces make a folder's name")
+    outputs = {"--data-dir": args.data_dir} | ({"--out-dir": args.out_dir} if args.encoder_config else {})
+    check_outputs(outputs)
     return args
 
 
@@ -181,12 +182,13 @@ def main() -> None:
     detector = load_detector(args.detector)
     network = load_encoder(args) if args.encoder_config else None
     root = args.data_dir
-    if args.input.is_dir() and args.input.resolve().name in celebv.people_of(args.input.resolve().parent):
+    given = Path(os.path.abspath(args.input))  # where a person is a link, its name is the link's
+    if given.is_dir() and given.name in celebv.people_of(given.parent):
         if network is None:
             raise ConfigError(f"{args.input}: a person already; add --encoder-config to find its boundaries")
-        if args.input.resolve().name != args.name:
+        if given.name != args.name:
             raise ConfigError(f"--name {args.name}: {args.input} is a person of another name; pass that one")
-        root = args.input.resolve().parent
+        root = given.parent
     elif (root / args.name).exists():
         raise DataError(f"{root / args.name}: exists already; choose another --name, or remove that folder first")
     else:

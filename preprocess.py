@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -25,8 +26,9 @@ from datasets.images import write_image
 from datasets.prepared import Archives, Packed, images_digest, pack
 from datasets.samples import DrawnDataset
 from utils import cli
-from utils.errors import DataError, call_main
-from utils.files import file_digest, locked, write_text
+from utils.ending import call_main
+from utils.errors import DataError
+from utils.files import check_outputs, file_digest, locked, write_text
 from utils.parallel import WorkerPool, available_cores
 
 SAMPLES_AT_ONCE = 8  # handed to a worker together
@@ -58,7 +60,7 @@ def wflw_job(root: Path, mode: str, out_dir: Path, seed: int, picture_dir: Path 
         "drawing": asdict(faces.style),
         "seed": seed,
         "list": file_digest(faces.list),
-        "images": images_digest(root / "WFLW_images", faces.names),
+        "pictures": images_digest(root / "WFLW_images", faces.names),
     }
     archives = Archives(
         name=f"WFLW {mode}",
@@ -74,12 +76,15 @@ def wflw_job(root: Path, mode: str, out_dir: Path, seed: int, picture_dir: Path 
 def celebv_job(root: Path, person: str, out_dir: Path, picture_dir: Path | None) -> Job:
     """Read the list of a person, and say what is made of it."""
     frames = DrawnDataset(root, person, "all", tuple(celebv.SHAPES))
+    stems = Counter(Path(name).stem for name in frames.names)
 
     def prepare(index: int) -> tuple[str, list[Packed]]:
         name, arrays = frames.names[index], frames[index]
         if picture_dir is not None:
             image, _, large_heatmap = arrays
-            save_boundary_picture(picture_dir / person / f"{Path(name).stem}.png", image, large_heatmap)
+            # a.jpg and a.png are two pictures
+            plain = Path(name).stem if stems[Path(name).stem] == 1 else name.replace("/", "_")
+            save_boundary_picture(picture_dir / person / f"{plain}.png", image, large_heatmap)
         return name, [pack(array) for array in arrays]
 
     made_from = {"boundary": celebv.LANDMARKS, "drawing": asdict(frames.style)}
@@ -106,20 +111,21 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     help_dataset = "WFLW, CelebV, or the folder that WFLW is unpacked in"
     parser.add_argument("--dataset", required=True, metavar="WFLW|CelebV|DIR", help=help_dataset)
-    parser.add_argument("--src-dir", type=Path, default=Path("datasets"), help="where the data sets are unpacked")
-    parser.add_argument("--out-dir", type=Path, help="where the npz files go")
+    parser.add_argument("--src-dir", type=cli.path, default=Path("datasets"), help="where the data sets are unpacked")
+    parser.add_argument("--out-dir", type=cli.path, help="where the npz files go")
     parser.add_argument("--mode", choices=wflw.MODES, help="WFLW: which list (default train; --check: both)")
-    parser.add_argument("--celeb-name-list", nargs="+", metavar="NAME", help="CelebV: people (default everyone found)")
-    parser.add_argument("--seed", type=cli.non_negative_int, default=42, help="WFLW: of the crop margins")
+    help_people = "CelebV: people (default everyone found)"
+    parser.add_argument("--celeb-name-list", nargs="+", type=cli.folder_name, metavar="NAME", help=help_people)
+    parser.add_argument("--seed", type=cli.seed, default=42, help="WFLW: of the crop margins")
     parser.add_argument("--save-boundary-image", action="store_true", help="also write pictures to look at")
     help_workers = "processes that work side by side (default: one for each core)"
     parser.add_argument(
-        "--num-workers", type=cli.positive_int, default=available_cores(), metavar="N", help=help_workers
+        "--num-workers", type=cli.num_workers, default=available_cores(), metavar="N", help=help_workers
     )
     help_check = "write nothing: look at every line and every image and say what is wrong"
     parser.add_argument("--check", action="store_true", help=help_check)
     help_report = "with --check: also a page with positions of landmarks, sample faces and all problems"
-    parser.add_argument("--report", type=Path, metavar="FILE.html", help=help_report)
+    parser.add_argument("--report", type=cli.path, metavar="FILE.html", help=help_report)
     args = parser.parse_args()
     if args.celeb_name_list and args.dataset != "CelebV":
         parser.error("--celeb-name-list goes with --dataset CelebV")
@@ -127,6 +133,9 @@ def parse_args() -> argparse.Namespace:
         parser.error("--out-dir is needed: the folder that the npz files go to")
     if args.report and not args.check:
         parser.error("--report goes with --check")
+    if args.report and args.report.suffix not in (".html", ".htm"):
+        parser.error(f"--report {args.report}: must end in .html")
+    check_outputs({"--out-dir": None if args.check else args.out_dir, "--report": args.report})
     return args
 
 

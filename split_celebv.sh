@@ -6,9 +6,11 @@
 #
 #   sh split_celebv.sh ROOT [NUM_TRAIN=30000]
 set -eu
+LC_ALL=C # names are bytes: in another encoding than the shell's they must not make a list a binary file
+export LC_ALL
 
 fail() { # exit code, message
-    echo "error: $2" >&2
+    printf 'error: %s\n' "$2" >&2
     exit "$1"
 }
 
@@ -21,15 +23,29 @@ list_of() { # folder: the kind of list that it has, if any
     done
 }
 
+lines_of() { # list: its lines that are not empty, whatever ends them
+    tr '\r' '\n' <"$1" | grep '[^[:space:]]' || true
+}
+
 if [ $# -lt 1 ] || [ $# -gt 2 ]; then
     fail 2 "usage: sh split_celebv.sh ROOT [NUM_TRAIN=30000]"
 fi
-root=$1
+case $1 in
+    /*) root=$1 ;;
+    *) root=./$1 ;; # it may begin with a hyphen
+esac
 num_train=${2:-30000}
 case $num_train in
-    '' | *[!0-9]* | 0) fail 2 "NUM_TRAIN must be a whole number above 0, not '$num_train'" ;;
+    *[!0-9]*) fail 2 "NUM_TRAIN must be a whole number above 0, not '$num_train'" ;;
 esac
-[ -d "$root" ] || fail 3 "$root: no such folder; unpack CelebV first"
+digits=$num_train
+while [ "${num_train#0}" != "$num_train" ]; do # 08 is 8
+    num_train=${num_train#0}
+done
+if [ -z "$num_train" ] || [ ${#num_train} -gt 8 ]; then
+    fail 2 "NUM_TRAIN must be a whole number from 1 to 99999999, not '$digits'"
+fi
+[ -d "$root" ] || fail 3 "$1: no such folder; unpack CelebV first"
 
 people=0
 for folder in "$root"/*/; do
@@ -38,19 +54,19 @@ for folder in "$root"/*/; do
     [ -n "$kind" ] || continue
     people=$((people + 1))
     list=$folder/all_$kind.txt
-    total=$(grep -c '[^[:space:]]' "$list" || true)
+    total=$(lines_of "$list" | wc -l)
     if [ "$total" -le "$num_train" ]; then
-        fail 3 "$list: $total images leave none for the test after $num_train for training; pass a smaller NUM_TRAIN"
+        fail 3 "$list: $((total)) images leave none for the test after $num_train for training; pass a smaller NUM_TRAIN"
     fi
     [ -w "$folder" ] || fail 6 "$folder: cannot be written to; change its permissions"
 done
-[ "$people" -gt 0 ] || fail 3 "$root: no person there (a folder with all_98pt.txt)"
+[ "$people" -gt 0 ] || fail 3 "$1: no person there (a folder with all_98pt.txt)"
 
 for folder in "$root"/*/; do
     folder=${folder%/}
     kind=$(list_of "$folder")
     if [ -z "$kind" ]; then
-        echo "$folder: left out, it has no all_98pt.txt"
+        printf '%s\n' "$folder: left out, it has no all_98pt.txt"
         continue
     fi
     train=$folder/train_$kind.txt
@@ -63,12 +79,14 @@ for folder in "$root"/*/; do
     trap 'exit 130' INT
     trap 'exit 143' TERM
     {
-        grep '[^[:space:]]' "$folder/all_$kind.txt" | head -n "$num_train" >"$new_train" &&
-            grep '[^[:space:]]' "$folder/all_$kind.txt" | tail -n "+$((num_train + 1))" >"$new_test"
+        lines_of "$folder/all_$kind.txt" >"$new_test" &&
+            head -n "$num_train" "$new_test" >"$new_train" &&
+            tail -n "+$((num_train + 1))" "$new_test" >"$new_test.rest.tmp" &&
+            mv "$new_test.rest.tmp" "$new_test"
     } || fail 6 "$folder: the lists cannot be written; is the disk full?"
     # between the two names there is no test list, rather than one of another split
     rm -f "$test"
     mv "$new_train" "$train"
     mv "$new_test" "$test"
-    echo "$folder: $(grep -c . "$train") for training in $(basename "$train"), $(grep -c . "$test") for test in $(basename "$test")"
+    printf '%s\n' "$folder: $(grep -c . "$train") for training in train_$kind.txt, $(grep -c . "$test") for test in test_$kind.txt"
 done

@@ -17,8 +17,8 @@ from datasets.samples import open_dataset
 from inference.testing import index_batches, parse_test_args, read_test_config
 from inference.trained import Trained, find_weights, load_network
 from utils.cli import limit_count
-from utils.errors import call_main
-from utils.files import new_folder
+from utils.ending import call_main
+from utils.files import new_result, timestamp
 from utils.panels import face_picture, generated_mark, heatmap_picture, side_by_side
 
 
@@ -33,18 +33,18 @@ def main() -> None:
     weights = find_weights("decoder", config, args.training_info, args.param_file)
     fake = load_network("decoder", Trained(config, weights), heatmap)
 
-    result_dir = new_folder(Path(test["logdir"]) / "decoder" / person, config["experiment_name"], args.info)
+    result_parent, name = Path(test["logdir"]) / "decoder" / person, config["experiment_name"] or timestamp()
     mark = generated_mark(f"face of {person} in the middle, painted from the boundary")
-    with tqdm(total=count, unit="frame", disable=None) as bar:
+    with new_result(result_parent, name, args.info) as folder, tqdm(total=count, unit="frame", disable=None) as bar:
         for indices, num_used in index_batches(count, heatmap.shape[0]):
             image, heatmap.d = collate(dataset[index] for index in indices)
             fake.forward(clear_buffer=True)
             for row, index in enumerate(indices[:num_used]):
                 if index % test["vis_interval"] == 0:
                     tiles = [heatmap_picture(heatmap.d[row]), face_picture(fake.d[row]), face_picture(image[row])]
-                    write_image(result_dir / f"{index:06d}.png", side_by_side(tiles), mark)
+                    write_image(folder.path / f"{index:06d}.png", side_by_side(tiles), mark)
             bar.update(num_used)
-    print(f"{count} images through the decoder; panels in {result_dir}")
+    print(f"{count} images through the decoder; panels in {folder.path}")
 
 
 if __name__ == "__main__":

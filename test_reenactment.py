@@ -18,56 +18,70 @@ from tqdm import tqdm
 
 from inference.backends import PRECISIONS, add_backend_argument, open_backend
 from inference.faces import HAAR, load_detector
-from inference.inputs import Input, calibration_faces, open_input, open_test_split
-from inference.output import LAYOUTS, Preview, lay_out, layout_size, open_result_video, open_results
+from inference.inputs import Input, calibration_faces, end_at_interrupt, open_input, open_test_split
+from inference.output import (
+    FRAMES_DIR,
+    LAYOUTS,
+    Preview,
+    ResultWriter,
+    lay_out,
+    layout_size,
+    open_result_video,
+    open_results,
+)
 from inference.reenactor import NO_FACE_CHOICES, MissingFaces, Reenactor
 from inference.result_page import write_result
 from inference.trained import choose_context, choose_people, find_networks, load_configs
 from models.build import MODULES
 from utils import cli
-from utils.errors import call_main
-from utils.files import new_folder, timestamp
+from utils.ending import call_main
+from utils.files import check_outputs, new_result, timestamp
 from utils.panels import generated_mark
 from utils.parallel import ahead
+from utils.video import MAX_FPS, MIN_FPS
 
 DATA_SET_FPS = 30
 RESULTS_AHEAD = 4
+MAX_FACES = 100
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_network_arguments(parser, MODULES)
-    parser.add_argument("--src-celeb-name", metavar="A", help="who drives (default: the transformer's source)")
-    parser.add_argument("--trg-celeb-name", metavar="B", help="who is shown (default: the transformer's target)")
+    for flag, letter, who in (("src", "A", "who drives"), ("trg", "B", "who is shown")):
+        help_name = f"{who} (default: the transformer's {'source' if flag == 'src' else 'target'})"
+        parser.add_argument(f"--{flag}-celeb-name", type=cli.folder_name, metavar=letter, help=help_name)
     help_input = "a video, a folder of pictures, a picture, or webcam[:N], instead of a data set"
     parser.add_argument("--input", metavar="PATH", help=help_input)
     help_face = "with --input: which face, counted from the left (default: the largest)"
-    parser.add_argument("--face", type=cli.positive_int, metavar="N", help=help_face)
+    parser.add_argument("--face", type=cli.whole(1, MAX_FACES), metavar="N", help=help_face)
     help_no_face = "with --input: frames without a face hold the last result, are left out, or are an error"
     parser.add_argument("--no-face", choices=NO_FACE_CHOICES, default="hold", help=help_no_face)
     help_detector = f"with --input: what finds faces, a Python function (default {HAAR})"
     parser.add_argument("--detector", default=HAAR, metavar="MODULE:FUNCTION", help=help_detector)
     help_smooth = "steady boundaries: the share that comes from the frame before, 0 to below 1 (0)"
     parser.add_argument("--smooth", type=cli.share, default=0.0, metavar="S", help=help_smooth)
-    parser.add_argument("-n", "--num", type=cli.positive_int, help="number of frames (default: all)")
-    parser.add_argument("--batch-size", type=cli.positive_int, default=1, help="frames at a time; the same pictures")
+    parser.add_argument("-n", "--num", type=cli.count, help="number of frames (default: all)")
+    parser.add_argument("--batch-size", type=cli.batch_size, default=1, help="frames at a time; the same pictures")
     add_backend_argument(parser)
     help_precision = "of onnxruntime; int8 is faster and a little worse (docs/BENCHMARKS.md)"
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help=help_precision)
     help_data = "the folder that holds the people (default: the transformer's train_dir)"
-    parser.add_argument("--data-dir", type=Path, help=help_data)
-    parser.add_argument("--out-dir", type=Path, default=Path("reenactment_result"), help="where results go")
-    parser.add_argument("--video", type=Path, metavar="OUT.mp4", help="also write a video")
+    parser.add_argument("--data-dir", type=cli.path, help=help_data)
+    parser.add_argument("--out-dir", type=cli.path, default=Path("reenactment_result"), help="where results go")
+    parser.add_argument("--video", type=cli.path, metavar="OUT.mp4", help="also write a video")
     help_layout = "what the video, and frames made from --input, show (panel)"
     parser.add_argument("--layout", choices=LAYOUTS, default="panel", help=help_layout)
     help_fps = "frames a second of the video (default: the input's; of a data set 30)"
-    parser.add_argument("--fps", type=cli.positive_number, help=help_fps)
+    parser.add_argument("--fps", type=cli.number(MIN_FPS, MAX_FPS), help=help_fps)
     help_audio = "leave the input's sound out of the video"
     parser.add_argument("--no-audio", action="store_false", dest="audio", help=help_audio)
     help_label = "leave out the visible mark 'synthetic' (metadata stay)"
     parser.add_argument("--no-label", action="store_false", dest="label", help=help_label)
-    parser.add_argument("--preview", type=Path, metavar="OUT.gif", help="also write the first frames as a small GIF")
+    parser.add_argument(
+        "--preview", type=cli.path, metavar="OUT.gif", help="also write the first frames as a small GIF"
+    )
     parser.add_argument("--info", default="", metavar="TEXT", help="appended to the name of the result folder")
     cli.add_device_arguments(parser)
     args = parser.parse_args()
@@ -77,6 +91,9 @@ def parse_args() -> argparse.Namespace:
             parser.error(f"--{flag} {path}: must end in {ending}")
     if args.input is None and args.face is not None:
         parser.error("--face goes with --input")
+    inputs = [getattr(args, f"{module}_{what}") for module in MODULES for what in ("config", "param_file")]
+    inputs += [Path(args.input)] if args.input else []
+    check_outputs({"--video": args.video, "--preview": args.preview, "--out-dir": args.out_dir}, inputs)
     return args
 
 
@@ -100,53 +117,61 @@ def main() -> None:
     backend = open_backend(args.backend, context, networks, batch_size, calibration)
     reenactor = Reenactor(backend, batch_size, args.smooth, frames_in.truth, target)
 
-    result_dir = new_folder(args.out_dir / f"{source}2{target}", timestamp(), args.info)
     mark = generated_mark(f"face of {target}, driven by {args.input or source}")
     # frames of a data set are for research: whole panels without a label
     frame_layout, frame_label = ("panel", False) if args.input is None else (args.layout, args.label)
     size = layout_size(args.layout, has_truth=frames_in.truth is not None)
     missing, preview = MissingFaces(args.no_face), Preview()
-    with (
-        open_results(result_dir, mark, frame_layout, frame_label) as results,
-        open_result_video(args.video, size, frames_in, mark["Comment"], with_sound=args.no_face != "skip") as video,
-        # the next results are computed while one is written
-        ahead(reenactor.reenact(frames_in.frames), RESULTS_AHEAD) as items,
-    ):
-        for item in tqdm(items, total=frames_in.count, unit="frame", disable=None):
-            result = missing.resolve(item)
-            if result is None:
-                continue
-            results.write(result)
-            picture = lay_out(result, args.layout, args.label)
-            video.write(result.time_s, picture)
-            preview.add(picture)
-        missing.require_some(args.input)
-    record = {
-        "source": source,
-        "target": target,
-        "input": args.input or "",
-        "frames": len(results.metrics),
-        "faces": missing.num_faces,
-        "data_dir": str(data_dir),
-        "layout": frame_layout,
-        "backend": backend.name,
-        "precision": args.precision,
-        "smooth": args.smooth,
-        "fps": float(frames_in.fps),
-        "video": str(args.video or ""),
-        "configs": {module: str(getattr(args, f"{module}_config")) for module in configs},
-        "weights": {module: str(trained.weights) for module, trained in networks.items()},
-    }
-    write_result(result_dir, record, results.metrics)
-    print(f"{len(results.metrics)} frames of {args.input or source} to {target}: {results.folder}")
+    with end_at_interrupt(frames_in), new_result(args.out_dir / f"{source}2{target}", timestamp(), args.info) as folder:
+        with (
+            open_results(folder.path, mark, frame_layout, frame_label) as results,
+            open_result_video(args.video, size, frames_in, mark["Comment"], with_sound=args.no_face != "skip") as video,
+            # the next results are computed while one is written
+            ahead(reenactor.reenact(frames_in.frames), RESULTS_AHEAD) as items,
+        ):
+            for item in tqdm(items, total=frames_in.count, unit="frame", disable=None):
+                result = missing.resolve(item)
+                if result is None:
+                    continue
+                results.write(result)
+                picture = lay_out(result, args.layout, args.label)
+                video.write(result.time_s, picture)
+                preview.add(picture)
+            missing.require_some(args.input)
+        record = {
+            "source": source,
+            "target": target,
+            "input": args.input or "",
+            "frames": len(results.metrics),
+            "faces": missing.num_faces,
+            "data_dir": str(data_dir),
+            "layout": frame_layout,
+            "backend": backend.name,
+            "precision": args.precision,
+            "smooth": args.smooth,
+            "fps": float(frames_in.fps),
+            "video": str(args.video or ""),
+            "configs": {module: str(getattr(args, f"{module}_config")) for module in configs},
+            "weights": {module: str(trained.weights) for module, trained in networks.items()},
+        }
+        write_result(folder.path, record, results.metrics)
+    if args.preview is not None:
+        preview.save(args.preview, mark["Comment"])
+    report(args, f"{args.input or source} to {target}", folder.path, results, missing, video.count)
+
+
+def report(
+    args: argparse.Namespace, what: str, folder: Path, results: ResultWriter, missing: MissingFaces, num_shown: int
+) -> None:
+    """Say what was made, and where it lies."""
+    print(f"{len(results.metrics)} frames of {what}: {folder / FRAMES_DIR}")
     if missing.reasons:
         print(f"frames without a face ({args.no_face}): {missing.words()}")
     if args.video is not None:
-        print(f"video: {args.video}, {video.count} frames")
+        print(f"video: {args.video}, {num_shown} frames")
     if args.preview is not None:
-        preview.save(args.preview, mark["Comment"])
         print(f"preview: {args.preview}")
-    print(f"look through it: {result_dir / 'index.html'}")
+    print(f"look through it: {folder / 'index.html'}")
 
 
 if __name__ == "__main__":

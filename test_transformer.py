@@ -21,8 +21,9 @@ from datasets.samples import open_dataset
 from inference.testing import index_batches, parse_test_args, read_test_config
 from inference.trained import Trained, find_weights, load_network
 from utils.cli import limit_count
-from utils.errors import ConfigError, call_main
-from utils.files import new_folder
+from utils.ending import call_main
+from utils.errors import ConfigError
+from utils.files import new_result, timestamp
 from utils.panels import heatmap_picture, side_by_side
 
 
@@ -40,8 +41,8 @@ def transform_split(args: argparse.Namespace, config: dict[str, Any], source: st
     fake = load_network("transformer", Trained(config, weights), heatmap)
 
     result_parent = Path(test["logdir"]) / "transformer" / f"{source}2{target}"
-    result_dir = new_folder(result_parent, config["experiment_name"], args.info)
-    with tqdm(total=count, unit="frame", disable=None) as bar:
+    name = config["experiment_name"] or timestamp()
+    with new_result(result_parent, name, args.info) as folder, tqdm(total=count, unit="frame", disable=None) as bar:
         for indices, num_used in index_batches(count, heatmap.shape[0]):
             (real_a,) = collate(dataset_a[index] for index in indices)
             heatmap.d = real_a
@@ -50,9 +51,9 @@ def transform_split(args: argparse.Namespace, config: dict[str, Any], source: st
                 if index % test["vis_interval"] == 0:
                     (real_b,) = dataset_b[index % len(dataset_b)]
                     tiles = map(heatmap_picture, (real_a[row], fake.d[row], to_float(real_b)))
-                    write_image(result_dir / f"{index:06d}.png", side_by_side(list(tiles)))
+                    write_image(folder.path / f"{index:06d}.png", side_by_side(list(tiles)))
             bar.update(num_used)
-    print(f"{count} images through the transformer; panels in {result_dir}")
+    print(f"{count} images through the transformer; panels in {folder.path}")
 
 
 def main() -> None:

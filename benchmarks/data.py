@@ -30,6 +30,7 @@ from datasets.batches import Batches  # noqa: E402
 from datasets.boundary import BOUNDARY_PARTS  # noqa: E402
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, prepared_path, read_person  # noqa: E402
 from datasets.samples import DrawnDataset  # noqa: E402
+from utils import cli  # noqa: E402
 from utils.parallel import available_cores  # noqa: E402
 
 PERSON = "Ada"
@@ -200,13 +201,17 @@ def measure_memory(data_dir: Path, work: Path, counts: list[int]) -> dict[int, f
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=600, help="synthetic frames to make (default 600)")
+    parser.add_argument("--frames", type=cli.count, default=600, help="synthetic frames to make (default 600)")
     help_data = f"use CelebV/{PERSON} in this folder instead of making frames"
-    parser.add_argument("--data-dir", type=Path, help=help_data)
-    parser.add_argument("--num-workers", type=int, default=available_cores(), help="of the loaders (default: cores)")
-    parser.add_argument("--memory", type=int, nargs="+", metavar="COUNT", help="only peak memory at these numbers")
-    parser.add_argument("--json", type=Path, help="also write the results to this file")
-    parser.add_argument("--plain-preprocess", nargs=2, type=Path, metavar=("ROOT", "OUT"), help=argparse.SUPPRESS)
+    parser.add_argument("--data-dir", type=cli.path, help=help_data)
+    parser.add_argument(
+        "--num-workers", type=cli.num_workers, default=available_cores(), help="of the loaders (default: cores)"
+    )
+    parser.add_argument(
+        "--memory", type=cli.count, nargs="+", metavar="COUNT", help="only peak memory at these numbers"
+    )
+    parser.add_argument("--json", type=cli.path, help="also write the results to this file")
+    parser.add_argument("--plain-preprocess", nargs=2, type=cli.path, metavar=("ROOT", "OUT"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from training.checkpoints import checkpoints_of, newest_checkpoint  # noqa: E402
+from utils import cli  # noqa: E402
 from utils.files import file_digest  # noqa: E402
 from utils.weights import SUMS_FILE, read_parameters, read_sums  # noqa: E402
 
@@ -75,8 +76,8 @@ def check(run: Path) -> int:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--kills", type=cli.count, default=100)
+    parser.add_argument("--seed", type=cli.seed, default=0, help="of the moments")
     return parser.parse_args()
 
 

@@ -38,6 +38,7 @@ from inference.faces import haar_faces  # noqa: E402
 from inference.pictures import Pictures, faces_of  # noqa: E402
 from inference.trained import Trained, build_network  # noqa: E402
 from models.build import INPUT_SHAPES, MODULES, SCOPES  # noqa: E402
+from utils import cli  # noqa: E402
 from utils.files import write_yaml  # noqa: E402
 from utils.parameters import parameters_of, save_parameters  # noqa: E402
 
@@ -163,11 +164,11 @@ def make_video(path: Path, count: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--planes", type=int, default=64, help="width of the networks (64)")
-    parser.add_argument("--lengths", type=int, nargs=2, default=(10, 40), help="of the videos, in frames (10 40)")
-    parser.add_argument("--repeats", type=int, default=5, help="of each network by itself (5)")
+    parser.add_argument("--planes", type=cli.count, default=64, help="width of the networks (64)")
+    parser.add_argument("--lengths", type=cli.count, nargs=2, default=(10, 40), help="of the videos, in frames (10 40)")
+    parser.add_argument("--repeats", type=cli.count, default=5, help="of each network by itself (5)")
     parser.add_argument("--torch", metavar="PYTHON", help="also PyTorch, by this Python")
-    parser.add_argument("--memory", type=int, nargs="+", metavar="FRAMES", help="only peak memory, by length")
+    parser.add_argument("--memory", type=cli.count, nargs="+", metavar="FRAMES", help="only peak memory, by length")
     args = parser.parse_args()
     print(f"{len(os.sched_getaffinity(0))} cores")
     with tempfile.TemporaryDirectory() as name:

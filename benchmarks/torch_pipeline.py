@@ -22,6 +22,7 @@ from inference.inputs import open_input  # noqa: E402
 from inference.output import lay_out, layout_size, open_result_video, open_results  # noqa: E402
 from inference.reenactor import MissingFaces, Reenactor  # noqa: E402
 from tests.reference.torch_networks import build  # noqa: E402
+from utils import cli  # noqa: E402
 from utils.parallel import ahead  # noqa: E402
 from utils.weights import read_manifest, read_parameters  # noqa: E402
 
@@ -59,10 +60,10 @@ class TorchBackend:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("video", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("-n", type=int, required=True)
+    parser.add_argument("weights", type=cli.path)
+    parser.add_argument("video", type=cli.path)
+    parser.add_argument("out", type=cli.path)
+    parser.add_argument("-n", type=cli.count, required=True)
     args = parser.parse_args()
     frames_in = open_input(str(args.video), haar_faces, wanted=args.n)
     reenactor, missing = Reenactor(TorchBackend(args.weights)), MissingFaces("hold")

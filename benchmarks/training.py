@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 from tests.reference.steps import PLAIN, our_step, random_batch, small_config  # noqa: E402
 from training.communicator import connect  # noqa: E402
 from training.updater import Updater  # noqa: E402
+from utils import cli  # noqa: E402
 
 
 def compare(module: str, planes: int, rounds: int) -> dict[str, float]:
@@ -69,8 +70,10 @@ def speed_of_ranks(num_ranks: int, batch_size: int, planes: int, rounds: int) ->
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--planes", type=int, default=64, help="base channels of the networks (default 64, full width)")
-    parser.add_argument("--rounds", type=int, default=3, help="timed iterations of each (default 3)")
+    parser.add_argument(
+        "--planes", type=cli.count, default=64, help="base channels of the networks (default 64, full width)"
+    )
+    parser.add_argument("--rounds", type=cli.count, default=3, help="timed iterations of each (default 3)")
     parser.add_argument("--modules", nargs="+", choices=PLAIN, default=list(PLAIN))
     parser.add_argument("--ranks", action="store_true", help="two processes of batch 2 against one of batch 4")
     parser.add_argument("--as-rank", nargs=3, type=int, help=argparse.SUPPRESS)

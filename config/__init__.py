@@ -10,32 +10,44 @@ import difflib
 import importlib
 import math
 import re
+import reprlib
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from config.common import KEYS_WITHOUT_EFFECT, Rule, get
-from utils.errors import ConfigError
+from config.common import KEYS_WITHOUT_EFFECT, Rule, expand_paths, get
+from utils.errors import ConfigError, one_line
 
+MAX_LETTERS = 1_000_000
 MODULE_KEY = "dataset_mode"  # names the module that a training_info.yaml belongs to
 
 
 class _Loader(yaml.SafeLoader):
-    """Read YAML with 1e-4 as the number it is, and refuse a key that is duplicated."""
+    """Read YAML with 1e-4 as the number it is, and refuse a duplicated key and numbers that mean something else."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, (str, int, float, bool, type(None))):
-                raise yaml.constructor.ConstructorError(None, None, "a key is not a plain word", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key}' is duplicated", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is not a plain word", key.start_mark)
+            if (key.tag, key.value) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is duplicated", key.start_mark)
+            seen.add((key.tag, key.value))
+        return node
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        text = node.value.lstrip("+-")
+        if ":" in text or re.fullmatch(r"0[0-9_]+", text):
+            # YAML 1.1 has 1:30 for 90 and 010 for 8
+            words = f"'{node.value}' is not written as a number here; leave out zeros in front, put a text in quotes"
+            raise yaml.constructor.ConstructorError(None, None, words, node.start_mark)
+        return self.construct_yaml_int(node) if node.tag.endswith(":int") else self.construct_yaml_float(node)
 
 
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
@@ -69,21 +81,26 @@ def complete_config(module: str, given: dict[str, Any], path: str | Path | None)
         raise ConfigError(f"{path}: belongs to the {belongs_to} ({MODULE_KEY}), where the {module}'s is needed")
     own = {key: value for key, value in given.items() if key != MODULE_KEY}
     _merge(merged, own, "", KEYS_WITHOUT_EFFECT[module], path)
+    expand_paths(merged)
     for key, rule in definition.rules.items():
         value = get(merged, key)
         if not rule.holds(value):
-            raise ConfigError(f"{path}: {key}: {rule.words}, not {value!r}")
+            raise ConfigError(f"{path}: {key}: {rule.words}, not {_short(value)}")
     return merged
 
 
 def _read_yaml(path: Path) -> dict:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        with open(path, encoding="utf-8") as file:
+            text = file.read(MAX_LETTERS + 1)
+        if len(text) > MAX_LETTERS:
+            raise ConfigError(f"{path}: longer than {MAX_LETTERS} letters; is it a configuration?")
+        content = yaml.load(text, _Loader)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; pass a configuration or a run's training_info.yaml") from None
     except (IsADirectoryError, UnicodeDecodeError):
         raise ConfigError(f"{path}: not a YAML file; pass a configuration or a run's training_info.yaml") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if content is None:
         return {}
@@ -98,15 +115,17 @@ def _merge(target: dict, given: dict, prefix: str, without_effect: dict[str, Rul
         if dotted in without_effect:
             rule = without_effect[dotted]
             if not rule.holds(value):
-                raise ConfigError(f"{path}: {dotted}: {rule.words}, not {value!r}")
+                raise ConfigError(f"{path}: {dotted}: {rule.words}, not {_short(value)}")
         elif key not in target:
             known = [*target, *(k.rpartition(".")[2] for k in without_effect if k.rpartition(".")[0] == prefix[:-1])]
-            close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            by_letters = {name.casefold(): name for name in known}
+            close = difflib.get_close_matches(str(key).casefold(), by_letters, n=1, cutoff=0.5)
+            close = [by_letters[name] for name in close]
             hint = f"did you mean '{prefix}{close[0]}'?" if close else f"known here: {', '.join(sorted(known))}"
             raise ConfigError(f"{path}: unknown key '{dotted}'; {hint}")
         elif isinstance(target[key], dict):
             if not isinstance(value, dict):
-                raise ConfigError(f"{path}: {dotted}: must hold keys of its own, not {value!r}")
+                raise ConfigError(f"{path}: {dotted}: must hold keys of its own, not {_short(value)}")
             _merge(target[key], value, f"{dotted}.", without_effect, path)
         else:
             target[key] = _checked(value, target[key], dotted, path)
@@ -130,7 +149,13 @@ def _checked(value: Any, default: Any, dotted: str, path: str | Path | None) -> 
         fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
         words = "a list of names"
     else:
-        fits, words = isinstance(value, str), "a text (put it in quotes)"
+        fits = isinstance(value, str) and "\0" not in value
+        words = "a text (put it in quotes)"
     if not fits:
-        raise ConfigError(f"{path}: {dotted}: must be {words}, not {value!r}")
+        raise ConfigError(f"{path}: {dotted}: must be {words}, not {_short(value)}")
     return value
+
+
+def _short(value: Any) -> str:
+    """Write a value for a message; what a file holds can be of any size."""
+    return one_line(value if isinstance(value, float) else reprlib.repr(value), 120)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from utils.cli import CONTEXTS
+from utils.cli import CONTEXTS, MAX_BATCH, MAX_COUNT, MAX_DEVICE, MAX_SEED
+from utils.files import A_FOLDER_NAME, is_folder_name
+from utils.parallel import MAX_WORKERS
+
+MAX_PLANES = 256  # four times the paper's width; sixteen times its memory
+MAX_EPOCHS = 1_000_000
+MAX_WEIGHT = 1e6  # of a loss
 
 # Every module's
 HEAD = {
@@ -54,24 +61,39 @@ class Rule(NamedTuple):
     words: str
 
 
-def at_least(minimum: float) -> Rule:
-    """Allow numbers from a minimum on."""
-    return Rule(lambda value: value >= minimum, f"must be {minimum} or more")
+def between(minimum: float, maximum: float) -> Rule:
+    """Allow numbers in a range, both ends included."""
+    return Rule(lambda value: minimum <= value <= maximum, f"must be from {minimum:g} to {maximum:g}")
 
 
-def above(minimum: float) -> Rule:
-    """Allow numbers above a minimum."""
-    return Rule(lambda value: value > minimum, f"must be above {minimum}")
+def above(minimum: float, maximum: float) -> Rule:
+    """Allow numbers above a minimum, up to a maximum."""
+    return Rule(lambda value: minimum < value <= maximum, f"must be above {minimum:g} and at most {maximum:g}")
 
 
-def even(minimum: int) -> Rule:
-    """Allow even numbers from a minimum on."""
-    return Rule(lambda value: value >= minimum and value % 2 == 0, f"must be an even number from {minimum}")
+def even(minimum: int, maximum: int) -> Rule:
+    """Allow even numbers in a range."""
+    words = f"must be an even number from {minimum} to {maximum}"
+    return Rule(lambda value: minimum <= value <= maximum and value % 2 == 0, words)
 
 
-def odd() -> Rule:
+def odd(maximum: int) -> Rule:
     """Allow odd numbers from 1 on."""
-    return Rule(lambda value: value >= 1 and value % 2 == 1, "must be an odd number from 1")
+    return Rule(lambda value: 1 <= value <= maximum and value % 2 == 1, f"must be an odd number from 1 to {maximum}")
+
+
+def folder_name(may_be_empty: bool = False) -> Rule:
+    """Allow names that can be a folder's."""
+    return Rule(lambda value: (may_be_empty and value == "") or is_folder_name(value), A_FOLDER_NAME)
+
+
+def folder_names() -> Rule:
+    """Allow lists of names that can be a folder's, none of them twice."""
+
+    def holds(values: list[str]) -> bool:
+        return len(set(values)) == len(values) and all(map(is_folder_name, values))
+
+    return Rule(holds, "must be a list of names of folders, each at most once and without '/'")
 
 
 def one_of(*choices: str) -> Rule:
@@ -86,11 +108,6 @@ def some_of(*choices: str) -> Rule:
         return 0 < len(values) == len(set(values)) and set(values) <= set(choices)
 
     return Rule(holds, f"must be a list of {', '.join(choices)}, each at most once")
-
-
-def different() -> Rule:
-    """Allow lists in which no name is repeated."""
-    return Rule(lambda values: len(set(values)) == len(values), "must not hold a name twice")
 
 
 def only(value: Any, reason: str) -> Rule:
@@ -111,20 +128,32 @@ def fraction() -> Rule:
 # Of keys that mean the same wherever they stand
 _SHARED_RULES = {
     "context": one_of(*CONTEXTS),
-    "device_id": at_least(0),
-    "seed": at_least(0),
+    "device_id": between(0, MAX_DEVICE),
+    "experiment_name": folder_name(may_be_empty=True),
+    "seed": between(0, MAX_SEED),
     "mode": one_of("all", "train", "test"),
     "boundary": one_of("landmarks", "encoder"),
-    "model.planes": at_least(1),
-    "train.epochs": at_least(1),
-    "train.batch_size": at_least(1),
-    "train.lr": above(0),
-    "train.num_workers": at_least(-1),
-    "test.batch_size": at_least(1),
-    "test.vis_interval": at_least(1),
-    "monitor.interval": at_least(1),
-    "monitor.save_interval": at_least(1),
+    "trg_celeb_name": folder_name(),
+    "src_celeb_name": folder_name(),
+    "src_celeb_names": folder_names(),
+    "celeb_names": folder_names(),
+    "model_name": folder_name(),
+    "model.planes": between(1, MAX_PLANES),
+    "train.epochs": between(1, MAX_EPOCHS),
+    "train.batch_size": between(1, MAX_BATCH),
+    "train.lr": above(0, 10),
+    "train.beta1": fraction(),
+    "train.beta2": fraction(),
+    "train.weight_decay": between(0, 1),
+    "train.num_workers": between(-1, MAX_WORKERS),
+    "test.batch_size": between(1, MAX_BATCH),
+    "test.vis_interval": between(1, MAX_COUNT),
+    "monitor.interval": between(1, MAX_COUNT),
+    "monitor.save_interval": between(1, MAX_COUNT),
 }
+# Where a value is a path, '~' is the user's home.
+PATH_KEYS = ("logdir", "train_dir", "ref_dir", "data_dir", "path.data_dir", "finetune.param_path", "test.logdir")
+PATH_KEYS += ("train.shape_loss.align_param_path", "train.shape_loss.PCA_param_path")
 
 
 def get(config: dict[str, Any], dotted_key: str) -> Any:
@@ -138,17 +167,28 @@ def get(config: dict[str, Any], dotted_key: str) -> Any:
     return config
 
 
+def has(config: dict[str, Any], dotted_key: str) -> bool:
+    """Tell whether there is such a key."""
+    try:
+        get(config, dotted_key)
+    except (KeyError, TypeError):
+        return False
+    return True
+
+
+def expand_paths(config: dict[str, Any]) -> None:
+    """Put the user's home in the place of '~' in values that are paths."""
+    for dotted_key in PATH_KEYS:
+        if has(config, dotted_key):
+            *sections, key = dotted_key.split(".")
+            section = get(config, ".".join(sections)) if sections else config
+            section[key] = os.path.expanduser(section[key])
+
+
 def shared_rules(config: dict[str, Any]) -> dict[str, Rule]:
     """Pick the shared rules of the keys that a configuration has."""
 
-    def has(key: str) -> bool:
-        try:
-            get(config, key)
-        except KeyError:
-            return False
-        return True
-
-    return {key: rule for key, rule in _SHARED_RULES.items() if has(key)}
+    return {key: rule for key, rule in _SHARED_RULES.items() if has(config, key)}
 
 
 # Keys that published files carry and that decide nothing here, with what each may be

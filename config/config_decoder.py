@@ -5,8 +5,9 @@ from config.common import (
     GAN_MONITOR,
     GAN_TEST,
     LOADING,
-    at_least,
-    fraction,
+    MAX_EPOCHS,
+    MAX_WEIGHT,
+    between,
     shared_rules,
     some_of,
 )
@@ -36,10 +37,9 @@ config = {
 
 rules = {
     **shared_rules(config),
-    "train.lr_decay_start_at": at_least(0),
-    "train.beta1": fraction(),
-    "train.weight_L1": at_least(0),
-    "train.feature_loss.lambda": at_least(0),
+    "train.lr_decay_start_at": between(0, MAX_EPOCHS),
+    "train.weight_L1": between(0, MAX_WEIGHT),
+    "train.feature_loss.lambda": between(0, MAX_WEIGHT),
     "train.feature_loss.layers": some_of(*LAYERS),
-    "train.gan_start_at": at_least(0),
+    "train.gan_start_at": between(0, MAX_EPOCHS),
 }

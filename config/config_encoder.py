@@ -1,6 +1,6 @@
 """Defaults of train_encoder.py, and what each value may be. A --conf file overrides single keys."""
 
-from config.common import HEAD, LOADING, at_least, even, one_of, shared_rules
+from config.common import HEAD, LOADING, MAX_PLANES, between, even, one_of, shared_rules
 
 config = {
     **HEAD,
@@ -32,7 +32,6 @@ config = {
 rules = {
     **shared_rules(config),
     "loss_name": one_of("mse", "bce"),
-    "model.planes": even(2),
-    "model.num_stacks": at_least(1),
-    "train.weight_decay": at_least(0),
+    "model.planes": even(2, MAX_PLANES),
+    "model.num_stacks": between(1, 8),
 }

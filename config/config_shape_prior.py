@@ -1,6 +1,6 @@
 """Defaults of train_shape_prior.py, and what each value may be. A --conf file overrides single keys."""
 
-from config.common import LOADING, PEOPLE_HEAD, at_least, one_of, shared_rules
+from config.common import LOADING, MAX_BATCH, PEOPLE_HEAD, between, one_of, shared_rules
 
 config = {
     **PEOPLE_HEAD,  # of WFLW, mode is train or test
@@ -20,5 +20,5 @@ config = {
 rules = {
     **shared_rules(config),
     "dataset": one_of("CelebV", "WFLW"),
-    "train.batch_size": at_least(2),
+    "train.batch_size": between(2, MAX_BATCH),
 }

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.boundary import NUM_LANDMARKS
-from utils.errors import DataError
+from utils.errors import DataError, one_line
 
 NUM_COORDINATES = 2 * NUM_LANDMARKS
+MAX_LINE = 20_000  # letters; 206 numbers and a name have some thousand
 MAX_COORDINATE = 100_000  # pixels; beyond it a number is no place in a picture
 
 
@@ -63,14 +64,16 @@ def read_lines(path: str | Path, hint: str) -> Iterator[tuple[int, str]]:
     is_empty = True
     try:
         with open(path, encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), ""), start=1):
+                if len(line) > MAX_LINE:
+                    raise DataError(f"{path}: line {number} is longer than {MAX_LINE} letters; is it a list?")
                 if line.strip():
                     is_empty = False
                     yield number, line
     except FileNotFoundError:
         raise DataError(f"{path}: no such annotation list; {hint}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not a text file; unpack the annotations again") from None
+    except (UnicodeDecodeError, IsADirectoryError):
+        raise DataError(f"{path}: not a text file (UTF-8); unpack the annotations again") from None
     if is_empty:
         raise DataError(f"{path}: no annotation in it; {hint}")
 
@@ -101,7 +104,7 @@ def parse_line(line: str, num_extras: int) -> tuple[str, np.ndarray]:
     try:
         values = np.array(columns[:-1], np.float64)
     except ValueError as error:
-        raise ValueError(f"holds something that is not a number: {error}") from None
+        raise ValueError(f"holds something that is not a number: {one_line(error, 100)}") from None
     if not np.isfinite(values).all():
         raise ValueError("has a value that is not finite")
     if np.abs(values).max() > MAX_COORDINATE:
@@ -113,9 +116,11 @@ def _checked_name(name: str) -> str:
     """Return the name without white space around it.
 
     Raises:
-        ValueError: it leads out of the folder of images.
+        ValueError: it leads out of the folder of images, or cannot be a file's.
     """
     name = name.strip()
+    if not name.isprintable():
+        raise ValueError(f"names {one_line(repr(name), 80)}, which cannot be an image's name")
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise ValueError(f"names '{name}', which leads out of the folder of images")
     return name

@@ -152,7 +152,7 @@ def describe_archives(root: Path, person: str, names: list[str], out_dir: Path, 
     """
     digests = {
         "list": file_digest(list_path(root, person, "all")),
-        "images": images_digest(root / person / "Image", names),
+        "pictures": images_digest(root / person / "Image", names),
     }
     return Archives(
         name=person,

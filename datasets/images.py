@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin
 
-from utils.errors import DataError, ResourceError
-from utils.files import atomic_path
+from utils.errors import DataError, ResourceError, one_line
+from utils.files import atomic_path, shown
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif")
+MAX_PIXELS = 64_000_000  # of a picture, which is 0.2 GB decoded
+MAX_RATIO = 40  # of a picture's sides; more is no picture of anybody
+FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "TIFF", "AVIF", "GIF")
+BITS_PER_SAMPLE = 258  # TIFF's tag
+
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit comes earlier
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """List the pictures of a folder by their endings; hidden files are none. Says which other files are left out."""
+    files = [path for path in folder.iterdir() if not path.name.startswith(".") and not path.is_dir()]
+    pictures = [path for path in files if path.suffix.lower() in IMAGE_ENDINGS]
+    others = Counter(path.suffix.lower() or path.name for path in set(files).difference(pictures))
+    if pictures and others:
+        endings = ", ".join(one_line(ending, 20) for ending, _ in others.most_common(5))
+        print(f"note: {folder}: {others.total()} other files left out ({endings})")
+    return pictures
 
 
 def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
@@ -23,23 +42,48 @@ def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
         DataError: the file is missing, truncated or no picture.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
+            _check_size(image)
             image.load()  # Pillow notices truncation only here; OpenCV would fill the rest with grey
             return to_rgb(ImageOps.exif_transpose(image) if upright else image)
     except FileNotFoundError:
         if not Path(path).parent.is_dir():
             raise ResourceError(f"{Path(path).parent}: the folder is gone; is its disk there?") from None
+        if Path(path).is_symlink():
+            raise DataError(f"{path}: a link to a file that is not there; replace or remove it") from None
         raise DataError(f"{path}: no such image; the annotation list names it") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be decoded ({error}); replace or remove it") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
+        words = one_line(str(error).replace(repr(str(path)), "it") or type(error).__name__, 120)
+        raise DataError(f"{path}: cannot be decoded ({words}); replace or remove it") from None
+
+
+def _check_size(image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width}x{height} pixels, {MAX_PIXELS // 1_000_000} million at most")
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise ValueError(f"{width}x{height} pixels, which is no picture of a face")
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
-    """Convert a loaded picture of any mode to (H, W, 3) uint8; of 16 bits the upper eight, where Pillow would clip."""
-    if image.mode.startswith("I"):
-        gray = np.asarray(image).astype(np.uint32) >> 8
-        return np.repeat(gray.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
-    return np.asarray(image.convert("RGB"))
+    """Convert a loaded picture of any mode to (H, W, 3) uint8; of more bits the upper eight, where Pillow would clip.
+
+    Raises:
+        ValueError: floating point numbers that are not in [0, 1].
+    """
+    if image.mode == "F":
+        gray = np.asarray(image)
+        if not (gray.min() >= 0 and gray.max() <= 1):
+            raise ValueError("floating point numbers beyond 0 to 1; save it with 8 or 16 bits")
+    elif image.mode.startswith("I"):
+        tag = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, 16)
+        bits = min(max(tag if isinstance(tag, int) else tag[0], 8), 32 if image.mode == "I" else 16)
+        gray = np.asarray(image).astype(np.float64) / (2**bits - 1)
+    else:
+        return np.asarray(image.convert("RGB"))
+    return np.repeat((gray * 255).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def write_image(path: str | Path, image: np.ndarray, comment: dict[str, str] | None = None) -> None:
@@ -51,5 +95,5 @@ def write_image(path: str | Path, image: np.ndarray, comment: dict[str, str] | N
         else:
             text = PngImagePlugin.PngInfo()
             for key, value in (comment or {}).items():
-                text.add_text(key, value)
+                text.add_text(key, shown(value))
             picture.save(temporary, pnginfo=text, compress_level=3)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import struct
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,13 +22,15 @@ import yaml
 from zlib_ng import zlib_ng
 
 from utils.errors import DataError
-from utils.files import atomic_path, remove_leftovers, write_yaml
+from utils.files import atomic_path, file_digest, write_yaml
+from utils.panels import evenly
 
 RAW_DEFLATE = -15  # zlib's name for a stream without header and checksum, as zip files hold it
 COMPRESSION_LEVEL = 1
+MAX_READ = 1000  # pictures whose content is compared
 WHY_STALE = {
     "list": "the annotation list has changed",
-    "images": "images were replaced",
+    "pictures": "images were replaced, or are not those that are known of",
     "batch_statistics_of": "batches of the encoder have another size",
 }
 
@@ -88,7 +91,7 @@ class PreparedFile:
                 members = archive.infolist()
         except FileNotFoundError:
             raise DataError(f"{path}: missing; run '{command}' first") from None
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError, struct.error):
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError, struct.error, NotImplementedError):
             raise DataError(f"{path}: not a complete npz file; remove it and run '{command}'") from None
         self._members = {info.filename.removesuffix(".npy"): info for info in members}
         self.names: list[str] = list(self._members)
@@ -96,6 +99,8 @@ class PreparedFile:
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": self.dtype.str, "fortran_order": False, "shape": shape})
         self._usual_header = header.getvalue()
+        # what a member may claim; other writers' headers are a little longer
+        self._max_bytes = math.prod(shape) * self.dtype.itemsize + 4096
 
     def digest(self) -> str:
         """Digest all arrays by their names and checksums; nothing is read for it."""
@@ -113,7 +118,7 @@ class PreparedFile:
     def __getitem__(self, name: str) -> np.ndarray:
         try:
             array = self._decode(self._read(self._members[name]))
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError, struct.error, zlib_ng.error):
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError, struct.error, zlib_ng.error, SyntaxError):
             raise DataError(f"{self.path}: '{name}' is damaged; remove it and run '{self.command}'") from None
         if array.shape != self.shape or array.dtype != self.dtype:
             raise DataError(
@@ -123,6 +128,8 @@ class PreparedFile:
         return array
 
     def _read(self, info: zipfile.ZipInfo) -> bytes:
+        if max(info.file_size, info.compress_size) > self._max_bytes:
+            raise zipfile.BadZipFile("more than an array of this shape")
         # os.pread, because processes that share an open file share its position too
         local_header = os.pread(self._file.fileno(), zipfile.sizeFileHeader, info.header_offset)
         *_, name_length, extra_length = struct.unpack(zipfile.structFileHeader, local_header)
@@ -192,19 +199,20 @@ def rebuilt(record: Path, made_from: dict[str, Any], paths: list[Path]) -> Itera
     write_yaml(record, {"made_from": made_from, "bytes": sizes})
 
 
-def images_digest(folder: Path, names: Iterable[str]) -> str:
-    """Digest names and sizes, which change when a picture is replaced; quick also for 40,000 of them.
+def images_digest(folder: Path, names: Sequence[str]) -> str:
+    """Digest names and sizes of pictures, and the content of a thousand of them; quick also for 40,000.
 
     Raises:
         DataError: an image is missing.
     """
     digest = hashlib.sha256()
+    read = {names[index] for index in evenly(len(names), MAX_READ)}
     for name in names:
         try:
             size = (folder / name).stat().st_size
         except FileNotFoundError:
             raise DataError(f"{folder / name}: no such image; the annotation list names it") from None
-        digest.update(f"{name} {size}\n".encode())
+        digest.update(f"{name} {size} {file_digest(folder / name) if name in read else ''}\n".encode())
     return digest.hexdigest()
 
 
@@ -225,8 +233,6 @@ class Archives(NamedTuple):
             why_anyway: the reason to write them again though they are complete, or ''.
         """
         paths = [*self.paths, *self.texts]
-        for path in (self.record, *paths):
-            remove_leftovers(path)
         reason = why_stale(self.record, self.made_from, paths) or why_anyway
         folder = self.record.parent
         if reason:

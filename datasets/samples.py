@@ -27,7 +27,7 @@ from datasets.celebv import (
     read_person,
     record_path,
 )
-from datasets.prepared import PreparedFile, read_record
+from datasets.prepared import PreparedFile, images_digest, read_record
 from utils.errors import ConfigError, DataError
 from utils.files import file_digest
 
@@ -79,15 +79,21 @@ class DrawnDataset:
         self.root, self.person, self.mode, self.parts, self.style = root, person, mode, parts, style
         self.names, self.landmarks, _ = read_person(root, person, mode)  # landmarks (N, 98, 2) in pixels
         self._prepared: dict[str, PreparedFile] = {}
+        self._made_from: dict[str, Any] = {}  # what is known of the prepared files
         if ref_dir:
             command = f"python preprocess.py --dataset CelebV --out-dir {ref_dir}"
-            self._prepared = _open_prepared(self, Path(ref_dir), LANDMARKS, command)
+            self._prepared, self._made_from = _open_prepared(self, Path(ref_dir), LANDMARKS, command)
 
     def identity(self) -> dict[str, str | int]:
         """Tell these samples from others: their number, where they come from, and a digest."""
         path = list_path(self.root, self.person, self.mode)
         digest = hashlib.sha256(file_digest(path).encode()).hexdigest()
-        return {"count": len(self), "what": f"{path.name} of {self.person}, boundaries of landmarks", "digest": digest}
+        about = {"count": len(self), "what": f"{path.name} of {self.person}, boundaries of landmarks", "digest": digest}
+        # prepared or not, it is the same training: both stand for the person's pictures
+        pictures = _pictures_digest(self.root, self.person, self.mode) or self._made_from.get("pictures")
+        if IMAGE in self.parts and pictures:
+            about["images"] = pictures
+        return about
 
     def __len__(self) -> int:
         return len(self.names)
@@ -138,7 +144,7 @@ class EncodedDataset:
         self.root, self.person, self.mode, self.parts = root, person, mode, parts
         self.names = read_frame_names(root, person, mode)
         command = f"python prepare_person.py {Path(root) / person} --name {person} --out-dir {ref_dir}"
-        self._prepared = _open_prepared(self, Path(ref_dir), ENCODER, command)
+        self._prepared, _ = _open_prepared(self, Path(ref_dir), ENCODER, command)
 
     def identity(self) -> dict[str, str | int]:
         """Tell these samples from others: their number, where they come from, and a digest."""
@@ -191,8 +197,11 @@ def _read_image(root: str | Path, person: str, name: str) -> np.ndarray:
 
 def _open_prepared(
     dataset: DrawnDataset | EncodedDataset, ref_dir: Path, boundary: str, command: str
-) -> dict[str, PreparedFile]:
+) -> tuple[dict[str, PreparedFile], dict[str, Any]]:
     """Open the npz files of a person's parts.
+
+    Returns:
+        the files by part, and what they were made from.
 
     Raises:
         DataError: they are missing or damaged, lack samples, or were made of something else.
@@ -209,10 +218,23 @@ def _open_prepared(
     everything = list_path(dataset.root, person, "all")
     if "list" in made_from and made_from["list"] != file_digest(everything):
         raise DataError(f"{ref_dir}: {person} was prepared from another {everything}; run '{command}' again")
+    if IMAGE in dataset.parts and "pictures" in made_from:
+        now = _pictures_digest(dataset.root, person, dataset.mode)
+        if now and now != made_from["pictures"]:
+            raise DataError(f"{ref_dir}: {person} was prepared from other pictures; run '{command}' again")
     files = {part: PreparedFile(prepared_path(ref_dir, person, part), SHAPES[part], command) for part in dataset.parts}
     for file in files.values():
         file.require(dataset.names)
-    return files
+    return files, made_from
+
+
+def _pictures_digest(root: str | Path, person: str, mode: str) -> str:
+    """Digest all of a person's pictures; '' where not all of them are there, which training on npz files allows."""
+    everything = "all" if list_path(root, person, "all").exists() else mode
+    try:
+        return images_digest(Path(root) / person / "Image", read_frame_names(root, person, everything))
+    except DataError:
+        return ""
 
 
 class ShiftedDataset:

@@ -23,7 +23,8 @@ from datasets.check import check_person  # noqa: E402
 from datasets.check_page import heat_picture  # noqa: E402
 from datasets.images import read_image, write_image  # noqa: E402
 from make_synthetic import make_sheet  # noqa: E402
-from utils.errors import DataError, call_main  # noqa: E402
+from utils.ending import call_main  # noqa: E402
+from utils.errors import DataError  # noqa: E402
 from utils.panels import contact_sheet, generated_mark  # noqa: E402
 from utils.parallel import available_cores  # noqa: E402
 

@@ -75,7 +75,7 @@ def reduced(image: np.ndarray) -> tuple[np.ndarray, float]:
     factor = max(image.shape[:2]) / MAX_DETECTION_PX
     if factor <= 1:
         return image, 1.0
-    size = (round(image.shape[1] / factor), round(image.shape[0] / factor))
+    size = (max(round(image.shape[1] / factor), 1), max(round(image.shape[0] / factor), 1))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA), factor
 
 
@@ -101,9 +101,10 @@ class FaceFollower:
         number: int | None = None,
     ):
         self._fps, self._min_count, self._number = float(fps), min_shot_s * fps, number
-        self._look_ahead = math.ceil(look_ahead_s * fps)
+        self.look_ahead = math.ceil(look_ahead_s * fps)
         self._time = 0  # number of the next picture
         self._previous: np.ndarray | None = None
+        self._why = NO_FACE  # in the picture before
         self._shot: _Shot | None = None
         self._pending: deque[_Pending] = deque()
 
@@ -112,9 +113,9 @@ class FaceFollower:
         face = self._choose(boxes)
         if face is not None:
             self._join(face)
-        self._pending.append(_Pending(self._time, size, None if face is None else self._shot))
+        self._pending.append(_Pending(self._time, size, self._why if face is None else self._shot))
         self._time += 1
-        while self._pending and self._pending[0].time + self._look_ahead < self._time:
+        while self._pending and self._pending[0].time + self.look_ahead < self._time:
             yield self._finish_first()
 
     def finish(self) -> Iterator[Square | str]:
@@ -125,6 +126,7 @@ class FaceFollower:
     def _choose(self, boxes: np.ndarray) -> np.ndarray | None:
         """Choose a face; gives its centre x, centre y and width (3,)."""
         if len(boxes) == 0:
+            self._why = NO_FACE
             return None
         faces = np.stack([boxes[:, 0] + boxes[:, 2] / 2, boxes[:, 1] + boxes[:, 3] / 2, boxes[:, 2]], axis=1)
         if self._previous is not None:
@@ -135,6 +137,7 @@ class FaceFollower:
         if self._number is None:
             self._previous = faces[faces[:, 2].argmax()]
         elif len(faces) < self._number:
+            self._why = f"face {self._number} is not there, fewer are seen"
             return None
         else:
             self._previous = faces[faces[:, 0].argsort()[self._number - 1]]
@@ -148,12 +151,12 @@ class FaceFollower:
             if gap > int(MAX_GAP_S * self._fps) + 1 or not _is_same(shot.faces[-1], face, gap):
                 shot = None
         self._shot = shot or _Shot()
-        self._shot.add(self._time, face, self._time - self._look_ahead - math.ceil(REACH * SIZE_SIGMA_S * self._fps))
+        self._shot.add(self._time, face, self._time - self.look_ahead - math.ceil(REACH * SIZE_SIGMA_S * self._fps))
 
     def _finish_first(self) -> Square | str:
         time, size, shot = self._pending.popleft()
-        if shot is None:
-            return NO_FACE
+        if isinstance(shot, str):
+            return shot
         if shot.count < self._min_count:
             return BRIEF
         sigmas = np.array([CENTER_SIGMA_S, CENTER_SIGMA_S, SIZE_SIGMA_S]) * self._fps
@@ -196,7 +199,7 @@ class _Shot:
 class _Pending(NamedTuple):
     time: int
     size: tuple[int, int]
-    shot: _Shot | None
+    shot: _Shot | str  # or why there is no face
 
 
 def follow_face(

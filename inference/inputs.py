@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -17,8 +20,10 @@ from datasets.samples import DrawnDataset, FrameDataset
 from inference.faces import Detector
 from inference.pictures import Camera, FaceFrame, Pictures, faces_of, faces_of_camera
 from utils.cli import limit_count
+from utils.ending import requests
 from utils.errors import ConfigError
 from utils.panels import evenly
+from utils.video import Video
 
 CALIBRATION_FACES = 16
 
@@ -30,8 +35,8 @@ class Input(NamedTuple):
     fps: float | Fraction
     count: int | None  # of frames, where it is known
     truth: DrawnDataset | None = None  # true heatmaps by the frames' numbers, (15, 64, 64) uint8
-    sound: Path | None = None  # a video that may have some
-    is_live: bool = False
+    sound: Video | None = None  # that may have some
+    camera: Camera | None = None  # whose frames come as they are seen
     some_faces: Callable[[], Iterable[np.ndarray]] | None = None  # to calibrate on, (3, 256, 256) in [-1, 1]
 
 
@@ -75,20 +80,20 @@ def open_input(
         ResourceError: a camera cannot be opened.
     """
     kind, _, device = name.partition(":")
-    if kind == "webcam" and (not device or device.isdigit()):
+    if kind == "webcam" and (not device or re.fullmatch("[0-9]{1,3}", device)):
         camera = Camera(int(device or 0))
-        end_at_interrupt(camera)
-        frames = first_frames(faces_of_camera(camera, detector, face_number), wanted)
-        return Input(frames, fps or camera.fps, wanted, is_live=True)
-    pictures = Pictures(Path(name), fps)
+        frames = islice(faces_of_camera(camera, detector, face_number), wanted)
+        return Input(frames, fps or camera.fps, wanted, camera=camera)
+    pictures = Pictures(Path(os.path.expanduser(name)), fps, wanted)
+    count = pictures.count if wanted is None else min(wanted, pictures.count)
 
     def first_faces() -> Iterator[np.ndarray]:
-        found = (frame.face for frame in faces_of(pictures, detector, face_number) if frame.face is not None)
+        found = (frame.face for frame in faces_of(pictures, detector, face_number, wanted) if frame.face is not None)
         return (to_float(face.transpose(2, 0, 1)) for face in islice(found, 0, 2 * CALIBRATION_FACES, 2))
 
-    frames = first_frames(faces_of(pictures, detector, face_number), wanted)
-    sound = pictures.path if pictures.is_video and with_sound else None
-    return Input(frames, pictures.fps, wanted, sound=sound, some_faces=first_faces)
+    frames = faces_of(pictures, detector, face_number, wanted)
+    sound = pictures.video if with_sound else None
+    return Input(frames, pictures.fps, count, sound=sound, some_faces=first_faces)
 
 
 def calibration_faces(frames_in: Input) -> Iterable[np.ndarray]:
@@ -102,20 +107,20 @@ def calibration_faces(frames_in: Input) -> Iterable[np.ndarray]:
     return frames_in.some_faces()
 
 
-def end_at_interrupt(camera: Camera) -> None:
+@contextmanager
+def end_at_interrupt(frames_in: Input) -> Iterator[None]:
     """Take the first Ctrl-C for the end of a camera's pictures, and no fault; what was seen is written."""
+    if frames_in.camera is None:
+        yield
+        return
 
     def end(*_: object) -> None:
-        camera.end()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        frames_in.camera.end()
+        signal.signal(signal.SIGINT, before)
 
-    signal.signal(signal.SIGINT, end)
-
-
-def first_frames(frames: Iterator[FaceFrame], count: int | None) -> Iterator[FaceFrame]:
-    """Give the first `count` frames, or all for None."""
-    for frame in frames:
-        yield frame
-        if count is not None and frame.index + 1 == count:
-            frames.close()
-            return
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        with requests({signal.SIGINT: 1}):
+            yield
+    finally:
+        signal.signal(signal.SIGINT, before)

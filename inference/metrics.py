@@ -10,6 +10,7 @@ from datasets.boundary import CHANNELS, HEATMAP_SIZE, IMAGE_SIZE, draw_heatmap, 
 
 MAX_PSNR = 100.0  # an identical picture has an infinite one, which would hide all others in the mean
 FACE_MARGIN = 0.1
+BLANK = 0.1  # a heatmap that stays below this has no line in it
 
 EYES = {side: [CHANNELS[f"{side}_eye_upper"], CHANNELS[f"{side}_eye_lower"]] for side in ("left", "right")}
 MOUTH = [channel for name, channel in CHANNELS.items() if "lip" in name]
@@ -83,28 +84,35 @@ def face_turn(heatmap: np.ndarray) -> float:
     return float(((nose + mouth) / 2 - contour) @ across)
 
 
-def correlation(first: list[float], second: list[float]) -> float:
-    """Compute Pearson's correlation."""
+def correlation(first: list[float], second: list[float]) -> float | None:
+    """Compute Pearson's correlation; None where one of the two does not change, or there are too few."""
+    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def relative_error(found: list[np.ndarray], truth: list[np.ndarray]) -> float:
-    """Compute the squared error of heatmaps as a share of an all-zero prediction's."""
-    return float(sum(((a - b) ** 2).sum() for a, b in zip(found, truth)) / sum((b**2).sum() for b in truth))
+def relative_error(found: list[np.ndarray], truth: list[np.ndarray]) -> float | None:
+    """Compute the squared error of heatmaps as a share of an all-zero prediction's; None where there is no line."""
+    squares = sum(float((b**2).sum()) for b in truth)
+    return sum(float(((a - b) ** 2).sum()) for a, b in zip(found, truth)) / squares if squares else None
 
 
-def temporal_jitter(heatmaps: list[np.ndarray], indices: list[int] | None = None) -> float:
+def temporal_jitter(heatmaps: list[np.ndarray], indices: list[int] | None = None) -> float | None:
     """Measure how far boundaries jump from frame to frame beyond an even motion, in heatmap pixels.
 
-    It is the mean length of the second difference of each boundary's centre.
+    It is the mean length of the second difference of each boundary's centre, as long as the boundary is there.
 
     Args:
         indices: numbers of the frames; only three in a row count. None has no gaps.
+
+    Returns:
+        None where no boundary is there in three frames in a row.
     """
-    centres = np.array([[centroid(line) for line in heatmap] for heatmap in heatmaps])  # (N, 15, 2)
-    numbers = np.arange(len(heatmaps)) if indices is None else np.array(indices)
     if len(heatmaps) < 3:
-        return 0.0
-    in_a_row = numbers[2:] - numbers[:-2] == 2
-    jumps = np.linalg.norm(np.diff(centres, 2, axis=0), axis=2)[in_a_row]
-    return float(jumps.mean()) if in_a_row.any() else 0.0
+        return None
+    centres = np.array([[centroid(line) for line in heatmap] for heatmap in heatmaps])  # (N, 15, 2)
+    is_there = np.array([heatmap.max(axis=(1, 2)) > BLANK for heatmap in heatmaps])  # (N, 15)
+    numbers = np.arange(len(heatmaps)) if indices is None else np.array(indices)
+    counts = is_there[2:] & is_there[1:-1] & is_there[:-2] & (numbers[2:] - numbers[:-2] == 2)[:, None]
+    jumps = np.linalg.norm(np.diff(centres, 2, axis=0), axis=2)[counts]
+    return float(jumps.mean()) if len(jumps) else None

@@ -15,6 +15,8 @@ import os
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import nnabla as nn
@@ -24,8 +26,8 @@ from nnabla.ext_utils import get_extension_context
 
 from inference.trained import Networks, Trained, load_network
 from models.build import INPUT_SHAPES
-from utils.errors import ConfigError, WeightsError
-from utils.files import atomic_path, file_digest
+from utils.errors import ConfigError, ResourceError, WeightsError
+from utils.files import atomic_path, check_writable, file_digest
 from utils.parallel import available_cores
 
 FORMAT = 1  # of the exported files: a change of how they are made makes them anew
@@ -62,9 +64,29 @@ def cached_path(module: str, trained: Trained, batch_size: int, calibration: lis
     if calibration is not None:
         what += ["int8", hashlib.sha256(b"".join(x.tobytes() for x in calibration)).hexdigest()]
     digest = hashlib.sha256(f"{file_digest(weights)} {json.dumps(what, sort_keys=True)}".encode()).hexdigest()
-    # where weights lie in a folder that is not ours, in the user's own
-    folder = weights.parent if os.access(weights.parent, os.W_OK) else Path.home() / ".cache" / "reenactgan"
-    return folder / f".{weights.stem}.{digest[:20]}.onnx"
+    return cache_folder(weights.parent) / f".{weights.stem}.{digest[:20]}.onnx"
+
+
+@lru_cache
+def cache_folder(beside: Path) -> Path:
+    """Choose where files made of weights are kept: beside them, else in the user's cache, else among temporary files.
+
+    Raises:
+        ResourceError: none of them can be written to.
+    """
+    own = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "reenactgan"
+    # a user who is unknown has no home, and keeps a '~'
+    folders = [beside, *([own] if own.is_absolute() else []), Path(tempfile.gettempdir()) / f"reenactgan-{os.getuid()}"]
+    for number, folder in enumerate(folders):
+        with suppress(ResourceError, OSError):
+            check_writable(folder, "cache")
+            if number and folder.exists() and folder.stat().st_uid != os.getuid():
+                continue  # what is kept there is somebody else's
+            if number:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                print(f"note: {beside} cannot be written to; networks made of its weights are kept in {folder}")
+            return folder
+    raise ResourceError(f"none of {', '.join(map(str, folders))} can be written to; set XDG_CACHE_HOME to a folder")
 
 
 def exported(module: str, trained: Trained, batch_size: int) -> Path:
@@ -109,8 +131,9 @@ def _quantize(full: Path, path: Path, batch_size: int, calibration: list[np.ndar
             x = next(self.batches, None)
             return None if x is None else {"input": x}
 
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export.") as folder, _quiet():
-        newer, prepared = (str(Path(folder) / name) for name in ("newer.onnx", "prepared.onnx"))
+    with _quiet():
+        folder = path.parent  # a temporary one
+        newer, prepared = (str(folder / name) for name in ("newer.onnx", "prepared.onnx"))
         # ranges of single channels are known from this version of ONNX on
         onnx.save(onnx.version_converter.convert_version(onnx.load(str(full)), 13), newer)
         quantization.shape_inference.quant_pre_process(newer, prepared)
@@ -180,9 +203,8 @@ def _convert(x: nn.Variable, outputs: dict[str, nn.Variable], path: Path, batch_
 
     network = {"name": "chain", "batch_size": batch_size, "outputs": outputs, "names": {"input": x}}
     executor = {"name": "run", "network": "chain", "data": ["input"], "output": list(outputs)}
-    # beside the target, since networks of full width need some room
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export.") as folder, _quiet():
-        nnp = str(Path(folder) / "chain.nnp")
+    with _quiet():
+        nnp = str(path.parent / "chain.nnp")  # in a temporary folder
         nnabla.utils.save.save(nnp, {"networks": [network], "executors": [executor]})
         importer = NnpImporter(nnp, expand_network=False, executor_index=0)
         OnnxExporter(importer.execute(), batch_size, -1, opset=OPSET).execute(str(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
@@ -16,6 +15,7 @@ from datasets.images import write_image
 from datasets.prepared import PreparedFile, PreparedWriter, pack
 from inference.inputs import Input
 from inference.reenactor import Result
+from utils.errors import DataError
 from utils.files import atomic_path
 from utils.panels import heatmap_picture, labelled, side_by_side
 from utils.video import VideoWriter, open_video, sound_of, write_preview
@@ -85,7 +85,6 @@ class ResultWriter:
     ):
         self.folder = folder / FRAMES_DIR
         self.metrics: dict[str, dict[str, float]] = {}  # of each frame, by the name of its picture
-        self.num_measured = 0
         self._measured, self._mark, self._layout, self._has_label = measured, mark, layout, has_label
 
     def write(self, result: Result) -> None:
@@ -96,45 +95,44 @@ class ResultWriter:
         if not result.is_held:
             for part, writer in self._measured.items():
                 writer.add(f"{result.index:06d}", pack(MEASURED[part].encode(getattr(result, part))))
-            self.num_measured += 1
 
 
 @contextmanager
 def open_results(folder: Path, mark: dict[str, str], layout: str, has_label: bool) -> Iterator[ResultWriter]:
-    """Open a new folder of results while the block runs; it is removed where no face was reenacted.
+    """Open a new folder of results while the block runs.
 
     Args:
         mark: metadata of the pictures, which say that they are generated.
         layout, has_label: of the pictures, as `lay_out` has them. What is measured has no label.
     """
-    results = None
-    try:
-        with ExitStack() as stack:
-            paths = {part: stack.enter_context(atomic_path(measured_path(folder, part))) for part in MEASURED}
-            writers = {part: PreparedWriter(path) for part, path in paths.items()}
-            results = ResultWriter(folder, writers, mark, layout, has_label)
-            yield results
-            for writer in writers.values():
-                writer.finish()
-    finally:
-        if results is None or results.num_measured == 0:
-            shutil.rmtree(folder)
+    with ExitStack() as stack:
+        paths = {part: stack.enter_context(atomic_path(measured_path(folder, part))) for part in MEASURED}
+        writers = {part: PreparedWriter(path) for part, path in paths.items()}
+        yield ResultWriter(folder, writers, mark, layout, has_label)
+        for writer in writers.values():
+            writer.finish()
 
 
 class MeasuredFrames:
     """Read the frames of a result that were reenacted, one at a time, without those that are held.
 
+    Args:
+        at_most: the first so many.
+
     Raises:
-        DataError: they are not there or damaged.
+        DataError: there are none, or they are damaged.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, at_most: int):
         command = "python test_reenactment.py"
         self._files = {
             part: PreparedFile(measured_path(folder, part), kind.shape, command, kind.dtype)
             for part, kind in MEASURED.items()
         }
-        self._names = self._files["generated"].names
+        names = self._files["generated"].names
+        if not names or not all(name.isascii() and name.isdigit() for name in names):
+            raise DataError(f"{folder}: no frame with a face in it that could be measured; run '{command}' again")
+        self.total, self._names = len(names), names[:at_most]
         for file in self._files.values():
             file.require(self._names)
         self.indices = [int(name) for name in self._names]
@@ -195,13 +193,14 @@ def open_result_video(
         DataError: the sound cannot be decoded.
         ResourceError: encoding failed.
     """
+    is_live = frames_in.camera is not None
     if path is None:
-        yield ResultVideo(None, float(frames_in.fps), frames_in.is_live)
+        yield ResultVideo(None, float(frames_in.fps), is_live)
         return
-    seconds = None if frames_in.count is None else frames_in.count / float(frames_in.fps)
-    sound = sound_of(frames_in.sound, seconds) if frames_in.sound and with_sound else nullcontext()
+    has_sound = frames_in.sound is not None and with_sound
+    sound = sound_of(frames_in.sound, frames_in.count / float(frames_in.fps)) if has_sound else nullcontext()
     with sound as track, open_video(path, size, frames_in.fps, comment, track) as writer:
-        video = ResultVideo(writer, float(frames_in.fps), frames_in.is_live)
+        video = ResultVideo(writer, float(frames_in.fps), is_live)
         yield video
         video.finish()
 

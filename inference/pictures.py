@@ -13,16 +13,18 @@ import cv2
 import numpy as np
 
 from datasets.crop import Square, cut_square
-from datasets.images import IMAGE_ENDINGS, read_image
+from datasets.images import IMAGE_ENDINGS, list_pictures, read_image
 from inference.faces import MIN_SHOT_S, Detector, FaceFollower, reduced
 from utils.errors import DataError, ResourceError
 from utils.parallel import ahead
-from utils.video import read_video
+from utils.video import MAX_FPS, MIN_FPS, Video, look, read_video
 
 FOLDER_FPS = 25.0  # pictures of a folder are taken for the frames of a video
 CAMERA_FPS = 30.0  # where a camera does not say
 UNREADABLE = "picture that cannot be decoded"
 PICTURES_AHEAD, CROPS_AHEAD = 4, 64
+MAX_NAMED = 20  # pictures that cannot be decoded; each gets a note
+MAX_DIGITS = 18  # of a number in a name
 
 Crop = Square | str
 
@@ -34,47 +36,54 @@ class Pictures:
 
     Args:
         fps: pictures a second, into which a video's frames are repeated or left out; None takes the video's own.
+        wanted: how many of them are of interest; None is all.
 
     Raises:
         DataError: there is no such file, or no picture in the folder.
     """
 
-    def __init__(self, path: Path, fps: float | None = None):
+    def __init__(self, path: Path, fps: float | None = None, wanted: int | None = None):
         self.path = path
         self.fps: float | Fraction = fps or FOLDER_FPS
-        self.is_video = path.is_file() and path.suffix.lower() not in IMAGE_ENDINGS
-        self._noted: set[Path] = set()
-        self._files = [path]
-        if self.is_video:
-            own, _, frames = read_video(path)
-            frames.close()
-            self.fps = fps or own or FOLDER_FPS
+        self.video: Video | None = None
+        self.unreadable: dict[Path, str] = {}  # files that are no pictures, and why
+        if path.is_file() and path.suffix.lower() not in IMAGE_ENDINGS:
+            # at the lowest rate so many frames last longest
+            self.video = look(path, None if wanted is None else wanted / (fps or MIN_FPS))
+            self.fps = fps or self.video.fps
+            self.count = self.video.num_frames(self.fps)
         elif path.is_dir():
-            self._files = sorted((f for f in path.iterdir() if f.suffix.lower() in IMAGE_ENDINGS), key=natural_order)
+            self._files = sorted(list_pictures(path), key=natural_order)
             if not self._files:
                 raise DataError(f"{path}: no picture in it ({', '.join(IMAGE_ENDINGS)})")
-        elif not path.is_file():
+            self.count = len(self._files)
+        elif path.is_file():
+            self._files, self.count = [path], 1
+        else:
             raise DataError(f"{path}: no such video, picture or folder")
 
     def __iter__(self) -> Iterator[np.ndarray | None]:
-        """Give (H, W, 3) uint8 upright, or None where a picture of a folder cannot be decoded."""
-        if self.is_video:
-            yield from read_video(self.path, self.fps)[2]
+        return self.first(None)
+
+    def first(self, count: int | None) -> Iterator[np.ndarray | None]:
+        """Give (H, W, 3) uint8 upright, or None where a picture of a folder cannot be decoded; None gives all."""
+        if self.video is not None:
+            yield from read_video(self.video, self.fps, count)
             return
-        for file in self._files:
+        for file in self._files[:count]:
             try:
                 yield read_image(file, upright=True)
             except DataError as error:
-                if file not in self._noted:
+                if file not in self.unreadable and len(self.unreadable) < MAX_NAMED:
                     print(f"note: {error}")
-                self._noted.add(file)
+                self.unreadable[file] = str(error)
                 yield None
 
 
 def natural_order(path: Path) -> list[tuple[bool, int, str]]:
     """Sort frame2 before frame10."""
-    parts = re.split(r"(\d+)", path.name)
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+    parts = re.split(r"([0-9]+)", path.name)  # every other one is a number
+    return [(bool(i % 2), int(part[:MAX_DIGITS]) if i % 2 else 0, part) for i, part in enumerate(parts)]
 
 
 class Camera:
@@ -88,7 +97,8 @@ class Camera:
         self._capture = cv2.VideoCapture(device)
         if not self._capture.isOpened():
             raise ResourceError(f"webcam:{device}: cannot be opened; is it plugged in, and free?")
-        self.fps = self._capture.get(cv2.CAP_PROP_FPS) or CAMERA_FPS
+        claimed = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = claimed if MIN_FPS <= claimed <= MAX_FPS else CAMERA_FPS
         self._is_over = False
 
     def end(self) -> None:
@@ -131,12 +141,21 @@ def find_crops(pictures: Iterable[np.ndarray | None], detector: Detector, follow
     yield from follower.finish()
 
 
-def faces_of(pictures: Pictures, detector: Detector, number: int | None = None) -> Iterator[FaceFrame]:
-    """Cut the face out of each picture; finding goes on ahead in a thread, over the same pictures."""
-    follower = FaceFollower(pictures.fps, MIN_SHOT_S if pictures.is_video else 0.0, number=number)
+def faces_of(
+    pictures: Pictures, detector: Detector, number: int | None = None, wanted: int | None = None
+) -> Iterator[FaceFrame]:
+    """Cut the face out of each picture; finding goes on ahead in a thread, over the same pictures.
+
+    Args:
+        number: which face of several, from 1, counted from the left; None is the largest.
+        wanted: the first so many pictures; None is all.
+    """
+    is_video = pictures.video is not None
+    follower = FaceFollower(pictures.fps, MIN_SHOT_S if is_video else 0.0, number=number)
+    looked_at = None if wanted is None else wanted + follower.look_ahead  # the first are steadied by what follows them
     with (
-        ahead(find_crops(pictures, detector, follower), CROPS_AHEAD) as crops,
-        ahead(pictures, PICTURES_AHEAD) as again,
+        ahead(find_crops(pictures.first(looked_at), detector, follower), CROPS_AHEAD) as crops,
+        ahead(pictures.first(wanted), PICTURES_AHEAD) as again,
     ):
         for index, (picture, crop) in enumerate(zip(again, crops)):
             yield _frame(index, picture, crop, float(index / pictures.fps))

@@ -10,16 +10,19 @@ from typing import Any
 from config import load_config
 from inference.trained import choose_context
 from utils import cli
+from utils.files import check_writable
 
 
 def parse_test_args(description: str) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("training_info", type=Path, metavar="INFO", help="the training_info.yaml of a run")
-    parser.add_argument("-n", "--num", type=cli.positive_int, help="number of images (default: the whole test split)")
-    parser.add_argument("--param-file", type=Path, metavar="FILE.h5", help="weights (default: the run's last epoch)")
+    parser.add_argument("training_info", type=cli.path, metavar="INFO", help="the training_info.yaml of a run")
+    parser.add_argument("-n", "--num", type=cli.count, help="number of images (default: the whole test split)")
+    parser.add_argument(
+        "--param-file", type=cli.path, metavar="FILE.h5", help="weights (default: the run's last epoch)"
+    )
     help_data = "the folder that holds the people (default: the file's train_dir)"
-    parser.add_argument("--data-dir", type=Path, help=help_data)
+    parser.add_argument("--data-dir", type=cli.path, help=help_data)
     cli.add_device_arguments(parser)
     parser.add_argument("--info", default="", metavar="TEXT", help="appended to the name of the result folder")
     return parser.parse_args()
@@ -30,6 +33,7 @@ def read_test_config(module: str, args: argparse.Namespace) -> dict[str, Any]:
     config = load_config(module, args.training_info)
     if args.data_dir is not None:
         config["train_dir"] = str(args.data_dir)
+    check_writable(Path(config["test"]["logdir"]), "test.logdir")
     choose_context(config, args)
     return config
 

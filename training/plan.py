@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +12,14 @@ import nnabla.solvers as S
 
 from config.runs import run_parent
 from training.updater import Updater
+from utils.context import current_context
 from utils.errors import ResourceError
+from utils.files import check_writable, existing_part
+from utils.parallel import available_memory
 from utils.parameters import parameters_of
 
 BYTES = 4  # of a float32
+ROUGHLY = 3  # how far the memory that is needed can lie below the estimate, which counts what is freed meanwhile
 
 
 class Options(NamedTuple):
@@ -78,7 +81,7 @@ class Plan:
         """Write the plan down for people."""
         parameters = (f"{scope} {sum(v.size for v in parameters_of(scope).values()):,}" for scope in self.networks)
         parent = run_parent(self.module, self.config)
-        free = shutil.disk_usage(_existing(parent)).free
+        free = shutil.disk_usage(existing_part(parent)).free
         name = self.config["experiment_name"] or "<date and time>"
         name += f"-{self.options.info}" if self.options.info else ""
         num_processes = self.updater.communicator.size
@@ -98,24 +101,20 @@ class Plan:
         """Check what would end the training later.
 
         Raises:
-            ResourceError: the folder cannot be written to, or the disk has too little room.
+            ResourceError: the folder cannot be written to, or the disk or the memory has too little room.
         """
         parent = self.options.resumed or run_parent(self.module, self.config)
-        existing = _existing(parent)
-        if not existing.is_dir():
-            raise ResourceError(f"{existing}: not a folder; runs would go to {parent}")
-        try:
-            tempfile.TemporaryFile(dir=existing).close()  # every rank asks: no name that two could share
-        except OSError as error:
-            raise ResourceError(f"{existing}: cannot be written to ({error.strerror}); set another logdir") from None
+        existing = existing_part(parent)
+        check_writable(parent, f"logdir {parent}")
         free = shutil.disk_usage(existing).free
         if free < self.disk_bytes():
             raise ResourceError(
                 f"{existing}: {free / 2**30:.1f} GiB free, {self.disk_bytes() / 2**30:.1f} GiB needed for weights and "
                 "checkpoints; free some space, save less often (monitor.save_interval) or keep fewer (--keep)"
             )
-
-
-def _existing(path: Path) -> Path:
-    """Return the nearest folder above that is there."""
-    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        available = available_memory()
+        if current_context() == "cpu" and available is not None and available < self.memory_bytes() / ROUGHLY:
+            raise ResourceError(
+                f"up to {self.memory_bytes() / 2**30:.0f} GiB of memory would be needed, {available / 2**30:.0f} are "
+                "free; lower train.batch_size or model.planes"
+            )

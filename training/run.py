@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -34,6 +34,7 @@ from training.resume import require_same
 from training.run_page import write_run_page
 from training.series import Series
 from utils.context import current_context
+from utils.ending import requests
 from utils.errors import NotFiniteError, Stopped
 from utils.files import locked, new_folder, remove_leftovers_below, timestamp, write_yaml
 
@@ -41,7 +42,8 @@ SHOW_INTERVAL_S = 0.5  # between looks at the losses
 LOG_INTERVAL_S = 30
 
 STOP_MESSAGE = b"\nstopping after this step, with a checkpoint; Ctrl-C again stops at once\n"
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
+OFTEN = 1 << 30
 
 
 @dataclass
@@ -69,11 +71,14 @@ def stop_requests() -> Iterator[StopRequest]:
                 raise KeyboardInterrupt
             was_interrupted = True
         request.signal_number = request.signal_number or number
-        os.write(2, STOP_MESSAGE)  # not print(): the signal may have come in the middle of one
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, STOP_MESSAGE)  # not print(): the signal may have come in the middle of one
 
-    before = {number: signal.signal(number, ask) for number in STOP_SIGNALS}
+    wanted = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # as nohup has it
+    before = {number: signal.signal(number, ask) for number in wanted}
     try:
-        yield request
+        with requests({number: 1 if number == signal.SIGINT else OFTEN for number in STOP_SIGNALS}):
+            yield request
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -17,7 +17,8 @@ from training.resume import find_run
 from training.updater import Updater
 from utils import cli
 from utils.context import set_context
-from utils.errors import ConfigError, Stopped, call_main, describe
+from utils.ending import call_main
+from utils.errors import ConfigError, Stopped, describe
 
 
 def parse_training_args(description: str) -> argparse.Namespace:
@@ -27,7 +28,7 @@ def parse_training_args(description: str) -> argparse.Namespace:
     parser.add_argument("--info", default="", metavar="TEXT", help="appended to the run's name")
     help_resume = "go on with a run where its newest checkpoint stands (auto: the run that was saved last)"
     parser.add_argument("--resume", nargs="?", const="auto", metavar="RUN|auto", help=help_resume)
-    parser.add_argument("--keep", type=cli.positive_int, default=3, metavar="N", help="checkpoints to keep (3)")
+    parser.add_argument("--keep", type=cli.count, default=3, metavar="N", help="checkpoints to keep (3)")
     parser.add_argument("--dry-run", action="store_true", help="check everything, print the plan, and end")
     help_type = "precision on a GPU; half comes with dynamic loss scaling (default float)"
     parser.add_argument("-t", "--type-config", choices=("float", "half"), default="float", help=help_type)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Callable
 from pathlib import Path
 
-from utils.errors import DataError
+from utils.errors import DataError, one_line
+from utils.files import A_FOLDER_NAME, is_folder_name
+from utils.parallel import MAX_WORKERS
 
 CONTEXTS = ("auto", "cpu", "cudnn")
+MAX_COUNT = 10_000_000  # of images, frames, checkpoints
+MAX_BATCH = 4096
+MAX_SEED = 2**32 - 1
+MAX_DEVICE = 255
 
 
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,60 +24,77 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
         "-c", "--context", choices=CONTEXTS, help="where to compute (default: the configuration's, or auto)"
     )
     help_device = "which GPU (default: the configuration's)"
-    parser.add_argument("-d", "--device-id", type=non_negative_int, help=help_device)
+    parser.add_argument("-d", "--device-id", type=whole(0, MAX_DEVICE), help=help_device)
 
 
 def add_network_arguments(parser: argparse.ArgumentParser, modules: tuple[str, ...], required: bool = True) -> None:
     """Add `--<module>-config` and `--<module>-param-file` for each module."""
     for module in modules:
         help_config = f"the {module}'s training_info.yaml"
-        parser.add_argument(f"--{module}-config", type=Path, required=required, metavar="INFO", help=help_config)
+        parser.add_argument(f"--{module}-config", type=path, required=required, metavar="INFO", help=help_config)
     for module in modules:
         help_file = f"the {module}'s weights (default: its run's last epoch)"
-        parser.add_argument(f"--{module}-param-file", type=Path, metavar="FILE.h5", help=help_file)
+        parser.add_argument(f"--{module}-param-file", type=path, metavar="FILE.h5", help=help_file)
 
 
-def positive_int(text: str) -> int:
-    """Read a whole number from 1."""
-    return _whole_number(text, 1)
+def whole(minimum: int, maximum: int) -> Callable[[str], int]:
+    """Return a reader of whole numbers in a range, both ends included."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text) if text.isascii() and "_" not in text else None
+        except ValueError:
+            value = None
+        if value is None:
+            raise argparse.ArgumentTypeError(f"'{one_line(text, 40)}' is not a whole number")
+        if not minimum <= value <= maximum:
+            raise argparse.ArgumentTypeError(f"must be from {minimum} to {maximum}, not {one_line(text, 40)}")
+        return value
+
+    return read
 
 
-def non_negative_int(text: str) -> int:
-    """Read a whole number from 0."""
-    return _whole_number(text, 0)
+def number(minimum: float, maximum: float) -> Callable[[str], float]:
+    """Return a reader of numbers in a range, both ends included."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"'{one_line(text, 40)}' is not a number") from None
+        if not minimum <= value <= maximum:
+            raise argparse.ArgumentTypeError(f"must be from {minimum:g} to {maximum:g}, not {one_line(text, 40)}")
+        return value
+
+    return read
 
 
-def _whole_number(text: str, minimum: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from None
-    if value < minimum:
-        raise argparse.ArgumentTypeError(f"must be {minimum} or more, not {value}")
-    return value
-
-
-def positive_number(text: str) -> float:
-    """Read a finite number above 0."""
-    value = _number(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
-    return value
+count = whole(1, MAX_COUNT)
+batch_size = whole(1, MAX_BATCH)
+num_workers = whole(1, MAX_WORKERS)
+seed = whole(0, MAX_SEED)
 
 
 def share(text: str) -> float:
     """Read a number from 0 to below 1."""
-    value = _number(text)
-    if not 0 <= value < 1:
+    value = number(0, 1)(text)
+    if value == 1:
         raise argparse.ArgumentTypeError(f"must be from 0 to below 1, not {text}")
     return value
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
+def path(text: str) -> Path:
+    """Read a path; `~` is the user's home, also where the shell leaves it as it is (`--out-dir=~/x`)."""
+    if not text:
+        raise argparse.ArgumentTypeError("must name a file or a folder")
+    return Path(os.path.expanduser(text))
+
+
+def folder_name(text: str) -> str:
+    """Read a name that becomes a folder's, such as a person's."""
+    if not is_folder_name(text):
+        raise argparse.ArgumentTypeError(f"{A_FOLDER_NAME}, not '{one_line(text, 80)}'")
+    return text
 
 
 def limit_count(wanted: int | None, available: int, what: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import os
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -20,8 +21,9 @@ import yaml
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils.errors import ConfigError, ResourceError, WeightsError, call_main
-from utils.files import file_digest, install, locked, write_text
+from utils.ending import call_main
+from utils.errors import ConfigError, ResourceError, WeightsError
+from utils.files import check_writable, file_digest, install, locked, write_text
 from utils.weights import SUMS_FILE, read_manifest, read_parameters, read_sums, set_sum
 
 DEFAULT_URL = "https://nnabla.org/pretrained-models/nnabla-examples/GANs/reenactgan/"
@@ -208,7 +210,15 @@ def load_vgg16() -> Any:
     from nnabla.models.imagenet import VGG16
     from nnabla.models.utils import get_model_home, get_model_url_base
 
-    path = Path(get_model_home()) / "imagenet" / "VGG-16.nnp"
+    try:
+        home = get_model_home()
+        check_writable(Path(home), "VGG-16")
+    except (OSError, ResourceError):
+        # without a home that can be written to; nnabla looks there
+        os.environ["HOME"] = home = tempfile.gettempdir()
+        print(f"note: no home folder to keep VGG-16 in; it goes to {home}/nnabla_data")
+        home = get_model_home()
+    path = Path(home) / "imagenet" / "VGG-16.nnp"
     way_on = f"put VGG-16.nnp at {path}, set {NNABLA_URL_VARIABLE} to a mirror, or set train.feature_loss.lambda to 0"
     if path.exists() and not zipfile.is_zipfile(path):
         raise WeightsError(f"{path}: not a complete network file; remove it to fetch it again")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import signal
-import sys
 import traceback
-from collections.abc import Callable
 
 
 class UserError(Exception):
@@ -51,17 +49,13 @@ class Stopped(Exception):
 
 
 class Terminated(KeyboardInterrupt):
-    """Stand for SIGTERM, raised where the main thread is so that what is half done is cleared away."""
-
-
-def _terminate(*_: object) -> None:
-    raise Terminated
+    """Stand for SIGTERM or SIGHUP, raised where the main thread is so that what is half done is cleared away."""
 
 
 def describe(error: BaseException) -> tuple[str, int]:
     """Return what a user is told about an exception, and the exit code: a traceback only for a mistake of ours."""
     if isinstance(error, UserError):
-        return f"error: {error}", error.exit_code
+        return f"error: {one_line(error)}", error.exit_code
     if isinstance(error, Stopped):
         return str(error), error.exit_code
     if isinstance(error, Terminated):
@@ -70,17 +64,14 @@ def describe(error: BaseException) -> tuple[str, int]:
         return "error: interrupted", 128 + signal.SIGINT
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return f"error: {where}{error.strerror or error}", ResourceError.exit_code
+        return f"error: {one_line(where + (error.strerror or str(error)))}", ResourceError.exit_code
+    if isinstance(error, MemoryError):
+        words = "out of memory; a smaller batch, fewer workers or smaller pictures need less"
+        return f"error: {words}", ResourceError.exit_code
     return "".join(traceback.format_exception(error)).rstrip(), 1
 
 
-def call_main(main: Callable[[], None]) -> None:
-    """Call a script's main and exit; an error that a user can mend ends in one line on stderr and its exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        main()
-    except (Exception, KeyboardInterrupt) as error:
-        message, exit_code = describe(error)
-        if message:
-            print(message, file=sys.stderr, flush=True)
-        sys.exit(exit_code)
+def one_line(text: object, at_most: int = 600) -> str:
+    """Shorten what a message says to a line, since names and values in it can be anything."""
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(text))
+    return line if len(line) <= at_most else f"{line[: at_most - 4]} ..."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import glob
 import hashlib
 import itertools
 import os
@@ -11,33 +10,37 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
+from utils.ending import remove, removed_at_the_end
 from utils.errors import ConfigError, ResourceError
 
+MARK = ".unfinished-"  # in the names of temporary folders
+LEFTOVER = re.compile(rf"\..*{re.escape(MARK)}[a-z0-9_]{{8}}", re.DOTALL)
+MAX_LETTERS = 40  # of a name that its temporary folder's has, which must not become too long
+MAX_NAME_BYTES = 200
+A_FOLDER_NAME = f"must be a folder's name (no '/', no '.' or '-' in front, printable, {MAX_NAME_BYTES} bytes at most)"
 LOCK_PATIENCE_S = 3.0  # workers of a run that was killed hold its lock for a moment
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path of the same ending in the same folder; rename it to `path` once the block ends well.
+    """Give a temporary path of the same name, in a hidden folder beside; move it to `path` once the block ends well.
 
     The file is synced before the rename, so that a crash leaves the old file or the new one, never half of one.
-    Missing folders are made. On an exception the temporary file is removed and `path` stays as it was.
+    Missing folders are made. On an exception the temporary file is removed and `path` stays as it was; that of a
+    process that was killed is removed by the next that writes into the folder.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
     try:
-        yield temporary
-        install(temporary, path)
+        with _temporary_folder(path.parent, path.name) as folder:
+            yield folder / path.name
+            install(folder / path.name, path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
         raise _with_path(error, path) from None
 
 
@@ -51,7 +54,7 @@ def install(temporary: Path, path: Path) -> None:
 
 def _with_path(error: BaseException, path: Path) -> BaseException:
     """Name the file in the error of a write that failed, which does not say where."""
-    if isinstance(error, OSError) and error.filename is None:
+    if isinstance(error, OSError) and (error.filename is None or MARK in str(error.filename)):
         return ResourceError(f"{path}: cannot be written ({error.strerror or error}); is the disk full?")
     return error
 
@@ -59,20 +62,72 @@ def _with_path(error: BaseException, path: Path) -> BaseException:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside `path`; rename it to `path` once the block ends well, else remove it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix))
+    with draft_folder(path.parent, path.name, lambda: path) as folder:
+        yield folder.path
+
+
+class DraftFolder:
+    """Point to a folder that is being written under another name than it will have."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+
+@contextmanager
+def draft_folder(parent: Path, name: str, choose: Callable[[], Path]) -> Iterator[DraftFolder]:
+    """Give a temporary folder; once the block ends well, it gets the name that is then chosen, else it is removed.
+
+    Args:
+        parent: where it will be.
+        name: for the temporary name.
+        choose: gives the final path, at which there is nothing or an empty folder.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            _sync(file)
-        _sync(temporary)
-        os.chmod(temporary, 0o777 & ~_umask())
-        os.rename(temporary, path)
-        _sync(path.parent)
+        with _temporary_folder(parent, name) as temporary:
+            folder = DraftFolder(temporary)
+            yield folder
+            for file in temporary.rglob("*"):
+                _sync(file)
+            _sync(temporary)
+            os.chmod(temporary, 0o777 & ~_umask())
+            folder.path = choose()
+            os.rename(temporary, folder.path)
+            _sync(parent)
     except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise _with_path(error, path) from None
+        raise _with_path(error, parent / name) from None
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give a folder for the duration of the block, where the system has its temporary files."""
+    with _temporary_folder(Path(tempfile.gettempdir()), "reenactgan") as folder:
+        yield folder
+
+
+@contextmanager
+def _temporary_folder(parent: Path, name: str) -> Iterator[Path]:
+    """Make a hidden folder and hold a lock on it; what is left of it goes with the block.
+
+    The lock tells others that it is in use. It goes with the process, however that ends.
+    """
+    remove_leftovers(parent)
+    while True:
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name[:MAX_LETTERS]}{MARK}"))
+        handle = os.open(folder, os.O_RDONLY)
+        with suppress(OSError):  # a file system without locks
+            _try_lock(handle)
+        if folder.exists():  # else somebody took it for a leftover before it was locked
+            break
+        os.close(handle)
+    try:
+        with removed_at_the_end(folder):
+            try:
+                yield folder
+            finally:
+                remove(folder)
+    finally:
+        os.close(handle)
 
 
 def remove_folder(path: Path) -> None:
@@ -84,27 +139,35 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(doomed)
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove what `atomic_path` or `atomic_folder` left beside `path` when it was killed.
+_tidied: set[Path] = set()
 
-    To be called while nobody else writes `path`.
-    """
-    for leftover in path.parent.glob(f".{glob.escape(path.stem)}.????????{glob.escape(path.suffix)}"):
-        _remove(leftover)
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed left in a folder; once for each folder, since it may hold many files."""
+    folder = folder.absolute()
+    if folder in _tidied:
+        return
+    _tidied.add(folder)
+    with suppress(OSError):  # to tidy up is no reason to fail
+        for entry in list(os.scandir(folder)):
+            if LEFTOVER.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_uid == os.getuid():
+                _remove_if_free(Path(entry.path))
 
 
 def remove_leftovers_below(folder: Path) -> None:
-    """Remove whatever `atomic_path` and `atomic_folder` left anywhere below a folder that is ours alone."""
-    for path in list(folder.rglob(".*")):
-        if re.fullmatch(r"\..+\.[a-z0-9_]{8}(\.\w+)?", path.name):
-            _remove(path)
+    """Remove what processes that were killed left anywhere below a folder that is ours alone."""
+    for path in list(folder.rglob(f".*{MARK}*")):
+        _remove_if_free(path)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _remove_if_free(path: Path) -> None:
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            if _try_lock(handle):
+                remove(path)
+        finally:
+            os.close(handle)
 
 
 @contextmanager
@@ -159,10 +222,15 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def shown(text: str) -> str:
+    """Write names that are not UTF-8 with escapes, for what has to be."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a whole text file, or leave what was there."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_yaml(path: str | Path, content: dict) -> None:
@@ -172,9 +240,34 @@ def write_yaml(path: str | Path, content: dict) -> None:
     write_text(path, yaml.safe_dump(content, default_flow_style=False, sort_keys=True, allow_unicode=True))
 
 
+def is_folder_name(name: str) -> bool:
+    """Tell whether a name can be that of a folder: one component of a path."""
+    is_plain = bool(name) and name[0] not in ".-" and "/" not in name and name == name.strip()
+    return is_plain and name.isprintable() and len(name.encode()) <= MAX_NAME_BYTES
+
+
 def timestamp() -> str:
     """Return the local date and time as 14 digits."""
     return datetime.now().strftime("%Y%m%d%H%M%S")
+
+
+@contextmanager
+def new_result(parent: Path, name: str, info: str = "") -> Iterator[DraftFolder]:
+    """Give a folder for results, which gets its name, as `new_folder` chooses it, when all of them are there.
+
+    Raises:
+        ConfigError: `info` cannot be part of a folder's name.
+    """
+    full_name = _with_info(name, info)
+    with draft_folder(parent, full_name, lambda: new_folder(parent, full_name)) as folder:
+        yield folder
+
+
+def _with_info(name: str, info: str) -> str:
+    full_name = f"{name}-{info}" if info else name
+    if not is_folder_name(full_name):
+        raise ConfigError(f"--info {info}: together with the name it {A_FOLDER_NAME}")
+    return full_name
 
 
 def new_folder(parent: Path, name: str, info: str = "") -> Path:
@@ -183,12 +276,65 @@ def new_folder(parent: Path, name: str, info: str = "") -> Path:
     Raises:
         ConfigError: `info` cannot be part of a folder's name.
     """
-    if "/" in info:
-        raise ConfigError(f"--info {info}: becomes part of a folder's name, so it cannot hold '/'")
-    name += f"-{info}" if info else ""
+    name = _with_info(name, info)
     for number in itertools.count(1):
         folder = parent / (name if number == 1 else f"{name}-{number}")
         with suppress(FileExistsError):
             folder.mkdir(parents=True)
             return folder
     raise AssertionError("itertools.count does not end")
+
+
+def check_outputs(outputs: dict[str, Path | None], inputs: Iterable[Path | None] = ()) -> None:
+    """Check, before any work, that files and folders can be written and that none of them is an input.
+
+    Args:
+        outputs: by the flag or key that names them, None where it does not; one that ends in `dir` names a folder.
+        inputs: files that are read.
+
+    Raises:
+        ConfigError: an output is an input or another output, or a folder where a file should be, or the reverse.
+        ResourceError: it cannot be written there.
+    """
+    seen: dict[tuple[int, int] | Path, str] = {_identity(path): f"the input {path}" for path in inputs if path}
+    for flag, path in outputs.items():
+        if path is None:
+            continue
+        if (same := seen.get(_identity(path))) is not None:
+            raise ConfigError(f"{flag} {path}: is {same}; name another file")
+        seen[_identity(path)] = f"also what {flag} names"
+        is_folder = flag.endswith("dir")
+        if path.exists() and path.is_dir() != is_folder:
+            raise ConfigError(f"{flag} {path}: is {'no' if is_folder else 'a'} folder; name another")
+        check_writable(path if is_folder else path.parent, f"{flag} {path}")
+        if not is_folder and path.exists() and not os.access(path, os.W_OK):
+            raise ResourceError(f"{flag} {path}: is there and must not be overwritten; name another file")
+
+
+def _identity(path: Path) -> tuple[int, int] | Path:
+    """Return what two names of one file have in common."""
+    try:
+        about = os.stat(path)
+    except OSError:
+        return Path(os.path.realpath(path))
+    return about.st_dev, about.st_ino
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """Check that a folder can be written to, or made.
+
+    Raises:
+        ResourceError: it cannot; the message begins with `what`.
+    """
+    existing = existing_part(folder)
+    if not existing.is_dir():
+        raise ResourceError(f"{what}: {existing} is no folder; name another place")
+    try:
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        raise ResourceError(f"{what}: {existing} cannot be written to ({error.strerror}); name another place") from None
+
+
+def existing_part(path: Path) -> Path:
+    """Return a path if it is there, else the nearest folder above it that is."""
+    return next(folder for folder in (path, *path.absolute().parents) if os.path.lexists(folder))

@@ -29,7 +29,7 @@ def face_picture(image: np.ndarray) -> np.ndarray:
 
 def evenly(count: int, at_most: int) -> list[int]:
     """Pick at most so many of the numbers 0..count-1, spread over all of them."""
-    return sorted({round(position) for position in np.linspace(0, count - 1, min(at_most, count))})
+    return sorted({round(position) for position in np.linspace(0, count - 1, min(at_most, count))}) if count else []
 
 
 def contact_sheet(pictures: list[np.ndarray], columns: int, tile_px: int) -> np.ndarray:

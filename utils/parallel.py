@@ -14,14 +14,17 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from utils.errors import ResourceError
 
+MAX_WORKERS = 64  # that can be asked for
 MAX_LOADER_WORKERS = 8  # more only wait for each other's memory
 
 GRACE_S = 5
 POLL_S = 0.1
+JOIN_S = 0.5  # for what a thread is in the middle of, which may be a slow detector; the script's end does not wait
 
 _work: Callable[[Any], Any] | None = None  # what this process does, if it is a worker
 
@@ -29,6 +32,18 @@ _work: Callable[[Any], Any] | None = None  # what this process does, if it is a 
 def available_cores() -> int:
     """Count the cores that this process may use, which in a container can be fewer than the machine has."""
     return len(os.sched_getaffinity(0))
+
+
+def available_memory() -> int | None:
+    """Return how many bytes this process could still get, of the machine or of its container; None if unknown."""
+    limits = []
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        limits.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
+    with suppress(OSError, ValueError):
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()) - used)
+    return min(limits, default=None)
 
 
 def loader_workers(wanted: int) -> int:
@@ -50,7 +65,13 @@ class WorkerPool:
     def __init__(self, work: Callable[[Any], Any], num_workers: int):
         self.num_workers = num_workers
         context = multiprocessing.get_context("fork")
-        self._executor = ProcessPoolExecutor(num_workers, context, initializer=_enter_worker, initargs=(work,))
+        try:
+            self._executor = ProcessPoolExecutor(num_workers, context, initializer=_enter_worker, initargs=(work,))
+        except OSError as error:
+            raise ResourceError(
+                f"/dev/shm: worker processes need a few bytes of it ({error.strerror or error}); make room there, "
+                "have it mounted to be written to, or do without workers (num_workers: 0)"
+            ) from None
         is_collecting = gc.isenabled()
         gc.disable()  # until the workers have set aside what they inherit
         try:
@@ -61,8 +82,15 @@ class WorkerPool:
         self.result(first)
 
     def submit(self, tasks: list[Any]) -> Future:
-        """Begin on some tasks; `result` gives the list of their results."""
-        return self._executor.submit(_do, tasks)
+        """Begin on some tasks; `result` gives the list of their results.
+
+        Raises:
+            ResourceError: a worker was killed.
+        """
+        try:
+            return self._executor.submit(_do, tasks)
+        except BrokenProcessPool:
+            raise _killed() from None
 
     @staticmethod
     def result(future: Future) -> Any:
@@ -75,9 +103,7 @@ class WorkerPool:
         try:
             return future.result()
         except BrokenProcessPool:
-            raise ResourceError(
-                "a worker process was killed; most often memory ran out: use fewer workers or a smaller batch"
-            ) from None
+            raise _killed() from None
 
     def map(self, tasks: Iterable[Any], at_once: int) -> Iterator[Any]:
         """Give results in the order of the tasks, of which `at_once` at a time are handed out, not all at first."""
@@ -92,15 +118,21 @@ class WorkerPool:
     def __enter__(self) -> WorkerPool:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._executor.shutdown(cancel_futures=True)
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        # after an error nobody waits for what workers are in the middle of; they end with their parent
+        self._executor.shutdown(wait=kind is None, cancel_futures=True)
+
+
+def _killed() -> ResourceError:
+    words = "a worker process was killed; most often memory ran out: use fewer workers or a smaller batch"
+    return ResourceError(words)
 
 
 @contextmanager
 def ahead(items: Iterable[Any], at_most: int | None) -> Iterator[Iterator[Any]]:
     """Make items in a thread before they are asked for, `at_most` of them (None: as many as come).
 
-    What making them raises is raised where they are asked for; the thread ends with the block.
+    What making them raises is raised where they are asked for; the thread ends soon after the block.
     """
     ready: queue.Queue[tuple[str, Any]] = queue.Queue(at_most or 0)
     is_over = threading.Event()
@@ -140,7 +172,7 @@ def ahead(items: Iterable[Any], at_most: int | None) -> Iterator[Iterator[Any]]:
         yield take()
     finally:
         is_over.set()
-        thread.join()
+        thread.join(JOIN_S)
 
 
 def _enter_worker(work: Callable[[Any], Any]) -> None:
@@ -150,10 +182,11 @@ def _enter_worker(work: Callable[[Any], Any]) -> None:
     gc.enable()
     global _work
     _work = work
+    signal.set_wakeup_fd(-1)  # the parent's
     # Signals that are meant for the training often reach all its processes. The training decides what happens, and
     # may want another batch or two before it stops; workers end with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))  # ends with the signal that comes then
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -2,26 +2,64 @@
 
 from __future__ import annotations
 
-import logging
+import re
 import subprocess
-import tempfile
+import threading
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
-from utils.errors import DataError, ResourceError
-from utils.files import atomic_path
+from utils.ending import end_child, run_child, start_child
+from utils.errors import DataError, ResourceError, one_line
+from utils.files import atomic_path, shown, temporary_folder
 
-# it warns about every video that is turned upright, which is what is wanted
-logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)
+MIN_FPS, MAX_FPS = 0.5, 240.0
+USUAL_FPS = 25.0  # where a file claims another rate, or none
+MAX_SIDE = 4096  # pixels; larger frames are reduced to it
+MAX_PIXELS = 36_000_000  # of a frame in the file, as of 8192 x 4320
+LOOK_TIMEOUT_S = 30.0
+SHORTER = 0.9  # share of a video that must be there
 
-FILES_ONLY = ["-protocol_whitelist", "file"]
+# Files that hold pictures and sound themselves. Playlists name others, on this machine or elsewhere.
+FORMATS = (
+    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,live_flv,asf,ogg,ivf,obu,av1,mxf,nut,rm,dv,wtv,gif,apng,"
+    "h264,hevc,vvc,mjpeg,yuv4mpegpipe,swf,nsv,bink,roq,amv,viv,smjpeg,mjpeg_2000,image2,bmp_pipe,jpeg_pipe,jpegls_pipe,"
+    "jpegxl_pipe,jpegxl_anim,j2k_pipe,png_pipe,ppm_pipe,pgm_pipe,tiff_pipe,webp_pipe,psd_pipe,qoi_pipe,sgi_pipe,dpx_pipe,"
+    "exr_pipe,hdr_pipe,pcx_pipe,pam_pipe,sunrast_pipe,xbm_pipe,xpm_pipe"
+)
+# Nothing but files is opened, whatever a file names.
+SAFE = ["-protocol_whitelist", "file", "-format_whitelist", FORMATS, "-max_pixels", str(MAX_PIXELS)]
+HINT = "is it a video that plays to its end?"
+
+# As a player shows it: pixels that are not square are stretched, never shrunk; what is too large is reduced.
+AS_SHOWN = (
+    f"scale=w='st(0,iw*max(sar,1));st(1,ih*max(1/sar,1));max(2,round(ld(0)*min(1,{MAX_SIDE}/max(ld(0),ld(1)))))':"
+    f"h='st(0,iw*max(sar,1));st(1,ih*max(1/sar,1));max(2,round(ld(1)*min(1,{MAX_SIDE}/max(ld(0),ld(1)))))',setsar=1"
+)
+HDR = re.compile(r"smpte2084|arib-std-b67")
+TO_SDR = "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv"
+
+
+class Video(NamedTuple):
+    """Describe a video file as it is to be seen."""
+
+    path: Path
+    fps: Fraction
+    size: tuple[int, int]  # width and height of the frames in pixels
+    seconds: float  # of its pictures, as far as they are there
+    has_sound: bool
+    is_hdr: bool
+
+    def num_frames(self, fps: float | Fraction) -> int:
+        """Return about how many frames there are at a rate."""
+        return max(round(self.seconds * float(fps)), 1)
 
 
 def exact_rate(fps: float) -> Fraction:
@@ -30,61 +68,182 @@ def exact_rate(fps: float) -> Fraction:
     return television if abs(float(television) - fps) < 0.006 else Fraction(fps).limit_denominator(1000)
 
 
-def read_video(
-    path: Path, fps: float | Fraction | None = None
-) -> tuple[float | Fraction, tuple[int, int], Iterator[np.ndarray]]:
-    """Open a video file. Frames come at an even rate, also where the file's own do not.
-
-    Args:
-        fps: frames a second to read; None takes the file's own.
-
-    Returns:
-        frames a second (0 where the file does not say), (width, height) of the frames as they are to be seen, and the
-        frames (H, W, 3) uint8 RGB one by one.
+def ffmpeg() -> str:
+    """Return the program.
 
     Raises:
-        DataError: it is no video, or it ends early.
+        ResourceError: it is missing.
     """
-    hint = "is it a video that plays to its end?"
-    # a path, never an address: whatever a file names, nothing but files is opened
     try:
-        about = _look_at(path)
-        fps = fps or exact_rate(about["fps"])
-        width, height = about["size"]
-    except (OSError, RuntimeError, StopIteration, LookupError, AttributeError):
-        raise DataError(f"{path}: cannot be read as a video; {hint}") from None
-    rate = ["-vf", f"fps={fps}"] if fps else []
-    frames = imageio_ffmpeg.read_frames(str(path), input_params=FILES_ONLY, output_params=rate)
-
-    def decode() -> Iterator[np.ndarray]:
-        count = 0
-        try:
-            next(frames)  # says what it is
-            for frame in frames:
-                yield np.frombuffer(frame, np.uint8).reshape(height, width, 3)
-                count += 1
-        except (OSError, RuntimeError, StopIteration):
-            raise DataError(f"{path}: cannot be decoded to its end; {hint}") from None
-        finally:
-            frames.close()
-        expected = int(about["duration"] * float(fps or about["fps"]))
-        if count < 0.9 * expected - 2:  # the file's own words are rough
-            raise DataError(f"{path}: ends after {count} of about {expected} frames; {hint}")
-
-    return fps, (width, height), decode()
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (RuntimeError, OSError):
+        raise ResourceError(
+            "ffmpeg is missing; 'pip install --force-reinstall imageio-ffmpeg' brings one, or set IMAGEIO_FFMPEG_EXE"
+        ) from None
 
 
-def _look_at(path: Path) -> dict[str, Any]:
-    frames = imageio_ffmpeg.read_frames(str(path), input_params=FILES_ONLY)
+def _input(path: Path) -> list[str]:
+    # absolute, since a name with a colon would be taken for an address, and one with a hyphen for an option
+    return ["-nostdin", *SAFE, "-i", str(path.absolute())]
+
+
+def look(path: Path, at_most_s: float | None = None) -> Video:
+    """Find out what a video file holds; its pictures are counted, but not decoded.
+
+    Args:
+        at_most_s: how much of it is of interest.
+
+    Raises:
+        DataError: it is no video, a playlist, too large, or much of it is missing.
+        ResourceError: there is no ffmpeg.
+    """
+    command = [ffmpeg(), "-hide_banner", *_input(path), "-an", "-sn", "-dn"]
     try:
-        return next(frames)
+        _, text = run_child([*command, "-frames:v", "1", "-vf", AS_SHOWN, "-f", "null", "-"], LOOK_TIMEOUT_S)
+    except TimeoutError:
+        raise DataError(f"{path}: nothing can be decoded within {LOOK_TIMEOUT_S:.0f} s; {HINT}") from None
+    about, _, output = text.partition("Output #0")
+    shown = re.search(r"Video: .*?, (\d+)x(\d+)[, ]", output)
+    if shown is None:
+        raise DataError(f"{path}: cannot be read as a video ({_why_not(text)}); {HINT}")
+    chosen = re.search(r"Stream mapping:\s+Stream #0:(\d+)", text)
+    streams = dict(re.findall(r"Stream #0:(\d+)[^\n]*?: (Video: [^\n]*)", about))
+    stream = streams.get(chosen.group(1), "") if chosen else ""
+    fps = _rate(path, stream)
+    has_sound = re.search(r"Stream #0:\d+[^\n]*: Audio: ", about) is not None
+    limit = [] if at_most_s is None else ["-t", f"{at_most_s:.6f}"]
+    _, words = run_child([*command, "-v", "error", "-stats", "-c", "copy", *limit, "-f", "null", "-"])
+    seconds = _end_of(words, float(fps))
+    video = Video(path, fps, (int(shown.group(1)), int(shown.group(2))), seconds, has_sound, bool(HDR.search(stream)))
+    if at_most_s is None or seconds < at_most_s - 1:
+        _compare_length(video, about, words)
+    return video
+
+
+def _why_not(text: str) -> str:
+    """Say in a few words why ffmpeg gives no picture."""
+    if "Format not on whitelist" in text:
+        return "a playlist, or no format of videos"
+    if "exceeds specified max pixel count" in text:
+        return f"its frames have more than {MAX_PIXELS // 1_000_000} million pixels"
+    if "does not contain any stream" in text or "matches no streams" in text:
+        return "no pictures in it"
+    lines = [line for line in text.splitlines() if "Error" in line or "Invalid" in line]
+    return one_line(re.sub(r"\[[^]]* @ 0x[0-9a-f]+\] *", "", lines[0]), 120) if lines else "no pictures in it"
+
+
+def _rate(path: Path, stream: str) -> Fraction:
+    """Choose frames a second out of what a file says of its pictures: their mean rate, else that of its clock."""
+    claims = re.findall(r", ([\d.]+)(k?) (?:fps|tbr)", stream)
+    rates = [float(number) * (1000 if kilo else 1) for number, kilo in claims]
+    fitting = [rate for rate in rates if MIN_FPS <= rate <= MAX_FPS]
+    if rates and not fitting:
+        print(f"note: {path}: claims {rates[0]:g} frames a second; taken for {USUAL_FPS:g} (--fps has others)")
+    return exact_rate(fitting[0] if fitting else USUAL_FPS)
+
+
+def _end_of(words: str, fps: float) -> float:
+    """Return when the last picture ends, in seconds, by what ffmpeg says while it copies."""
+    times = re.findall(r"time=(\d+):(\d+):([\d.]+)", words)
+    counts = re.findall(r"frame= *(\d+)", words)
+    hours, minutes, seconds = times[-1] if times else (0, 0, 0)
+    end = 3600 * int(hours) + 60 * int(minutes) + float(seconds) + 1 / fps
+    # it counts in the order of decoding, in which the last picture can come some places earlier
+    by_count = int(counts[-1]) / fps if counts else end
+    return min(max(end, by_count), end + 4 / fps)
+
+
+def _compare_length(video: Video, about: str, words: str) -> None:
+    """Say it where pictures end before the file does.
+
+    Raises:
+        DataError: much is missing, and no longer sound explains it.
+    """
+    claimed = re.search(r"Duration: (\d+):(\d+):([\d.]+)", about)
+    if claimed is None:
+        return
+    hours, minutes, seconds = claimed.groups()
+    whole = 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    if whole - video.seconds <= 2.5 / float(video.fps):
+        return
+    ends = f"{video.path}: ends after {video.seconds:.2f} of {whole:.2f} s"
+    is_cut = re.search("partial file|ended prematurely|truncated|Error during demuxing", words) is not None
+    if is_cut or not video.has_sound:
+        if video.seconds < SHORTER * whole:
+            raise DataError(f"{ends}; {HINT}")
+        print(f"note: {ends}; it seems to be cut")
+    else:
+        print(f"note: {video.path}: pictures last {video.seconds:.2f} of its {whole:.2f} s; sound is cut to them")
+
+
+def read_video(video: Video, fps: float | Fraction | None = None, at_most: int | None = None) -> Iterator[np.ndarray]:
+    """Decode a video at an even rate, also where the file's own is not.
+
+    Args:
+        fps: frames a second, into which the video's own are repeated or left out; None takes its own.
+        at_most: number of frames.
+
+    Yields:
+        frames (H, W, 3) uint8 RGB, upright and with square pixels.
+
+    Raises:
+        DataError: it ends early.
+    """
+    fps = fps or video.fps
+    width, height = video.size
+    filters = [f"fps={fps}", *([TO_SDR] if video.is_hdr else []), AS_SHOWN]
+    # where frames change their size on the way, all of them get that of the first
+    filters += [f"scale={width}:{height}:force_original_aspect_ratio=decrease", f"pad={width}:{height}:-1:-1"]
+    limit = [] if at_most is None else ["-frames:v", str(at_most)]
+    command = [ffmpeg(), "-v", "error", *_input(video.path), "-an", "-sn", "-dn", "-vf", ",".join(filters), *limit]
+    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    child = start_child(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    complaints = _Complaints(child)
+    count = 0
+    try:
+        while len(frame := child.stdout.read(width * height * 3)) == width * height * 3:
+            yield np.frombuffer(frame, np.uint8).reshape(height, width, 3)
+            count += 1
     finally:
-        frames.close()
+        end_child(child)
+    expected = video.num_frames(fps) if at_most is None else min(at_most, video.num_frames(fps))
+    if count < SHORTER * expected - 2:  # a file's own words are rough
+        raise DataError(f"{video.path}: ends after {count} of about {expected} frames; {HINT}")
+    complaints.note(video.path)
+
+
+class _Complaints:
+    """Collect what a decoder says, which may be a lot, while it is at work."""
+
+    def __init__(self, child: subprocess.Popen):
+        self._first: list[str] = []
+        self._count = 0
+        self._thread = threading.Thread(target=self._read, args=(child.stderr,), daemon=True)
+        self._thread.start()
+
+    def _read(self, stream: object) -> None:
+        while line := stream.readline(1000):
+            self._count += 1
+            if not self._first:
+                self._first.append(re.sub(r"\[[^]]*\] *", "", line.decode(errors="replace")))
+
+    def note(self, path: Path) -> None:
+        """Say once what was wrong with a video."""
+        self._thread.join()
+        if self._count and path not in _noted:
+            _noted.add(path)
+            words = one_line(self._first[0].strip(), 100)
+            print(f"note: {path}: damaged ({words}; {self._count} such lines); some pictures may be wrong")
+
+
+_noted: set[Path] = set()
 
 
 @contextmanager
-def sound_of(path: Path, seconds: float | None = None) -> Iterator[Path | None]:
-    """Extract the first sound track of a video, in step with the frames, to a file that is there while the block runs.
+def sound_of(video: Video, seconds: float) -> Iterator[Path | None]:
+    """Extract a video's sound, in step with its frames, to a file that is there while the block runs.
+
+    Of several tracks it is the one that players choose, the default one.
 
     Args:
         seconds: no more than so many.
@@ -95,27 +254,30 @@ def sound_of(path: Path, seconds: float | None = None) -> Iterator[Path | None]:
     Raises:
         DataError: there is one that cannot be decoded.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        sound = Path(folder) / "sound.m4a"
-        length = [] if seconds is None else ["-t", f"{seconds:.6f}"]
+    if not video.has_sound:
+        yield None
+        return
+    with temporary_folder() as folder:
+        sound = folder / "sound.m4a"
         # filled up with silence where it begins later than the frames
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", *FILES_ONLY, "-i", str(path)]
-        command += ["-map", "0:a:0", "-af", "aresample=async=1:first_pts=0", "-c:a", "aac", "-b:a", "160k"]
-        result = subprocess.run([*command, *length, str(sound)], capture_output=True, text=True, errors="replace")
-        if "matches no streams" in result.stderr:
-            yield None
-            return
-        if result.returncode != 0:
-            reason = (result.stderr.strip() or "ffmpeg failed").splitlines()[-1]
-            raise DataError(f"{path}: its sound cannot be decoded ({reason}); pass --no-audio to do without")
+        command = [ffmpeg(), "-v", "error", *_input(video.path), "-vn", "-sn", "-dn", "-t", f"{seconds:.6f}"]
+        command += ["-af", "aresample=async=1:first_pts=0", "-c:a", "aac", "-b:a", "160k", str(sound)]
+        exit_code, words = run_child(command)
+        if exit_code != 0:
+            reason = one_line((words.strip() or "ffmpeg failed").splitlines()[-1], 120)
+            raise DataError(f"{video.path}: its sound cannot be decoded ({reason}); pass --no-audio to do without")
         yield sound
 
 
 class VideoWriter:
     """Take the frames of a video that `open_video` opened."""
 
-    def __init__(self, path: Path, frames: Any):
-        self.path, self.count, self._frames = path, 0, frames
+    def __init__(self, path: Path, child: subprocess.Popen):
+        self.path, self.count = path, 0
+        self._child = child
+        self._words: deque[bytes] = deque(maxlen=20)
+        self._reader = threading.Thread(target=lambda: self._words.extend(child.stderr), daemon=True)
+        self._reader.start()
 
     def write(self, frame: np.ndarray) -> None:
         """Add a frame (H, W, 3) uint8 RGB.
@@ -124,10 +286,29 @@ class VideoWriter:
             ResourceError: encoding failed.
         """
         try:
-            self._frames.send(np.ascontiguousarray(frame))
-        except OSError as error:
-            raise ResourceError(f"{self.path}: cannot be encoded ({_last_word(error)}); is the disk full?") from None
+            self._child.stdin.write(np.ascontiguousarray(frame).data)
+        except OSError:
+            raise self._failure() from None
         self.count += 1
+
+    def finish(self) -> None:
+        """Have everything encoded.
+
+        Raises:
+            ResourceError: encoding failed.
+        """
+        try:
+            self._child.stdin.close()
+        except OSError:
+            raise self._failure() from None
+        if self._child.wait() != 0:
+            raise self._failure()
+
+    def _failure(self) -> ResourceError:
+        self._child.kill()
+        self._reader.join()
+        words = one_line(next((line.decode(errors="replace").strip() for line in self._words), "ffmpeg ended"), 120)
+        return ResourceError(f"{self.path}: cannot be encoded ({words}); is the disk full?")
 
 
 @contextmanager
@@ -149,37 +330,30 @@ def open_video(
         ResourceError: encoding failed.
     """
     with atomic_path(path) as temporary:
-        frames = imageio_ffmpeg.write_frames(
-            str(temporary),
-            size,
-            fps=fps,
-            codec="libx264",
-            quality=None,
-            pix_fmt_out="yuv420p",
-            macro_block_size=2,
-            output_params=["-crf", "18", "-movflags", "+faststart", "-metadata", f"comment={comment}"],
-            ffmpeg_log_level="error",
-            audio_path=None if sound is None else str(sound),
-            audio_codec=None if sound is None else "copy",
-        )
-        frames.send(None)
-        video = VideoWriter(path, frames)
+        command = [ffmpeg(), "-y", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}"]
+        command += ["-r", str(fps), "-i", "-"]
+        command += [] if sound is None else ["-i", str(sound.absolute()), "-c:a", "copy"]
+        command += ["-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+        command += ["-metadata", f"comment={shown(comment)}", "-f", "mp4", str(temporary.absolute())]
+        child = start_child(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
+            video = VideoWriter(path, child)
             yield video
+            if video.count == 0:
+                raise DataError(f"{path}: there is no frame to write")
+            video.finish()
         finally:
-            frames.close()
-        if video.count == 0:
-            raise DataError(f"{path}: there is no frame to write")
-        found = 0
-        with suppress(RuntimeError):  # said of a file that holds no video
-            found, _ = imageio_ffmpeg.count_frames_and_secs(str(temporary))
+            end_child(child)
+        found = count_frames(temporary)
         if found != video.count:
             raise ResourceError(f"{path}: {found} of {video.count} frames were encoded; is the disk full?")
 
 
-def _last_word(error: OSError) -> str:
-    """Cut the exception of imageio-ffmpeg, which holds ffmpeg's whole output, down to a line."""
-    return (error.strerror or str(error).strip()).splitlines()[0]
+def count_frames(path: Path) -> int:
+    """Count the pictures in a video file without decoding them; 0 where there is none."""
+    command = [ffmpeg(), "-v", "error", "-stats", *_input(path), "-map", "0:v:0", "-c", "copy", "-f", "null", "-"]
+    counts = re.findall(r"frame= *(\d+)", run_child(command)[1])
+    return int(counts[-1]) if counts else 0
 
 
 def write_preview(path: Path, frames: list[np.ndarray], fps: float, comment: str) -> None:
@@ -194,5 +368,5 @@ def write_preview(path: Path, frames: list[np.ndarray], fps: float, comment: str
             append_images=pictures[1:],
             duration=int(1000 / fps),
             loop=0,
-            comment=comment.encode(),
+            comment=shown(comment).encode(),
         )

@@ -13,10 +13,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from utils.errors import WeightsError
+from utils.errors import WeightsError, one_line
 from utils.files import file_digest, write_text
 
 MAX_LISTED = 8
+MAX_PACKED = 20  # times that compressed arrays may be larger than the file
 SUMS_FILE = "SHA256SUMS"
 MANIFESTS = Path(__file__).resolve().parent.parent / "models" / "parameters"
 
@@ -60,8 +61,9 @@ def read_parameters(path: str | Path, expected: dict[str, tuple[int, ...]] | Non
             found = _datasets(file, path)
             if expected is not None:
                 require_names(path, {name: dataset.shape for name, dataset in found.items()}, expected)
+            _check_claims(path, found)
             arrays = {name: dataset[()] for name, dataset in found.items()}
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise WeightsError(f"{path}: not a complete HDF5 file ({_first_line(error)}); get it again") from None
     broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if broken:
@@ -96,6 +98,13 @@ def _datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
     return found
 
 
+def _check_claims(path: Path, found: dict[str, h5py.Dataset]) -> None:
+    """Raise unless the arrays are about as large as the file; what a damaged one claims would fill the memory."""
+    claimed = sum(dataset.size * dataset.dtype.itemsize for dataset in found.values())
+    if claimed > MAX_PACKED * path.stat().st_size:
+        raise WeightsError(f"{path}: claims {claimed / 2**30:.1f} GiB, more than is in it; get it again")
+
+
 def require_names(path: Path, found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
     """Raise unless names and shapes are those of a network.
 
@@ -125,7 +134,7 @@ def listed(names: list[str]) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return one_line((str(error).strip() or type(error).__name__).splitlines()[0], 120)
 
 
 def last_epoch_file(folders: list[Path], prefix: str) -> Path:

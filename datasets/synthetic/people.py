@@ -10,6 +10,7 @@ origin lies between the eyes and the mouth.
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.boundary import NUM_LANDMARKS
+from utils.cli import MAX_SEED
 from utils.errors import DataError
-from utils.files import atomic_path
+from utils.files import atomic_path, is_folder_name
 
 UNIT_PX = 70.0  # one head unit in pixels at scale 1
 ORIGIN_PX = (128.0, 116.0)  # where the head's origin falls in the 256-pixel frame
@@ -275,12 +277,12 @@ def identity_seed(person: str) -> tuple[str, int]:
         ValueError: the part behind '=' is not a whole number, or the name could not be a folder's.
     """
     name, _, seed = person.partition("=")
-    if not name or name in (".", "..") or any(c in name for c in "/\\\0") or name.startswith("-"):
+    if not is_folder_name(name) or "\\" in name:
         raise ValueError(f"'{person}': a person's name must be usable as a folder's name")
     if not _:
         return name, zlib.crc32(name.encode())
-    if not seed.isdigit():
-        raise ValueError(f"'{person}': the part behind '=' must be a whole number (the person's seed)")
+    if not re.fullmatch("[0-9]{1,10}", seed) or int(seed) > MAX_SEED:
+        raise ValueError(f"'{person}': the part behind '=', the person's seed, must be from 0 to {MAX_SEED}")
     return name, int(seed)
 
 
