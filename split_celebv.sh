@@ -72,17 +72,18 @@ for folder in "$root"/*/; do
     train=$folder/train_$kind.txt
     test=$folder/test_$kind.txt
     rm -f "$folder"/.split_*.tmp # of a run that was killed
+    new_all=$folder/.split_all.$$.tmp
     new_train=$folder/.split_train.$$.tmp
     new_test=$folder/.split_test.$$.tmp
-    trap 'rm -f "$new_train" "$new_test"' EXIT
+    trap 'rm -f "$new_all" "$new_train" "$new_test"' EXIT
     trap 'exit 129' HUP
     trap 'exit 130' INT
     trap 'exit 143' TERM
     {
-        lines_of "$folder/all_$kind.txt" >"$new_test" &&
-            head -n "$num_train" "$new_test" >"$new_train" &&
-            tail -n "+$((num_train + 1))" "$new_test" >"$new_test.rest.tmp" &&
-            mv "$new_test.rest.tmp" "$new_test"
+        lines_of "$folder/all_$kind.txt" >"$new_all" &&
+            head -n "$num_train" "$new_all" >"$new_train" &&
+            tail -n "+$((num_train + 1))" "$new_all" >"$new_test" &&
+            rm "$new_all"
     } || fail 6 "$folder: the lists cannot be written; is the disk full?"
     # between the two names there is no test list, rather than one of another split
     rm -f "$test"

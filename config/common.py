@@ -12,7 +12,7 @@ from utils.parallel import MAX_WORKERS
 
 MAX_PLANES = 256  # four times the paper's width; sixteen times its memory
 MAX_EPOCHS = 1_000_000
-MAX_WEIGHT = 1e6  # of a loss
+MAX_WEIGHT = 1_000_000  # of a loss
 
 # Every module's
 HEAD = {
@@ -63,12 +63,12 @@ class Rule(NamedTuple):
 
 def between(minimum: float, maximum: float) -> Rule:
     """Allow numbers in a range, both ends included."""
-    return Rule(lambda value: minimum <= value <= maximum, f"must be from {minimum:g} to {maximum:g}")
+    return Rule(lambda value: minimum <= value <= maximum, f"must be from {minimum} to {maximum}")
 
 
 def above(minimum: float, maximum: float) -> Rule:
     """Allow numbers above a minimum, up to a maximum."""
-    return Rule(lambda value: minimum < value <= maximum, f"must be above {minimum:g} and at most {maximum:g}")
+    return Rule(lambda value: minimum < value <= maximum, f"must be above {minimum} and at most {maximum}")
 
 
 def even(minimum: int, maximum: int) -> Rule:
@@ -141,12 +141,12 @@ _SHARED_RULES = {
     "model.planes": between(1, MAX_PLANES),
     "train.epochs": between(1, MAX_EPOCHS),
     "train.batch_size": between(1, MAX_BATCH),
-    "train.lr": above(0, 10),
+    "train.lr": above(0, 1e38),
     "train.beta1": fraction(),
     "train.beta2": fraction(),
     "train.weight_decay": between(0, 1),
     "train.num_workers": between(-1, MAX_WORKERS),
-    "test.batch_size": between(1, MAX_BATCH),
+    "test.batch_size": between(1, 256),
     "test.vis_interval": between(1, MAX_COUNT),
     "monitor.interval": between(1, MAX_COUNT),
     "monitor.save_interval": between(1, MAX_COUNT),

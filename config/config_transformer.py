@@ -60,6 +60,6 @@ rules = {
     "train.cycle_loss.lambda": between(0, MAX_WEIGHT),
     "train.shape_loss.lambda": between(0, MAX_WEIGHT),
     "train.warm_start.epochs": between(0, MAX_EPOCHS),
-    "train.warm_start.lr": above(0, 10),
+    "train.warm_start.lr": above(0, 1e38),
     "train.warm_start.lambda": between(0, MAX_WEIGHT),
 }

@@ -15,7 +15,7 @@ from utils.files import atomic_path, shown
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif")
 MAX_PIXELS = 64_000_000  # of a picture, which is 0.2 GB decoded
 MAX_RATIO = 40  # of a picture's sides; more is no picture of anybody
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "TIFF", "AVIF", "GIF")
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "AVIF", "GIF")
 BITS_PER_SAMPLE = 258  # TIFF's tag
 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit comes earlier

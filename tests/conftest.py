@@ -19,6 +19,15 @@ from make_synthetic import VIDEO_FPS, VIDEO_SIZE
 from utils.video import open_video
 
 ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / "demo/weights"
+DEMO_NETWORKS = [
+    word
+    for module in ("encoder", "transformer", "decoder")
+    for word in (
+        f"--{module}-config", DEMO / module / "training_info.yaml",
+        f"--{module}-param-file", DEMO / module / "weights.h5",
+    )
+]  # fmt: skip
 PATIENCE_S = 240  # for what takes seconds, on a machine that may be busy with anything
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job, whose scripts would ignore it, too

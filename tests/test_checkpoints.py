@@ -181,8 +181,8 @@ def test_a_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_leftovers_of_a_killed_save_are_cleared_by_the_next(tmp_path):
-    (tmp_path / ".000000001.abcd1234").mkdir()
-    (tmp_path / ".000000001.abcd1234/net.h5").write_bytes(b"half")
+    (tmp_path / ".000000001.unfinished-abcd1234").mkdir()
+    (tmp_path / ".000000001.unfinished-abcd1234/net.h5").write_bytes(b"half")
     save_checkpoint(tmp_path / "000000001", SCOPES, Small().solvers, {})
     assert [path.name for path in tmp_path.iterdir()] == ["000000001"]
     shutil.rmtree(tmp_path / "000000001")

@@ -65,7 +65,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path):
         ("train: {lr: 0}", "train.lr: must be above 0"),
         ("train: {epochs: 1.5}", "train.epochs: must be a whole number"),
         ("train: {epochs: true}", "train.epochs: must be a whole number"),
-        ("train: {batch_size: 0}", "train.batch_size: must be 1 or more"),
+        ("train: {batch_size: 0}", "train.batch_size: must be from 1 to 4096"),
         ("train: {shuffle: 1}", "train.shuffle: must be true or false"),
         ("train: {beta1: 1.0}", "train.beta1: must be from 0 to below 1"),
         ("trg_celeb_name: 5", "trg_celeb_name: must be a text"),

@@ -35,7 +35,7 @@ def decoder_conf(folder, **more) -> str:
 def test_usage(tmp_path):
     must_fail(tmp_path, 2, "--dataset", "preprocess.py")
     must_fail(tmp_path, 2, "INFO", "test_decoder.py")
-    must_fail(tmp_path, 2, "must be 1 or more", "test_decoder.py", "x.yaml", "-n", 0)
+    must_fail(tmp_path, 2, "must be from 1 to", "test_decoder.py", "x.yaml", "-n", 0)
     must_fail(tmp_path, 2, "--encoder-config", "test_reenactment.py")
     must_fail(tmp_path, 2, "usage: sh split_celebv.sh", "split_celebv.sh")
     must_fail(tmp_path, 2, "NUM_TRAIN must be", "split_celebv.sh", ".", "many")

@@ -19,7 +19,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import yaml
-from conftest import PATIENCE_S, ROOT, must_fail, must_run, write_frames
+from conftest import DEMO_NETWORKS, PATIENCE_S, ROOT, must_fail, must_run, write_frames
 from PIL import Image
 from test_pages import BROWSER, needs_browser
 
@@ -31,19 +31,11 @@ from inference.pictures import UNREADABLE, Camera, FaceFrame, Pictures, faces_of
 from inference.reenactor import MissingFaces, Reenactor, Result, in_batches
 from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
 from utils.errors import DataError, ResourceError
+from utils.files import new_result
 from utils.panels import heatmap_picture, labelled
 from utils.parallel import ahead
-from utils.video import exact_rate, read_video, sound_of
+from utils.video import exact_rate, look, read_video, sound_of
 
-DEMO = ROOT / "demo/weights"
-NETWORKS = [
-    word
-    for module in ("encoder", "transformer", "decoder")
-    for word in (
-        f"--{module}-config", DEMO / module / "training_info.yaml",
-        f"--{module}-param-file", DEMO / module / "weights.h5",
-    )
-]  # fmt: skip
 FRAMES, GONE = 40, range(12, 18)
 CLICK_S = 1.0
 PLAYER = """<script>
@@ -108,8 +100,8 @@ def test_a_video_of_uneven_rate_comes_evenly(folder, tmp_path):
     # every frame of the second half stays for twice as long
     slower = "setpts='if(lt(N,20),N/25,0.8+(N-20)*2/25)/TB'"
     ffmpeg("-i", folder / "silent.mp4", "-vf", slower, "-fps_mode", "vfr", tmp_path / "uneven.mp4")
-    fps, _, frames = read_video(tmp_path / "uneven.mp4")
-    assert len(list(frames)) == pytest.approx(2.4 * float(fps), abs=2)
+    video = look(tmp_path / "uneven.mp4")
+    assert len(list(read_video(video))) == pytest.approx(2.4 * float(video.fps), abs=2)
 
 
 def test_another_rate_keeps_the_length(folder):
@@ -120,14 +112,14 @@ def test_another_rate_keeps_the_length(folder):
 
 def test_rotated_videos_are_upright(folder, tmp_path):
     ffmpeg("-display_rotation", 90, "-i", folder / "silent.mp4", "-c", "copy", tmp_path / "rotated.mp4")
-    _, size, frames = read_video(tmp_path / "rotated.mp4")
-    assert size == VIDEO_SIZE[::-1] and next(frames).shape == (VIDEO_SIZE[0], VIDEO_SIZE[1], 3)
+    video = look(tmp_path / "rotated.mp4")
+    assert video.size == VIDEO_SIZE[::-1] and next(read_video(video)).shape == (VIDEO_SIZE[0], VIDEO_SIZE[1], 3)
 
 
 def test_sound_is_taken_as_it_is(folder):
-    with sound_of(folder / "video.mp4") as sound:
+    with sound_of(look(folder / "video.mp4"), 9) as sound:
         assert loudest_moment(sound) == pytest.approx(CLICK_S, abs=0.05)
-    with sound_of(folder / "silent.mp4") as sound:
+    with sound_of(look(folder / "silent.mp4"), 9) as sound:
         assert sound is None
 
 
@@ -148,7 +140,7 @@ def test_the_face_of_a_number():
         follower = FaceFollower(25, 0.0, 0.0, number)
         (crop,) = follower.add(boxes, (400, 640))
         assert isinstance(crop, Square) and crop.left + crop.side / 2 == pytest.approx(center, abs=1)
-    assert list(FaceFollower(25, 0.0, 0.0, 4).add(boxes, (400, 640))) == [NO_FACE]
+    assert list(FaceFollower(25, 0.0, 0.0, 4).add(boxes, (400, 640))) == ["face 4 is not there, fewer are seen"]
 
 
 def test_what_is_looked_at_ahead_gives_the_same_crops():
@@ -280,7 +272,7 @@ def test_what_is_measured_has_no_label_and_no_held_frame(tmp_path):
         for item in items:
             results.write(missing.resolve(item))
     assert list(results.metrics) == [f"{index:06d}-000.png" for index in range(3)]
-    measured = MeasuredFrames(tmp_path)
+    measured = MeasuredFrames(tmp_path, 10)
     assert measured.indices == [0, 2]
     for part in ("heatmap", "transformed", "generated"):
         for array, item in zip(measured.read(part), (items[0], items[2])):
@@ -289,16 +281,16 @@ def test_what_is_measured_has_no_label_and_no_held_frame(tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match="transformed.npz: not a complete npz file"):
-        MeasuredFrames(tmp_path)
+        MeasuredFrames(tmp_path, 10)
 
 
 def test_a_result_without_a_face_leaves_no_folder(tmp_path):
     missing = MissingFaces("hold")
     with pytest.raises(DataError, match="here: no usable face in 1 frames"):  # noqa: SIM117
-        with open_results(tmp_path / "run", {}, "face", has_label=True) as results:
+        with new_result(tmp_path, "run") as folder, open_results(folder.path, {}, "face", has_label=True) as results:
             results.write(missing.resolve(face_frame(0, None)))
             missing.require_some("here")
-    assert not (tmp_path / "run").exists()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("has_truth", [False, True])
@@ -346,15 +338,15 @@ def run_dir_of(folder: Path) -> Path:
 def made(folder, tmp_path_factory) -> Path:
     """A working folder after a run on the video with sound."""
     work = tmp_path_factory.mktemp("made")
-    out = must_run(work, "test_reenactment.py", *NETWORKS, "--input", folder / "video.mp4", "--video", "out.mp4")
+    out = must_run(work, "test_reenactment.py", *DEMO_NETWORKS, "--input", folder / "video.mp4", "--video", "out.mp4")
     assert "backend: onnxruntime" in out and f"{len(GONE)} x {NO_FACE}" in out
     return work
 
 
 @pytest.mark.slow
 def test_a_video_comes_out_with_its_sound(made):
-    _, size, frames = read_video(made / "out.mp4")
-    assert size == (1024, 256) and len(list(frames)) == FRAMES
+    video = look(made / "out.mp4")
+    assert video.size == (1024, 256) and len(list(read_video(video))) == FRAMES
     assert loudest_moment(made / "out.mp4") == pytest.approx(CLICK_S, abs=0.06)
     assert b"AI-generated (synthetic)" in (made / "out.mp4").read_bytes()
     assert b"moov" in (made / "out.mp4").read_bytes()[:100_000].split(b"mdat")[0]  # plays while it loads
@@ -422,7 +414,7 @@ def test_a_measure_sees_neither_the_label_nor_the_layout_but_the_smoothing(made,
         return scores | {"jitter": scores["temporal_jitter"]["source"]}
 
     def reenacted(*flags: object) -> dict:
-        args = (*NETWORKS, "--input", folder / "silent.mp4", "--info", flags[0].strip("-"))
+        args = (*DEMO_NETWORKS, "--input", folder / "silent.mp4", "--info", flags[0].strip("-"))
         must_run(tmp_path, "test_reenactment.py", *args, *flags)
         (run,) = tmp_path.glob(f"reenactment_result/*/*-{flags[0].strip('-')}")
         return scores_of(run)
@@ -437,23 +429,24 @@ def test_a_measure_sees_neither_the_label_nor_the_layout_but_the_smoothing(made,
 @pytest.mark.slow
 def test_layouts_and_frames_left_out(folder, tmp_path):
     flags = ("--input", folder / "video.mp4", "--no-face", "skip", "--layout", "side-by-side", "--no-label")
-    out = must_run(tmp_path, "test_reenactment.py", *NETWORKS, *flags, "--video", "out.mp4", "-n", 20, "--smooth", 0.5)
+    out = must_run(
+        tmp_path, "test_reenactment.py", *DEMO_NETWORKS, *flags, "--video", "out.mp4", "-n", 20, "--smooth", 0.5
+    )
     count = 20 - len(GONE)
     assert f"video: out.mp4, {count} frames" in out
-    _, size, frames = read_video(tmp_path / "out.mp4")
-    assert size == (512, 256) and len(list(frames)) == count
+    video = look(tmp_path / "out.mp4")
+    assert video.size == (512, 256) and len(list(read_video(video))) == count
     names = [path.name for path in sorted((run_dir_of(tmp_path) / "result").iterdir())]
     assert len(names) == count and f"{GONE[0]:06d}-000.png" not in names
-    with sound_of(tmp_path / "out.mp4") as sound:
-        assert sound is None  # it would be out of step
+    assert not video.has_sound  # it would be out of step
 
 
 @pytest.mark.slow
 def test_a_picture_and_another_engine(folder, frames, tmp_path):
     write_image(tmp_path / "me.jpg", frames[0])
-    must_run(tmp_path, "test_reenactment.py", *NETWORKS, "--input", "me.jpg", "--layout", "face", "--info", "onnx")
+    must_run(tmp_path, "test_reenactment.py", *DEMO_NETWORKS, "--input", "me.jpg", "--layout", "face", "--info", "onnx")
     flags = ("--backend", "nnabla", "--no-label", "--info", "nnabla")
-    must_run(tmp_path, "test_reenactment.py", *NETWORKS, "--input", "me.jpg", "--layout", "face", *flags)
+    must_run(tmp_path, "test_reenactment.py", *DEMO_NETWORKS, "--input", "me.jpg", "--layout", "face", *flags)
     onnx, nnabla = (
         np.asarray(Image.open(next(tmp_path.glob(f"reenactment_result/*/*-{info}/result/000000-000.png"))), int)
         for info in ("onnx", "nnabla")
@@ -478,12 +471,12 @@ def test_faults_leave_no_video(folder, frames, tmp_path):
         ("nowhere.mp4", "no such video, picture or folder"),
     ):
         flags = ("--input", name, "--video", "out.mp4")
-        must_fail(tmp_path, 3, words, "test_reenactment.py", *NETWORKS, *flags)
+        must_fail(tmp_path, 3, words, "test_reenactment.py", *DEMO_NETWORKS, *flags)
     flags = ("--input", folder / "video.mp4", "--video", "out.mp4", "--no-face", "fail")
-    must_fail(tmp_path, 3, f"frame {GONE[0]} at", "test_reenactment.py", *NETWORKS, *flags)
-    must_fail(tmp_path, 6, "cannot be opened", "test_reenactment.py", *NETWORKS, "--input", "webcam:7")
-    must_fail(tmp_path, 2, "--face goes with --input", "test_reenactment.py", *NETWORKS, "--face", 1)
-    must_fail(tmp_path, 2, "below 1", "test_reenactment.py", *NETWORKS, "--smooth", 1)
+    must_fail(tmp_path, 3, f"frame {GONE[0]} at", "test_reenactment.py", *DEMO_NETWORKS, *flags)
+    must_fail(tmp_path, 6, "cannot be opened", "test_reenactment.py", *DEMO_NETWORKS, "--input", "webcam:7")
+    must_fail(tmp_path, 2, "--face goes with --input", "test_reenactment.py", *DEMO_NETWORKS, "--face", 1)
+    must_fail(tmp_path, 2, "below 1", "test_reenactment.py", *DEMO_NETWORKS, "--smooth", 1)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"empty.mp4", "playlist.mp4", "concat.mp4", "cut.mp4", "reenactment_result"}
 
@@ -495,7 +488,7 @@ def test_a_video_that_breaks_off_in_the_middle(folder, tmp_path):
     whole = (tmp_path / "whole.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 6 // 10])
     flags = ("--input", "cut.mp4", "--video", "out.mp4")
-    must_fail(tmp_path, 3, "cut.mp4: ends after", "test_reenactment.py", *NETWORKS, *flags)
+    must_fail(tmp_path, 3, "cut.mp4: ends after", "test_reenactment.py", *DEMO_NETWORKS, *flags)
     assert not (tmp_path / "out.mp4").exists() and not list(tmp_path.glob(".*"))
 
 
@@ -515,7 +508,7 @@ def noise() -> list[np.ndarray]:
 
 @pytest.mark.slow
 def test_a_full_disk_while_encoding(folder, tmp_path):
-    words = " ".join(map(str, [*NETWORKS, "--input", folder / "video.mp4", "--video", "out.mp4"]))
+    words = " ".join(map(str, [*DEMO_NETWORKS, "--input", folder / "video.mp4", "--video", "out.mp4"]))
     # no file of more than 48 KiB: frames fit, the video does not
     command = f"ulimit -f 48; trap '' XFSZ; exec {sys.executable} {ROOT / 'test_reenactment.py'} {words}"
     result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
@@ -527,17 +520,17 @@ def test_a_full_disk_while_encoding(folder, tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_while_encoding(folder, tmp_path):
     shutil.copy(folder / "video.mp4", tmp_path / "video.mp4")
-    command = [sys.executable, str(ROOT / "test_reenactment.py"), *map(str, NETWORKS)]
+    command = [sys.executable, str(ROOT / "test_reenactment.py"), *map(str, DEMO_NETWORKS)]
     flags = ["--input", "video.mp4", "--video", "out.mp4"]
     process = subprocess.Popen(
         [*command, *flags], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     deadline = time.monotonic() + PATIENCE_S
-    while not list(tmp_path.glob("reenactment_result/*/*/result/00000[3-9]-000.png")):
+    while not list(tmp_path.glob("reenactment_result/*/.*/result/00000[3-9]-000.png")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # reaches ffmpeg, too
     _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130 and "Traceback" not in errors, errors
     assert not (tmp_path / "out.mp4").exists() and not list(tmp_path.glob(".*"))
-    assert not list(tmp_path.glob("reenactment_result/*/*/index.html"))  # nobody takes it for a whole result
+    assert not list(tmp_path.glob("reenactment_result/*/*"))  # nobody takes it for a whole result

@@ -23,7 +23,7 @@ from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
 from prepare_person import to_uint8
 from utils.errors import ConfigError
 from utils.files import write_yaml
-from utils.video import read_video
+from utils.video import look, read_video
 
 SIZE = VIDEO_SIZE[::-1]  # height, width
 FPS = VIDEO_FPS
@@ -144,9 +144,9 @@ def test_maps_of_both_sizes():
 
 
 def test_videos_are_read_upright(video, tmp_path):
-    fps, size, frames = read_video(video)
-    frames = list(frames)
-    assert fps == FPS and size == (640, 360) and len(frames) == 60
+    about = look(video)
+    frames = list(read_video(about))
+    assert about.fps == FPS and about.size == (640, 360) and len(frames) == 60
     assert np.abs(frames[5].astype(int) - scene(6)[5][0]).mean() < 6
 
 
@@ -275,7 +275,7 @@ def middle(image):
 def test_a_synthetic_video(tmp_path):
     args = ("make_synthetic.py", "video", "--person", "Mira=41", "--frames", 7)
     must_run(tmp_path, *args, "--out-file", "a.mp4")
-    assert len(list(read_video(tmp_path / "a.mp4")[2])) == 7
+    assert len(list(read_video(look(tmp_path / "a.mp4")))) == 7
     must_fail(tmp_path, 2, "must end in .mp4", *args, "--out-file", "a.gif")
 
 
@@ -301,7 +301,7 @@ def test_what_is_no_video(video, tmp_path):
     must_fail(tmp_path, 3, "cut.mp4: ends after", "prepare_person.py", "cut.mp4", "--name", "Me")
     must_fail(tmp_path, 3, "no such video, picture or folder", "prepare_person.py", "nowhere.mp4", "--name", "Me")
     must_fail(tmp_path, 3, "no picture in it", "prepare_person.py", "empty", "--name", "Me")
-    must_fail(tmp_path, 2, "make a folder's name", "prepare_person.py", video, "--name", "../Me")
+    must_fail(tmp_path, 2, "must be a folder's name", "prepare_person.py", video, "--name", "../Me")
     must_fail(
         tmp_path, 4, "no such weights file", "prepare_person.py", video, "--name", "Me", *WITH_ENCODER[:3], "x.h5"
     )

@@ -38,7 +38,9 @@ def work(frames):
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
+    """Final files, and the names of folders that were left over."""
+    paths = folder.iterdir() if folder.exists() else ()
+    return {path.name: path.read_bytes() if path.is_file() else b"" for path in paths}
 
 
 def start(folder: Path, *args: object, **more) -> subprocess.Popen:

@@ -145,7 +145,14 @@ def test_several_sources_with_a_warm_start_stop_and_go_on(work):
     assert "from iteration 4" in must_run(work, "train_transformer.py", "--conf", "warm.yaml", "--resume")
     config["src_celeb_names"] = ["Rowan", "Rowan"]
     write_yaml(work / "warm.yaml", config)
-    must_fail(work, 2, "src_celeb_names: must not hold a name twice", "train_transformer.py", "--conf", "warm.yaml")
+    must_fail(
+        work,
+        2,
+        "src_celeb_names: must be a list of names of folders, each at most once",
+        "train_transformer.py",
+        "--conf",
+        "warm.yaml",
+    )
 
 
 @pytest.mark.slow

@@ -374,7 +374,11 @@ def test_a_disk_that_is_full(work, stopped):
 
 
 def test_too_little_room_is_said_before(work):
-    config = {**CONFIGS["decoder"], "train": {**CONFIGS["decoder"]["train"], "epochs": 10**9}}
+    config = {
+        **CONFIGS["decoder"],
+        "train": {**CONFIGS["decoder"]["train"], "epochs": 10**6},
+        "monitor": {"save_interval": 1},
+    }
     write_yaml(work / "huge.yaml", config)
     line = must_fail(work, 6, "needed for weights and checkpoints", "train_decoder.py", "--conf", "huge.yaml")
     assert "save_interval" in line and not (work / "runs").exists()

@@ -13,7 +13,8 @@ from utils.parallel import MAX_WORKERS
 
 CONTEXTS = ("auto", "cpu", "cudnn")
 MAX_COUNT = 10_000_000  # of images, frames, checkpoints
-MAX_BATCH = 4096
+MAX_BATCH = 4096  # of a training
+MAX_INFERENCE_BATCH = 64
 MAX_SEED = 2**32 - 1
 MAX_DEVICE = 255
 
@@ -70,7 +71,7 @@ def number(minimum: float, maximum: float) -> Callable[[str], float]:
 
 
 count = whole(1, MAX_COUNT)
-batch_size = whole(1, MAX_BATCH)
+batch_size = whole(1, MAX_INFERENCE_BATCH)
 num_workers = whole(1, MAX_WORKERS)
 seed = whole(0, MAX_SEED)
 

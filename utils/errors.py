@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import traceback
 
@@ -65,7 +66,8 @@ def describe(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"error: {one_line(where + (error.strerror or str(error)))}", ResourceError.exit_code
-    if isinstance(error, MemoryError):
+    # nnabla has errors of one type for everything
+    if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and re.search("(?i)memory|alloc", str(error)):
         words = "out of memory; a smaller batch, fewer workers or smaller pictures need less"
         return f"error: {words}", ResourceError.exit_code
     return "".join(traceback.format_exception(error)).rstrip(), 1

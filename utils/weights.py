@@ -61,7 +61,8 @@ def read_parameters(path: str | Path, expected: dict[str, tuple[int, ...]] | Non
             found = _datasets(file, path)
             if expected is not None:
                 require_names(path, {name: dataset.shape for name, dataset in found.items()}, expected)
-            _check_claims(path, found)
+            else:
+                _check_claims(path, found)
             arrays = {name: dataset[()] for name, dataset in found.items()}
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise WeightsError(f"{path}: not a complete HDF5 file ({_first_line(error)}); get it again") from None

@@ -282,7 +282,9 @@ def identity_seed(person: str) -> tuple[str, int]:
     if not _:
         return name, zlib.crc32(name.encode())
     if not re.fullmatch("[0-9]{1,10}", seed) or int(seed) > MAX_SEED:
-        raise ValueError(f"'{person}': the part behind '=', the person's seed, must be from 0 to {MAX_SEED}")
+        raise ValueError(
+            f"'{person}': the part behind '=', the person's seed, must be a whole number from 0 to {MAX_SEED}"
+        )
     return name, int(seed)
 
 

@@ -1,0 +1,285 @@
+"""Videos as they are filmed and found: what comes out is what a player shows, or it is said in a line."""
+
+from __future__ import annotations
+
+import subprocess
+import wave
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from conftest import DEMO_NETWORKS, must_fail, must_run, write_frames
+
+from inference.pictures import Pictures
+from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
+from utils.errors import DataError, ResourceError
+from utils.video import MAX_SIDE, Video, count_frames, look, read_video, sound_of
+
+FRAMES = 40
+WIDTH, HEIGHT = VIDEO_SIZE
+
+
+def ffmpeg(*args: object) -> None:
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", "-nostdin", *map(str, args)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory) -> Path:
+    """m.mp4, a synthetic person of 1.6 s."""
+    folder = tmp_path_factory.mktemp("films")
+    write_frames(folder / "m.mp4", [frame for frame, _ in moving_head("Rowan=9", FRAMES, seed=0)])
+    return folder
+
+
+def frames_of(path: Path) -> tuple[Video, list[np.ndarray]]:
+    video = look(path)
+    return video, list(read_video(video))
+
+
+def tone(path: Path, hertz: int, seconds: float, begin_s: float = 0.0) -> Path:
+    """Write a sound, silent up to a moment."""
+    times = np.arange(int(seconds * 16000)) / 16000
+    samples = np.where(times >= begin_s, 0.5 * np.sin(2 * np.pi * hertz * times), 0)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes((samples * 32767).astype(np.int16).tobytes())
+    return path
+
+
+def pitch_of(path: Path) -> float:
+    """The strongest frequency of a sound file, in hertz."""
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-i",
+        str(path),
+        "-f",
+        "s16le",
+        "-ac",
+        "1",
+        "-ar",
+        "8000",
+    ]
+    sound = np.frombuffer(subprocess.run([*command, "-"], capture_output=True, check=True).stdout, np.int16)
+    return float(np.abs(np.fft.rfft(sound)).argmax() * 8000 / len(sound))
+
+
+# Sound that is longer, later, or one of several
+
+
+@pytest.mark.parametrize("seconds, begin_s, delay_s", [(4.0, 0.0, 0.0), (1.6, 0.0, 0.5), (30.0, 0.5, 0.0)])
+def test_sound_of_another_length(films, tmp_path, capsys, seconds, begin_s, delay_s):
+    sound = tone(tmp_path / "a.wav", 440, seconds, begin_s)
+    delayed = ("-itsoffset", delay_s, "-i", sound)
+    ffmpeg("-i", films / "m.mp4", *delayed, "-map", "0:v", "-map", "1:a", "-c:v", "copy", tmp_path / "l.mp4")
+    video, frames = frames_of(tmp_path / "l.mp4")
+    assert len(frames) == FRAMES and video.num_frames(VIDEO_FPS) == FRAMES
+    assert "pictures last 1.60 of its" in capsys.readouterr().out
+    with sound_of(video, video.seconds) as track:
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(track), "-f", "null", "-"]
+        words = subprocess.run(command, capture_output=True, text=True).stderr
+        assert "Duration: 00:00:01.6" in words
+
+
+def test_pictures_that_begin_later_than_the_sound(films, tmp_path):
+    sound = tone(tmp_path / "a.wav", 440, 2.2)
+    late = ("-itsoffset", 0.5, "-i", films / "m.mp4")
+    ffmpeg(*late, "-i", sound, "-map", "0:v", "-map", "1:a", "-c:v", "copy", tmp_path / "late.mp4")
+    _, frames = frames_of(tmp_path / "late.mp4")
+    assert len(frames) == pytest.approx(FRAMES + 0.5 * VIDEO_FPS, abs=1)
+
+
+def test_the_default_one_of_several_sounds(films, tmp_path):
+    sounds = [tone(tmp_path / f"{hertz}.wav", hertz, 1.6) for hertz in (300, 800)]
+    maps = ("-map", "0:v", "-map", "1:a", "-map", "2:a", "-c:v", "copy")
+    for chosen, hertz in ((0, 300), (1, 800)):
+        dispositions = [f"-disposition:a:{chosen}", "default", f"-disposition:a:{1 - chosen}", "0"]
+        inputs = ("-i", films / "m.mp4", "-i", sounds[0], "-i", sounds[1])
+        ffmpeg(*inputs, *maps, *dispositions, tmp_path / "two.mkv")
+        with sound_of(look(tmp_path / "two.mkv"), 1.6) as track:
+            assert pitch_of(track) == pytest.approx(hertz, abs=5)
+
+
+@pytest.mark.slow
+def test_a_longer_sound_does_not_refuse_a_whole_run(films, tmp_path):
+    ffmpeg("-i", films / "m.mp4", "-i", tone(tmp_path / "a.wav", 440, 4), "-c:v", "copy", tmp_path / "l.mp4")
+    out = must_run(tmp_path, "test_reenactment.py", *DEMO_NETWORKS, "--input", "l.mp4", "--video", "o.mp4")
+    assert f"o.mp4, {FRAMES} frames" in out and count_frames(tmp_path / "o.mp4") == FRAMES
+    must_run(tmp_path, "prepare_person.py", "l.mp4", "--name", "Me", "--data-dir", "people")
+    assert len(list((tmp_path / "people/Me/Image").iterdir())) > FRAMES // 2
+
+
+# Cuts
+
+
+def cut(films: Path, folder: Path, ending: str, share: float) -> Path:
+    whole = folder / f"whole{ending}"
+    ffmpeg("-i", films / "m.mp4", "-c", "copy", "-movflags", "+faststart", whole)
+    path = folder / f"cut{ending}"
+    path.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
+    return path
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
+def test_a_cut_video_is_refused_or_said(films, tmp_path, capsys, ending):
+    with pytest.raises(DataError, match="ends after .* of 1.60 s"):
+        look(cut(films, tmp_path, ending, 0.6))
+    _, frames = frames_of(cut(films, tmp_path, ending, 0.96))
+    assert FRAMES - 5 <= len(frames) < FRAMES
+    assert "it seems to be cut" in capsys.readouterr().out
+
+
+def test_damage_inside_is_said_once(films, tmp_path, capsys):
+    content = bytearray((films / "m.mp4").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 600] = bytes(600)
+    (tmp_path / "m.mp4").write_bytes(content)
+    for _ in range(2):
+        assert len(frames_of(tmp_path / "m.mp4")[1]) > FRAMES // 2
+    assert capsys.readouterr().out.count("damaged (") == 1
+
+
+# What a player shows
+
+
+@pytest.mark.parametrize("ratio, size", [("16/9", (1138, HEIGHT)), ("1/2", (WIDTH, 720)), ("1/1", (WIDTH, HEIGHT))])
+def test_pixels_that_are_not_square(films, tmp_path, ratio, size):
+    ffmpeg("-i", films / "m.mp4", "-vf", f"setsar={ratio}", "-c:v", "libx264", tmp_path / "sar.mp4")
+    video, frames = frames_of(tmp_path / "sar.mp4")
+    assert video.size == size and frames[0].shape == (size[1], size[0], 3) and len(frames) == FRAMES
+
+
+def test_pixels_that_are_not_square_and_lie_on_their_side(films, tmp_path):
+    ffmpeg("-i", films / "m.mp4", "-vf", "setsar=2", "-c:v", "libx264", tmp_path / "sar.mp4")
+    ffmpeg("-display_rotation", 90, "-i", tmp_path / "sar.mp4", "-c", "copy", tmp_path / "turned.mp4")
+    assert look(tmp_path / "turned.mp4").size == (HEIGHT, 2 * WIDTH)
+
+
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
+def test_hdr_is_brought_to_the_usual_range(films, tmp_path, transfer):
+    to_hdr = f"zscale=tin=bt709:min=bt709:pin=bt709:t={transfer}:p=bt2020:m=bt2020nc:npl=200,format=yuv420p10le"
+    ffmpeg(
+        "-i", films / "m.mp4", "-vf", to_hdr, "-c:v", "libx265", "-x265-params", "log-level=none", tmp_path / "h.mp4"
+    )
+    (_, plain), (video, frames) = frames_of(films / "m.mp4"), frames_of(tmp_path / "h.mp4")
+    assert video.is_hdr
+    first, found = plain[0].astype(float), frames[0].astype(float)
+    assert 0.7 < found.mean() / first.mean() < 1.4
+    assert np.corrcoef(first.ravel(), found.ravel())[0, 1] > 0.97
+
+
+def test_a_size_that_changes_on_the_way(films, tmp_path):
+    ffmpeg("-i", films / "m.mp4", "-c:v", "libx264", "-bsf:v", "h264_mp4toannexb", tmp_path / "a.ts")
+    ffmpeg(
+        "-i",
+        films / "m.mp4",
+        "-vf",
+        "scale=320:240",
+        "-c:v",
+        "libx264",
+        "-bsf:v",
+        "h264_mp4toannexb",
+        tmp_path / "b.ts",
+    )
+    (tmp_path / "both.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    video = look(tmp_path / "both.ts")
+    frames = list(read_video(video))
+    assert len(frames) > FRAMES and {frame.shape for frame in frames} == {(HEIGHT, WIDTH, 3)}
+
+
+@pytest.mark.parametrize(
+    "ending, codec", [(".gif", "gif"), (".webm", "libvpx-vp9"), (".avi", "mpeg4"), (".mov", "prores_ks")]
+)
+def test_other_kinds_of_video(films, tmp_path, ending, codec):
+    alpha = ("-pix_fmt", "yuva420p") if ending == ".webm" else ()
+    ffmpeg("-i", films / "m.mp4", "-c:v", codec, *alpha, tmp_path / f"a{ending}")
+    video, frames = frames_of(tmp_path / f"a{ending}")
+    assert video.size == VIDEO_SIZE and len(frames) == pytest.approx(FRAMES, abs=1)
+    assert np.abs(frames[0].mean() - 110) < 30
+
+
+def test_an_edit_list(films, tmp_path):
+    ffmpeg("-ss", 0.4, "-i", films / "m.mp4", "-c", "copy", tmp_path / "trimmed.mp4")
+    _, frames = frames_of(tmp_path / "trimmed.mp4")
+    assert len(frames) == pytest.approx(FRAMES - 0.4 * VIDEO_FPS, abs=2)
+
+
+# Rates, sizes and counts that a file claims
+
+
+@pytest.mark.parametrize("rate, expected", [(90000, 25), (1000, 25), ("1/10", 25), (50, 50)])
+def test_a_rate_that_cannot_be(films, tmp_path, capsys, rate, expected):
+    ffmpeg(
+        "-r",
+        rate,
+        "-i",
+        films / "m.mp4",
+        "-frames:v",
+        4,
+        "-c:v",
+        "mpeg4" if rate == 50 else "mjpeg",
+        tmp_path / "r.mkv",
+    )
+    assert look(tmp_path / "r.mkv").fps == expected
+    assert ("claims" in capsys.readouterr().out) == (expected != rate)
+
+
+def test_frames_that_are_too_large(tmp_path):
+    ffmpeg("-f", "lavfi", "-i", "color=s=6000x1000:d=0.1:r=25", "-c:v", "mjpeg", tmp_path / "wide.mkv")
+    video, frames = frames_of(tmp_path / "wide.mkv")
+    assert video.size == (MAX_SIDE, round(1000 * MAX_SIDE / 6000)) and frames[0].shape[1] == MAX_SIDE
+    ffmpeg("-f", "lavfi", "-i", "color=s=10000x4000:d=0.1:r=25", "-c:v", "mjpeg", tmp_path / "huge.mkv")
+    with pytest.raises(DataError, match="more than 36 million pixels"):
+        look(tmp_path / "huge.mkv")
+
+
+def test_a_number_of_frames_limits_the_work(films, monkeypatch):
+    asked_for = []
+    monkeypatch.setattr("inference.pictures.read_video", lambda *args: asked_for.append(args) or iter(()))
+    list(Pictures(films / "m.mp4", None, 3).first(3))
+    assert asked_for[0][2] == 3
+    assert len(list(read_video(look(films / "m.mp4", 0.2), None, 3))) == 3
+
+
+@pytest.mark.parametrize("rate", ["100000", "1e-3", "0", "nan", "inf", "-5"])
+def test_rates_that_nobody_can_want(tmp_path, rate):
+    must_fail(tmp_path, 2, "--fps: must be from 0.5 to 240", "test_reenactment.py", *DEMO_NETWORKS, "--fps", rate)
+
+
+# What is no video, and no ffmpeg
+
+
+def test_playlists_are_refused(films, tmp_path):
+    (tmp_path / "m.mp4").write_bytes((films / "m.mp4").read_bytes())
+    ffmpeg("-i", films / "m.mp4", "-c", "copy", "-f", "hls", tmp_path / "list.m3u8")
+    (tmp_path / "list.mp4").write_bytes((tmp_path / "list.m3u8").read_bytes())
+    (tmp_path / "joined.ffconcat").write_text("ffconcat version 1.0\nfile m.mp4\n")
+    (tmp_path / "dash.mpd").write_text("<?xml version='1.0'?><MPD><Period><BaseURL>m.mp4</BaseURL></Period></MPD>")
+    for name in ("list.m3u8", "list.mp4", "joined.ffconcat", "dash.mpd"):
+        with pytest.raises(DataError, match=f"{name}: cannot be read as a video"):
+            look(tmp_path / name)
+
+
+def test_names_that_look_like_something_else(films, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("12:30:00.mp4", "-i.mp4", "concat:m.mp4", "%d.mp4", "a\nb.mp4", "\udcff.mp4"):
+        Path(name).write_bytes((films / "m.mp4").read_bytes())
+        assert len(frames_of(Path(name))[1]) == FRAMES
+
+
+def test_a_missing_ffmpeg_is_not_the_videos_fault(films, tmp_path, monkeypatch):
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: (_ for _ in ()).throw(RuntimeError("No ffmpeg")))
+    for use in (lambda: look(films / "m.mp4"), lambda: count_frames(films / "m.mp4")):
+        with pytest.raises(ResourceError, match="ffmpeg is missing"):
+            use()
+
+
+def test_a_file_of_sound_alone(tmp_path):
+    tone(tmp_path / "a.wav", 440, 1)
+    with pytest.raises(DataError, match="cannot be read as a video"):
+        look(tmp_path / "a.wav")
