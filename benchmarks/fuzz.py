@@ -78,7 +78,16 @@ def make_valid(folder: Path) -> None:
     for name in ("whole.png", "whole.jpg", "whole.tif", "whole.webp"):
         subprocess.run([ffmpeg(), "-y", "-v", "error", *picture, name], cwd=folder, check=True)
     shutil.copytree(DEMO, folder / "weights")
-    run("test_reenactment.py", *networks(folder / "weights"), "--out-dir", "results", "-n", 3)
+    run(
+        "test_reenactment.py",
+        *networks(folder / "weights"),
+        "--data-dir",
+        "datasets/CelebV",
+        "--out-dir",
+        "results",
+        "-n",
+        3,
+    )
     (folder / "decoder.yaml").write_text(
         "trg_celeb_name: Linnea\nref_dir: npz\nmodel: {planes: 4}\n"
         "train: {epochs: 1, batch_size: 4, num_workers: 0, feature_loss: {lambda: 0}}\n"
@@ -137,9 +146,9 @@ Kind = Callable[[Path, Path, np.random.Generator], list[str]]  # valid and worki
 
 
 def _damaged(source: Path, target: Path, rng: np.random.Generator, damage: Callable = damage_bytes) -> Path:
-    target.unlink(missing_ok=True)
+    content = damage(source.read_bytes(), rng)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(damage(source.read_bytes(), rng))
+    target.write_bytes(content)
     return target
 
 
@@ -161,7 +170,7 @@ def picture(valid: Path, work: Path, rng: np.random.Generator) -> list[str]:
 def configuration(valid: Path, work: Path, rng: np.random.Generator) -> list[str]:
     shutil.copytree(valid / "weights", work / "weights")
     path = work / "weights" / NETWORKS[rng.integers(3)] / "training_info.yaml"
-    _damaged(path, path, rng, damage_text) if path.exists() else None
+    _damaged(path, path, rng, damage_text)
     return ["test_reenactment.py", *networks(work / "weights"), "--data-dir", str(valid / "datasets/CelebV"), "-n", "2"]
 
 
@@ -229,6 +238,8 @@ def run_one(kind: str, number: int, seed: int, valid: Path) -> Run:
             )
             while process.poll() is None and time.monotonic() - begin < 2 * MAX_SECONDS:
                 peak = max(peak, memory_of_tree(process.pid))
+                if peak > 2 * MAX_BYTES:  # enough to know, before the machine suffers
+                    break
                 time.sleep(0.05)
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

@@ -1,8 +1,13 @@
+import json
+from contextlib import contextmanager
+
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from conftest import DEMO_NETWORKS, must_fail, must_run
 
 import evaluate
+from datasets.prepared import PreparedWriter
 from datasets.synthetic.painter import render
 from datasets.synthetic.people import Expression, expression_track, landmarks_of, random_identity
 from inference import metrics
@@ -142,3 +147,55 @@ def test_jitter_does_not_jump_over_frames_that_are_not_there():
     assert metrics.temporal_jitter(even, [0, 1, 2, 15, 16, 17]) == pytest.approx(0, abs=1e-4)
     assert metrics.temporal_jitter(even) > 5
     assert metrics.temporal_jitter(even[:2] + even[3:5], [0, 1, 15, 16]) is None  # never three in a row
+
+
+def test_jitter_of_boundaries_that_are_there():
+    def line(x, is_there=True):
+        heatmap = np.zeros((15, 64, 64), np.float32)
+        heatmap[:, 20:40, x] = 0.8 if is_there else 0.01  # what a network gives where it finds nothing
+        return heatmap
+
+    steady = [line(10 + k) for k in range(12)]
+    for gone in ([5], [0, 11], [3, 4, 8]):
+        heatmaps = [line(60, is_there=False) if k in gone else steady[k] for k in range(12)]
+        assert metrics.temporal_jitter(heatmaps) == pytest.approx(0, abs=1e-4)
+    one_missing = [heatmap.copy() for heatmap in steady]
+    one_missing[6][4] = 0
+    assert metrics.temporal_jitter(one_missing) == pytest.approx(0, abs=1e-4)
+    assert metrics.temporal_jitter([line(3, is_there=False)] * 9) is None
+
+
+def test_what_cannot_be_measured_is_none_and_not_a_number():
+    assert metrics.correlation([1.0], [2.0]) is None and metrics.correlation([1, 2, 3], [4, 4, 4]) is None
+    assert metrics.correlation([1, 2, 4], [2, 4, 8]) == pytest.approx(1)
+    empty = [np.zeros((15, 64, 64))]
+    assert metrics.relative_error(empty, empty) is None and metrics.relative_error([], []) is None
+    assert evaluate.number(None, 3) == "not measured" and evaluate.number(0.12345, 3) == "0.123"
+
+
+@pytest.mark.slow
+def test_results_of_a_frame_and_of_none(data, tmp_path):
+    people = ("--data-dir", data / "datasets/CelebV")
+    must_run(tmp_path, "test_reenactment.py", *DEMO_NETWORKS, *people, "-n", 1)
+    (result,) = tmp_path.glob("reenactment_result/*/*")
+    out = must_run(tmp_path, "evaluate.py", result, "--allow-trained")
+    assert "nan" not in out and "correlations of not measured" in out
+    scores = json.loads((result / "scores.json").read_text(), parse_constant=pytest.fail)
+    assert scores["follows"]["yaw"] is None and scores["temporal_jitter"] == {"source": None, "result": None}
+    (tmp_path / "empty").mkdir()
+    must_fail(tmp_path, 3, "no reenactment.yaml there", "evaluate.py", "empty")
+    for part in ("heatmap", "transformed", "generated"):
+        with open_archive(result / f"measured/{part}.npz"):
+            pass
+    must_fail(tmp_path, 3, "no frame with a face in it", "evaluate.py", result, "--allow-trained")
+    for file in result.glob("measured/*"):
+        file.unlink()
+    must_fail(tmp_path, 3, "heatmap.npz: missing", "evaluate.py", result, "--allow-trained")
+
+
+@contextmanager
+def open_archive(path):
+    """An npz without an array in it."""
+    writer = PreparedWriter(path)
+    yield writer
+    writer.finish()

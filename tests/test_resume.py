@@ -18,7 +18,9 @@ import h5py
 import numpy as np
 import pytest
 from conftest import PATIENCE_S, ROOT, must_fail, must_run
+from PIL import Image
 
+from datasets.images import write_image
 from utils.files import file_digest, write_yaml
 from utils.weights import SUMS_FILE, format_sums
 
@@ -394,3 +396,56 @@ def test_a_data_folder_that_is_lost(work, data, tmp_path):
     assert result.returncode == 6 and "is gone" in result.stderr and "Traceback" not in result.stderr, result.stderr
     (work / "gone").rename(work / "datasets")
     must_run(work, "train_decoder.py", "--conf", "decoder.yaml", "--resume", "auto")
+
+
+def own_data(whole: Path, work: Path) -> Path:
+    """Give a working folder data of its own; returns the pictures of the target."""
+    (work / "datasets").unlink()
+    shutil.copytree(whole / "datasets", work / "datasets")
+    return work / "datasets/CelebV/Linnea/Image"
+
+
+def change_a_byte(path: Path) -> None:
+    """Change a picture, but not its size."""
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+
+
+def invert(path: Path) -> None:
+    write_image(path, 255 - np.asarray(Image.open(path)))
+
+
+@pytest.mark.parametrize("change, which", [(invert, "*"), (change_a_byte, "000005.jpg"), (change_a_byte, "000013.jpg")])
+def test_exchanged_pictures_are_noticed(whole, work, stopped, change, which):
+    for path in own_data(whole, work).glob(which):
+        change(path)
+    line = must_fail(work, 2, "data.B.images was", "train_decoder.py", "--conf", "decoder.yaml", "--resume", stopped)
+    assert "cannot be resumed with other settings or data" in line
+
+
+def test_npz_files_of_other_pictures_are_refused(whole, work, stopped):
+    pictures = own_data(whole, work)
+    npz = work / "datasets/celebv_heatmaps_GT"
+    conf = {**CONFIGS["decoder"], "ref_dir": str(npz)}
+    write_yaml(work / "npz.yaml", conf)
+    must_run(work, "train_decoder.py", "--conf", "npz.yaml", "--resume", stopped)  # the same training, prepared
+    change_a_byte(pictures / "000002.jpg")
+    write_yaml(work / "new.yaml", {**conf, "experiment_name": "new"})
+    must_fail(work, 3, "Linnea was prepared from other pictures", "train_decoder.py", "--conf", "new.yaml")
+    out = must_run(work, "preprocess.py", "--dataset", "CelebV", "--celeb-name-list", "Linnea", "--out-dir", npz)
+    assert "images were replaced" in out
+    must_run(work, "train_decoder.py", "--conf", "new.yaml")
+    shutil.rmtree(pictures)  # all that is left of them are the npz files
+    write_yaml(work / "third.yaml", {**conf, "experiment_name": "third"})
+    must_run(work, "train_decoder.py", "--conf", "third.yaml")
+
+
+def test_a_checkpoint_that_knows_no_pictures_goes_on(whole, work, stopped):
+    for state_file in stopped.glob("checkpoints/*/state.json"):
+        state = json.loads(state_file.read_text())
+        del state["data"]["B"]["images"]
+        state_file.write_text(json.dumps(state))
+        sums = {path.name: file_digest(path) for path in state_file.parent.iterdir() if path.name != SUMS_FILE}
+        (state_file.parent / SUMS_FILE).write_text(format_sums(sums))
+    must_run(work, "train_decoder.py", "--conf", "decoder.yaml", "--resume", stopped)

@@ -106,15 +106,15 @@ class Plan:
         parent = self.options.resumed or run_parent(self.module, self.config)
         existing = existing_part(parent)
         check_writable(parent, f"logdir {parent}")
-        free = shutil.disk_usage(existing).free
-        if free < self.disk_bytes():
-            raise ResourceError(
-                f"{existing}: {free / 2**30:.1f} GiB free, {self.disk_bytes() / 2**30:.1f} GiB needed for weights and "
-                "checkpoints; free some space, save less often (monitor.save_interval) or keep fewer (--keep)"
-            )
         available = available_memory()
         if current_context() == "cpu" and available is not None and available < self.memory_bytes() / ROUGHLY:
             raise ResourceError(
                 f"up to {self.memory_bytes() / 2**30:.0f} GiB of memory would be needed, {available / 2**30:.0f} are "
                 "free; lower train.batch_size or model.planes"
+            )
+        free = shutil.disk_usage(existing).free
+        if free < self.disk_bytes():
+            raise ResourceError(
+                f"{existing}: {free / 2**30:.1f} GiB free, {self.disk_bytes() / 2**30:.1f} GiB needed for weights and "
+                "checkpoints; free some space, save less often (monitor.save_interval) or keep fewer (--keep)"
             )

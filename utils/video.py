@@ -25,6 +25,7 @@ USUAL_FPS = 25.0  # where a file claims another rate, or none
 MAX_SIDE = 4096  # pixels; larger frames are reduced to it
 MAX_PIXELS = 36_000_000  # of a frame in the file, as of 8192 x 4320
 LOOK_TIMEOUT_S = 30.0
+SPARE_FRAMES = 3
 SHORTER = 0.9  # share of a video that must be there
 
 # Files that hold pictures and sound themselves. Playlists name others, on this machine or elsewhere.
@@ -113,7 +114,9 @@ def look(path: Path, at_most_s: float | None = None) -> Video:
     has_sound = re.search(r"Stream #0:\d+[^\n]*: Audio: ", about) is not None
     limit = [] if at_most_s is None else ["-t", f"{at_most_s:.6f}"]
     _, words = run_child([*command, "-v", "error", "-stats", "-c", "copy", *limit, "-f", "null", "-"])
-    seconds = _end_of(words, float(fps))
+    count, seconds = _count(words, float(fps))
+    if count < MIN_FPS * seconds - 2:
+        raise DataError(f"{path}: only {count} pictures in {seconds:.0f} s; its times are damaged, or it is no film")
     video = Video(path, fps, (int(shown.group(1)), int(shown.group(2))), seconds, has_sound, bool(HDR.search(stream)))
     if at_most_s is None or seconds < at_most_s - 1:
         _compare_length(video, about, words)
@@ -142,15 +145,14 @@ def _rate(path: Path, stream: str) -> Fraction:
     return exact_rate(fitting[0] if fitting else USUAL_FPS)
 
 
-def _end_of(words: str, fps: float) -> float:
-    """Return when the last picture ends, in seconds, by what ffmpeg says while it copies."""
+def _count(words: str, fps: float) -> tuple[int, float]:
+    """Return the number of pictures, and when the last one ends in seconds, by what ffmpeg says while it copies."""
     times = re.findall(r"time=(\d+):(\d+):([\d.]+)", words)
-    counts = re.findall(r"frame= *(\d+)", words)
+    counts = [int(count) for count in re.findall(r"frame= *(\d+)", words)] or [0]
     hours, minutes, seconds = times[-1] if times else (0, 0, 0)
     end = 3600 * int(hours) + 60 * int(minutes) + float(seconds) + 1 / fps
     # it counts in the order of decoding, in which the last picture can come some places earlier
-    by_count = int(counts[-1]) / fps if counts else end
-    return min(max(end, by_count), end + 4 / fps)
+    return counts[-1], min(max(end, counts[-1] / fps), end + 4 / fps)
 
 
 def _compare_length(video: Video, about: str, words: str) -> None:
@@ -191,12 +193,14 @@ def read_video(video: Video, fps: float | Fraction | None = None, at_most: int |
     """
     fps = fps or video.fps
     width, height = video.size
-    filters = [f"fps={fps}", *([TO_SDR] if video.is_hdr else []), AS_SHOWN]
+    filters = [*([TO_SDR] if video.is_hdr else []), AS_SHOWN]
     # where frames change their size on the way, all of them get that of the first
     filters += [f"scale={width}:{height}:force_original_aspect_ratio=decrease", f"pad={width}:{height}:-1:-1"]
-    limit = [] if at_most is None else ["-frames:v", str(at_most)]
-    command = [ffmpeg(), "-v", "error", *_input(video.path), "-an", "-sn", "-dn", "-vf", ",".join(filters), *limit]
-    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    expected = min(video.num_frames(fps), at_most or video.num_frames(fps))
+    limit = at_most or expected + SPARE_FRAMES  # a picture with a time of its own far away must not be waited for
+    command = [ffmpeg(), "-v", "error", *_input(video.path), "-an", "-sn", "-dn", "-vf", ",".join(filters)]
+    # not the filter fps, which keeps the repetitions of a picture that stays for long in memory
+    command += ["-r", str(fps), "-frames:v", str(limit), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     child = start_child(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     complaints = _Complaints(child)
     count = 0
@@ -206,7 +210,6 @@ def read_video(video: Video, fps: float | Fraction | None = None, at_most: int |
             count += 1
     finally:
         end_child(child)
-    expected = video.num_frames(fps) if at_most is None else min(at_most, video.num_frames(fps))
     if count < SHORTER * expected - 2:  # a file's own words are rough
         raise DataError(f"{video.path}: ends after {count} of about {expected} frames; {HINT}")
     complaints.note(video.path)
