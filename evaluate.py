@@ -202,7 +202,7 @@ def number(value: float | None, digits: int) -> str:
 def lines_of(record: dict[str, Any], scores: dict[str, Any]) -> list[tuple[str, str]]:
     """Write the scores as a name and a value a row."""
     jitter = scores["temporal_jitter"]
-    held = record.get("frames", scores["reenacted"]) - scores["reenacted"]
+    held = record["frames"] - scores["reenacted"]
     first = "" if scores["frames"] == scores["reenacted"] else f", the first of {scores['reenacted']}"
     words = "temporal jitter of the source / of the result, px of 64"
     rows = [

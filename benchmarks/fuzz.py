@@ -42,7 +42,27 @@ MAX_SECONDS, MAX_BYTES = 60, int(1.5 * 2**30)
 EXIT_CODES = (0, 2, 3, 4, 5, 6)
 CODECS = {".mp4": "libx264", ".mkv": "libx264", ".avi": "mpeg4", ".ts": "libx264", ".webm": "libvpx", ".gif": "gif"}
 STRANGE = (b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\x7f\xff\xff\xff", b"\x80", b"\x00", b"\xff")
-WORDS = ("nan", "1e999", "-1", "99999999999999999999", "0", "1:30", "[", "{", "&a [*a, *a]", "\x00", "①", "../../x", "")
+WORDS = (
+    "nan",
+    "1e999",
+    "-1",
+    "99999999999999999999",
+    "0",
+    "1:30",
+    "[",
+    "{",
+    "&a [*a, *a]",
+    "\x00",
+    "①",
+    "../../x",
+    "",
+    "1",
+    "2",
+    "64",
+    "0.5",
+    "true",
+    "x",
+)
 
 
 class Run(NamedTuple):
@@ -193,8 +213,10 @@ def measured(valid: Path, work: Path, rng: np.random.Generator) -> list[str]:
     shutil.copytree(valid / "results/Rowan2Linnea", work / "results")
     (result,) = (work / "results").iterdir()
     shutil.copytree(valid / "datasets", work / "datasets")
-    path = result / "measured" / ("heatmap.npz", "transformed.npz", "generated.npz")[rng.integers(3)]
-    _damaged(path, path, rng)
+    names = ["measured/heatmap.npz", "measured/transformed.npz", "measured/generated.npz"]
+    names += ["reenactment.yaml", "reenactment.yaml", "frames.json"]
+    path = result / names[rng.integers(len(names))]
+    _damaged(path, path, rng, damage_bytes if path.suffix == ".npz" else damage_text)
     return ["evaluate.py", str(result), "--allow-trained"]
 
 

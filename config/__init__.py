@@ -18,8 +18,8 @@ import yaml
 
 from config.common import KEYS_WITHOUT_EFFECT, Rule, expand_paths, get
 from utils.errors import ConfigError, one_line
+from utils.files import read_yaml
 
-MAX_LETTERS = 1_000_000
 MODULE_KEY = "dataset_mode"  # names the module that a training_info.yaml belongs to
 
 
@@ -90,18 +90,13 @@ def complete_config(module: str, given: dict[str, Any], path: str | Path | None)
 
 
 def _read_yaml(path: Path) -> dict:
+    hint = "pass a configuration or a run's training_info.yaml"
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read(MAX_LETTERS + 1)
-        if len(text) > MAX_LETTERS:
-            raise ConfigError(f"{path}: longer than {MAX_LETTERS} letters; is it a configuration?")
-        content = yaml.load(text, _Loader)
+        content = read_yaml(path, _Loader)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; pass a configuration or a run's training_info.yaml") from None
-    except (IsADirectoryError, UnicodeDecodeError):
-        raise ConfigError(f"{path}: not a YAML file; pass a configuration or a run's training_info.yaml") from None
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path}: no such file; {hint}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}; {hint}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):

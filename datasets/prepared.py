@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 from zlib_ng import zlib_ng
 
 from utils.errors import DataError
-from utils.files import atomic_path, file_digest, write_yaml
+from utils.files import atomic_path, file_digest, read_yaml, write_yaml
 from utils.panels import evenly
 
 RAW_DEFLATE = -15  # zlib's name for a stream without header and checksum, as zip files hold it
@@ -176,8 +175,8 @@ def why_stale(record: Path, made_from: dict[str, Any], paths: list[Path]) -> str
 def read_record(record: Path) -> dict[str, Any] | None:
     """Read what `rebuilt` wrote; None where there is nothing that can be read."""
     try:
-        kept = yaml.safe_load(record.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        kept = read_yaml(record)
+    except (OSError, ValueError):
         return None
     is_record = isinstance(kept, dict) and all(isinstance(kept.get(key), dict) for key in ("made_from", "bytes"))
     return kept if is_record else None

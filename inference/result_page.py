@@ -11,10 +11,14 @@ from typing import Any
 import yaml
 
 from utils.errors import DataError
-from utils.files import write_text, write_yaml
+from utils.files import read_yaml, write_text, write_yaml
 from utils.html import line_chart, page, table
 
 RECORD_FILE, FRAMES_FILE, SCORES_FILE = "reenactment.yaml", "frames.json", "scores.json"
+
+# What every record has
+RECORD = dict.fromkeys(("input", "source", "target", "data_dir", "video"), str)
+RECORD |= {"frames": int, "configs": dict, "weights": dict}
 
 # Only the frame that is looked at is loaded.
 FRAME_SCRIPT = """
@@ -59,19 +63,31 @@ def read_record(folder: Path) -> dict[str, Any]:
     """
     path = folder / RECORD_FILE
     try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+        record = read_yaml(path)
     except FileNotFoundError:
         raise DataError(f"{folder}: no {RECORD_FILE} there; name a folder that test_reenactment.py finished") from None
-    except (UnicodeDecodeError, yaml.YAMLError):
+    except ValueError:
         record = None
-    if not isinstance(record, dict) or not {"input", "source", "target", "configs", "weights"} <= set(record):
+    if not isinstance(record, dict) or not all(isinstance(record.get(key), kind) for key, kind in RECORD.items()):
+        raise DataError(f"{path}: damaged; run test_reenactment.py again")
+    paths = [*record["configs"].items(), *record["weights"].items()]
+    if set(record["configs"]) != set(record["weights"]) or not all(
+        isinstance(text, str) for pair in paths for text in pair
+    ):
         raise DataError(f"{path}: damaged; run test_reenactment.py again")
     return record
 
 
 def add_scores(folder: Path, record: dict[str, Any], section: str) -> None:
     """Write the page of a finished reenactment again, with a section (HTML) of scores."""
-    metrics = json.loads((folder / FRAMES_FILE).read_text(encoding="utf-8"))
+    path = folder / FRAMES_FILE
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        numbers = [value for of_frame in metrics.values() for value in of_frame.values()]
+        if not metrics or not all(isinstance(value, (int, float)) for value in numbers):
+            raise ValueError
+    except (OSError, ValueError, AttributeError, RecursionError):
+        raise DataError(f"{path}: damaged or not there; run test_reenactment.py again") from None
     _write_page(folder, record, metrics, section)
 
 
@@ -111,6 +127,6 @@ def _json(value: Any) -> str:
 
 def _config(path: str) -> str:
     try:
-        return escape(yaml.safe_dump(yaml.safe_load(Path(path).read_text(encoding="utf-8")), sort_keys=True))
-    except (OSError, yaml.YAMLError):
+        return escape(yaml.safe_dump(read_yaml(Path(path)), sort_keys=True))
+    except (OSError, ValueError, TypeError):
         return "not there any more"

@@ -16,14 +16,12 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils.ending import call_main
 from utils.errors import ConfigError, ResourceError, WeightsError
-from utils.files import check_writable, file_digest, install, locked, write_text
+from utils.files import check_writable, file_digest, install, locked, read_yaml, write_text
 from utils.weights import SUMS_FILE, read_manifest, read_parameters, read_sums, set_sum
 
 DEFAULT_URL = "https://nnabla.org/pretrained-models/nnabla-examples/GANs/reenactgan/"
@@ -193,9 +191,9 @@ def check(where: str, path: Path, manifest: str | None) -> None:
                 raise ValueError("it is a web page")
         if manifest is not None:
             read_parameters(path, read_manifest(manifest))
-        elif not isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict):
+        elif not isinstance(read_yaml(path), dict):
             raise ValueError("no 'key: value' lines")
-    except (WeightsError, yaml.YAMLError, ValueError) as error:
+    except (WeightsError, ValueError) as error:
         reason = " ".join(str(error).split()).replace(f"{path}: ", "")
         raise WeightsError(f"{where}: what came is not the file ({reason})") from None
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from utils.ending import remove, removed_at_the_end
 from utils.errors import ConfigError, ResourceError
@@ -22,6 +23,7 @@ MARK = ".unfinished-"  # in the names of temporary folders
 LEFTOVER = re.compile(rf"\..*{re.escape(MARK)}[a-z0-9_]{{8}}", re.DOTALL)
 MAX_LETTERS = 40  # of a name that its temporary folder's has, which must not become too long
 MAX_NAME_BYTES = 200
+MAX_YAML_LETTERS = 1_000_000
 A_FOLDER_NAME = f"must be a folder's name (no '/', no '.' or '-' in front, printable, {MAX_NAME_BYTES} bytes at most)"
 LOCK_PATIENCE_S = 3.0  # workers of a run that was killed hold its lock for a moment
 
@@ -244,6 +246,29 @@ def is_folder_name(name: str) -> bool:
     """Tell whether a name can be that of a folder: one component of a path."""
     is_plain = bool(name) and name[0] not in ".-" and "/" not in name and name == name.strip()
     return is_plain and name.isprintable() and len(name.encode()) <= MAX_NAME_BYTES
+
+
+def read_yaml(path: Path, loader: type | None = None) -> Any:
+    """Read a YAML file of a size that a person could have written.
+
+    Args:
+        loader: PyYAML's; None is the safe one.
+
+    Raises:
+        ValueError: why it cannot be read; a missing file stays a FileNotFoundError.
+    """
+    import yaml  # not at the top: the converter of weights does without
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read(MAX_YAML_LETTERS + 1)
+        if len(text) > MAX_YAML_LETTERS:
+            raise ValueError(f"longer than {MAX_YAML_LETTERS} letters")
+        return yaml.load(text, loader or yaml.SafeLoader)  # noqa: S506, loaders here are safe ones
+    except (IsADirectoryError, UnicodeDecodeError):
+        raise ValueError("no text") from None
+    except (yaml.YAMLError, OverflowError, RecursionError, TypeError, AttributeError, KeyError) as error:
+        raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def timestamp() -> str:

@@ -166,10 +166,10 @@ def _compare_length(video: Video, about: str, words: str) -> None:
         return
     hours, minutes, seconds = claimed.groups()
     whole = 3600 * int(hours) + 60 * int(minutes) + float(seconds)
-    if whole - video.seconds <= 2.5 / float(video.fps):
+    is_cut = re.search("partial file|ended prematurely|truncated|Error during demuxing", words) is not None
+    if whole - video.seconds <= 2.5 / float(video.fps) and not is_cut:
         return
     ends = f"{video.path}: ends after {video.seconds:.2f} of {whole:.2f} s"
-    is_cut = re.search("partial file|ended prematurely|truncated|Error during demuxing", words) is not None
     if is_cut or not video.has_sound:
         if video.seconds < SHORTER * whole:
             raise DataError(f"{ends}; {HINT}")
@@ -196,11 +196,12 @@ def read_video(video: Video, fps: float | Fraction | None = None, at_most: int |
     filters = [*([TO_SDR] if video.is_hdr else []), AS_SHOWN]
     # where frames change their size on the way, all of them get that of the first
     filters += [f"scale={width}:{height}:force_original_aspect_ratio=decrease", f"pad={width}:{height}:-1:-1"]
+    # last, so that what it repeats of a picture that stays for long is not held in memory many times
+    filters += ["format=rgb24", f"fps={fps}"]
     expected = min(video.num_frames(fps), at_most or video.num_frames(fps))
     limit = at_most or expected + SPARE_FRAMES  # a picture with a time of its own far away must not be waited for
     command = [ffmpeg(), "-v", "error", *_input(video.path), "-an", "-sn", "-dn", "-vf", ",".join(filters)]
-    # not the filter fps, which keeps the repetitions of a picture that stays for long in memory
-    command += ["-r", str(fps), "-frames:v", str(limit), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    command += ["-frames:v", str(limit), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     child = start_child(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     complaints = _Complaints(child)
     count = 0
