@@ -262,12 +262,13 @@ def read_yaml(path: Path, loader: type | None = None) -> Any:
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(MAX_YAML_LETTERS + 1)
-        if len(text) > MAX_YAML_LETTERS:
-            raise ValueError(f"longer than {MAX_YAML_LETTERS} letters")
-        return yaml.load(text, loader or yaml.SafeLoader)  # noqa: S506, loaders here are safe ones
     except (IsADirectoryError, UnicodeDecodeError):
         raise ValueError("no text") from None
-    except (yaml.YAMLError, OverflowError, RecursionError, TypeError, AttributeError, KeyError) as error:
+    if len(text) > MAX_YAML_LETTERS:
+        raise ValueError(f"longer than {MAX_YAML_LETTERS} letters")
+    try:
+        return yaml.load(text, loader or yaml.SafeLoader)  # noqa: S506, loaders here are safe ones
+    except (yaml.YAMLError, OverflowError, RecursionError, TypeError, AttributeError, KeyError, ValueError) as error:
         raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
 
 
