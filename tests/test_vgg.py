@@ -96,6 +96,16 @@ def test_what_cannot_be_fetched_says_how_to_go_on(served):
         load_vgg16()
 
 
+def test_without_a_home_it_is_kept_among_temporary_files(served, tmp_path, monkeypatch, capsys):
+    write_small_vgg(served / "imagenet/VGG-16/VGG-16.nnp")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "temporary"))
+    for home in ("/proc", str(tmp_path / "served/imagenet/VGG-16/VGG-16.nnp")):
+        monkeypatch.setenv("HOME", home)
+        assert load_vgg16() is not None
+        assert f"it goes to {tmp_path}/temporary" in capsys.readouterr().out
+
+
 def test_a_page_instead_of_the_file_is_not_kept(served):
     path = served / "imagenet/VGG-16/VGG-16.nnp"
     path.parent.mkdir(parents=True)

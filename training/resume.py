@@ -12,7 +12,7 @@ from config import complete_config
 from config.runs import INFO_FILE, run_parent
 from training.checkpoints import STATE_FILE, checkpoints_of, newest_checkpoint
 from training.plan import Plan
-from utils.errors import ConfigError, WeightsError
+from utils.errors import ConfigError, WeightsError, one_line
 
 # Keys that a resumed run may change: none of them changes what an iteration computes.
 # Where data lies may change, too: what it is, is compared by itself.
@@ -60,18 +60,22 @@ def require_same(plan: Plan, folder: Path, state: dict[str, Any]) -> None:
         raise ConfigError(f"{folder}: cannot be resumed: it is a run of the {state['module']}")
     before = complete_config(plan.module, state["config"], folder)  # of a version that may have had other keys
     differences = [
-        f"{key} was {old!r}, is {new!r}"
+        f"{key} was {_short(old)}, is {_short(new)}"
         for key, old, new in _differences(before, plan.config)
         if key not in FREE_KEYS and not key.startswith(FREE_SECTIONS)
     ]
     communicator = plan.updater.communicator
     now = {"batches_per_epoch": plan.batches_per_epoch, "processes": communicator.size, "data": plan.data}
     then = {key: state[key] for key in now}
-    differences += [f"{key} was {old!r}, is {new!r}" for key, old, new in _differences(then, now)]
+    differences += [f"{key} was {_short(old)}, is {_short(new)}" for key, old, new in _differences(then, now)]
     if differences:
         raise ConfigError(f"{folder}: cannot be resumed with other settings or data: {'; '.join(differences)}")
     if state["iteration"] > plan.iterations:
         raise ConfigError(f"train.epochs: {plan.epochs} are over already; {folder} is in epoch {state['epoch'] + 1}")
+
+
+def _short(value: Any) -> str:
+    return one_line(repr(value), 60)
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -24,6 +24,7 @@ MIN_FPS, MAX_FPS = 0.5, 240.0
 USUAL_FPS = 25.0  # where a file claims another rate, or none
 MAX_SIDE = 4096  # pixels; larger frames are reduced to it
 MAX_PIXELS = 36_000_000  # of a frame in the file, as of 8192 x 4320
+DECODER_THREADS = 2  # each holds frames of its own, which on many cores and of 8K would be gigabytes
 LOOK_TIMEOUT_S = 30.0
 SPARE_FRAMES = 3
 SHORTER = 0.9  # share of a video that must be there
@@ -85,7 +86,7 @@ def ffmpeg() -> str:
 
 def _input(path: Path) -> list[str]:
     # absolute, since a name with a colon would be taken for an address, and one with a hyphen for an option
-    return ["-nostdin", *SAFE, "-i", str(path.absolute())]
+    return ["-nostdin", "-threads", str(DECODER_THREADS), *SAFE, "-i", str(path.absolute())]
 
 
 def look(path: Path, at_most_s: float | None = None) -> Video:
