@@ -155,9 +155,10 @@ def damage_text(content: bytes, rng: np.random.Generator) -> bytes:
     if rng.integers(3) == 0:
         return damage_bytes(content, rng)
     text = content.decode()
-    tokens = [match.span() for match in re.finditer(r"[^\s:{},]+", text)]
     for _ in range(int(rng.integers(1, 4))):
-        first, last = tokens[rng.integers(len(tokens))]
+        anything, values = r"[^\s:{},]+", r"(?<=: )[^\s:{},]+"
+        tokens = [match.span() for match in re.finditer(values if rng.integers(2) else anything, text)]
+        first, last = tokens[rng.integers(len(tokens))] if tokens else (0, 0)
         text = text[:first] + WORDS[rng.integers(len(WORDS))] + text[last:]
     return text.encode()
 
