@@ -82,11 +82,11 @@ def add_scores(folder: Path, record: dict[str, Any], section: str) -> None:
     """Write the page of a finished reenactment again, with a section (HTML) of scores."""
     path = folder / FRAMES_FILE
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        numbers = [value for of_frame in metrics.values() for value in of_frame.values()]
-        if not metrics or not all(isinstance(value, (int, float)) for value in numbers):
+        given = json.loads(path.read_text(encoding="utf-8"))
+        metrics = {name: {key: float(value) for key, value in of_frame.items()} for name, of_frame in given.items()}
+        if not metrics:
             raise ValueError
-    except (OSError, ValueError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, OverflowError, AttributeError, RecursionError):
         raise DataError(f"{path}: damaged or not there; run test_reenactment.py again") from None
     _write_page(folder, record, metrics, section)
 

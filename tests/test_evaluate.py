@@ -11,8 +11,10 @@ from datasets.prepared import PreparedWriter
 from datasets.synthetic.painter import render
 from datasets.synthetic.people import Expression, expression_track, landmarks_of, random_identity
 from inference import metrics
+from inference.result_page import add_scores, read_record
 from inference.testing import index_batches
 from utils.errors import DataError
+from utils.files import write_yaml
 from utils.panels import face_picture, heatmap_picture
 from utils.video import open_video, write_preview
 
@@ -199,3 +201,28 @@ def open_archive(path):
     writer = PreparedWriter(path)
     yield writer
     writer.finish()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"a": 1}', '{"a": {"b": "x"}}', '{"a": {"b": [1]}}', '{"a": {"b": 1' + "0" * 400 + "}}"]
+)
+def test_frames_of_a_result_that_are_damaged(tmp_path, text):
+    (tmp_path / "frames.json").write_text(text)
+    with pytest.raises(DataError, match="frames.json: damaged or not there"):
+        add_scores(tmp_path, {}, "")
+
+
+@pytest.mark.parametrize(
+    "key, value", [("configs", None), ("frames", "9"), ("weights", {"encoder": 1}), ("input", [1])]
+)
+def test_records_of_a_result_that_are_damaged(tmp_path, key, value):
+    record = {"input": "", "source": "A", "target": "B", "data_dir": "d", "video": "", "frames": 9}
+    record |= {"configs": {"encoder": "a.yaml"}, "weights": {"encoder": "a.h5"}}
+    write_yaml(tmp_path / "reenactment.yaml", record)
+    assert read_record(tmp_path) == record
+    write_yaml(tmp_path / "reenactment.yaml", record | {key: value})
+    with pytest.raises(DataError, match="reenactment.yaml: damaged"):
+        read_record(tmp_path)
+    (tmp_path / "reenactment.yaml").write_text("[" * 3000)
+    with pytest.raises(DataError, match="reenactment.yaml: damaged"):
+        read_record(tmp_path)
