@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,13 +25,15 @@ from tqdm import tqdm
 
 from config import load_config
 from datasets import celebv
+from datasets.annotations import format_line
 from datasets.batches import Batches
-from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, overlay
-from datasets.crop import Square, cut_square
+from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, draw_heatmap, overlay
+from datasets.crop import cut_square
 from datasets.images import write_image
+from datasets.landmarks import Face
 from datasets.prepared import Packed, pack
 from datasets.samples import FrameDataset
-from inference.faces import HAAR, MIN_SHOT_S, Detector, follow_face, load_detector, reduced
+from inference.faces import MIN_SHOT_S, Finder, Placed, follow_face, make_finder
 from inference.pictures import UNREADABLE, Pictures
 from inference.trained import Trained, choose_context, find_weights, load_network
 from models.build import INPUT_SHAPES
@@ -40,6 +44,7 @@ from utils.files import atomic_folder, check_outputs, file_digest, locked, write
 from utils.panels import contact_sheet, evenly, face_picture
 from utils.parallel import WorkerPool, available_cores
 
+PICTURES_AT_ONCE = 16  # that a worker looks at in a row
 SHEET_TILES, SHEET_COLUMNS, SHEET_TILE_PX = 48, 8, 128
 
 
@@ -51,54 +56,74 @@ class Encoder(NamedTuple):
     heatmap: nn.Variable  # (B, 15, 64, 64), about [0, 1]
 
 
-def find_faces(pictures: Pictures, detector: Detector, num_workers: int) -> list[Square | str]:
-    """Find a crop for each picture, or why it is left out."""
+def find_faces(pictures: Pictures, make: Callable[[bool], Finder], num_workers: int) -> list[Placed | str]:
+    """Find a crop for each picture, or why it is left out.
+
+    Args:
+        make: makes a finder, for pictures that follow each other or not; each process has its own.
+    """
     sizes: list[tuple[int, int] | None] = []
-    factors: list[float] = []
+    is_video = pictures.video is not None
 
-    def small_pictures() -> Iterator[np.ndarray]:
-        for picture in pictures:
-            sizes.append(None if picture is None else picture.shape[:2])
-            small, factor = reduced(np.zeros((1, 1, 3), np.uint8) if picture is None else picture)
-            factors.append(factor)
-            yield small
+    def runs() -> Iterator[list[np.ndarray | None]]:
+        """Give pictures that follow each other, some at a time."""
+        remaining = iter(pictures)
+        while run := list(islice(remaining, PICTURES_AT_ONCE)):
+            sizes.extend(None if picture is None else picture.shape[:2] for picture in run)
+            yield run
 
-    def detect(small: np.ndarray) -> np.ndarray:
-        return np.empty((0, 4)) if small.size <= 3 else detector(small)
+    @lru_cache(maxsize=1)
+    def finder() -> Finder:
+        return make(is_video)
 
-    with WorkerPool(detect, num_workers) as pool:
-        found = pool.map(small_pictures(), at_once=2)
-        boxes = list(tqdm(found, desc="finding faces", unit="picture", disable=None))
-    boxes = [box * factor for box, factor in zip(boxes, factors)]
-    crops = follow_face(boxes, sizes, pictures.fps, MIN_SHOT_S if pictures.video is not None else 0.0)
+    def find(run: list[np.ndarray | None]) -> list[list[Face]]:
+        finder().reset()
+        return [[] if picture is None else [small(face) for face in finder().find(picture)] for picture in run]
+
+    with WorkerPool(find, num_workers) as pool, tqdm(desc="finding faces", total=pictures.count, disable=None) as bar:
+        faces: list[list[Face]] = []
+        for found in pool.map(runs(), at_once=1):
+            faces += found
+            bar.update(len(found))
+    crops = follow_face(faces, sizes, pictures.fps, MIN_SHOT_S if is_video else 0.0)
     return [UNREADABLE if size is None else crop for crop, size in zip(crops, sizes)]
 
 
-def make_person(pictures: Pictures, folder: Path, detector: Detector, num_workers: int) -> None:
-    """Write Image/, all_frames.txt and a contact sheet, all of them or nothing."""
-    crops = find_faces(pictures, detector, num_workers)
+def small(face: Face) -> Face:
+    """Leave out what is not needed of a face, of which there may be a hundred thousand."""
+    return face._replace(mesh=None)
+
+
+def make_person(pictures: Pictures, folder: Path, make: Callable[[bool], Finder], num_workers: int) -> None:
+    """Write Image/, the list of all frames and a contact sheet, all of them or nothing.
+
+    With landmarks the list is all_98pt.txt, as CelebV has it, and they are drawn on the sheet; else all_frames.txt.
+    """
+    crops = find_faces(pictures, make, num_workers)
     reasons = Counter(crop for crop in crops if isinstance(crop, str))
     words = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common()) or "none"
     kept = [number for number, crop in enumerate(crops) if not isinstance(crop, str)]
     if not kept:
         raise DataError(f"{pictures.path}: no usable face in {len(crops)} pictures (left out: {words})")
     on_sheet = {kept[index] for index in evenly(len(kept), SHEET_TILES)}
-    names, tiles = [], []
+    has_landmarks = all(crops[number].face.landmarks is not None for number in kept)
+    lines, tiles = [], []
     with atomic_folder(folder) as temporary:
         bar = tqdm(pictures, desc="cutting out", total=len(crops), unit="picture", disable=None)
         for number, (picture, crop) in enumerate(zip(bar, crops)):
             if isinstance(crop, str):
                 continue
-            face = cut_square(picture, crop)
-            names.append(f"{number + 1:06d}.jpg")
-            write_image(temporary / "Image" / names[-1], face)
+            face, name = cut_square(picture, crop.square), f"{number + 1:06d}.jpg"
+            lines.append(format_line(crop.landmarks(), name) if has_landmarks else name)
+            write_image(temporary / "Image" / name, face)
             if number in on_sheet:
-                tiles.append(face)
-        if len(names) != len(kept):
+                tiles.append(overlay(face, draw_heatmap(crop.landmarks())) if has_landmarks else face)
+        if len(lines) != len(kept):
             raise DataError(f"{pictures.path}: ended early at the second reading; is something writing it?")
         write_image(temporary / "contact_sheet.png", contact_sheet(tiles, SHEET_COLUMNS, SHEET_TILE_PX))
-        write_text(temporary / f"all{celebv.NAMES_ONLY}", "\n".join(names) + "\n")
-    print(f"{folder}: {len(names)} of {len(crops)} pictures; left out: {words}")
+        ending = celebv.WITH_LANDMARKS if has_landmarks else celebv.NAMES_ONLY
+        write_text(temporary / f"all{ending}", "\n".join(lines) + "\n")
+    print(f"{folder}: {len(lines)} of {len(crops)} pictures; left out: {words}")
     print(f"look at {folder / 'contact_sheet.png'}: is it one person, upright, with the whole face?")
 
 
@@ -161,8 +186,8 @@ def parse_args() -> argparse.Namespace:
     cli.add_network_arguments(parser, ("encoder",), required=False)
     help_out = "where npz files of the encoder's boundaries go (default datasets/celebv_heatmaps_encoder)"
     parser.add_argument("--out-dir", type=cli.path, default=Path("datasets/celebv_heatmaps_encoder"), help=help_out)
-    help_detector = f"what finds faces: a Python function (default {HAAR})"
-    parser.add_argument("--detector", default=HAAR, metavar="MODULE:FUNCTION", help=help_detector)
+    help_detector = "what finds faces: a Python function, which gives no landmarks (default: MediaPipe's face mesh)"
+    parser.add_argument("--detector", metavar="MODULE:FUNCTION", help=help_detector)
     parser.add_argument("--batch-size", type=cli.batch_size, default=1, help="of the encoder (1)")
     help_workers = "processes that find faces (default: one for each core)"
     parser.add_argument(
@@ -179,7 +204,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    detector = load_detector(args.detector)
+    if args.detector is not None:
+        make_finder(args.detector, is_video=False)  # a wrong name is said at once
     network = load_encoder(args) if args.encoder_config else None
     root = args.data_dir
     given = Path(os.path.abspath(args.input))  # where a person is a link, its name is the link's
@@ -192,7 +218,7 @@ def main() -> None:
     elif (root / args.name).exists():
         raise DataError(f"{root / args.name}: exists already; choose another --name, or remove that folder first")
     else:
-        make_person(Pictures(args.input), root / args.name, detector, args.num_workers)
+        make_person(Pictures(args.input), root / args.name, partial(make_finder, args.detector), args.num_workers)
     if network is not None:
         with locked(args.out_dir):
             write_heatmaps(network, root, args.name, args.out_dir)

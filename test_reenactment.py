@@ -17,7 +17,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from inference.backends import PRECISIONS, add_backend_argument, open_backend
-from inference.faces import HAAR, load_detector
 from inference.inputs import Input, calibration_faces, end_at_interrupt, open_input, open_test_split
 from inference.output import (
     FRAMES_DIR,
@@ -58,8 +57,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--face", type=cli.whole(1, MAX_FACES), metavar="N", help=help_face)
     help_no_face = "with --input: frames without a face hold the last result, are left out, or are an error"
     parser.add_argument("--no-face", choices=NO_FACE_CHOICES, default="hold", help=help_no_face)
-    help_detector = f"with --input: what finds faces, a Python function (default {HAAR})"
-    parser.add_argument("--detector", default=HAAR, metavar="MODULE:FUNCTION", help=help_detector)
+    help_detector = "with --input: what finds faces, a Python function (default: MediaPipe's face mesh)"
+    parser.add_argument("--detector", metavar="MODULE:FUNCTION", help=help_detector)
     help_smooth = "steady boundaries: the share that comes from the frame before, 0 to below 1 (0)"
     parser.add_argument("--smooth", type=cli.share, default=0.0, metavar="S", help=help_smooth)
     parser.add_argument("-n", "--num", type=cli.count, help="number of frames (default: all)")
@@ -101,7 +100,7 @@ def open_frames(args: argparse.Namespace, data_dir: Path, source: str) -> Input:
     """Open what `--input` names, or the test split of the source."""
     if args.input is None:
         return open_test_split(data_dir, source, args.num, args.fps or DATA_SET_FPS)
-    return open_input(args.input, load_detector(args.detector), args.face, args.fps, args.num, args.audio)
+    return open_input(args.input, args.detector, args.face, args.fps, args.num, args.audio)
 
 
 def main() -> None:

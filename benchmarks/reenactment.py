@@ -34,7 +34,7 @@ from benchmarks.data import peak_memory  # noqa: E402
 from config import load_config  # noqa: E402
 from datasets.batches import to_float  # noqa: E402
 from inference.backends import NnablaBackend, OnnxBackend  # noqa: E402
-from inference.faces import haar_faces  # noqa: E402
+from inference.faces import make_finder  # noqa: E402
 from inference.pictures import Pictures, faces_of  # noqa: E402
 from inference.trained import Trained, build_network  # noqa: E402
 from models.build import INPUT_SHAPES, MODULES, SCOPES  # noqa: E402
@@ -81,11 +81,12 @@ def seconds_of(work: Callable[[], Any], repeats: int) -> float:
 def stages(weights: Path, video: Path, repeats: int) -> None:
     """Measure milliseconds a frame of each part by itself."""
     pictures = Pictures(video)
+    finder = make_finder(None, is_video=True)
     first = next(iter(pictures))
     count = sum(1 for _ in pictures)
     decode = seconds_of(lambda: sum(1 for _ in pictures), 1) / count
-    find = seconds_of(lambda: haar_faces(first), 5)
-    both = seconds_of(lambda: sum(1 for _ in faces_of(pictures, haar_faces)), 1) / count
+    find = seconds_of(lambda: finder.find(first), 5)
+    both = seconds_of(lambda: sum(1 for _ in faces_of(pictures, finder)), 1) / count
     print(
         f"decoding {1e3 * decode:.1f} ms a frame, finding a face {1e3 * find:.1f}, both with cutting {1e3 * both:.1f}"
     )
@@ -94,7 +95,7 @@ def stages(weights: Path, video: Path, repeats: int) -> None:
         module: Trained(load_config(module, weights / module / "training_info.yaml"), weights / module / "weights.h5")
         for module in MODULES
     }
-    faces = [frame.face for frame in faces_of(pictures, haar_faces) if frame.face is not None][:NUM_CALIBRATION]
+    faces = [frame.face for frame in faces_of(pictures, finder) if frame.face is not None][:NUM_CALIBRATION]
     inputs = [to_float(face.transpose(2, 0, 1)) for face in faces]
     backends = {
         "nnabla": NnablaBackend(networks, 1),

@@ -17,7 +17,6 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from convert_authors_weights import NETWORKS, parameters_of  # noqa: E402
-from inference.faces import haar_faces  # noqa: E402
 from inference.inputs import open_input  # noqa: E402
 from inference.output import lay_out, layout_size, open_result_video, open_results  # noqa: E402
 from inference.reenactor import MissingFaces, Reenactor  # noqa: E402
@@ -65,7 +64,7 @@ def main() -> None:
     parser.add_argument("out", type=cli.path)
     parser.add_argument("-n", type=cli.count, required=True)
     args = parser.parse_args()
-    frames_in = open_input(str(args.video), haar_faces, wanted=args.n)
+    frames_in = open_input(str(args.video), wanted=args.n)
     reenactor, missing = Reenactor(TorchBackend(args.weights)), MissingFaces("hold")
     size = layout_size("panel", has_truth=False)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from utils.errors import DataError
 from utils.files import file_digest
 
 MODES = ("all", "train", "test")
-NAMES_ONLY = "_frames.txt"
+WITH_LANDMARKS, NAMES_ONLY = "_98pt.txt", "_frames.txt"
 LANDMARKS, ENCODER = "landmarks", "encoder"  # where boundaries come from
 IMAGE, HEATMAP, RESIZED_HEATMAP = "image", "heatmap", "resized_heatmap"
 SHAPES = {
@@ -33,7 +33,7 @@ def list_path(root: str | Path, person: str, mode: str) -> Path:
     """Return the list of a person: `{mode}_98pt.txt`, or `{mode}_frames.txt` where there are no landmarks."""
     folder = Path(root) / person
     without_landmarks = (folder / "all_frames.txt").exists() and not (folder / "all_98pt.txt").exists()
-    return folder / (mode + (NAMES_ONLY if without_landmarks else "_98pt.txt"))
+    return folder / (mode + (NAMES_ONLY if without_landmarks else WITH_LANDMARKS))
 
 
 def people_of(root: str | Path) -> list[str]:

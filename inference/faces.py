@@ -1,6 +1,7 @@
-"""Find the face in each picture of a sequence and cut it out as CelebV's frames are, steadily over time.
+"""Follow the face through a sequence of pictures and cut it out as CelebV's frames are, steadily over time.
 
-Another detector than OpenCV's is a function from an image to boxes; `load_detector` takes it by its name.
+Faces come from `datasets.landmarks`; another detector is a function from an image to boxes, which `make_finder` takes
+by its name.
 """
 
 from __future__ import annotations
@@ -9,21 +10,14 @@ import importlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 
+from datasets.boundary import IMAGE_SIZE
 from datasets.crop import Square
+from datasets.landmarks import Face, FaceFinder
 from utils.errors import ConfigError
-
-# (H, W, 3) uint8 RGB to boxes (N, 4): left, top, width, height in pixels, from the forehead to the chin
-Detector = Callable[[np.ndarray], np.ndarray]
-
-HAAR = "inference.faces:haar_faces"
-MAX_DETECTION_PX = 640  # larger pictures are reduced to find the face; it is cut out of the picture itself
-MIN_FACE_SHARE = 0.08  # of the picture's shorter side, in detection
 
 # How CelebV's crops lie about the detector's box, measured on synthetic people in CelebV's form
 CROP_SHARE = 1.77  # side of the crop / width of the box
@@ -31,6 +25,7 @@ CROP_DROP = 0.04  # how far the crop's centre lies below the box's / width of th
 
 MIN_BOX_PX = 48
 MAX_OUTSIDE_SHARE = 0.25  # of the crop's side
+MAX_UNSEEN_SHARE = 0.1  # of the landmarks, beyond the picture
 MAX_STEP_SHARE = 0.25  # of the box's width that a face moves between pictures; more is another shot or person
 MAX_SIZE_RATIO = 1.25
 MAX_GAP_S = 0.5
@@ -44,39 +39,58 @@ EDGE = "face at the edge of the picture"
 BRIEF = "face seen for an instant only"
 
 
-@lru_cache(maxsize=1)
-def _cascade() -> cv2.CascadeClassifier:
-    return cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
+class Finder(Protocol):
+    """Say what finds faces in one picture after another."""
+
+    def find(self, image: np.ndarray) -> list[Face]:
+        """Find the faces of a picture (H, W, 3) uint8 RGB."""
+        ...
+
+    def reset(self) -> None:
+        """Begin another sequence."""
+        ...
 
 
-def haar_faces(image: np.ndarray) -> np.ndarray:
-    """Find boxes (N, 4) of frontal faces by OpenCV's Haar cascade."""
-    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    smallest = max(int(MIN_FACE_SHARE * min(gray.shape)), 20)
-    found = _cascade().detectMultiScale(gray, scaleFactor=1.1, minNeighbors=4, minSize=(smallest, smallest))
-    return np.array(found, np.float64).reshape(-1, 4)
+class DetectorFinder:
+    """Find faces by a function from an image to boxes (N, 4): left, top, width, height, from forehead to chin."""
+
+    def __init__(self, detect: Callable[[np.ndarray], np.ndarray]):
+        self._detect = detect
+
+    def find(self, image: np.ndarray) -> list[Face]:
+        """Find the faces of a picture; they have no landmarks."""
+        return [Face(np.asarray(box, np.float64)) for box in self._detect(image)]
+
+    def reset(self) -> None:
+        """Do nothing: pictures are looked at one by one."""
 
 
-def load_detector(name: str) -> Detector:
-    """Load a detector by `MODULE:FUNCTION`.
+def make_finder(detector: str | None, is_video: bool) -> Finder:
+    """Make what finds faces: the face mesh, or a detector by `MODULE:FUNCTION`.
 
     Raises:
         ConfigError: there is no such function.
     """
-    module_name, _, function_name = name.partition(":")
+    if detector is None:
+        return FaceFinder(is_video)
+    module_name, _, function_name = detector.partition(":")
     try:
-        return getattr(importlib.import_module(module_name), function_name)
+        return DetectorFinder(getattr(importlib.import_module(module_name), function_name))
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"--detector {name}: {error}; it must be MODULE:FUNCTION, as {HAAR}") from None
+        raise ConfigError(f"--detector {detector}: {error}; it must be MODULE:FUNCTION") from None
 
 
-def reduced(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """Reduce an image to what detection needs; gives it with the factor from its pixels to those of the original."""
-    factor = max(image.shape[:2]) / MAX_DETECTION_PX
-    if factor <= 1:
-        return image, 1.0
-    size = (max(round(image.shape[1] / factor), 1), max(round(image.shape[0] / factor), 1))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), factor
+class Placed(NamedTuple):
+    """Hold a face, and the square to cut out about it."""
+
+    square: Square
+    face: Face
+
+    def landmarks(self) -> np.ndarray | None:
+        """Return the landmarks (98, 2) in pixels of what `cut_square` cuts out, if the face has them."""
+        if self.face.landmarks is None:
+            return None
+        return (self.face.landmarks - self.square[:2]) * (IMAGE_SIZE / self.square.side)
 
 
 class FaceFollower:
@@ -108,40 +122,39 @@ class FaceFollower:
         self._shot: _Shot | None = None
         self._pending: deque[_Pending] = deque()
 
-    def add(self, boxes: np.ndarray, size: tuple[int, int]) -> Iterator[Square | str]:
-        """Take boxes (N, 4) of the next picture, whose height and width are `size`; gives the crops that are due."""
-        face = self._choose(boxes)
-        if face is not None:
-            self._join(face)
-        self._pending.append(_Pending(self._time, size, self._why if face is None else self._shot))
+    def add(self, faces: list[Face], size: tuple[int, int]) -> Iterator[Placed | str]:
+        """Take the faces of the next picture, whose height and width are `size`; gives the crops that are due."""
+        chosen = self._choose(faces)
+        if chosen is not None:
+            self._join(self._previous)
+        self._pending.append(_Pending(self._time, size, self._why if chosen is None else self._shot, chosen))
         self._time += 1
         while self._pending and self._pending[0].time + self.look_ahead < self._time:
             yield self._finish_first()
 
-    def finish(self) -> Iterator[Square | str]:
+    def finish(self) -> Iterator[Placed | str]:
         """Give the crops that are left."""
         while self._pending:
             yield self._finish_first()
 
-    def _choose(self, boxes: np.ndarray) -> np.ndarray | None:
-        """Choose a face; gives its centre x, centre y and width (3,)."""
-        if len(boxes) == 0:
+    def _choose(self, faces: list[Face]) -> Face | None:
+        """Choose a face, and keep its centre x, centre y and width (3,)."""
+        if not faces:
             self._why = NO_FACE
             return None
-        faces = np.stack([boxes[:, 0] + boxes[:, 2] / 2, boxes[:, 1] + boxes[:, 3] / 2, boxes[:, 2]], axis=1)
+        boxes = np.array([face.box for face in faces])
+        places = np.stack([boxes[:, 0] + boxes[:, 2] / 2, boxes[:, 1] + boxes[:, 3] / 2, boxes[:, 2]], axis=1)
         if self._previous is not None:
-            nearest = faces[np.linalg.norm(faces[:, :2] - self._previous[:2], axis=1).argmin()]
-            if _is_same(self._previous, nearest):
-                self._previous = nearest
-                return nearest
-        if self._number is None:
-            self._previous = faces[faces[:, 2].argmax()]
-        elif len(faces) < self._number:
+            nearest = np.linalg.norm(places[:, :2] - self._previous[:2], axis=1).argmin()
+            if _is_same(self._previous, places[nearest]):
+                self._previous = places[nearest]
+                return faces[nearest]
+        if self._number is not None and len(faces) < self._number:
             self._why = f"face {self._number} is not there, fewer are seen"
             return None
-        else:
-            self._previous = faces[faces[:, 0].argsort()[self._number - 1]]
-        return self._previous
+        index = places[:, 2].argmax() if self._number is None else places[:, 0].argsort()[self._number - 1]
+        self._previous = places[index]
+        return faces[index]
 
     def _join(self, face: np.ndarray) -> None:
         """Add the face to the shot under way, or to a new one."""
@@ -153,14 +166,17 @@ class FaceFollower:
         self._shot = shot or _Shot()
         self._shot.add(self._time, face, self._time - self.look_ahead - math.ceil(REACH * SIZE_SIGMA_S * self._fps))
 
-    def _finish_first(self) -> Square | str:
-        time, size, shot = self._pending.popleft()
+    def _finish_first(self) -> Placed | str:
+        time, size, shot, face = self._pending.popleft()
         if isinstance(shot, str):
             return shot
         if shot.count < self._min_count:
             return BRIEF
         sigmas = np.array([CENTER_SIGMA_S, CENTER_SIGMA_S, SIZE_SIGMA_S]) * self._fps
-        return _crop(*shot.smoothed(time, sigmas), size)
+        square = _crop(*shot.smoothed(time, sigmas), size)
+        if isinstance(square, str):
+            return square
+        return EDGE if _is_cut_off(face, size) else Placed(square, face)
 
 
 class _Shot:
@@ -200,19 +216,20 @@ class _Pending(NamedTuple):
     time: int
     size: tuple[int, int]
     shot: _Shot | str  # or why there is no face
+    face: Face | None
 
 
 def follow_face(
-    boxes: list[np.ndarray], sizes: list[tuple[int, int]], fps: float, min_shot_s: float = MIN_SHOT_S
-) -> list[Square | str]:
+    faces: list[list[Face]], sizes: list[tuple[int, int]], fps: float, min_shot_s: float = MIN_SHOT_S
+) -> list[Placed | str]:
     """Give a crop for each picture of a whole sequence, or why it is left out, as `FaceFollower` does.
 
     Args:
-        boxes: of each picture, (N, 4).
+        faces: of each picture.
         sizes: height and width of each picture in pixels.
     """
     follower = FaceFollower(fps, min_shot_s)
-    crops = [crop for found, size in zip(boxes, sizes) for crop in follower.add(found, size)]
+    crops = [crop for found, size in zip(faces, sizes) for crop in follower.add(found, size)]
     return [*crops, *follower.finish()]
 
 
@@ -228,3 +245,11 @@ def _crop(center_x: float, center_y: float, width: float, image_size: tuple[int,
     half = CROP_SHARE * width / 2
     square = Square(round(center_x - half), round(center_y + CROP_DROP * width - half), round(2 * half))
     return EDGE if square.outside(image_size) > MAX_OUTSIDE_SHARE * square.side else square
+
+
+def _is_cut_off(face: Face, image_size: tuple[int, int]) -> bool:
+    """Tell whether too much of a face lies beyond the edge of the picture, where landmarks are guesses."""
+    if face.landmarks is None:
+        return False
+    is_inside = (face.landmarks >= 0) & (face.landmarks <= np.array(image_size[::-1]))
+    return bool((~is_inside.all(axis=1)).mean() > MAX_UNSEEN_SHARE)

@@ -17,7 +17,7 @@ import numpy as np
 from datasets.batches import to_float
 from datasets.celebv import HEATMAP
 from datasets.samples import DrawnDataset, FrameDataset
-from inference.faces import Detector
+from inference.faces import make_finder
 from inference.pictures import Camera, FaceFrame, Pictures, faces_of, faces_of_camera
 from utils.cli import limit_count
 from utils.ending import requests
@@ -62,7 +62,7 @@ def open_test_split(data_dir: str | Path, person: str, wanted: int | None, fps: 
 
 def open_input(
     name: str,
-    detector: Detector,
+    detector: str | None = None,
     face_number: int | None = None,
     fps: float | None = None,
     wanted: int | None = None,
@@ -71,6 +71,7 @@ def open_input(
     """Open a video, a folder of pictures, a picture, or a camera (`webcam[:N]`).
 
     Args:
+        detector: what finds faces, `MODULE:FUNCTION`; None is the face mesh.
         face_number: which face of several, from 1, counted from the left; None is the largest.
         fps: frames a second; None takes the input's own.
         wanted: number of frames; None takes all.
@@ -81,17 +82,19 @@ def open_input(
     """
     kind, _, device = name.partition(":")
     if kind == "webcam" and (not device or re.fullmatch("[0-9]{1,3}", device)):
+        finder = make_finder(detector, is_video=True)
         camera = Camera(int(device or 0))
-        frames = islice(faces_of_camera(camera, detector, face_number), wanted)
+        frames = islice(faces_of_camera(camera, finder, face_number), wanted)
         return Input(frames, fps or camera.fps, wanted, camera=camera)
     pictures = Pictures(Path(os.path.expanduser(name)), fps, wanted)
+    finder = make_finder(detector, is_video=pictures.video is not None)
     count = pictures.count if wanted is None else min(wanted, pictures.count)
 
     def first_faces() -> Iterator[np.ndarray]:
-        found = (frame.face for frame in faces_of(pictures, detector, face_number, wanted) if frame.face is not None)
+        found = (frame.face for frame in faces_of(pictures, finder, face_number, wanted) if frame.face is not None)
         return (to_float(face.transpose(2, 0, 1)) for face in islice(found, 0, 2 * CALIBRATION_FACES, 2))
 
-    frames = faces_of(pictures, detector, face_number, wanted)
+    frames = faces_of(pictures, finder, face_number, wanted)
     sound = pictures.video if with_sound else None
     return Input(frames, pictures.fps, count, sound=sound, some_faces=first_faces)
 

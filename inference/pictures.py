@@ -12,9 +12,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from datasets.crop import Square, cut_square
+from datasets.crop import cut_square
 from datasets.images import IMAGE_ENDINGS, list_pictures, read_image
-from inference.faces import MIN_SHOT_S, Detector, FaceFollower, reduced
+from inference.faces import MIN_SHOT_S, FaceFollower, Finder, Placed
 from utils.errors import DataError, ResourceError
 from utils.parallel import ahead
 from utils.video import MAX_FPS, MIN_FPS, Video, look, read_video
@@ -25,8 +25,6 @@ UNREADABLE = "picture that cannot be decoded"
 PICTURES_AHEAD, CROPS_AHEAD = 4, 64
 MAX_NAMED = 20  # pictures that cannot be decoded; each gets a note
 MAX_DIGITS = 18  # of a number in a name
-
-Crop = Square | str
 
 
 class Pictures:
@@ -124,25 +122,26 @@ class FaceFrame(NamedTuple):
     face: np.ndarray | None  # (256, 256, 3) uint8
     reason: str  # why there is no face, or ''
     time_s: float  # when it was seen, since the beginning
+    landmarks: np.ndarray | None = None  # (98, 2) in pixels of the face's picture, where they are known
 
 
-def add_picture(picture: np.ndarray | None, detector: Detector, follower: FaceFollower) -> Iterator[Crop]:
+def add_picture(picture: np.ndarray | None, finder: Finder, follower: FaceFollower) -> Iterator[Placed | str]:
     """Find the faces of the next picture; gives the crops that are due."""
     if picture is None:
-        return follower.add(np.empty((0, 4)), (1, 1))
-    small, factor = reduced(picture)
-    return follower.add(detector(small) * factor, picture.shape[:2])
+        return follower.add([], (1, 1))
+    return follower.add(finder.find(picture), picture.shape[:2])
 
 
-def find_crops(pictures: Iterable[np.ndarray | None], detector: Detector, follower: FaceFollower) -> Iterator[Crop]:
+def find_crops(pictures: Iterable[np.ndarray | None], finder: Finder, follower: FaceFollower) -> Iterator[Placed | str]:
     """Give a square for each picture, or why there is none; they come later than the pictures, as the follower's do."""
+    finder.reset()
     for picture in pictures:
-        yield from add_picture(picture, detector, follower)
+        yield from add_picture(picture, finder, follower)
     yield from follower.finish()
 
 
 def faces_of(
-    pictures: Pictures, detector: Detector, number: int | None = None, wanted: int | None = None
+    pictures: Pictures, finder: Finder, number: int | None = None, wanted: int | None = None
 ) -> Iterator[FaceFrame]:
     """Cut the face out of each picture; finding goes on ahead in a thread, over the same pictures.
 
@@ -154,23 +153,23 @@ def faces_of(
     follower = FaceFollower(pictures.fps, MIN_SHOT_S if is_video else 0.0, number=number)
     looked_at = None if wanted is None else wanted + follower.look_ahead  # the first are steadied by what follows them
     with (
-        ahead(find_crops(pictures.first(looked_at), detector, follower), CROPS_AHEAD) as crops,
+        ahead(find_crops(pictures.first(looked_at), finder, follower), CROPS_AHEAD) as crops,
         ahead(pictures.first(wanted), PICTURES_AHEAD) as again,
     ):
         for index, (picture, crop) in enumerate(zip(again, crops)):
             yield _frame(index, picture, crop, float(index / pictures.fps))
 
 
-def faces_of_camera(camera: Camera, detector: Detector, number: int | None = None) -> Iterator[FaceFrame]:
+def faces_of_camera(camera: Camera, finder: Finder, number: int | None = None) -> Iterator[FaceFrame]:
     """Cut the face out of each of a camera's pictures; unlike a video's, crops are not steadied by later ones."""
     follower = FaceFollower(camera.fps, 0.0, look_ahead_s=0.0, number=number)
     start = time.monotonic()
     for index, picture in enumerate(camera):
-        (crop,) = add_picture(picture, detector, follower)
+        (crop,) = add_picture(picture, finder, follower)
         yield _frame(index, picture, crop, time.monotonic() - start)
 
 
-def _frame(index: int, picture: np.ndarray | None, crop: Crop, time_s: float) -> FaceFrame:
+def _frame(index: int, picture: np.ndarray | None, crop: Placed | str, time_s: float) -> FaceFrame:
     if picture is None or isinstance(crop, str):
         return FaceFrame(index, None, UNREADABLE if picture is None else crop, time_s)
-    return FaceFrame(index, cut_square(picture, crop), "", time_s)
+    return FaceFrame(index, cut_square(picture, crop.square), "", time_s, crop.landmarks())

@@ -23,9 +23,9 @@ from conftest import DEMO_NETWORKS, PATIENCE_S, ROOT, must_fail, must_run, write
 from PIL import Image
 from test_pages import BROWSER, needs_browser
 
-from datasets.crop import Square
 from datasets.images import write_image
-from inference.faces import NO_FACE, FaceFollower, haar_faces
+from datasets.landmarks import Face, FaceFinder
+from inference.faces import NO_FACE, FaceFollower, Placed
 from inference.output import MeasuredFrames, ResultVideo, lay_out, layout_size, open_results
 from inference.pictures import UNREADABLE, Camera, FaceFrame, Pictures, faces_of, faces_of_camera
 from inference.reenactor import MissingFaces, Reenactor, Result, in_batches
@@ -124,28 +124,27 @@ def test_sound_is_taken_as_it_is(folder):
 
 
 def test_faces_of_a_video(folder, frames):
-    found = list(faces_of(Pictures(folder / "silent.mp4"), haar_faces))
+    found = list(faces_of(Pictures(folder / "silent.mp4"), FaceFinder(is_video=True)))
     assert [frame.index for frame in found] == list(range(FRAMES))
     assert {frame.index for frame in found if frame.face is None} == set(GONE)
     assert found[GONE[0]].reason == NO_FACE and found[0].face.shape == (256, 256, 3)
 
 
 def test_the_face_of_a_number():
-    def box(x):
-        return [x - 50, 100, 100, 100]
+    def face(x, width=100):
+        return Face(np.array([x - width / 2, 100, width, width], float))
 
-    boxes = np.array([box(500), box(100), box(300)], float)
-    boxes[0] += [-10, -10, 20, 20]  # the largest
+    faces = [face(500, 120), face(100), face(300)]
     for number, center in ((None, 500), (1, 100), (2, 300), (3, 500)):
         follower = FaceFollower(25, 0.0, 0.0, number)
-        (crop,) = follower.add(boxes, (400, 640))
-        assert isinstance(crop, Square) and crop.left + crop.side / 2 == pytest.approx(center, abs=1)
-    assert list(FaceFollower(25, 0.0, 0.0, 4).add(boxes, (400, 640))) == ["face 4 is not there, fewer are seen"]
+        (crop,) = follower.add(faces, (400, 640))
+        assert isinstance(crop, Placed) and crop.square.left + crop.square.side / 2 == pytest.approx(center, abs=1)
+    assert list(FaceFollower(25, 0.0, 0.0, 4).add(faces, (400, 640))) == ["face 4 is not there, fewer are seen"]
 
 
 def test_what_is_looked_at_ahead_gives_the_same_crops():
     rng = np.random.default_rng(0)
-    boxes = [np.array([[x + rng.normal(0, 2), 100, 100, 100]]) for x in np.linspace(100, 300, 90)]
+    boxes = [[Face(np.array([x + rng.normal(0, 2), 100, 100, 100]))] for x in np.linspace(100, 300, 90)]
     late = FaceFollower(25)
     crops = []
     for index, found in enumerate(boxes):
@@ -158,23 +157,23 @@ def test_what_is_looked_at_ahead_gives_the_same_crops():
     now = FaceFollower(25, 0.0, 0.0)  # as of a camera
     at_once = [crop for found in boxes for crop in now.add(found, (400, 640))]
     assert len(at_once) == 90
-    assert max(abs(a.left - b.left) for a, b in zip(crops, at_once)) < 12
+    assert max(abs(a.square.left - b.square.left) for a, b in zip(crops, at_once)) < 12
 
 
 def test_pictures_of_a_folder_and_a_single_one(frames, tmp_path):
     for index in (0, 1, 2):
         write_image(tmp_path / f"p{index}.png", frames[index])
     (tmp_path / "p1.png").write_bytes(b"no picture")
-    found = list(faces_of(Pictures(tmp_path), haar_faces))
+    found = list(faces_of(Pictures(tmp_path), FaceFinder(is_video=True)))
     assert [frame.reason for frame in found] == ["", UNREADABLE, ""]
-    (single,) = faces_of(Pictures(tmp_path / "p0.png"), haar_faces)
+    (single,) = faces_of(Pictures(tmp_path / "p0.png"), FaceFinder(is_video=True))
     assert single.face is not None
 
 
 def test_a_camera_by_a_file_in_its_place(folder):
     camera = Camera(str(folder / "silent.mp4"))
     found = []
-    for frame in faces_of_camera(camera, haar_faces):
+    for frame in faces_of_camera(camera, FaceFinder(is_video=True)):
         found.append(frame)
         if frame.index == 9:
             camera.end()

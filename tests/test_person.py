@@ -12,11 +12,13 @@ from conftest import ROOT, must_fail, must_run, write_frames
 from PIL import Image
 
 from config import load_config
+from datasets.annotations import read_annotations
 from datasets.batches import to_float
 from datasets.crop import Square, cut_square
 from datasets.images import read_image, write_image
+from datasets.landmarks import Face, FaceFinder
 from inference.backends import NnablaBackend
-from inference.faces import BRIEF, EDGE, NO_FACE, SMALL, follow_face, haar_faces, load_detector, reduced
+from inference.faces import BRIEF, EDGE, NO_FACE, SMALL, DetectorFinder, follow_face, make_finder
 from inference.pictures import natural_order
 from inference.trained import Trained
 from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
@@ -46,22 +48,27 @@ def video(tmp_path_factory) -> Path:
     return path
 
 
-def box(center_x: float, center_y: float, width: float) -> np.ndarray:
-    return np.array([[center_x - width / 2, center_y - width / 2, width, width]])
+def face(center_x: float, center_y: float, width: float) -> list[Face]:
+    return [Face(np.array([center_x - width / 2, center_y - width / 2, width, width]))]
 
 
-NOTHING = np.empty((0, 4))
+NOTHING: list[Face] = []
 
 
 def test_the_crop_lies_as_in_celebv():
     frames = scene(40)
-    found = [haar_faces(frame) for frame, _ in frames]
+    finder = FaceFinder(is_video=True)
+    found = [finder.find(frame) for frame, _ in frames]
     crops = follow_face(found, [SIZE] * 40, FPS)
     assert not any(isinstance(crop, str) for crop in crops)
     for crop, (_, truth) in zip(crops, frames):
-        assert crop.side == pytest.approx(truth.side, rel=0.15)
-        assert crop.left + crop.side / 2 == pytest.approx(truth.left + truth.side / 2, abs=0.09 * truth.side)
-        assert crop.top + crop.side / 2 == pytest.approx(truth.top + truth.side / 2, abs=0.09 * truth.side)
+        assert crop.square.side == pytest.approx(truth.side, rel=0.15)
+        assert crop.square.left + crop.square.side / 2 == pytest.approx(
+            truth.left + truth.side / 2, abs=0.09 * truth.side
+        )
+        assert crop.square.top + crop.square.side / 2 == pytest.approx(
+            truth.top + truth.side / 2, abs=0.09 * truth.side
+        )
 
 
 def test_the_crop_is_steadier_than_the_detector():
@@ -69,38 +76,40 @@ def test_the_crop_is_steadier_than_the_detector():
     times = np.arange(200)
     truth = np.stack([300 + 60 * np.sin(times / 20), 180 + 0 * times, 100 + 0 * times], axis=1)
     noisy = truth + rng.normal(0, 3, truth.shape)
-    crops = follow_face([box(*row) for row in noisy], [SIZE] * 200, FPS)
-    centers = np.array([crop.left + crop.side / 2 for crop in crops])
+    crops = follow_face([face(*row) for row in noisy], [SIZE] * 200, FPS)
+    centers = np.array([crop.square.left + crop.square.side / 2 for crop in crops])
     assert np.abs(centers - truth[:, 0]).max() < 6
     shake, noise = (np.abs(np.diff(x, 2)).std() for x in (centers, noisy[:, 0]))
     assert shake < noise / 4
-    assert np.std([crop.side for crop in crops]) < 1.5  # 1.77 x 3 in single pictures
+    assert np.std([crop.square.side for crop in crops]) < 1.5  # 1.77 x 3 in single pictures
 
 
 def test_two_people_a_cut_and_a_glance():
     left, right, small = (100, 180, 90), (500, 180, 100), (560, 60, 60)
-    found = [np.concatenate([box(*left), box(*small)])] * 20  # the larger one, though another is there
-    found += [box(*right)] * 20  # a cut
-    found[30] = box(*left)  # a false find, for an instant
+    found = [face(*left) + face(*small)] * 20  # the larger one, though another is there
+    found += [face(*right)] * 20  # a cut
+    found[30] = face(*left)  # a false find, for an instant
     found[10] = found[11] = NOTHING
     crops = follow_face(found, [SIZE] * 40, FPS)
     assert crops[10] == crops[11] == NO_FACE and crops[30] == BRIEF
-    centers = [None if isinstance(crop, str) else crop.left + crop.side / 2 for crop in crops]
+    centers = [None if isinstance(crop, str) else crop.square.left + crop.square.side / 2 for crop in crops]
     assert [center for center in centers[:20] if center] == pytest.approx([100] * 18, abs=1)  # no slide to the cut
     assert [center for center in centers[20:] if center] == pytest.approx([500] * 19, abs=1)
 
 
 def test_the_nearest_of_two_is_followed():
-    found = [np.concatenate([box(100, 180, 100), box(400, 180, 95 + time)]) for time in range(20)]
+    found = [face(100, 180, 100) + face(400, 180, 95 + time) for time in range(20)]
     crops = follow_face(found, [SIZE] * 20, FPS)
-    assert {round(crop.left + crop.side / 2) for crop in crops} == {100}  # also when the other grows larger
+    assert {round(crop.square.left + crop.square.side / 2) for crop in crops} == {
+        100
+    }  # also when the other grows larger
 
 
 def test_small_faces_and_faces_at_the_edge_are_left_out():
-    assert set(follow_face([box(300, 180, 40)] * 10, [SIZE] * 10, FPS)) == {SMALL}
-    assert set(follow_face([box(20, 180, 120)] * 10, [SIZE] * 10, FPS)) == {EDGE}
-    assert set(follow_face([box(300, 180, 90)] * 2, [SIZE] * 2, FPS)) == {BRIEF}
-    assert not isinstance(follow_face([box(300, 180, 90)], [SIZE], FPS, min_shot_s=0.0)[0], str)
+    assert set(follow_face([face(300, 180, 40)] * 10, [SIZE] * 10, FPS)) == {SMALL}
+    assert set(follow_face([face(20, 180, 120)] * 10, [SIZE] * 10, FPS)) == {EDGE}
+    assert set(follow_face([face(300, 180, 90)] * 2, [SIZE] * 2, FPS)) == {BRIEF}
+    assert not isinstance(follow_face([face(300, 180, 90)], [SIZE], FPS, min_shot_s=0.0)[0], str)
 
 
 def test_cutting_equals_opencv():
@@ -112,18 +121,12 @@ def test_cutting_equals_opencv():
     assert cut_square(image, Square(-10, 20, 100)).shape == (256, 256, 3)
 
 
-def test_large_pictures_are_reduced_for_detection_only():
-    image = np.zeros((1080, 1920, 3), np.uint8)
-    small, factor = reduced(image)
-    assert small.shape == (360, 640, 3) and factor == 3
-    assert reduced(small)[1] == 1.0
-
-
 def test_detectors_are_taken_by_name():
-    assert load_detector("inference.faces:haar_faces") is haar_faces
+    assert isinstance(make_finder(None, is_video=True), FaceFinder)
+    assert isinstance(make_finder("numpy:atleast_2d", is_video=True), DetectorFinder)
     for name in ("nowhere:find", "inference.faces:nothing", "datasets.faces", ""):
         with pytest.raises(ConfigError, match="MODULE:FUNCTION"):
-            load_detector(name)
+            make_finder(name, is_video=True)
 
 
 def test_pictures_are_in_the_order_of_their_numbers():
@@ -155,10 +158,13 @@ def test_from_a_video_to_a_decoder(video, tmp_path):
     out = must_run(tmp_path, "prepare_person.py", video, "--name", "Me", *WITH_ENCODER)
     assert "50 of 60 pictures; left out: 10 x no face found" in out
     folder = tmp_path / "datasets/CelebV/Me"
-    names = (folder / "all_frames.txt").read_text().split()
+    lists = read_annotations(folder / "all_98pt.txt", 0, "")
+    names = lists.names
     assert names == [f"{k:06d}.jpg" for k in [*range(1, 31), *range(41, 61)]]
     assert sorted(path.name for path in (folder / "Image").iterdir()) == names
-    assert sorted(path.name for path in folder.iterdir()) == ["Image", "all_frames.txt", "contact_sheet.png"]
+    assert sorted(path.name for path in folder.iterdir()) == ["Image", "all_98pt.txt", "contact_sheet.png"]
+    # landmarks lie where they are in the crops, which are cut from frames of a known face
+    assert (lists.landmarks > 10).all() and (lists.landmarks < 246).all()
     sheet = Image.open(folder / "contact_sheet.png")
     assert sheet.size == (8 * 128, 6 * 128)
     with np.load(tmp_path / "datasets/celebv_heatmaps_encoder/Me_heatmap.npz") as maps:
@@ -185,20 +191,26 @@ def test_from_a_video_to_a_decoder(video, tmp_path):
     assert "Me: 50 lines; images: 50 256x256" in must_run(
         tmp_path, "preprocess.py", "--dataset", "CelebV", "--check", "--report", "check.html"
     )
-    # what does not fit together is refused
+    # a detector that knows no landmarks makes a person without; what does not fit together is refused
+    (tmp_path / "own.py").write_text(DETECTOR)
+    own = ("--name", "Plain", "--detector", "own:middle", *WITH_ENCODER)
+    must_run(tmp_path, "prepare_person.py", video, *own, PYTHONPATH=str(tmp_path))
+    assert (folder.with_name("Plain") / "all_frames.txt").exists()
+    must_run(tmp_path, "split_celebv.sh", "datasets/CelebV", 40)
+    content["trg_celeb_name"] = "Plain"
     write_yaml(tmp_path / "wrong.yaml", {**content, "boundary": "landmarks"})
     must_fail(tmp_path, 3, "it has no landmarks", "train_decoder.py", "--conf", "wrong.yaml")
     write_yaml(tmp_path / "wrong.yaml", {**content, "ref_dir": ""})
     must_fail(tmp_path, 2, "needs ref_dir", "train_decoder.py", "--conf", "wrong.yaml")
-    both = {**content, "src_celeb_name": "Me", "trg_celeb_name": "You"}
+    both = {**content, "src_celeb_name": "Plain", "trg_celeb_name": "You"}
     both["train"] = {"warm_start": {"epochs": 1}, "shape_loss": {"lambda": 0}, "batch_size": 2}
-    shutil.copytree(folder, folder.with_name("You"))
+    shutil.copytree(folder.with_name("Plain"), folder.with_name("You"))
     for part in ("image", "heatmap", "resized_heatmap"):
         prepared = tmp_path / "datasets/celebv_heatmaps_encoder"
-        shutil.copy(prepared / f"Me_{part}.npz", prepared / f"You_{part}.npz")
+        shutil.copy(prepared / f"Plain_{part}.npz", prepared / f"You_{part}.npz")
     write_yaml(tmp_path / "wrong.yaml", both)
     must_fail(tmp_path, 3, "You is prepared with 'boundary: landmarks'", "train_transformer.py", "--conf", "wrong.yaml")
-    shutil.copy(prepared / "Me_prepared.yaml", prepared / "You_prepared.yaml")
+    shutil.copy(prepared / "Plain_prepared.yaml", prepared / "You_prepared.yaml")
     must_fail(tmp_path, 2, "train.warm_start moves landmarks", "train_transformer.py", "--conf", "wrong.yaml")
 
 

@@ -13,7 +13,7 @@ from conftest import DEMO_NETWORKS, must_fail, must_run
 from PIL import Image, PngImagePlugin
 
 from datasets.images import IMAGE_ENDINGS, MAX_PIXELS, list_pictures, read_image, write_image
-from inference.faces import haar_faces
+from datasets.landmarks import FaceFinder
 from inference.pictures import UNREADABLE, Pictures, faces_of, natural_order
 from make_synthetic import moving_head
 from utils.errors import DataError
@@ -120,7 +120,7 @@ def test_a_bad_picture_is_counted_and_named_and_ends_nothing(face, tmp_path, cap
     write_image(tmp_path / "a.jpg", face)
     write_image(tmp_path / "z.jpg", face)
     pictures = Pictures(tmp_path)
-    found = list(faces_of(pictures, haar_faces))
+    found = list(faces_of(pictures, FaceFinder()))
     assert [frame.reason for frame in found] == ["", *[UNREADABLE] * len(names), ""]
     notes = capsys.readouterr().out
     assert all(f"/{name}: " in notes for name in names) and sorted(p.name for p in pictures.unreadable) == names
