@@ -5,6 +5,7 @@ READY = .venv/.ready
 
 .PHONY: demo demo-train test test-fast lint gpu clean
 
+# VIDEO=me.mp4 or VIDEO=webcam lets a face drive the synthetic person; the shell gets it as it is
 demo: $(READY)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" sh demo/reenact.sh
 

@@ -21,12 +21,15 @@ from tqdm import tqdm
 
 from config import load_config
 from datasets.batches import to_float
+from datasets.boundary import HEATMAP_SIZE, NUM_BOUNDARIES
 from datasets.celebv import HEATMAP, IMAGE, read_frame, read_person
 from datasets.images import write_image
+from datasets.landmarks import FaceFinder
 from datasets.samples import FrameDataset, open_dataset
 from datasets.synthetic.painter import render
 from datasets.synthetic.people import EXPRESSION_FILE, Expression, landmarks_of, random_identity, read_expressions
 from inference.backends import add_backend_argument, open_backend
+from inference.geometry import MeanToMean
 from inference.metrics import (
     compare_pictures,
     correlation,
@@ -51,6 +54,7 @@ from utils.panels import contact_sheet, evenly, face_picture, generated_mark
 SHEET_FILE = "sheet.png"
 CHAIN = "chain"
 SHEET_FRAMES = 8
+EMPTY = np.zeros((NUM_BOUNDARIES, HEATMAP_SIZE, HEATMAP_SIZE), np.float32)
 MAX_FRAMES = 500  # that are measured; all of them are held in memory
 
 
@@ -61,7 +65,7 @@ class Truth(NamedTuple):
     source_landmarks: np.ndarray  # (N, 98, 2)
     target_frames: list[np.ndarray]  # B with A's expression, (256, 256, 3) uint8
     target_landmarks: list[np.ndarray]  # (98, 2)
-    mean_shift: np.ndarray  # (98, 2) mean landmarks of B's training frames less those of A's
+    geometry: MeanToMean  # from the mean landmarks of A's training frames to those of B's
     mean_target: np.ndarray  # (256, 256, 3) uint8, the mean of B's training frames
 
 
@@ -86,7 +90,7 @@ def make_truth(data_dir: Path, source: str, target: str, count: int) -> Truth:
         source_landmarks=test.landmarks[:count],
         target_frames=[render(who, expression)[0] for expression in expressions],
         target_landmarks=[landmarks_of(who, expression) for expression in expressions],
-        mean_shift=mean_of_target - mean_source,
+        geometry=MeanToMean(mean_source, mean_of_target),
         mean_target=np.mean(frames, axis=0).round().astype(np.uint8),
     )
 
@@ -94,6 +98,16 @@ def make_truth(data_dir: Path, source: str, target: str, count: int) -> Truth:
 def infer_all(backend: Backend, module: str, inputs: Iterable[np.ndarray], words: str) -> list[np.ndarray]:
     """Run a network on single inputs (C, H, W)."""
     return [backend.infer(module, x[None])[0] for x in tqdm(inputs, desc=words, disable=None)]
+
+
+def find_boundaries(backend: Backend, pictures: list[np.ndarray], has_encoder: bool) -> list[np.ndarray]:
+    """Find heatmaps (15, 64, 64) of generated faces by the encoder, or by landmarks; empty where no face is found."""
+    if has_encoder:
+        faces = (to_float(picture.transpose(2, 0, 1)) for picture in pictures)
+        return infer_all(backend, "encoder", faces, "encoder on the result")
+    finder = FaceFinder(is_video=True)
+    found = (finder.find(picture) for picture in tqdm(pictures, desc="landmarks of the result", disable=None))
+    return [heatmap_of(faces[0].landmarks) if faces else EMPTY for faces in found]
 
 
 def paint_all(backend: Backend, heatmaps: Iterable[np.ndarray], words: str) -> list[np.ndarray]:
@@ -115,7 +129,7 @@ def baselines(
     truth: Truth, backend: Backend, inputs: list[np.ndarray], heatmaps: list[np.ndarray]
 ) -> dict[str, list[np.ndarray]]:
     """Make the pictures of each baseline, by name."""
-    moved = (heatmap_of(marks + truth.mean_shift) for marks in truth.source_landmarks)
+    moved = (heatmap_of(truth.geometry.move(marks)) for marks in truth.source_landmarks)
     drawn = (heatmap_of(marks) for marks in truth.target_landmarks)
     return {
         "mean target": [truth.mean_target] * len(inputs),
@@ -139,7 +153,7 @@ def require_unseen(configs: dict[str, dict[str, Any]], record: dict[str, Any]) -
     Raises:
         DataError: test frames were among them.
     """
-    for module in ("transformer", "decoder"):
+    for module in configs.keys() & {"transformer", "decoder"}:
         mode = configs[module]["mode"]
         if mode != "train":
             raise DataError(
@@ -156,8 +170,7 @@ def evaluate(
     measured = MeasuredFrames(result_dir, MAX_FRAMES)
     indices, generated = measured.indices, list(measured.read("generated"))
     heatmaps, asked_for = list(measured.read("heatmap")), list(measured.read("transformed"))
-    faces = (to_float(face.transpose(2, 0, 1)) for face in generated)
-    found = infer_all(backend, "encoder", faces, "encoder on the result")
+    found = find_boundaries(backend, generated, has_encoder="encoder" in configs)
     scores: dict[str, Any] = {
         "frames": len(found),
         "reenacted": measured.total,
@@ -173,7 +186,8 @@ def evaluate(
     images = FrameDataset(data_dir, source, "test")
     inputs = [images[index][0].transpose(1, 2, 0) for index in indices]
     landmarks = read_person(data_dir, source, "test").landmarks
-    scores["encoder_error"] = relative_error(heatmaps, [heatmap_of(landmarks[index]) for index in indices])
+    if "encoder" in configs:
+        scores["encoder_error"] = relative_error(heatmaps, [heatmap_of(landmarks[index]) for index in indices])
     scores["decoder"] = measure_decoder(backend, configs["decoder"], data_dir, target, len(found))
     if source == target:
         scores["self_reenactment"] = compare_pictures(generated, inputs)

@@ -24,7 +24,7 @@ from utils.files import check_outputs
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_network_arguments(parser, MODULES, required=False)
+    cli.add_network_arguments(parser, MODULES)
     help_source = "whose transformer, of a run with several sources (default: the first)"
     parser.add_argument("--src-celeb-name", type=cli.folder_name, metavar="A", help=help_source)
     parser.add_argument("--out-dir", type=cli.path, required=True, help="where the files go")

@@ -183,7 +183,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--name", required=True, type=cli.folder_name, help="of the person: its folder's")
     help_data = "the folder that holds the people (default datasets/CelebV)"
     parser.add_argument("--data-dir", type=cli.path, default=Path("datasets/CelebV"), help=help_data)
-    cli.add_network_arguments(parser, ("encoder",), required=False)
+    cli.add_network_arguments(parser, ("encoder",))
     help_out = "where npz files of the encoder's boundaries go (default datasets/celebv_heatmaps_encoder)"
     parser.add_argument("--out-dir", type=cli.path, default=Path("datasets/celebv_heatmaps_encoder"), help=help_out)
     help_detector = "what finds faces: a Python function, which gives no landmarks (default: MediaPipe's face mesh)"

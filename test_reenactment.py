@@ -4,7 +4,10 @@
         --src-celeb-name A --trg-celeb-name B [--video OUT.mp4]
     python test_reenactment.py --encoder-config ... --input me.mp4 --video out.mp4
 
+    python test_reenactment.py --decoder-config ... --landmarks --input me.mp4 --video out.mp4
+
 The first takes the test frames of a data set, the second any video, folder of pictures, picture, or camera (webcam:0).
+The third needs a decoder alone: landmarks that MediaPipe's face mesh finds are moved to the target's face by geometry.
 Writes panels of input, boundary, transformed boundary, generated face and, of a data set, the input's true boundary.
 """
 
@@ -17,7 +20,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from inference.backends import PRECISIONS, add_backend_argument, open_backend
-from inference.inputs import Input, calibration_faces, end_at_interrupt, open_input, open_test_split
+from inference.geometry import MeanToMean, read_geometry
+from inference.inputs import Input, calibration_inputs, end_at_interrupt, mean_of_source, open_input, open_test_split
 from inference.output import (
     FRAMES_DIR,
     LAYOUTS,
@@ -47,7 +51,9 @@ MAX_FACES = 100
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_network_arguments(parser, MODULES)
+    cli.add_network_arguments(parser, MODULES, required=("decoder",))
+    help_landmarks = "take boundaries from landmarks, not from an encoder: a data set's, or those found in --input"
+    parser.add_argument("--landmarks", action="store_true", help=help_landmarks)
     for flag, letter, who in (("src", "A", "who drives"), ("trg", "B", "who is shown")):
         help_name = f"{who} (default: the transformer's {'source' if flag == 'src' else 'target'})"
         parser.add_argument(f"--{flag}-celeb-name", type=cli.folder_name, metavar=letter, help=help_name)
@@ -90,8 +96,14 @@ def parse_args() -> argparse.Namespace:
             parser.error(f"--{flag} {path}: must end in {ending}")
     if args.input is None and args.face is not None:
         parser.error("--face goes with --input")
-    inputs = [getattr(args, f"{module}_{what}") for module in MODULES for what in ("config", "param_file")]
-    inputs += [Path(args.input)] if args.input else []
+    if args.landmarks == (args.encoder_config is not None):
+        parser.error("name one of --encoder-config and --landmarks: boundaries come from an encoder or from landmarks")
+    if args.detector and (args.landmarks or args.transformer_config is None):
+        parser.error("--detector finds no landmarks, which --landmarks, or doing without --transformer-config, needs")
+    if args.input is None and args.transformer_config is None and args.src_celeb_name is None:
+        parser.error("--src-celeb-name or --input: without a transformer nobody says who drives")
+    inputs = [Path(args.input) if args.input else None]
+    inputs += [getattr(args, f"{module}_{what}") for module in MODULES for what in ("config", "param_file")]
     check_outputs({"--video": args.video, "--preview": args.preview, "--out-dir": args.out_dir}, inputs)
     return args
 
@@ -107,14 +119,20 @@ def main() -> None:
     args = parse_args()
     configs = load_configs(args)
     source, target = choose_people(args, configs)
-    context = choose_context(configs["transformer"], args)
-    data_dir = args.data_dir or configs["transformer"]["train_dir"]
+    config = configs.get("transformer", configs["decoder"])
+    context = choose_context(config, args)
+    data_dir = args.data_dir or config["train_dir"]
     frames_in = open_frames(args, data_dir, source)
     networks = find_networks(args, configs, source)
+    geometry = None
+    if "transformer" not in networks:
+        target_mean = read_geometry(networks["decoder"].weights, configs["decoder"])
+        source_mean, frames_in = mean_of_source(frames_in)
+        geometry = MeanToMean(source_mean, target_mean)
     batch_size = min(args.batch_size, frames_in.count or args.batch_size)
-    calibration = None if args.precision == "float32" else partial(calibration_faces, frames_in)
+    calibration = None if args.precision == "float32" else partial(calibration_inputs, frames_in, networks, geometry)
     backend = open_backend(args.backend, context, networks, batch_size, calibration)
-    reenactor = Reenactor(backend, batch_size, args.smooth, frames_in.truth, target)
+    reenactor = Reenactor(backend, batch_size, args.smooth, frames_in.truth, target, networks, geometry)
 
     mark = generated_mark(f"face of {target}, driven by {args.input or source}")
     # frames of a data set are for research: whole panels without a label
@@ -148,6 +166,8 @@ def main() -> None:
             "backend": backend.name,
             "precision": args.precision,
             "smooth": args.smooth,
+            "boundaries": "landmarks" if args.landmarks else "encoder",
+            "transfer": "transformer" if geometry is None else "geometry",
             "fps": float(frames_in.fps),
             "video": str(args.video or ""),
             "configs": {module: str(getattr(args, f"{module}_config")) for module in configs},

@@ -16,7 +16,8 @@ from config.runs import weights_name
 from datasets.batches import make_batches
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP
 from datasets.images import write_image
-from datasets.samples import open_dataset
+from datasets.samples import DrawnDataset, open_dataset
+from inference.geometry import write_geometry
 from models.build import DECODER, DECODER_DISCRIMINATOR
 from models.decoder import decoder, decoder_discriminator
 from models.losses import feature_mse, gan_bce, mean_absolute_error
@@ -164,6 +165,8 @@ def main() -> None:
         return dry_run(plan)
 
     with open_run(plan) as run:
+        if run.is_writer and isinstance(dataset, DrawnDataset):
+            write_geometry(run.folder, dataset.landmarks)
         for epoch in run.epochs():
             rate = linear_decay(train["lr"], epoch - 1, train["lr_decay_start_at"], train["epochs"])
             for solver in solvers:

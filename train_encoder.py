@@ -14,7 +14,9 @@ import numpy as np
 
 from config.runs import weights_folder, weights_name
 from datasets.batches import Batches, make_batches
+from datasets.celebv import HEATMAP, IMAGE, find_people
 from datasets.images import write_image
+from datasets.samples import DrawnDataset, JoinedDataset
 from datasets.wflw import WFLWDataset
 from models.build import ENCODER
 from models.encoder import encoder, heatmap_of
@@ -37,6 +39,23 @@ class Graph(NamedTuple):
     heatmap: nn.Variable  # (B, 15, 64, 64) in [0, 1]
     prediction: nn.Variable  # (B, 15, 64, 64) as the heatmap
     loss: nn.Variable
+
+
+def open_faces(config: dict[str, Any]) -> dict[str, WFLWDataset | JoinedDataset]:
+    """Open the faces to train and to validate on, by mode: WFLW's, or those of people of CelebV's form.
+
+    Raises:
+        DataError: they are missing or damaged, or people are not split.
+    """
+    if config["dataset"] == "WFLW":
+        data_dir, with_landmarks = config["path"]["data_dir"], config["train"]["augmentation"]
+        return {"train": WFLWDataset(data_dir, "train", with_landmarks), "test": WFLWDataset(data_dir, "test")}
+    root = config["train_dir"]
+    people = config["celeb_names"] or find_people(root)
+    return {
+        mode: JoinedDataset([DrawnDataset(root, person, mode, (IMAGE, HEATMAP)) for person in people])
+        for mode in ("train", "test")
+    }
 
 
 def build_graph(config: dict[str, Any], batch_size: int, training: bool) -> Graph:
@@ -92,8 +111,7 @@ def main() -> None:
     config, options = read_training_config("encoder", args)
     updater = set_up(config, args, options)
     train, communicator = config["train"], updater.communicator
-    data_dir = config["path"]["data_dir"]
-    datasets = {"train": WFLWDataset(data_dir, "train", train["augmentation"]), "test": WFLWDataset(data_dir, "test")}
+    datasets = open_faces(config)
     batches = make_batches(datasets["train"], train, config["seed"], communicator.rank, communicator.size)
     test_batch_size = min(config["test"]["batch_size"], len(datasets["test"]))
     test_batches = Batches(

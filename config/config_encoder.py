@@ -6,7 +6,10 @@ config = {
     **HEAD,
     "model_name": "model",  # the folder of the weights within a run
     "loss_name": "mse",  # mse | bce
-    "path": {"data_dir": "datasets/WFLW_heatmaps"},  # what preprocess.py wrote
+    "dataset": "WFLW",  # WFLW | CelebV: whose faces are learned from
+    "path": {"data_dir": "datasets/WFLW_heatmaps"},  # of WFLW: what preprocess.py wrote
+    "train_dir": "datasets/CelebV",  # of CelebV: the folder that holds the people, split by split_celebv.sh
+    "celeb_names": [],  # of CelebV; [] is everyone found
     "finetune": {"param_path": ""},  # weights to start from; '' starts from scratch
     "model": {
         "planes": 64,  # base channels
@@ -32,6 +35,7 @@ config = {
 rules = {
     **shared_rules(config),
     "loss_name": one_of("mse", "bce"),
+    "dataset": one_of("WFLW", "CelebV"),
     "model.planes": even(2, MAX_PLANES),
     "model.num_stacks": between(1, 8),
 }

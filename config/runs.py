@@ -8,6 +8,7 @@ from typing import Any
 from models.build import ENCODER, SCOPES
 
 INFO_FILE = "training_info.yaml"
+GEOMETRY_FILE = "face_98pt.txt"  # what is known of the shape of a decoder's person
 
 
 def source_names(transformer: dict[str, Any]) -> list[str]:

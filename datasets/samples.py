@@ -6,6 +6,7 @@ Where boundaries come from decides the class: `DrawnDataset` has landmarks, `Enc
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,40 @@ def _pictures_digest(root: str | Path, person: str, mode: str) -> str:
         return images_digest(Path(root) / person / "Image", read_frame_names(root, person, everything))
     except DataError:
         return ""
+
+
+class JoinedDataset:
+    """Put the samples of several people behind each other.
+
+    Args:
+        parts: datasets of samples of the same parts.
+    """
+
+    def __init__(self, parts: list[DrawnDataset]):
+        self.parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    def identity(self) -> dict[str, Any]:
+        """Tell these samples from others: their number, whose they are, and a digest of all that each part says."""
+        said = [part.identity() for part in self.parts]
+        digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        return {"count": len(self), "what": "; ".join(about["what"] for about in said), "digest": digest}
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        part, inside = self._find(index)
+        return part[inside]
+
+    def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]:
+        """Make a sample under a change of the face."""
+        part, inside = self._find(index)
+        return part.augmented(inside, transform)
+
+    def _find(self, index: int) -> tuple[DrawnDataset, int]:
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return self.parts[number], index - int(self._ends[number]) + len(self.parts[number])
 
 
 class ShiftedDataset:

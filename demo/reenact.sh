@@ -1,7 +1,17 @@
 #!/bin/sh
 # make demo: reenact a synthetic person with the weights that ship in demo/weights.
+# make demo VIDEO=me.mp4: let a face in a video (or VIDEO=webcam) drive the synthetic person.
 set -eu
 out=demo_result
+if [ -n "${VIDEO:-}" ]; then
+    echo "== $VIDEO drives Linnea, who is synthetic"
+    python test_reenactment.py \
+        --decoder-config demo/weights/decoder/training_info.yaml \
+        --decoder-param-file demo/weights/decoder/weights.h5 \
+        --landmarks --input "$VIDEO" --src-celeb-name driver --layout side-by-side \
+        --out-dir "$out/mine" --video "$out/mine.mp4" --preview "$out/mine.gif"
+    exit
+fi
 frames=${DEMO_FRAMES:-420}          # of each person
 test_frames=${DEMO_TEST_FRAMES:-100} # of these
 rm -rf "$out"

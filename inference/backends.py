@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import nnabla as nn
 import numpy as np
@@ -16,6 +16,8 @@ from utils.errors import ConfigError, DataError
 
 BACKENDS = ("auto", "nnabla", "onnxruntime")
 PRECISIONS = ("float32", "int8")
+
+Calibration = dict[str, list[np.ndarray]]  # inputs by network
 
 
 def add_backend_argument(parser: argparse.ArgumentParser) -> None:
@@ -47,22 +49,24 @@ class OnnxBackend:
     """Compute with ONNX Runtime on the CPU.
 
     Args:
-        calibration: faces (3, 256, 256) in [-1, 1]; with them, convolutions compute with 8 bits.
+        calibration: inputs of the networks that get no other network's output, (C, H, W) each; with them,
+            convolutions compute with 8 bits.
     """
 
     name = "onnxruntime"
 
-    def __init__(self, networks: Networks, batch_size: int, calibration: Iterable[np.ndarray] | None = None):
+    def __init__(self, networks: Networks, batch_size: int, calibration: Calibration | None = None):
         require_packages()
-        inputs = None if calibration is None else list(calibration)
-        if inputs == []:
+        if calibration is not None and not all(calibration.values()):
             raise DataError("no usable face to calibrate 8 bits on; take --precision float32, or another input")
         self._sessions = {}
-        before = None
+        before, inputs = None, []
         for module, trained in networks.items():
             path = full = exported(module, trained, batch_size)
-            if inputs is not None:
-                if before is not None:  # calibrated on what the network before gives in full precision
+            if calibration is not None:
+                if module in calibration:
+                    inputs = calibration[module]
+                else:  # calibrated on what the network before gives in full precision
                     whole = open_session(before)
                     inputs = [whole(np.stack([x] * batch_size))[0][0] for x in inputs]
                 path = quantized(module, trained, batch_size, inputs)
@@ -79,14 +83,14 @@ def open_backend(
     context: str,
     networks: Networks,
     batch_size: int,
-    calibration: Callable[[], Iterable[np.ndarray]] | None = None,
+    calibration: Callable[[], Calibration] | None = None,
 ) -> Backend:
     """Load the networks into a backend.
 
     Args:
         backend: one of `BACKENDS`; `auto` takes nnabla on a GPU, else ONNX Runtime where it can be had.
         context: `cpu` or `cudnn`, which nnabla computes on.
-        calibration: where 8 bits are wanted, gives faces (3, 256, 256) to calibrate on.
+        calibration: where 8 bits are wanted, gives what to calibrate on.
 
     Raises:
         ConfigError: ONNX Runtime is asked for and unavailable.

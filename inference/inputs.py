@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +17,12 @@ import numpy as np
 from datasets.batches import to_float
 from datasets.celebv import HEATMAP
 from datasets.samples import DrawnDataset, FrameDataset
+from inference.backends import Calibration
 from inference.faces import make_finder
+from inference.geometry import CAMERA_CALIBRATION_S, MAX_CALIBRATION_FRAMES, mean_face
+from inference.metrics import heatmap_of
 from inference.pictures import Camera, FaceFrame, Pictures, faces_of, faces_of_camera
+from inference.reenactor import Geometry
 from utils.cli import limit_count
 from utils.ending import requests
 from utils.errors import ConfigError
@@ -37,7 +41,7 @@ class Input(NamedTuple):
     truth: DrawnDataset | None = None  # true heatmaps by the frames' numbers, (15, 64, 64) uint8
     sound: Video | None = None  # that may have some
     camera: Camera | None = None  # whose frames come as they are seen
-    some_faces: Callable[[], Iterable[np.ndarray]] | None = None  # to calibrate on, (3, 256, 256) in [-1, 1]
+    some_frames: Callable[[], Iterator[FaceFrame]] | None = None  # with a face, to calibrate on
 
 
 def open_test_split(data_dir: str | Path, person: str, wanted: int | None, fps: float) -> Input:
@@ -52,12 +56,14 @@ def open_test_split(data_dir: str | Path, person: str, wanted: int | None, fps: 
     images = FrameDataset(data_dir, person, "test")
     truth = DrawnDataset(data_dir, person, "test", (HEATMAP,))
     count = limit_count(wanted, len(images), f"the test split of {person}")
-    frames = (FaceFrame(i, images[i][0].transpose(1, 2, 0), "", i / fps) for i in range(count))
+    marks = truth.landmarks
+    frames = (FaceFrame(i, images[i][0].transpose(1, 2, 0), "", i / fps, marks[i]) for i in range(count))
 
-    def some_faces() -> Iterator[np.ndarray]:
-        return (to_float(images[index][0]) for index in evenly(len(images), CALIBRATION_FACES))
+    def some_frames() -> Iterator[FaceFrame]:
+        picked = evenly(len(images), MAX_CALIBRATION_FRAMES)
+        return (FaceFrame(i, images[i][0].transpose(1, 2, 0), "", i / fps, marks[i]) for i in picked)
 
-    return Input(frames, fps, count, truth=truth, some_faces=some_faces)
+    return Input(frames, fps, count, truth=truth, some_frames=some_frames)
 
 
 def open_input(
@@ -90,24 +96,54 @@ def open_input(
     finder = make_finder(detector, is_video=pictures.video is not None)
     count = pictures.count if wanted is None else min(wanted, pictures.count)
 
-    def first_faces() -> Iterator[np.ndarray]:
-        found = (frame.face for frame in faces_of(pictures, finder, face_number, wanted) if frame.face is not None)
-        return (to_float(face.transpose(2, 0, 1)) for face in islice(found, 0, 2 * CALIBRATION_FACES, 2))
+    def first_frames() -> Iterator[FaceFrame]:
+        first = min(wanted or MAX_CALIBRATION_FRAMES, MAX_CALIBRATION_FRAMES)
+        return (frame for frame in faces_of(pictures, finder, face_number, first) if frame.face is not None)
 
     frames = faces_of(pictures, finder, face_number, wanted)
     sound = pictures.video if with_sound else None
-    return Input(frames, pictures.fps, count, sound=sound, some_faces=first_faces)
+    return Input(frames, pictures.fps, count, sound=sound, some_frames=first_frames)
 
 
-def calibration_faces(frames_in: Input) -> Iterable[np.ndarray]:
-    """Give faces (3, 256, 256) in [-1, 1] to calibrate 8 bits on.
+def calibration_inputs(frames_in: Input, networks: Collection[str], geometry: Geometry | None) -> Calibration:
+    """Give inputs to calibrate 8 bits on, by the networks that get no other network's output.
 
     Raises:
         ConfigError: a camera has none to give before it starts.
     """
-    if frames_in.some_faces is None:
+    if frames_in.some_frames is None:
         raise ConfigError("--precision int8 is calibrated on frames before it starts, which a camera does not have")
-    return frames_in.some_faces()
+    frames = list(islice(frames_in.some_frames(), 0, 2 * CALIBRATION_FACES, 2))
+    inputs: Calibration = {}
+    if "encoder" in networks:
+        inputs["encoder"] = [to_float(frame.face.transpose(2, 0, 1)) for frame in frames]
+    elif "transformer" in networks:
+        inputs["transformer"] = [heatmap_of(frame.landmarks) for frame in frames]
+    if geometry is not None:
+        inputs["decoder"] = [heatmap_of(geometry.move(frame.landmarks)) for frame in frames]
+    return inputs
+
+
+def mean_of_source(frames_in: Input) -> tuple[np.ndarray, Input]:
+    """Average the source's landmarks (98, 2) over some of its frames; of a camera over its first seconds.
+
+    Returns:
+        the mean, and the input as it goes on: what a camera showed meanwhile comes first.
+
+    Raises:
+        DataError: there is no face.
+    """
+    if frames_in.some_frames is not None:
+        return mean_face(frame.landmarks for frame in frames_in.some_frames()), frames_in
+    seconds = f"{CAMERA_CALIBRATION_S:.0f} s"
+    print(f"note: the camera's first {seconds} show what face it sees; look at it, and move a little")
+    kept = []
+    for frame in frames_in.frames:
+        kept.append(frame)
+        if frame.time_s >= CAMERA_CALIBRATION_S:
+            break
+    mean = mean_face(frame.landmarks for frame in kept if frame.landmarks is not None)
+    return mean, frames_in._replace(frames=chain(kept, frames_in.frames))
 
 
 @contextmanager

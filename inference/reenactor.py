@@ -6,7 +6,7 @@ Nothing here knows what computes: a backend is anything with an `infer` (backend
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 import cv2
@@ -15,7 +15,9 @@ import numpy as np
 from datasets.batches import to_float
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_BOUNDARIES
 from datasets.samples import DrawnDataset
+from inference.metrics import heatmap_of
 from inference.pictures import FaceFrame
+from models.build import MODULES
 from utils.errors import DataError
 from utils.panels import face_picture
 
@@ -29,6 +31,14 @@ class Backend(Protocol):
 
     def infer(self, module: str, x: np.ndarray) -> np.ndarray:
         """Run a network on a batch (B, C, H, W) float32; its output belongs to the caller."""
+        ...
+
+
+class Geometry(Protocol):
+    """Say what moves landmarks to the target."""
+
+    def move(self, landmarks: np.ndarray) -> np.ndarray:
+        """Move landmarks (98, 2) in pixels of the face's picture."""
         ...
 
 
@@ -50,7 +60,9 @@ class Reenactor:
     """Turn frames into results, in order; heatmaps can be steadied over time.
 
     Args:
-        backend: computes `encoder`, `transformer` and `decoder`.
+        backend: computes `encoder`, `transformer` and `decoder`, or as many of them as are needed.
+        networks: names of those that there are. Without an encoder boundaries are drawn from the frames' landmarks.
+        geometry: moves landmarks to the target where there is no transformer.
         batch_size: faces at a time; the same results.
         smooth: the share of a heatmap that comes from the frame before, from 0 to below 1.
         truth: true heatmaps of the frames, where they are a data set's.
@@ -64,10 +76,14 @@ class Reenactor:
         smooth: float = 0.0,
         truth: DrawnDataset | None = None,
         target: str = "",
+        networks: Collection[str] = MODULES,
+        geometry: Geometry | None = None,
     ):
+        self.networks, self.geometry = networks, geometry
         self.backend, self.batch_size, self.smooth = backend, batch_size, smooth
         self.truth, self.target = truth, target
         self._last_heatmap: np.ndarray | None = None
+        self._last_landmarks: np.ndarray | None = None
 
     def reenact(self, frames: Iterable[FaceFrame]) -> Iterator[Result | FaceFrame]:
         """Give a result for each frame with a face; a frame without one comes back as it is."""
@@ -76,7 +92,7 @@ class Reenactor:
             results = iter(self._reenact_batch(seen) if seen else ())
             for frame in batch:
                 if frame.face is None:
-                    self._last_heatmap = None
+                    self._last_heatmap = self._last_landmarks = None
                     yield frame
                 else:
                     yield next(results)
@@ -84,11 +100,19 @@ class Reenactor:
     def _reenact_batch(self, frames: list[FaceFrame]) -> Iterator[Result]:
         # a batch that is not full is filled up with its last frame
         rows = [*frames, *[frames[-1]] * (self.batch_size - len(frames))]
-        faces = to_float(np.stack([frame.face.transpose(2, 0, 1) for frame in rows]))  # (B, 3, 256, 256)
-        heatmaps = self.backend.infer("encoder", faces)  # (B, 15, 64, 64)
-        if self.smooth:
-            self._steady(heatmaps[: len(frames)])
-        transformed = self.backend.infer("transformer", heatmaps)  # (B, 15, 64, 64)
+        landmarks = self._steady_landmarks([frame.landmarks for frame in frames])
+        landmarks += [landmarks[-1]] * (len(rows) - len(frames))
+        if "encoder" in self.networks:
+            faces = to_float(np.stack([frame.face.transpose(2, 0, 1) for frame in rows]))  # (B, 3, 256, 256)
+            heatmaps = self.backend.infer("encoder", faces)  # (B, 15, 64, 64)
+            if self.smooth:
+                self._steady(heatmaps[: len(frames)])
+        else:
+            heatmaps = np.stack([heatmap_of(marks) for marks in landmarks])
+        if self.geometry is None:
+            transformed = self.backend.infer("transformer", heatmaps)  # (B, 15, 64, 64)
+        else:
+            transformed = np.stack([heatmap_of(self.geometry.move(marks)) for marks in landmarks])
         generated = self.backend.infer("decoder", transformed)  # (B, 3, 256, 256)
         for row, frame in enumerate(frames):
             yield self._result(frame, heatmaps[row], transformed[row], face_picture(generated[row]))
@@ -98,6 +122,15 @@ class Reenactor:
             if self._last_heatmap is not None:
                 heatmap += self.smooth * (self._last_heatmap - heatmap)
             self._last_heatmap = heatmap.copy()
+
+    def _steady_landmarks(self, landmarks: list[np.ndarray | None]) -> list[np.ndarray | None]:
+        steadied = []
+        for marks in landmarks:
+            if self.smooth and marks is not None and self._last_landmarks is not None:
+                marks = marks + self.smooth * (self._last_landmarks - marks)
+            self._last_landmarks = marks
+            steadied.append(marks)
+        return steadied
 
     def _result(self, frame: FaceFrame, heatmap: np.ndarray, transformed: np.ndarray, generated: np.ndarray) -> Result:
         true_heatmap, metrics = None, {}

@@ -25,6 +25,7 @@ class Trained(NamedTuple):
 
 
 Networks = dict[str, Trained]  # by module
+DRIVER = "driver"  # the source where nobody has a name for it
 
 
 def build_network(module: str, config: dict[str, Any], x: nn.Variable) -> nn.Variable:
@@ -77,14 +78,15 @@ def choose_people(args: argparse.Namespace, configs: dict[str, dict[str, Any]]) 
     Raises:
         ConfigError: the target is somebody else to the transformer or the decoder.
     """
-    trained_sources, trained_target = source_names(configs["transformer"]), configs["transformer"]["trg_celeb_name"]
-    source, target = args.src_celeb_name or trained_sources[0], args.trg_celeb_name or trained_target
-    for module in ("transformer", "decoder"):
+    trained_sources = source_names(configs["transformer"]) if "transformer" in configs else []
+    source = args.src_celeb_name or (trained_sources[0] if trained_sources else DRIVER)
+    target = args.trg_celeb_name or configs.get("transformer", configs["decoder"])["trg_celeb_name"]
+    for module in configs.keys() & {"transformer", "decoder"}:
         person = configs[module]["trg_celeb_name"]
         if person != target:
             info = getattr(args, f"{module}_config")
             raise ConfigError(f"--trg-celeb-name {target}: the {module} of {info} was trained for {person}")
-    if source not in trained_sources:
+    if trained_sources and source not in trained_sources:
         print(f"note: the transformer was trained on {', '.join(trained_sources)}; the shape of {source} may be off")
     return source, target
 

@@ -28,11 +28,14 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--device-id", type=whole(0, MAX_DEVICE), help=help_device)
 
 
-def add_network_arguments(parser: argparse.ArgumentParser, modules: tuple[str, ...], required: bool = True) -> None:
-    """Add `--<module>-config` and `--<module>-param-file` for each module."""
+def add_network_arguments(
+    parser: argparse.ArgumentParser, modules: tuple[str, ...], required: tuple[str, ...] = ()
+) -> None:
+    """Add `--<module>-config` and `--<module>-param-file` for each module, some of which must be named."""
     for module in modules:
         help_config = f"the {module}'s training_info.yaml"
-        parser.add_argument(f"--{module}-config", type=path, required=required, metavar="INFO", help=help_config)
+        is_required = module in required
+        parser.add_argument(f"--{module}-config", type=path, required=is_required, metavar="INFO", help=help_config)
     for module in modules:
         help_file = f"the {module}'s weights (default: its run's last epoch)"
         parser.add_argument(f"--{module}-param-file", type=path, metavar="FILE.h5", help=help_file)
