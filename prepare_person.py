@@ -1,10 +1,11 @@
-"""Make a person of CelebV's form from a video or a folder of pictures; its boundaries come from a trained encoder.
+"""Make a person of CelebV's form, landmarks and all, from videos or folders of pictures.
 
-    python prepare_person.py me.mp4 --name Me --encoder-config INFO [--encoder-param-file FILE.h5]
+    python prepare_person.py me.mp4 [more.mp4 ...] --name Me [--every N]
     python prepare_person.py datasets/CelebV/Kathleen --name Kathleen --encoder-config INFO
 
-The first finds the face in each picture, cuts it out steadily, and writes datasets/CelebV/Me. With an encoder, both
-write the npz files that training reads with `boundary: encoder`. A folder of CelebV's form is taken as it is.
+The first finds the face and its landmarks in each picture, cuts it out steadily, and writes datasets/CelebV/Me. With
+--encoder-config, both also write the npz files of an encoder's boundaries, for training with `boundary: encoder`. A
+folder of CelebV's form is taken as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,24 +95,35 @@ def small(face: Face) -> Face:
     return face._replace(mesh=None)
 
 
-def make_person(pictures: Pictures, folder: Path, make: Callable[[bool], Finder], num_workers: int) -> None:
+def make_person(
+    inputs: list[Pictures], folder: Path, make: Callable[[bool], Finder], num_workers: int, every: int
+) -> None:
     """Write Image/, the list of all frames and a contact sheet, all of them or nothing.
 
     With landmarks the list is all_98pt.txt, as CelebV has it, and they are drawn on the sheet; else all_frames.txt.
+
+    Args:
+        inputs: of one person.
+        every: keep one usable picture out of so many.
     """
-    crops = find_faces(pictures, make, num_workers)
+    crops = [crop for pictures in inputs for crop in find_faces(pictures, make, num_workers)]
+    usable = [number for number, crop in enumerate(crops) if not isinstance(crop, str)]
     reasons = Counter(crop for crop in crops if isinstance(crop, str))
+    kept = set(usable[::every])
+    if len(kept) < len(usable):
+        reasons[f"usable, but --every {every}"] = len(usable) - len(kept)
     words = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common()) or "none"
-    kept = [number for number, crop in enumerate(crops) if not isinstance(crop, str)]
     if not kept:
-        raise DataError(f"{pictures.path}: no usable face in {len(crops)} pictures (left out: {words})")
-    on_sheet = {kept[index] for index in evenly(len(kept), SHEET_TILES)}
+        where = ", ".join(str(pictures.path) for pictures in inputs)
+        raise DataError(f"{where}: no usable face in {len(crops)} pictures (left out: {words})")
+    in_order = sorted(kept)
+    on_sheet = {in_order[index] for index in evenly(len(kept), SHEET_TILES)}
     has_landmarks = all(crops[number].face.landmarks is not None for number in kept)
     lines, tiles = [], []
     with atomic_folder(folder) as temporary:
-        bar = tqdm(pictures, desc="cutting out", total=len(crops), unit="picture", disable=None)
+        bar = tqdm(chain(*inputs), desc="cutting out", total=len(crops), unit="picture", disable=None)
         for number, (picture, crop) in enumerate(zip(bar, crops)):
-            if isinstance(crop, str):
+            if number not in kept:
                 continue
             face, name = cut_square(picture, crop.square), f"{number + 1:06d}.jpg"
             lines.append(format_line(crop.landmarks(), name) if has_landmarks else name)
@@ -119,7 +131,7 @@ def make_person(pictures: Pictures, folder: Path, make: Callable[[bool], Finder]
             if number in on_sheet:
                 tiles.append(overlay(face, draw_heatmap(crop.landmarks())) if has_landmarks else face)
         if len(lines) != len(kept):
-            raise DataError(f"{pictures.path}: ended early at the second reading; is something writing it?")
+            raise DataError(f"{inputs[-1].path}: ended early at the second reading; is something writing it?")
         write_image(temporary / "contact_sheet.png", contact_sheet(tiles, SHEET_COLUMNS, SHEET_TILE_PX))
         ending = celebv.WITH_LANDMARKS if has_landmarks else celebv.NAMES_ONLY
         write_text(temporary / f"all{ending}", "\n".join(lines) + "\n")
@@ -178,9 +190,11 @@ def write_heatmaps(network: Encoder, root: Path, person: str, out_dir: Path) -> 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    help_input = "a video file, a folder of pictures, or a person of CelebV's form"
-    parser.add_argument("input", type=cli.path, metavar="VIDEO_OR_FOLDER", help=help_input)
+    help_input = "video files and folders of pictures of one person, or a person of CelebV's form"
+    parser.add_argument("inputs", nargs="+", type=cli.path, metavar="VIDEO_OR_FOLDER", help=help_input)
     parser.add_argument("--name", required=True, type=cli.folder_name, help="of the person: its folder's")
+    help_every = "keep one usable picture out of N: those that follow each other are nearly the same (default 1)"
+    parser.add_argument("--every", type=cli.whole(1, 1000), default=1, metavar="N", help=help_every)
     help_data = "the folder that holds the people (default datasets/CelebV)"
     parser.add_argument("--data-dir", type=cli.path, default=Path("datasets/CelebV"), help=help_data)
     cli.add_network_arguments(parser, ("encoder",))
@@ -197,6 +211,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.encoder_param_file and not args.encoder_config:
         parser.error("--encoder-param-file goes with --encoder-config")
+    if len(set(map(os.path.realpath, args.inputs))) < len(args.inputs):
+        parser.error("the same input is named twice")
     outputs = {"--data-dir": args.data_dir} | ({"--out-dir": args.out_dir} if args.encoder_config else {})
     check_outputs(outputs)
     return args
@@ -208,17 +224,20 @@ def main() -> None:
         make_finder(args.detector, is_video=False)  # a wrong name is said at once
     network = load_encoder(args) if args.encoder_config else None
     root = args.data_dir
-    given = Path(os.path.abspath(args.input))  # where a person is a link, its name is the link's
+    given = Path(os.path.abspath(args.inputs[0]))  # where a person is a link, its name is the link's
     if given.is_dir() and given.name in celebv.people_of(given.parent):
         if network is None:
-            raise ConfigError(f"{args.input}: a person already; add --encoder-config to find its boundaries")
+            raise ConfigError(f"{given}: a person already; add --encoder-config to find its boundaries")
         if given.name != args.name:
-            raise ConfigError(f"--name {args.name}: {args.input} is a person of another name; pass that one")
+            raise ConfigError(f"--name {args.name}: {given} is a person of another name; pass that one")
+        if len(args.inputs) > 1:
+            raise ConfigError(f"{given}: a person already; name it alone")
         root = given.parent
     elif (root / args.name).exists():
         raise DataError(f"{root / args.name}: exists already; choose another --name, or remove that folder first")
     else:
-        make_person(Pictures(args.input), root / args.name, partial(make_finder, args.detector), args.num_workers)
+        inputs = [Pictures(path) for path in args.inputs]
+        make_person(inputs, root / args.name, partial(make_finder, args.detector), args.num_workers, args.every)
     if network is not None:
         with locked(args.out_dir):
             write_heatmaps(network, root, args.name, args.out_dir)

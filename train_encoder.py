@@ -25,6 +25,7 @@ from training.plan import Plan
 from training.run import dry_run, open_run, require_finite
 from training.setup import call_training, parse_training_args, read_training_config, set_up
 from training.updater import Updater, adam_of
+from utils.errors import ConfigError
 from utils.files import write_yaml
 from utils.panels import face_picture, heatmap_picture, side_by_side
 from utils.parameters import load_parameters, save_parameters
@@ -45,17 +46,21 @@ def open_faces(config: dict[str, Any]) -> dict[str, WFLWDataset | JoinedDataset]
     """Open the faces to train and to validate on, by mode: WFLW's, or those of people of CelebV's form.
 
     Raises:
+        ConfigError: WFLW has no list of all.
         DataError: they are missing or damaged, or people are not split.
     """
     if config["dataset"] == "WFLW":
+        if config["mode"] != "train":
+            raise ConfigError("mode: of WFLW it is train, which is validated on its test list")
         data_dir, with_landmarks = config["path"]["data_dir"], config["train"]["augmentation"]
         return {"train": WFLWDataset(data_dir, "train", with_landmarks), "test": WFLWDataset(data_dir, "test")}
     root = config["train_dir"]
-    people = config["celeb_names"] or find_people(root)
-    return {
-        mode: JoinedDataset([DrawnDataset(root, person, mode, (IMAGE, HEATMAP)) for person in people])
-        for mode in ("train", "test")
-    }
+    config["celeb_names"] = config["celeb_names"] or find_people(root)
+
+    def faces(mode: str) -> JoinedDataset:
+        return JoinedDataset([DrawnDataset(root, name, mode, (IMAGE, HEATMAP)) for name in config["celeb_names"]])
+
+    return {"train": faces(config["mode"]), "test": faces("test" if config["mode"] == "train" else config["mode"])}
 
 
 def build_graph(config: dict[str, Any], batch_size: int, training: bool) -> Graph:

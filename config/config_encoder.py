@@ -8,7 +8,8 @@ config = {
     "loss_name": "mse",  # mse | bce
     "dataset": "WFLW",  # WFLW | CelebV: whose faces are learned from
     "path": {"data_dir": "datasets/WFLW_heatmaps"},  # of WFLW: what preprocess.py wrote
-    "train_dir": "datasets/CelebV",  # of CelebV: the folder that holds the people, split by split_celebv.sh
+    "train_dir": "datasets/CelebV",  # of CelebV: the folder that holds the people
+    "mode": "train",  # of CelebV: train, validated on test; or all, validated on the same
     "celeb_names": [],  # of CelebV; [] is everyone found
     "finetune": {"param_path": ""},  # weights to start from; '' starts from scratch
     "model": {
@@ -36,6 +37,7 @@ rules = {
     **shared_rules(config),
     "loss_name": one_of("mse", "bce"),
     "dataset": one_of("WFLW", "CelebV"),
+    "mode": one_of("train", "all"),
     "model.planes": even(2, MAX_PLANES),
     "model.num_stacks": between(1, 8),
 }

@@ -1,0 +1,238 @@
+"""Driving without an encoder and without a transformer: landmarks, moved by geometry."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import DEMO, DEMO_NETWORKS, must_fail, must_run, write_frames
+from PIL import Image
+
+from config import load_config
+from datasets.annotations import format_line
+from datasets.celebv import read_person
+from datasets.images import write_image
+from inference.geometry import MEAN, MeanToMean, mean_face, read_geometry, write_geometry
+from inference.inputs import Input, mean_of_source
+from inference.metrics import heatmap_of
+from inference.pictures import FaceFrame
+from inference.reenactor import Reenactor, Result
+from make_synthetic import moving_head
+from utils.errors import DataError, WeightsError
+
+ENCODER, TRANSFORMER, DECODER = (DEMO_NETWORKS[first : first + 4] for first in (0, 4, 8))
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("drive")
+    write_frames(folder / "m.mp4", [frame for frame, _ in moving_head("Rowan=9", 20, seed=0)])
+    return folder
+
+
+def marks(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(60, 200, (98, 2))
+
+
+class Recorder:
+    """A backend that keeps what its networks got."""
+
+    name = "recorder"
+
+    def __init__(self):
+        self.seen: dict[str, list[np.ndarray]] = {}
+
+    def infer(self, module, x):
+        self.seen.setdefault(module, []).extend(x)
+        shape = (3, 256, 256) if module == "decoder" else (15, 64, 64)
+        return np.zeros((len(x), *shape), np.float32)
+
+
+# Geometry
+
+
+def test_the_mean_goes_to_the_mean_and_motion_stays():
+    geometry = MeanToMean(marks(0), marks(1))
+    np.testing.assert_allclose(geometry.move(marks(0)), marks(1))
+    np.testing.assert_allclose(geometry.move(marks(0) + 5) - marks(1), 5)
+    with pytest.raises(DataError, match="no face with landmarks"):
+        mean_face([])
+
+
+def test_a_geometry_is_kept_and_read(tmp_path):
+    write_geometry(tmp_path, np.stack([marks(0), marks(1)]))
+    found = read_geometry(tmp_path / "weights.h5", {})
+    np.testing.assert_allclose(found, (marks(0) + marks(1)) / 2, atol=1e-4)
+    (tmp_path / "face_98pt.txt").write_text(format_line(marks(0), "other") + "\n")
+    with pytest.raises(WeightsError, match=f"no line called '{MEAN}'"):
+        read_geometry(tmp_path / "weights.h5", {})
+
+
+def test_without_a_file_it_comes_from_the_persons_frames(data, tmp_path):
+    config = load_config("decoder") | {"train_dir": str(data / "datasets/CelebV"), "trg_celeb_name": "Linnea"}
+    truth = read_person(data / "datasets/CelebV", "Linnea", "all").landmarks.mean(axis=0)
+    np.testing.assert_allclose(read_geometry(tmp_path / "weights.h5", config), truth)
+    with pytest.raises(WeightsError, match="name a --transformer-config, or train the decoder on landmarks"):
+        read_geometry(tmp_path / "weights.h5", config | {"trg_celeb_name": "Nobody"})
+
+
+def test_the_demos_weights_have_one():
+    config = load_config("decoder", DEMO / "decoder/training_info.yaml")
+    mean = read_geometry(DEMO / "decoder/weights.h5", config)
+    assert (DEMO / "decoder/face_98pt.txt").exists() and mean.shape == (98, 2) and 60 < mean.min() < mean.max() < 220
+
+
+# The pipeline
+
+
+def frames_with_landmarks(count: int) -> list[FaceFrame]:
+    face = np.zeros((256, 256, 3), np.uint8)
+    return [FaceFrame(index, face, "", index / 25, marks(index)) for index in range(count)]
+
+
+def test_each_combination_computes_what_it_needs():
+    frames, geometry = frames_with_landmarks(3), MeanToMean(marks(10), marks(11))
+    for networks in (("encoder", "transformer"), ("transformer",), ("encoder",), ()):
+        backend = Recorder()
+        moved = None if "transformer" in networks else geometry
+        items = list(Reenactor(backend, 2, networks=networks, geometry=moved).reenact(frames))
+        assert all(isinstance(item, Result) for item in items) and len(items) == 3
+        assert set(backend.seen) == {*networks, "decoder"}
+        for index, item in enumerate(items):
+            if "encoder" not in networks:
+                np.testing.assert_allclose(item.heatmap, heatmap_of(marks(index)))
+            if moved is not None:
+                np.testing.assert_allclose(item.transformed, heatmap_of(geometry.move(marks(index))))
+                np.testing.assert_allclose(backend.seen["decoder"][index], item.transformed)
+
+
+def test_landmarks_are_steadied_and_forgotten_where_the_face_was_gone():
+    frames = frames_with_landmarks(4)
+    frames[2] = FaceFrame(2, None, "gone", 0.08)
+    geometry = MeanToMean(np.zeros((98, 2)), np.zeros((98, 2)))
+    items = list(Reenactor(Recorder(), 1, 0.5, networks=(), geometry=geometry).reenact(frames))
+    np.testing.assert_allclose(items[1].heatmap, heatmap_of((marks(0) + marks(1)) / 2))
+    np.testing.assert_allclose(items[3].heatmap, heatmap_of(marks(3)))
+
+
+def test_a_camera_calibrates_on_its_first_seconds(capsys):
+    frames = [frame._replace(time_s=frame.index * 0.5) for frame in frames_with_landmarks(10)]
+    frames[1] = FaceFrame(1, None, "gone", 0.5)
+    mean, goes_on = mean_of_source(Input(iter(frames), 25, None))
+    np.testing.assert_allclose(mean, np.mean([marks(index) for index in (0, 2, 3, 4, 5, 6)], axis=0))
+    assert [frame.index for frame in goes_on.frames] == list(range(10))  # nothing is lost
+    assert "first 3 s" in capsys.readouterr().out
+    with pytest.raises(DataError, match="no face with landmarks"):
+        mean_of_source(Input(iter([FaceFrame(0, None, "gone", 0.0)]), 25, None))
+
+
+# Whole runs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("--backend", "nnabla"), ("--precision", "int8", "--batch-size", 3)])
+def test_a_decoder_alone_is_driven(film, tmp_path, more):
+    flags = ("--landmarks", "--input", film / "m.mp4", "--video", "o.mp4", *more)
+    out = must_run(tmp_path, "test_reenactment.py", *DECODER, *flags)
+    assert "20 frames of" in out and "without a face" not in out
+    (result,) = tmp_path.glob("reenactment_result/driver2Linnea/*")
+    record = yaml.safe_load((result / "reenactment.yaml").read_text())
+    assert (
+        record["boundaries"] == "landmarks"
+        and record["transfer"] == "geometry"
+        and set(record["configs"]) == {"decoder"}
+    )
+    frame = np.asarray(Image.open(result / "result/000010-000.png"), int)
+    face = frame[:, 768:]  # skin and hair of a face, not noise and not black
+    assert 60 < face.mean() < 200 and np.abs(np.diff(face, axis=0)).mean() < 12
+    out = must_run(tmp_path, "evaluate.py", result)
+    assert (
+        "boundaries of the result against those asked for" in out and "encoder" not in out.split("backend")[1][20:200]
+    )
+
+
+@pytest.mark.slow
+def test_other_combinations_run(film, data, tmp_path):
+    for networks in (
+        (*TRANSFORMER, *DECODER, "--landmarks"),
+        (*ENCODER, *DECODER),
+        (*ENCODER, *DECODER, "--precision", "int8"),
+    ):
+        must_run(tmp_path, "test_reenactment.py", *networks, "--input", film / "m.mp4", "-n", 3)
+    people = ("--data-dir", data / "datasets/CelebV", "--src-celeb-name", "Rowan")
+    must_run(tmp_path, "test_reenactment.py", *DECODER, "--landmarks", *people, "-n", 3)
+    picture = next(frame for frame, _ in moving_head("Rowan=9", 1, seed=0))
+    write_image(tmp_path / "me.png", picture)
+    must_run(tmp_path, "test_reenactment.py", *DECODER, "--landmarks", "--input", "me.png")
+
+
+@pytest.mark.slow
+def test_wrong_combinations_say_what_is_missing(film, tmp_path):
+    reenact, own = "test_reenactment.py", ("--input", film / "m.mp4")
+    must_fail(tmp_path, 2, "name one of --encoder-config and --landmarks", reenact, *DECODER, *own)
+    must_fail(tmp_path, 2, "name one of", reenact, *ENCODER, *DECODER, "--landmarks", *own)
+    must_fail(tmp_path, 2, "--decoder-config", reenact, "--landmarks", *own)
+    must_fail(tmp_path, 2, "--detector finds no landmarks", reenact, *DECODER, "--landmarks", *own, "--detector", "a:b")
+    must_fail(tmp_path, 2, "nobody says who drives", reenact, *DECODER, "--landmarks")
+    must_fail(tmp_path, 2, "was trained for", reenact, *DECODER, "--landmarks", *own, "--trg-celeb-name", "Rowan")
+    shutil.copytree(DEMO / "decoder", tmp_path / "decoder", ignore=shutil.ignore_patterns("face_98pt.txt", ".*"))
+    bare = ("--decoder-config", "decoder/training_info.yaml", "--decoder-param-file", "decoder/weights.h5")
+    must_fail(tmp_path, 4, "name a --transformer-config", reenact, *bare, "--landmarks", *own)
+    grey = [np.full((360, 640, 3), 110, np.uint8)] * 5
+    write_frames(tmp_path / "grey.mp4", grey)
+    must_fail(tmp_path, 3, "no face with landmarks", reenact, *DECODER, "--landmarks", "--input", "grey.mp4")
+
+
+@pytest.mark.slow
+def test_a_decoders_run_keeps_its_persons_geometry_and_is_driven(film, data, tmp_path):
+    (tmp_path / "datasets").symlink_to(data / "datasets")
+    content = {"trg_celeb_name": "Linnea", "mode": "train", "experiment_name": "one", "model": {"planes": 2}}
+    content["train"] = {"epochs": 1, "batch_size": 4, "num_workers": 0, "feature_loss": {"lambda": 0}}
+    (tmp_path / "decoder.yaml").write_text(yaml.safe_dump(content))
+    must_run(tmp_path, "train_decoder.py", "--conf", "decoder.yaml")
+    run = tmp_path / "tmp.monitor/decoder/Linnea/one"
+    truth = read_person(data / "datasets/CelebV", "Linnea", "train").landmarks.mean(axis=0)
+    np.testing.assert_allclose(read_geometry(run / "netG_decoder_1.h5", {}), truth, atol=1e-3)
+    info = ("--decoder-config", run / "training_info.yaml")
+    must_run(tmp_path, "test_reenactment.py", *info, "--landmarks", "--input", film / "m.mp4", "-n", 2)
+
+
+@pytest.mark.slow
+def test_an_encoder_from_people(data, tmp_path):
+    (tmp_path / "datasets").symlink_to(data / "datasets")
+    content = {"dataset": "CelebV", "experiment_name": "one", "model": {"planes": 2}}
+    content["train"] = {"epochs": 1, "batch_size": 4, "num_workers": 0, "augmentation": True}
+    (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(content))
+    out = must_run(tmp_path, "train_encoder.py", "--conf", "encoder.yaml")
+    assert "validation mse" in out
+    info = yaml.safe_load((tmp_path / "tmp.monitor/encoder/one/training_info.yaml").read_text())
+    assert info["celeb_names"] == ["Linnea", "Rowan"]
+    plan = must_run(tmp_path, "train_encoder.py", "--conf", "encoder.yaml", "--dry-run")
+    assert "data train: 16 samples" in plan and "data test: 12 samples" in plan
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump(content | {"mode": "all", "celeb_names": ["Rowan"]}))
+    assert "data train: 14 samples" in must_run(tmp_path, "train_encoder.py", "--conf", "all.yaml", "--dry-run")
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump({"mode": "all"}))
+    must_fail(tmp_path, 2, "of WFLW it is train", "train_encoder.py", "--conf", "wrong.yaml")
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(content | {"celeb_names": ["Nobody"]}))
+    must_fail(tmp_path, 3, "Nobody: no such person", "train_encoder.py", "--conf", "wrong.yaml")
+
+
+@pytest.mark.slow
+def test_several_videos_make_one_person(film, tmp_path):
+    write_frames(tmp_path / "b.mp4", [frame for frame, _ in moving_head("Rowan=9", 12, seed=1)])
+    make = ("prepare_person.py", film / "m.mp4", "b.mp4", "--name")
+    out = must_run(tmp_path, *make, "Me", "--data-dir", "people", "--every", 2)
+    assert "Me: 16 of 32 pictures; left out: 16 x usable, but --every 2" in out
+    found = read_person(tmp_path / "people", "Me", "all")
+    assert found.names == [f"{number:06d}.jpg" for number in range(1, 33, 2)]
+    assert found.landmarks.min() > 20 and found.landmarks.max() < 236
+    must_run(tmp_path, "split_celebv.sh", "people", 10)
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets/CelebV").symlink_to(tmp_path / "people")
+    assert "nothing that training would fail on" in must_run(
+        tmp_path, "preprocess.py", "--dataset", "CelebV", "--check"
+    )
+    must_fail(tmp_path, 2, "the same input is named twice", "prepare_person.py", "b.mp4", "./b.mp4", "--name", "You")
