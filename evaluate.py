@@ -31,9 +31,11 @@ from datasets.synthetic.people import EXPRESSION_FILE, Expression, landmarks_of,
 from inference.backends import add_backend_argument, open_backend
 from inference.geometry import MeanToMean
 from inference.metrics import (
+    EXPRESSION_OF,
     compare_pictures,
     correlation,
     face_turn,
+    gestures,
     heatmap_of,
     mouth_opening,
     relative_error,
@@ -74,13 +76,18 @@ def has_expressions(data_dir: Path, person: str) -> bool:
     return (data_dir / person / EXPRESSION_FILE).exists()
 
 
+def expressions_of(data_dir: Path, person: str) -> list[Expression]:
+    """Read the expressions of a synthetic person's test frames."""
+    track, _ = read_expressions(data_dir / person)
+    index_of = {name: index for index, name in enumerate(read_person(data_dir, person, "all").names)}
+    return [track[index_of[name]] for name in read_person(data_dir, person, "test").names]
+
+
 def make_truth(data_dir: Path, source: str, target: str, count: int) -> Truth:
     """Draw the target with the expressions of the source's first test frames."""
-    track, _ = read_expressions(data_dir / source)
     _, target_seed = read_expressions(data_dir / target)
-    index_of = {name: index for index, name in enumerate(read_person(data_dir, source, "all").names)}
     test = read_person(data_dir, source, "test")
-    expressions = [track[index_of[name]] for name in test.names[:count]]
+    expressions = expressions_of(data_dir, source)[:count]
     who = random_identity(target_seed)
     trained = {person: read_person(data_dir, person, "train") for person in (source, target)}
     mean_source, mean_of_target = (trained[person].landmarks.mean(axis=0) for person in (source, target))
@@ -108,6 +115,37 @@ def find_boundaries(backend: Backend, pictures: list[np.ndarray], has_encoder: b
     finder = FaceFinder(is_video=True)
     found = (finder.find(picture) for picture in tqdm(pictures, desc="landmarks of the result", disable=None))
     return [heatmap_of(faces[0].landmarks) if faces else EMPTY for faces in found]
+
+
+def measure_gestures(
+    drivers: list[np.ndarray], generated: list[np.ndarray], expressions: list[Expression] | None = None
+) -> dict[str, Any]:
+    """Compare what driver and result do over time, by the landmarks that are found in both.
+
+    Args:
+        drivers, generated: pictures (256, 256, 3) uint8 of the same frames.
+        expressions: what the driver really does, where it is synthetic; then the result is compared with that, too.
+
+    Returns:
+        the share of the generated pictures in which a face is found, and correlations by gesture.
+    """
+    finders = [FaceFinder(is_video=True) for _ in range(2)]
+    done: list[tuple[int, dict[str, float], dict[str, float]]] = []
+    num_found = 0
+    for index, pair in enumerate(zip(tqdm(drivers, desc="gestures", disable=None), generated)):
+        faces = [finder.find(picture) for finder, picture in zip(finders, pair)]
+        num_found += bool(faces[1])
+        if all(faces):
+            done.append((index, gestures(faces[0][0]), gestures(faces[1][0])))
+    scores: dict[str, Any] = {"found": num_found / len(generated), "with_driver": {}, "with_truth": {}}
+    for name, part in EXPRESSION_OF.items():
+        results = [result[name] for _, _, result in done]
+        scores["with_driver"][name] = correlation([driver[name] for _, driver, _ in done], results)
+        if expressions is not None:
+            sign = -1 if part == "blink" else 1  # a lid that is closed is an eye that is not open
+            truth = [sign * getattr(expressions[index], part) for index, _, _ in done]
+            scores["with_truth"][name] = correlation(truth, results)
+    return scores
 
 
 def paint_all(backend: Backend, heatmaps: Iterable[np.ndarray], words: str) -> list[np.ndarray]:
@@ -180,7 +218,9 @@ def evaluate(
             "result": temporal_jitter(found, indices),
         },
     }
+    drivers = list(measured.read("face"))
     if record["input"]:
+        scores["gestures"] = measure_gestures(drivers, generated)
         return scores
 
     images = FrameDataset(data_dir, source, "test")
@@ -188,6 +228,11 @@ def evaluate(
     landmarks = read_person(data_dir, source, "test").landmarks
     if "encoder" in configs:
         scores["encoder_error"] = relative_error(heatmaps, [heatmap_of(landmarks[index]) for index in indices])
+    track = None
+    if has_expressions(data_dir, source):
+        track = expressions_of(data_dir, source)
+        track = [track[index] for index in indices]
+    scores["gestures"] = measure_gestures(drivers, generated, track)
     scores["decoder"] = measure_decoder(backend, configs["decoder"], data_dir, target, len(found))
     if source == target:
         scores["self_reenactment"] = compare_pictures(generated, inputs)
@@ -232,10 +277,19 @@ def lines_of(record: dict[str, Any], scores: dict[str, Any]) -> list[tuple[str, 
         ("self_reenactment", "generated against the real frame"),
     ):
         if key in scores:
-            rows.append((words, "PSNR {psnr:.2f} dB, SSIM {ssim:.3f}, L1 {l1:.2f} of 255".format(**scores[key])))
+            values = (
+                "PSNR {psnr:.2f} dB, SSIM {ssim:.3f}, L1 {l1:.2f} of 255, sharpness {sharpness:.2f} of the real one's"
+            )
+            rows.append((words, values.format(**scores[key])))
     for name, values in scores.get("scores", {}).items():
         words = "PSNR {psnr:.2f} dB, face {face_psnr:.2f} dB, SSIM {ssim:.3f}".format(**values)
         rows.append((f"{name}, against the true target", words))
+    found = scores["gestures"]
+    rows.append(("a face is found in the result", f"{100 * found['found']:.0f} % of the frames"))
+    for key, words in (("with_driver", "driver"), ("with_truth", "driver's true expression")):
+        values = ", ".join(f"{name} {number(value, 2)}" for name, value in found[key].items())
+        if values:
+            rows.append((f"the result follows the {words}, correlations over time", values))
     if "follows" in scores:
         mouth, yaw = (number(scores["follows"][name], 2) for name in ("mouth_opening", "yaw"))
         rows.append(("the result follows the source: mouth opening, yaw", f"correlations of {mouth} and {yaw}"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from datasets.batches import to_float
 from datasets.boundary import CHANNELS, HEATMAP_SIZE, IMAGE_SIZE, draw_heatmap, resize_heatmap
+from datasets.landmarks import Face, angles_of, correction, fit_pose
 
 MAX_PSNR = 100.0  # an identical picture has an infinite one, which would hide all others in the mean
 FACE_MARGIN = 0.1
@@ -45,13 +47,15 @@ def compare_pictures(
         landmarks: of the true faces, (98, 2) each, where the face alone is to be compared, too.
 
     Returns:
-        psnr in dB, ssim, l1 in grey levels of 255 and, with landmarks, face_psnr in dB.
+        psnr in dB, ssim, l1 in grey levels of 255, sharpness as a share of the true pictures' and, with landmarks,
+        face_psnr in dB.
     """
     pairs = list(zip(pictures, truth))
     means = {
         "psnr": np.mean([psnr(true, picture) for picture, true in pairs]),
         "ssim": np.mean([structural_similarity(true, picture, channel_axis=2) for picture, true in pairs]),
         "l1": np.mean([np.abs(true.astype(float) - picture).mean() for picture, true in pairs]),
+        "sharpness": sum(sharpness(picture) for picture, _ in pairs) / max(sum(sharpness(x) for _, x in pairs), 1e-9),
     }
     if landmarks is not None:
         boxes = map(face_box, landmarks)
@@ -82,6 +86,41 @@ def face_turn(heatmap: np.ndarray) -> float:
     nose, contour = (centroid(heatmap[CHANNELS[name]]) for name in ("nose_base", "face_contour"))
     mouth = centroid(heatmap[MOUTH].sum(axis=0))
     return float(((nose + mouth) / 2 - contour) @ across)
+
+
+def gestures(face: Face) -> dict[str, float]:
+    """Measure what a face does, by its landmarks, in shares of the eyes' distance, and its pose in radians."""
+    marks = face.landmarks
+    unit = np.linalg.norm(marks[60:68].mean(axis=0) - marks[68:76].mean(axis=0))
+    down = marks[76:96].mean(axis=0) - marks[60:76].mean(axis=0)  # from the eyes to the mouth
+    down /= np.linalg.norm(down)
+
+    def apart(first: int, second: int) -> float:
+        return float(np.linalg.norm(marks[first] - marks[second]) / unit)
+
+    yaw, pitch, roll = angles_of(fit_pose(face.mesh, correction()["canonical"]))
+    return {
+        "mouth opening": apart(90, 94),
+        "left eye": apart(62, 66),
+        "right eye": apart(70, 74),
+        "brows": float((marks[60:76].mean(axis=0) - marks[33:51].mean(axis=0)) @ down / unit),
+        "yaw": yaw,
+        "pitch": pitch,
+        "roll": roll,
+    }
+
+
+# The same of a synthetic face, as its expression says it; the lids, which a frown moves too, are the nearest there is.
+EXPRESSION_OF = {
+    "mouth opening": "mouth_open", "left eye": "blink", "right eye": "blink", "brows": "brow_raise",
+    "yaw": "yaw", "pitch": "pitch", "roll": "roll",
+}  # fmt: skip
+
+
+def sharpness(picture: np.ndarray) -> float:
+    """Measure the mean absolute Laplacian of a picture (H, W, 3) uint8, in grey levels."""
+    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    return float(np.abs(cv2.Laplacian(gray, cv2.CV_32F)).mean())
 
 
 def correlation(first: list[float], second: list[float]) -> float | None:

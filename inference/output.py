@@ -42,6 +42,7 @@ class Kind(NamedTuple):
 
 # What is kept of each frame to be measured, by the names of `Result`. Heatmaps of fixed point are small on disk.
 MEASURED = {
+    "face": Kind((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8),
     "heatmap": Kind((NUM_BOUNDARIES, HEATMAP_SIZE, HEATMAP_SIZE), np.int16, scale=16384),
     "transformed": Kind((NUM_BOUNDARIES, HEATMAP_SIZE, HEATMAP_SIZE), np.int16, scale=16384),
     "generated": Kind((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8),
@@ -138,7 +139,7 @@ class MeasuredFrames:
         self.indices = [int(name) for name in self._names]
 
     def read(self, part: str) -> Iterator[np.ndarray]:
-        """Read `heatmap` and `transformed`, (15, 64, 64) float32 as they were used, or `generated`, without a label."""
+        """Read `heatmap` or `transformed`, (15, 64, 64) float32, or `face` or `generated`, all as they were used."""
         for name in self._names:
             yield MEASURED[part].decode(self._files[part][name])
 

@@ -1,12 +1,14 @@
 import json
 from contextlib import contextmanager
 
+import cv2
 import imageio_ffmpeg
 import numpy as np
 import pytest
 from conftest import DEMO_NETWORKS, must_fail, must_run
 
 import evaluate
+from datasets.landmarks import FaceFinder
 from datasets.prepared import PreparedWriter
 from datasets.synthetic.painter import render
 from datasets.synthetic.people import Expression, expression_track, landmarks_of, random_identity
@@ -186,13 +188,13 @@ def test_results_of_a_frame_and_of_none(data, tmp_path):
     assert scores["follows"]["yaw"] is None and scores["temporal_jitter"] == {"source": None, "result": None}
     (tmp_path / "empty").mkdir()
     must_fail(tmp_path, 3, "no reenactment.yaml there", "evaluate.py", "empty")
-    for part in ("heatmap", "transformed", "generated"):
+    for part in ("face", "heatmap", "transformed", "generated"):
         with open_archive(result / f"measured/{part}.npz"):
             pass
     must_fail(tmp_path, 3, "no frame with a face in it", "evaluate.py", result, "--allow-trained")
     for file in result.glob("measured/*"):
         file.unlink()
-    must_fail(tmp_path, 3, "heatmap.npz: missing", "evaluate.py", result, "--allow-trained")
+    must_fail(tmp_path, 3, "face.npz: missing", "evaluate.py", result, "--allow-trained")
 
 
 @contextmanager
@@ -226,3 +228,34 @@ def test_records_of_a_result_that_are_damaged(tmp_path, key, value):
     (tmp_path / "reenactment.yaml").write_text("[" * 3000)
     with pytest.raises(DataError, match="reenactment.yaml: damaged"):
         read_record(tmp_path)
+
+
+def test_gestures_are_what_the_face_does():
+    """By the mesh, on a person that its correction was not fitted on, against the expressions."""
+    finder = FaceFinder()
+    seen = [metrics.gestures(finder.find(render(random_identity(900_001), face)[0])[0]) for face in TRACK]
+    for name, part in metrics.EXPRESSION_OF.items():
+        sign, least = -1 if part == "blink" else 1, {"blink": 0.6, "pitch": 0.4}.get(part, 0.8)
+        found = metrics.correlation([sign * getattr(face, part) for face in TRACK], [gesture[name] for gesture in seen])
+        assert found > least, (name, found)
+
+
+def test_gestures_of_driver_and_result():
+    pictures = [render(random_identity(900_002), face)[0] for face in TRACK]
+    scores = evaluate.measure_gestures(pictures, pictures, TRACK)
+    assert scores["found"] == 1 and min(scores["with_driver"].values()) > 0.99
+    assert scores["with_truth"]["mouth opening"] > 0.8 and scores["with_truth"]["left eye"] > 0.5
+    still = evaluate.measure_gestures(pictures, [pictures[0]] * len(pictures))
+    assert still["with_driver"]["yaw"] is None and still["with_truth"] == {}
+    grey = evaluate.measure_gestures(pictures, [np.full_like(pictures[0], 120)] * len(pictures))
+    assert grey["found"] == 0 and set(grey["with_driver"].values()) == {None}
+
+
+def test_sharpness_is_a_share_of_the_true_pictures():
+    true = render(random_identity(1), TRACK[0])[0]
+    soft = cv2.GaussianBlur(true, (0, 0), 2)
+    assert metrics.compare_pictures([true], [true])["sharpness"] == pytest.approx(1)
+    assert (
+        metrics.compare_pictures([soft], [true])["sharpness"] < 0.5 < metrics.sharpness(true) / metrics.sharpness(soft)
+    )
+    assert metrics.compare_pictures([np.zeros_like(true)], [np.zeros_like(true)])["sharpness"] == 0
