@@ -100,7 +100,7 @@ def stages(weights: Path, video: Path, repeats: int) -> None:
     backends = {
         "nnabla": NnablaBackend(networks, 1),
         "onnxruntime": OnnxBackend(networks, 1),
-        INT8: OnnxBackend(networks, 1, inputs),
+        INT8: OnnxBackend(networks, 1, {"encoder": inputs}),
     }
     rng = np.random.default_rng(0)
     total = dict.fromkeys(backends, 0.0)

@@ -36,7 +36,7 @@ def test_usage(tmp_path):
     must_fail(tmp_path, 2, "--dataset", "preprocess.py")
     must_fail(tmp_path, 2, "INFO", "test_decoder.py")
     must_fail(tmp_path, 2, "must be from 1 to", "test_decoder.py", "x.yaml", "-n", 0)
-    must_fail(tmp_path, 2, "--encoder-config", "test_reenactment.py")
+    must_fail(tmp_path, 2, "--decoder-config", "test_reenactment.py")
     must_fail(tmp_path, 2, "usage: sh split_celebv.sh", "split_celebv.sh")
     must_fail(tmp_path, 2, "NUM_TRAIN must be", "split_celebv.sh", ".", "many")
     must_fail(tmp_path, 2, "whole number", "make_synthetic.py", "celebv", "--people", "Ada=x")

@@ -159,7 +159,7 @@ def test_eight_bits_are_nearly_the_same(tmp_path):
         shutil.copy(DEMO / module / "weights.h5", trained.weights)
     faces = [face for face, _ in (render(random_identity(9), Expression(yaw=yaw)) for yaw in (-0.2, 0.0, 0.2))]
     inputs = [to_float(face.transpose(2, 0, 1)) for face in faces]
-    whole, small = OnnxBackend(networks, 1), OnnxBackend(networks, 1, inputs)
+    whole, small = OnnxBackend(networks, 1), OnnxBackend(networks, 1, {"encoder": list(inputs)})
     a = b = to_float(render(random_identity(9), Expression(yaw=0.1))[0].transpose(2, 0, 1))[None]
     for module in SCOPES:
         a, b = whole.infer(module, a), small.infer(module, b)
@@ -167,6 +167,6 @@ def test_eight_bits_are_nearly_the_same(tmp_path):
     error = np.mean((a - b) ** 2) / 4  # of pictures in [-1, 1]
     assert -10 * np.log10(error) > 30  # dB
     with pytest.raises(DataError, match="no usable face to calibrate"):
-        OnnxBackend(networks, 1, [])
+        OnnxBackend(networks, 1, {"encoder": []})
     with pytest.raises(ConfigError, match="int8 needs --backend onnxruntime"):
         open_backend("nnabla", "cpu", networks, 1, lambda: inputs)

@@ -43,7 +43,7 @@ def commands_of(section: str) -> list[str]:
 
 
 def test_the_quick_start_holds_these_commands():
-    assert commands_of("Quick start") == ["make demo", "make demo-train", "make test"]
+    assert commands_of("Quick start") == ["make demo", "make demo VIDEO=me.mp4", "make demo-train", "make test"]
 
 
 def test_make_demo(copy):
@@ -57,6 +57,16 @@ def test_make_demo(copy):
     # the full demo is far above this; a few frames tell that the shipped weights are the trained ones
     assert chain["psnr"] > without["psnr"] + 2
     assert scores["encoder_error"] < 0.3
+
+
+def test_make_demo_with_a_video(copy):
+    """Of a name with a space and a quote, as people have them."""
+    make = ".venv/bin/python make_synthetic.py video --person Mira=41 --frames 12"
+    type_command(copy, f'{make} --out-file "it\'s me.mp4"')
+    out = type_command(copy, 'make demo VIDEO="it\'s me.mp4"')
+    assert "12 frames of it's me.mp4 to Linnea" in out
+    assert (copy / "demo_result/mine.mp4").stat().st_size > 1000
+    assert list(copy.glob("demo_result/mine/driver2Linnea/*/index.html"))
 
 
 def test_make_demo_train(copy):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ from utils import cli
 from utils.context import set_context
 from utils.ending import call_main
 from utils.errors import ConfigError, Stopped, describe
+
+FORWARD_S = 0.5  # that mpirun has to pass a message on, before the end of all ends it, too
 
 
 def parse_training_args(description: str) -> argparse.Namespace:
@@ -88,6 +91,7 @@ def call_training(main: Callable[[], None]) -> None:
                 raise
             message, exit_code = describe(error)
             print(message, file=sys.stderr, flush=True)
+            time.sleep(FORWARD_S)
             end_all(exit_code)
 
     call_main(end_together)
