@@ -2,9 +2,10 @@
 
     python reenact_people.py --source a.mp4 --target b.mp4 --out result.mp4 [--quality draft|good|full]
 
-Prepares both people, splits the target's frames, trains its decoder, reenacts by landmarks and geometry, measures on
-the frames that were held out, and writes a page with all of it. Everything lies in one folder (--work-dir, by default
-beside the result). Stop it whenever you like: the same command goes on where it stopped.
+Prepares both people, splits their frames, trains the target's decoder, reenacts, measures on the frames that were held
+out, and writes a page with all of it. Boundaries come from landmarks and are moved by geometry; --encoder and
+--transformer train the paper's networks for that. Everything lies in one folder (--work-dir, by default beside the
+result). Stop it whenever you like: the same command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +32,7 @@ from tqdm import tqdm
 
 import train_decoder
 from config import complete_config
-from config.runs import INFO_FILE
+from config.runs import INFO_FILE, run_parent
 from datasets.annotations import read_names
 from datasets.celebv import list_path, num_numbers
 from training.checkpoints import checkpoints_of
@@ -40,13 +42,22 @@ from utils import cli
 from utils.context import set_context
 from utils.ending import call_main, requests
 from utils.errors import ConfigError, DataError, Stopped, UserError
-from utils.files import check_outputs, file_digest, is_folder_name, locked, read_yaml, write_text, write_yaml
+from utils.files import (
+    atomic_path,
+    check_outputs,
+    file_digest,
+    is_folder_name,
+    locked,
+    read_yaml,
+    write_text,
+    write_yaml,
+)
 from utils.html import page, table
 from utils.video import look
 
 ROOT = Path(__file__).resolve().parent
 HELD_OUT = 0.15  # of the target's frames, its last ones
-MIN_FRAMES = 40  # of the target
+MIN_FRAMES, MIN_SOURCE_FRAMES = 40, 10  # of the target, and of a source that is learned from
 PREPARING_S, REENACTING_S = 0.03, 0.1  # a frame, roughly
 TRIAL_STEPS = 4
 INPUTS_FILE = "inputs.yaml"
@@ -70,21 +81,31 @@ QUALITIES = {
 
 
 class Work(NamedTuple):
-    """Say who is who, and where things lie."""
+    """Say who is who, what is trained, and where things lie."""
 
     folder: Path
     source: str  # names, also of folders
     target: str
     quality: Quality
+    modules: tuple[str, ...]  # that are trained, in their order
+
+    def root(self, name: str) -> Path:
+        """Return the folder that holds a person alone: people are split each for itself."""
+        return self.folder / name
 
     def person(self, name: str) -> Path:
-        """Return the folder of a person; each is split by itself, so each has a root of its own."""
-        return self.folder / name / name
+        """Return the folder of a person."""
+        return self.root(name) / name
 
     @property
-    def run(self) -> Path:
-        """Return the folder of the decoder's run."""
-        return self.folder / "runs/decoder" / self.target / "decoder"
+    def people(self) -> Path:
+        """Return the folder that holds both people, as links."""
+        return self.folder / "people"
+
+    def run(self, module: str) -> Path:
+        """Return the folder of a module's run."""
+        parent = run_parent(module, complete_config(module, config_of(self, module, 1), self.folder))
+        return parent / module
 
 
 class StepFailed(UserError):
@@ -145,27 +166,43 @@ def seconds_per_iteration(config: dict) -> float:
     return (time.monotonic() - begin) / (TRIAL_STEPS - 1)
 
 
-def decoder_config(work: Work, num_train: int) -> dict:
-    """Describe the training: pixels only, with a rate that falls in its second half."""
-    quality = work.quality
-    epochs = max(math.ceil(quality.iterations * quality.batch_size / num_train), 2)
-    return {
-        "experiment_name": "decoder",
+def config_of(work: Work, module: str, num_train: int) -> dict:
+    """Describe a training: the decoder's has pixels only, the transformer's is mostly a warm start (docs/PEOPLE.md)."""
+    quality, both = work.quality, [work.source, work.target]
+    narrow = 2 * max(quality.planes // 3, 4)  # encoder and transformer see lines, not looks
+
+    def epochs(batch_size: int) -> int:
+        return max(math.ceil(quality.iterations * batch_size / num_train), 2)
+
+    common = {
+        "experiment_name": module,
         "logdir": str(work.folder / "runs"),
-        "train_dir": str(work.person(work.target).parent),
-        "trg_celeb_name": work.target,
+        "train_dir": str(work.people),
         "mode": "train",
-        "model": {"planes": quality.planes},
-        "train": {
-            "epochs": epochs,
-            "batch_size": quality.batch_size,
-            "lr": quality.lr,
-            "lr_decay_start_at": epochs // 2,
-            "feature_loss": {"lambda": 0},
-            "gan_start_at": epochs,
-        },
-        "monitor": {"interval": 200, "save_interval": max(epochs // 8, 1)},
     }
+    if module == "decoder":
+        count = epochs(quality.batch_size)
+        own = {"trg_celeb_name": work.target, "model": {"planes": quality.planes}}
+        train = {"batch_size": quality.batch_size, "lr": quality.lr, "lr_decay_start_at": count // 2}
+        train |= {"epochs": count, "feature_loss": {"lambda": 0}, "gan_start_at": count}
+        monitor = {"interval": 200, "save_interval": max(count // 8, 1)}
+    elif module == "encoder":
+        count = epochs(4)
+        own = {"dataset": "CelebV", "celeb_names": both, "model": {"planes": narrow}, "test": {"batch_size": 4}}
+        train = {"epochs": count, "batch_size": 4, "lr": 2e-3, "weight_decay": 0, "augmentation": True}
+        monitor = {"interval": max(count // 8, 1), "save_interval": max(count // 8, 1)}
+    elif module == "shape_prior":
+        own = {"celeb_names": both}
+        train, monitor = {"epochs": 6, "batch_size": 16, "augmentation": False}, {}
+    else:
+        warm = max(epochs(4) // 2, 1)
+        prior = work.folder / "runs/shape_prior/shape_prior"
+        paths = {"align_param_path": str(prior / "Align.h5"), "PCA_param_path": str(prior / "PCA.h5")}
+        own = {"src_celeb_name": work.source, "trg_celeb_name": work.target, "model": {"planes": narrow}}
+        train = {"epochs": warm + 1, "batch_size": 4, "lr": 2e-5, "shape_loss": {"lambda": 1.0, **paths}}
+        train["warm_start"] = {"epochs": warm, "lr": 2e-3, "lambda": 50.0}
+        monitor = {"interval": 200, "save_interval": 1}
+    return common | own | {"train": train, "monitor": monitor}
 
 
 def announce(args: argparse.Namespace, work: Work) -> None:
@@ -177,9 +214,9 @@ def announce(args: argparse.Namespace, work: Work) -> None:
             f"{args.target}: {counts['target']} frames are too few to learn a face from; {MIN_FRAMES} at least"
         )
     num_train = max(int((1 - HELD_OUT) * counts["target"]), 1)
-    config = complete_config("decoder", decoder_config(work, num_train), work.folder)
+    config = complete_config("decoder", config_of(work, "decoder", num_train), work.folder)
     total = config["train"]["epochs"] * math.ceil(num_train / work.quality.batch_size)
-    done = max((int(checkpoint.name) for checkpoint in checkpoints_of(work.run)), default=0)
+    done = max((int(checkpoint.name) for checkpoint in checkpoints_of(work.run("decoder"))), default=0)
     set_context("auto", 0)
     each = seconds_per_iteration(config) if done < total else 0.0
     to_prepare = sum(counts[role] for role in counts if not work.person(getattr(work, role)).exists())
@@ -193,6 +230,8 @@ def announce(args: argparse.Namespace, work: Work) -> None:
     print("what will be done, and about how long it takes here:")
     for words, seconds in times.items():
         print(f"  {words}: {tqdm.format_interval(seconds)}")
+    for module in work.modules[:-1]:
+        print(f"  train the {module}, which says how long that takes")
     print(f"  everything lies in {work.folder}; Ctrl-C stops, the same command goes on", flush=True)
 
 
@@ -224,41 +263,60 @@ def name_of(path: Path, role: str) -> str:
 def prepare(work: Work, video: Path, name: str) -> None:
     """Make a person of a video, unless it is there."""
     if not work.person(name).exists():
-        run_step(f"prepare {name}", "prepare_person.py", video, "--name", name, "--data-dir", work.person(name).parent)
+        run_step(f"prepare {name}", "prepare_person.py", video, "--name", name, "--data-dir", work.root(name))
+    link = work.people / name
+    if not link.is_symlink():
+        work.people.mkdir(exist_ok=True)
+        link.symlink_to(Path("..") / name / name)
 
 
-def train(work: Work) -> None:
-    """Split the target's frames and train its decoder on the first of them."""
-    root = work.person(work.target).parent
-    everything = list_path(root, work.target, "all")
+def split(work: Work, name: str) -> int:
+    """Split a person's frames, unless that is done; gives the number of those to train on."""
+    everything = list_path(work.root(name), name, "all")
     count = len(read_names(everything, num_numbers(everything), ""))
-    if count < MIN_FRAMES:
-        raise DataError(f"{everything}: {count} usable frames are too few to learn a face from; {MIN_FRAMES} at least")
+    least = MIN_FRAMES if name == work.target else MIN_SOURCE_FRAMES
+    if count < least:
+        raise DataError(f"{everything}: {count} usable frames are too few to learn from; {least} at least")
     num_train = int((1 - HELD_OUT) * count)
-    if not list_path(root, work.target, "test").exists():
-        run_step(f"split {work.target}", "split_celebv.sh", root, num_train)
-    conf = work.folder / "decoder.yaml"
-    if not (work.run / INFO_FILE).exists():
-        write_yaml(conf, decoder_config(work, num_train))
-        resume = ("--conf", conf)
-    else:
-        resume = ("--resume", work.run)
-    run_step(f"train the decoder of {work.target}", "train_decoder.py", *resume)
+    if not list_path(work.root(name), name, "test").exists():
+        run_step(f"split {name}", "split_celebv.sh", work.root(name), num_train)
+    return num_train
+
+
+def train(work: Work, num_frames: dict[str, int]) -> None:
+    """Train what is missing."""
+    for module in work.modules:
+        run, conf = work.run(module), work.folder / f"{module}.yaml"
+        if (run / INFO_FILE).exists():
+            how = ("--resume", run)
+        else:
+            num_train = num_frames[work.target] if module == "decoder" else sum(num_frames.values())
+            write_yaml(conf, config_of(work, module, num_train))
+            how = ("--conf", conf)
+        run_step(f"train the {module}", f"train_{module}.py", *how)
 
 
 def reenact(work: Work, args: argparse.Namespace) -> dict[str, Path]:
     """Reenact the source's video and the target's own held-out frames, and measure both; gives the results' folders."""
-    decoder = ("--decoder-config", work.run / INFO_FILE, "--landmarks")
-    held_out = ("--src-celeb-name", work.target, "--data-dir", work.person(work.target).parent)
-    film = ("--input", args.source, "--src-celeb-name", work.source, "--video", args.out, "--layout", "side-by-side")
+    trained = [module for module in ("encoder", "transformer") if module in work.modules]
+    networks = [word for module in trained for word in (f"--{module}-config", work.run(module) / INFO_FILE)]
+    networks += [] if "encoder" in trained else ["--landmarks"]
+    name = "-".join(["result", *trained])
+    video = work.folder / f"{name}.mp4"
+    film = ("--input", args.source, "--src-celeb-name", work.source, "--video", video, "--layout", "side-by-side")
+    held_out = ("--landmarks", "--src-celeb-name", work.target, "--data-dir", work.people)
     results = {}
-    for name, flags in (("held-out frames", held_out), ("result", film)):
-        parent = work.folder / name.replace(" ", "_")
-        if not list(parent.glob("*/*/scores.json")) or (name == "result" and not args.out.exists()):
-            run_step(f"reenact: {name}", "test_reenactment.py", *decoder, *flags, "--out-dir", parent)
+    for what, flags in (("held-out", held_out), (name, (*networks, *film))):
+        parent = work.folder / what
+        if not list(parent.glob("*/*/scores.json")):
+            decoder = ("--decoder-config", work.run("decoder") / INFO_FILE)
+            run_step(f"reenact: {what}", "test_reenactment.py", *decoder, *flags, "--out-dir", parent)
             newest = max(parent.glob("*/*/reenactment.yaml"), key=lambda path: path.stat().st_mtime)
-            run_step(f"measure: {name}", "evaluate.py", newest.parent)
-        results[name] = max(parent.glob("*/*/scores.json"), key=lambda path: path.stat().st_mtime).parent
+            run_step(f"measure: {what}", "evaluate.py", newest.parent)
+        results[what] = max(parent.glob("*/*/scores.json"), key=lambda path: path.stat().st_mtime).parent
+    if not args.out.exists() or file_digest(args.out) != file_digest(video):
+        with atomic_path(args.out) as temporary:
+            shutil.copy(video, temporary)
     return results
 
 
@@ -271,11 +329,8 @@ def write_page(work: Work, args: argparse.Namespace, results: dict[str, Path]) -
     scores = {
         name: json.loads((folder / "scores.json").read_text(encoding="utf-8")) for name, folder in results.items()
     }
-    own = scores["held-out frames"]
-    rows = [
-        ("held-out frames of the target, through its own landmarks", "PSNR {psnr:.2f} dB, SSIM {ssim:.3f}, sharpness "
-         "{sharpness:.2f} of the real".format(**own["self_reenactment"])),
-    ]  # fmt: skip
+    words = "PSNR {psnr:.2f} dB, SSIM {ssim:.3f}, sharpness {sharpness:.2f} of the real"
+    rows = [("decoder on the target's held-out frames", words.format(**scores["held-out"]["decoder"]))]
     for name, found in scores.items():
         words = ", ".join(
             f"{key} {'not measured' if value is None else f'{value:.2f}'}"
@@ -293,7 +348,9 @@ def write_page(work: Work, args: argparse.Namespace, results: dict[str, Path]) -
     ]
     for name, folder in results.items():
         body.append(f'<li><a href="{address(folder / "index.html")}">{name}, frame by frame</a></li>')
-    body.append(f'<li><a href="{address(work.run / "index.html")}">training: curves and samples</a></li></ul>')
+    body.append(
+        f'<li><a href="{address(work.run("decoder") / "index.html")}">training: curves and samples</a></li></ul>'
+    )
     for name in (work.source, work.target):
         sheet = address(work.person(name) / "contact_sheet.png")
         body.append(f'<h2>{escape(name)}</h2><p><img src="{sheet}" alt="frames of {escape(name)} with boundaries"></p>')
@@ -310,6 +367,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", type=cli.path, required=True, metavar="OUT.mp4", help="the video")
     help_quality = "width and length of the training (draft); docs/PEOPLE.md says what to expect"
     parser.add_argument("--quality", choices=QUALITIES, default="draft", help=help_quality)
+    help_encoder = "train an encoder on both people, and take boundaries from it"
+    parser.add_argument("--encoder", action="store_true", help=help_encoder)
+    help_transformer = "train a shape prior and a transformer, and move boundaries by it"
+    parser.add_argument("--transformer", action="store_true", help=help_transformer)
     parser.add_argument("--work-dir", type=cli.path, help="where everything else goes (default: OUT.work)")
     args = parser.parse_args()
     if args.out.suffix != ".mp4":
@@ -328,13 +389,18 @@ def main() -> None:
     args = parse_args()
     names = name_of(args.source, "source"), name_of(args.target, "target")
     source, target = names if names[0] != names[1] else (f"{names[0]}-source", f"{names[1]}-target")
-    work = Work(args.work_dir, source, target, QUALITIES[args.quality])
+    modules = ("encoder",) if args.encoder else ()
+    modules += ("shape_prior", "transformer") if args.transformer else ()
+    work = Work(args.work_dir, source, target, QUALITIES[args.quality], (*modules, "decoder"))
     with locked(work.folder):
         claim(work, args)
         announce(args, work)
-        prepare(work, args.source, source)
-        prepare(work, args.target, target)
-        train(work)
+        videos = {source: args.source, target: args.target}
+        for name, video in videos.items():
+            prepare(work, video, name)
+        # a source that only drives may be as short as it likes
+        learned_from = [target] if work.modules == ("decoder",) else [source, target]
+        train(work, {name: split(work, name) for name in learned_from})
         results = reenact(work, args)
         print(f"video: {args.out}\nlook through it: {write_page(work, args, results)}")
 

@@ -92,16 +92,14 @@ def check_picture() -> np.ndarray:
 
 def person_picture() -> np.ndarray:
     """Prepare a person from a synthetic video; gives two rows of the contact sheet."""
-    encoder = ROOT / "demo/weights/encoder"
     with tempfile.TemporaryDirectory() as scratch:
 
         def call(script: str, *args: object) -> None:
             subprocess.run([sys.executable, str(ROOT / script), *map(str, args)], cwd=scratch, check=True)
 
         call("make_synthetic.py", "video", "--person", "Mira=41", "--out-file", "mira.mp4")
-        weights = ("--encoder-config", encoder / "training_info.yaml", "--encoder-param-file", encoder / "weights.h5")
-        call("prepare_person.py", "mira.mp4", "--name", "Mira", *weights, "--out-dir", "out")
-        return read_image(Path(scratch) / "out/Mira_contact_sheet.png")[:TILE]
+        call("prepare_person.py", "mira.mp4", "--name", "Mira", "--data-dir", "people")
+        return read_image(Path(scratch) / "people/Mira/contact_sheet.png")[:TILE]
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import PATIENCE_S, ROOT, must_fail, write_frames
 
 from make_synthetic import moving_head
@@ -39,10 +40,10 @@ def films(tmp_path_factory) -> Path:
     return folder
 
 
-def begin(folder: Path, films: Path, iterations: int) -> subprocess.Popen:
+def begin(folder: Path, films: Path, iterations: int, *more: str) -> subprocess.Popen:
     code = DRIVER.format(root=str(ROOT), iterations=iterations)
     videos = ("--source", str(films / "a.mp4"), "--target", str(films / "b b.mp4"), "--out", "o.mp4")
-    command = [sys.executable, "-c", code, *videos]
+    command = [sys.executable, "-c", code, *videos, *more]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -73,6 +74,17 @@ def test_from_two_videos_to_a_page_with_a_stop_in_between(films, tmp_path):
     assert os.stat(tmp_path / "o.mp4").st_mtime_ns == before
     args = ("--source", films / "b b.mp4", "--target", films / "a.mp4", "--out", "o.mp4")
     must_fail(tmp_path, 2, "holds work on other videos", "reenact_people.py", *args)
+
+
+def test_the_papers_encoder_between_them(films, tmp_path):
+    process = begin(tmp_path, films, 10, "--encoder")
+    out, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0 and out.index("== train the encoder") < out.index("== train the decoder"), out
+    record = yaml.safe_load(next(tmp_path.glob("o.work/result-encoder/*/*/reenactment.yaml")).read_text())
+    assert record["boundaries"] == "encoder" and record["transfer"] == "geometry"
+    assert count_frames(tmp_path / "o.mp4") == 20
+    out, _ = begin(tmp_path, films, 10).communicate(timeout=PATIENCE_S)  # without: the decoder is there already
+    assert "is complete" in out and "== reenact: result\n" in out and "== train the encoder" not in out, out
 
 
 def test_what_cannot_become_a_reenactment(films, tmp_path):
