@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import fuzz
 
-ROUNDS = 2
+ROUNDS = 1
 
 pytestmark = pytest.mark.slow
 

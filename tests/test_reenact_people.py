@@ -83,8 +83,6 @@ def test_the_papers_encoder_between_them(films, tmp_path):
     record = yaml.safe_load(next(tmp_path.glob("o.work/result-encoder/*/*/reenactment.yaml")).read_text())
     assert record["boundaries"] == "encoder" and record["transfer"] == "geometry"
     assert count_frames(tmp_path / "o.mp4") == 20
-    out, _ = begin(tmp_path, films, 10).communicate(timeout=PATIENCE_S)  # without: the decoder is there already
-    assert "is complete" in out and "== reenact: result\n" in out and "== train the encoder" not in out, out
 
 
 def test_what_cannot_become_a_reenactment(films, tmp_path):
