@@ -24,7 +24,7 @@ from datasets.batches import to_float
 from datasets.boundary import HEATMAP_SIZE, NUM_BOUNDARIES
 from datasets.celebv import HEATMAP, IMAGE, read_frame, read_person
 from datasets.images import write_image
-from datasets.landmarks import FaceFinder
+from datasets.landmarks import Face, FaceFinder
 from datasets.samples import FrameDataset, open_dataset
 from datasets.synthetic.painter import render
 from datasets.synthetic.people import EXPRESSION_FILE, Expression, landmarks_of, random_identity, read_expressions
@@ -107,37 +107,29 @@ def infer_all(backend: Backend, module: str, inputs: Iterable[np.ndarray], words
     return [backend.infer(module, x[None])[0] for x in tqdm(inputs, desc=words, disable=None)]
 
 
-def find_boundaries(backend: Backend, pictures: list[np.ndarray], has_encoder: bool) -> list[np.ndarray]:
-    """Find heatmaps (15, 64, 64) of generated faces by the encoder, or by landmarks; empty where no face is found."""
-    if has_encoder:
-        faces = (to_float(picture.transpose(2, 0, 1)) for picture in pictures)
-        return infer_all(backend, "encoder", faces, "encoder on the result")
+def find_faces(pictures: list[np.ndarray], whose: str) -> list[Face | None]:
+    """Find the face in each of pictures (256, 256, 3) uint8 that follow each other; None where there is none."""
     finder = FaceFinder(is_video=True)
-    found = (finder.find(picture) for picture in tqdm(pictures, desc="landmarks of the result", disable=None))
-    return [heatmap_of(faces[0].landmarks) if faces else EMPTY for faces in found]
+    found = (finder.find(picture) for picture in tqdm(pictures, desc=f"landmarks of the {whose}", disable=None))
+    return [faces[0] if faces else None for faces in found]
 
 
 def measure_gestures(
-    drivers: list[np.ndarray], generated: list[np.ndarray], expressions: list[Expression] | None = None
+    drivers: list[Face | None], generated: list[Face | None], expressions: list[Expression] | None = None
 ) -> dict[str, Any]:
     """Compare what driver and result do over time, by the landmarks that are found in both.
 
     Args:
-        drivers, generated: pictures (256, 256, 3) uint8 of the same frames.
+        drivers, generated: what `find_faces` found in the same frames.
         expressions: what the driver really does, where it is synthetic; then the result is compared with that, too.
 
     Returns:
         the share of the generated pictures in which a face is found, and correlations by gesture.
     """
-    finders = [FaceFinder(is_video=True) for _ in range(2)]
-    done: list[tuple[int, dict[str, float], dict[str, float]]] = []
-    num_found = 0
-    for index, pair in enumerate(zip(tqdm(drivers, desc="gestures", disable=None), generated)):
-        faces = [finder.find(picture) for finder, picture in zip(finders, pair)]
-        num_found += bool(faces[1])
-        if all(faces):
-            done.append((index, gestures(faces[0][0]), gestures(faces[1][0])))
-    scores: dict[str, Any] = {"found": num_found / len(generated), "with_driver": {}, "with_truth": {}}
+    both = [i for i, pair in enumerate(zip(drivers, generated)) if None not in pair]
+    done = [(index, gestures(drivers[index]), gestures(generated[index])) for index in both]
+    share = sum(face is not None for face in generated) / len(generated)
+    scores: dict[str, Any] = {"found": share, "with_driver": {}, "with_truth": {}}
     for name, part in EXPRESSION_OF.items():
         results = [result[name] for _, _, result in done]
         scores["with_driver"][name] = correlation([driver[name] for _, driver, _ in done], results)
@@ -208,7 +200,12 @@ def evaluate(
     measured = MeasuredFrames(result_dir, MAX_FRAMES)
     indices, generated = measured.indices, list(measured.read("generated"))
     heatmaps, asked_for = list(measured.read("heatmap")), list(measured.read("transformed"))
-    found = find_boundaries(backend, generated, has_encoder="encoder" in configs)
+    faces = find_faces(generated, "result")
+    if "encoder" in configs:
+        pictures = (to_float(picture.transpose(2, 0, 1)) for picture in generated)
+        found = infer_all(backend, "encoder", pictures, "encoder on the result")
+    else:
+        found = [EMPTY if face is None else heatmap_of(face.landmarks) for face in faces]
     scores: dict[str, Any] = {
         "frames": len(found),
         "reenacted": measured.total,
@@ -218,9 +215,9 @@ def evaluate(
             "result": temporal_jitter(found, indices),
         },
     }
-    drivers = list(measured.read("face"))
+    drivers = find_faces(list(measured.read("face")), "driver")
     if record["input"]:
-        scores["gestures"] = measure_gestures(drivers, generated)
+        scores["gestures"] = measure_gestures(drivers, faces)
         return scores
 
     images = FrameDataset(data_dir, source, "test")
@@ -232,7 +229,7 @@ def evaluate(
     if has_expressions(data_dir, source):
         track = expressions_of(data_dir, source)
         track = [track[index] for index in indices]
-    scores["gestures"] = measure_gestures(drivers, generated, track)
+    scores["gestures"] = measure_gestures(drivers, faces, track)
     scores["decoder"] = measure_decoder(backend, configs["decoder"], data_dir, target, len(found))
     if source == target:
         scores["self_reenactment"] = compare_pictures(generated, inputs)

@@ -40,7 +40,7 @@ from training.communicator import Communicator
 from training.updater import Updater
 from utils import cli
 from utils.context import set_context
-from utils.ending import call_main, requests
+from utils.ending import OFTEN, call_main, requests
 from utils.errors import ConfigError, DataError, Stopped, UserError
 from utils.files import (
     atomic_path,
@@ -61,7 +61,6 @@ MIN_FRAMES, MIN_SOURCE_FRAMES = 40, 10  # of the target, and of a source that is
 PREPARING_S, REENACTING_S = 0.03, 0.1  # a frame, roughly
 TRIAL_STEPS = 4
 INPUTS_FILE = "inputs.yaml"
-OFTEN = 1 << 30
 
 
 class Quality(NamedTuple):

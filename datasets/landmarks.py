@@ -18,7 +18,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-NUM_MESH_POINTS = 478
 CORRECTION = Path(__file__).with_name("mesh_to_wflw.npz")
 
 MIN_CONFIDENCE = 0.5  # of the detector
@@ -26,6 +25,7 @@ MAX_FACES = 8  # in a picture, the largest
 MAX_DETECTION_PX = 1280  # larger pictures are reduced to find faces; the mesh sees the picture itself
 MESH_PX, MESH_MARGIN = 256, 2.0  # the cut for the mesh, and its side / that of the detector's box
 TILE_SHARE = 0.6  # side of overlapping tiles / that of the picture, where nothing is found in the whole
+MAX_DEVIATION = 2.5  # of a shape along a mode, in standard deviations of those it was fitted on
 SAME_SHARE = 0.5  # of a box's width: centres that are nearer belong to one face
 
 # Points of the mesh that WFLW's landmarks lie near. Left and right are the picture's, as in WFLW.
@@ -240,9 +240,6 @@ def features(mesh: np.ndarray, pose: Pose, modes: dict[str, np.ndarray]) -> np.n
     angles = [1, yaw, pitch, yaw**2, yaw * pitch, pitch**2, yaw**3, yaw**2 * pitch]
     shape = modes["modes"] @ (straightened(mesh, pose).reshape(-1) - modes["mean"]) / modes["deviation"]
     return np.concatenate([angles, shape.clip(-MAX_DEVIATION, MAX_DEVIATION)])
-
-
-MAX_DEVIATION = 2.5  # of a shape along a mode, in standard deviations of those it was fitted on
 
 
 def to_face_frame(points: np.ndarray, pose: Pose) -> np.ndarray:

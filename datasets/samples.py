@@ -90,10 +90,10 @@ class DrawnDataset:
         path = list_path(self.root, self.person, self.mode)
         digest = hashlib.sha256(file_digest(path).encode()).hexdigest()
         about = {"count": len(self), "what": f"{path.name} of {self.person}, boundaries of landmarks", "digest": digest}
-        # prepared or not, it is the same training: both stand for the person's pictures
-        pictures = _pictures_digest(self.root, self.person, self.mode) or self._made_from.get("pictures")
-        if IMAGE in self.parts and pictures:
-            about["images"] = pictures
+        if IMAGE in self.parts:
+            # prepared or not, it is the same training: both stand for the person's pictures
+            pictures = _pictures_digest(self.root, self.person, self.mode) or self._made_from.get("pictures")
+            about |= {"images": pictures} if pictures else {}
         return about
 
     def __len__(self) -> int:

@@ -242,12 +242,14 @@ def test_gestures_are_what_the_face_does():
 
 def test_gestures_of_driver_and_result():
     pictures = [render(random_identity(900_002), face)[0] for face in TRACK]
-    scores = evaluate.measure_gestures(pictures, pictures, TRACK)
+    faces = evaluate.find_faces(pictures, "driver")
+    scores = evaluate.measure_gestures(faces, faces, TRACK)
     assert scores["found"] == 1 and min(scores["with_driver"].values()) > 0.99
     assert scores["with_truth"]["mouth opening"] > 0.8 and scores["with_truth"]["left eye"] > 0.5
-    still = evaluate.measure_gestures(pictures, [pictures[0]] * len(pictures))
+    still = evaluate.measure_gestures(faces, [faces[0]] * len(faces))
     assert still["with_driver"]["yaw"] is None and still["with_truth"] == {}
-    grey = evaluate.measure_gestures(pictures, [np.full_like(pictures[0], 120)] * len(pictures))
+    nobody = evaluate.find_faces([np.full_like(pictures[0], 120)] * len(pictures), "result")
+    grey = evaluate.measure_gestures(faces, nobody)
     assert grey["found"] == 0 and set(grey["with_driver"].values()) == {None}
 
 

@@ -34,7 +34,7 @@ from training.resume import require_same
 from training.run_page import write_run_page
 from training.series import Series
 from utils.context import current_context
-from utils.ending import requests
+from utils.ending import OFTEN, requests
 from utils.errors import NotFiniteError, Stopped
 from utils.files import locked, new_folder, remove_leftovers_below, timestamp, write_yaml
 
@@ -43,7 +43,6 @@ LOG_INTERVAL_S = 30
 
 STOP_MESSAGE = b"\nstopping after this step, with a checkpoint; Ctrl-C again stops at once\n"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
-OFTEN = 1 << 30
 
 
 @dataclass

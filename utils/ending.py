@@ -22,6 +22,7 @@ from utils.errors import Terminated, describe
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 REAP_S = 0.3
+OFTEN = 1 << 30  # of requests that are not counted
 UNWIND_WITHIN_S = 2.0  # of a signal; then the script is ended where it stands
 
 _children: set[subprocess.Popen] = set()
