@@ -16,13 +16,11 @@ import math
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from html import escape
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,17 +29,20 @@ import numpy as np
 from tqdm import tqdm
 
 import train_decoder
+import train_encoder
+import train_shape_prior
+import train_transformer
 from config import complete_config
 from config.runs import INFO_FILE, run_parent
 from datasets.annotations import read_names
 from datasets.celebv import list_path, num_numbers
+from models.build import ALIGN, ENCODER
 from training.checkpoints import checkpoints_of
-from training.communicator import Communicator
-from training.updater import Updater
+from training.updater import Updater, adam_of
 from utils import cli
-from utils.context import set_context
-from utils.ending import OFTEN, call_main, requests
-from utils.errors import ConfigError, DataError, Stopped, UserError
+from utils.context import current_context, set_context
+from utils.ending import call_main
+from utils.errors import ConfigError, DataError
 from utils.files import (
     atomic_path,
     check_outputs,
@@ -53,9 +54,12 @@ from utils.files import (
     write_yaml,
 )
 from utils.html import page, table
+from utils.parallel import available_cores
+from utils.steps import Step, has_mpi, run_steps
 from utils.video import look
 
-ROOT = Path(__file__).resolve().parent
+NUM_COORDINATES = 196  # of WFLW's 98 landmarks
+HEATMAP_SHAPES = ((15, 64, 64), (15, 256, 256))
 HELD_OUT = 0.15  # of the target's frames, its last ones
 MIN_FRAMES, MIN_SOURCE_FRAMES = 40, 10  # of the target, and of a source that is learned from
 PREPARING_S, REENACTING_S = 0.03, 0.1  # a frame, roughly
@@ -87,6 +91,7 @@ class Work(NamedTuple):
     target: str
     quality: Quality
     modules: tuple[str, ...]  # that are trained, in their order
+    cores: int  # to train on
 
     def root(self, name: str) -> Path:
         """Return the folder that holds a person alone: people are split each for itself."""
@@ -103,75 +108,83 @@ class Work(NamedTuple):
 
     def run(self, module: str) -> Path:
         """Return the folder of a module's run."""
-        parent = run_parent(module, complete_config(module, config_of(self, module, 1), self.folder))
-        return parent / module
+        config = config_of(self, module, {self.source: 1, self.target: 1})
+        return run_parent(module, complete_config(module, config, self.folder)) / module
+
+    def lanes(self) -> list[list[str]]:
+        """Return what is trained, in rows that do not wait for each other where there is a core for each."""
+        rows = [["decoder"], ["encoder"], ["shape_prior", "transformer"]]
+        rows = [[module for module in row if module in self.modules] for row in rows]
+        decoder, *others = [row for row in rows if row]
+        if self.cores > len(others):
+            return [decoder, *others]
+        others = list(chain(*others))
+        return [decoder, others] if self.cores > 1 else [others + decoder]
+
+    def conf(self, module: str) -> Path:
+        """Return a training's configuration file."""
+        return self.folder / f"{module}.yaml"
+
+    def is_begun(self, module: str) -> bool:
+        """Tell whether there is a checkpoint to go on from."""
+        return bool(checkpoints_of(self.run(module)))
 
 
-class StepFailed(UserError):
-    """Report that a step of the way ended with an error, which it has said itself."""
-
-    def __init__(self, name: str, exit_code: int):
-        super().__init__(f"{name} ended with exit code {exit_code}; mend what it says, and run the same command again")
-        self.exit_code = exit_code
-
-
-@contextmanager
-def passed_on(child: subprocess.Popen) -> Iterator[None]:
-    """Pass requests to stop on to a child, which knows what to do, for as long as the block runs."""
-    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    # a job in the background has Ctrl-C ignored, and means it
-    numbers = [number for number in wanted if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in numbers}
-    try:
-        with requests(dict.fromkeys(numbers, OFTEN)):
-            yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def run_step(name: str, script: str, *args: object) -> None:
-    """Run a script to its end; what it says is seen.
-
-    Raises:
-        Stopped: on request.
-        StepFailed: it ended with an error.
-    """
-    print(f"== {name}", flush=True)
-    command = ["sh"] if script.endswith(".sh") else [sys.executable]
-    # a session of its own: else a Ctrl-C would reach it twice, and twice means at once
-    child = subprocess.Popen([*command, str(ROOT / script), *map(str, args)], start_new_session=True)
-    with passed_on(child):
-        exit_code = child.wait()
-    if exit_code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
-        raise Stopped("stopped; the same command goes on from here", exit_code)
-    if exit_code:
-        raise StepFailed(name, abs(exit_code))
+def step_of(module: str, config: dict) -> Callable[[int], dict[str, nn.Variable]]:
+    """Build a training's iteration on random numbers; gives a function that runs it, by its number."""
+    rng, updater, train = np.random.default_rng(0), Updater(), config["train"]
+    size = train["batch_size"]
+    image, small, large = (rng.random((size, *shape), np.float32) for shape in ((3, 256, 256), *HEATMAP_SHAPES))
+    if module == "decoder":
+        graph, solvers = train_decoder.build_graph(config, None), train_decoder.make_solvers(config)
+        return lambda _: train_decoder.train_step(graph, solvers, updater, (image, small, large), with_gan=False)
+    if module == "encoder":
+        graph = train_encoder.build_graph(config, size, training=True)
+        solver = adam_of(ENCODER, train["lr"])
+        return lambda _: train_encoder.train_step(graph, solver, updater, (image, small), 0.0)
+    if module == "shape_prior":
+        graph = train_shape_prior.build_graph(size, NUM_COORDINATES)
+        solver, points = adam_of(ALIGN, train["lr"]), rng.random((size, NUM_COORDINATES), np.float32)
+        return lambda _: train_shape_prior.train_step(graph, solver, updater, (small, points))
+    graph = train_transformer.build_graph(config, NUM_COORDINATES)
+    solvers = train_transformer.make_solvers(config)
+    train_transformer.set_batch(graph, (small, small), (small, small))
+    warm_up = partial(train_transformer.warm_start_step, graph, solvers, updater)
+    # half and half, as config_of has it
+    return lambda number: train_transformer.train_step(graph, solvers, updater, 0.0) if number % 2 else warm_up()
 
 
-def seconds_per_iteration(config: dict) -> float:
-    """Time a few iterations of the decoder's training, on random numbers."""
-    rng = np.random.default_rng(0)
-    graph, solvers = train_decoder.build_graph(config, None), train_decoder.make_solvers(config)
-    updater, size = Updater(Communicator(), is_half=False), config["train"]["batch_size"]
-    shapes = ((size, 3, 256, 256), (size, 15, 64, 64), (size, 15, 256, 256))
-    batch = tuple(rng.random(shape, np.float32) for shape in shapes)
-    for step in range(TRIAL_STEPS):
-        if step == 1:  # the first has memory to find
+def seconds_per_iteration(module: str, config: dict) -> float:
+    """Time a few iterations of a training, each network alone on the machine."""
+    step = step_of(module, config)
+    for number in range(2 + TRIAL_STEPS):
+        if number == 2:  # the first of each kind has memory to find
             begin = time.monotonic()
-        losses = train_decoder.train_step(graph, solvers, updater, batch, with_gan=False)
-        float(losses["loss_l1"].d)
+        losses = step(number)
+        float(next(iter(losses.values())).d)
     nn.clear_parameters()
-    return (time.monotonic() - begin) / (TRIAL_STEPS - 1)
+    return (time.monotonic() - begin) / TRIAL_STEPS
 
 
-def config_of(work: Work, module: str, num_train: int) -> dict:
-    """Describe a training: the decoder's has pixels only, the transformer's is mostly a warm start (docs/PEOPLE.md)."""
+def seen_by(work: Work, module: str, num_train: dict[str, int]) -> int:
+    """Count the frames of an epoch: of the target, of both, or of the longer one."""
+    if module == "decoder":
+        return num_train[work.target]
+    return max(num_train.values()) if module == "transformer" else sum(num_train.values())
+
+
+def config_of(work: Work, module: str, num_train: dict[str, int]) -> dict:
+    """Describe a training: the decoder's has pixels only, the transformer's is mostly a warm start (docs/PEOPLE.md).
+
+    Args:
+        num_train: frames to train on, by the people's names.
+    """
     quality, both = work.quality, [work.source, work.target]
+    num_frames = seen_by(work, module, num_train)
     narrow = 2 * max(quality.planes // 3, 4)  # encoder and transformer see lines, not looks
 
     def epochs(batch_size: int) -> int:
-        return max(math.ceil(quality.iterations * batch_size / num_train), 2)
+        return max(math.ceil(quality.iterations * batch_size / num_frames), 2)
 
     common = {
         "experiment_name": module,
@@ -204,6 +217,22 @@ def config_of(work: Work, module: str, num_train: int) -> dict:
     return common | own | {"train": train, "monitor": monitor}
 
 
+def plan_of(work: Work, module: str, num_train: dict[str, int]) -> tuple[dict, int]:
+    """Return a training's configuration, and how many processes share a batch: those that it began with, if it did.
+
+    nnabla uses one core of a CPU, so a training has as many as there are cores for it.
+    """
+    config = config_of(work, module, num_train)
+    whole = config["train"]["batch_size"]
+    if work.is_begun(module):
+        processes = whole // read_yaml(work.conf(module))["train"]["batch_size"]
+    else:
+        most = max(work.cores // len(work.lanes()), 1) if current_context() == "cpu" and has_mpi() else 1
+        processes = max(count for count in range(1, most + 1) if whole % count == 0)
+    config["train"]["batch_size"] = whole // processes
+    return config, processes
+
+
 def announce(args: argparse.Namespace, work: Work) -> None:
     """Say what will be done, and about how long it takes on this machine."""
     videos = {"source": look(args.source), "target": look(args.target)}
@@ -212,25 +241,28 @@ def announce(args: argparse.Namespace, work: Work) -> None:
         raise DataError(
             f"{args.target}: {counts['target']} frames are too few to learn a face from; {MIN_FRAMES} at least"
         )
-    num_train = max(int((1 - HELD_OUT) * counts["target"]), 1)
-    config = complete_config("decoder", config_of(work, "decoder", num_train), work.folder)
-    total = config["train"]["epochs"] * math.ceil(num_train / work.quality.batch_size)
-    done = max((int(checkpoint.name) for checkpoint in checkpoints_of(work.run("decoder"))), default=0)
-    set_context("auto", 0)
-    each = seconds_per_iteration(config) if done < total else 0.0
     to_prepare = sum(counts[role] for role in counts if not work.person(getattr(work, role)).exists())
     frames = ", ".join(f"{getattr(args, role)} ({count} frames)" for role, count in counts.items())
-    width = work.quality.planes
-    times = {
-        f"prepare {frames}": PREPARING_S * to_prepare,
-        f"train a decoder of {width} base channels, {total} iterations, {done} done": each * max(total - done, 0),
-        "reenact, measure, write the page": REENACTING_S * (counts["source"] + HELD_OUT * counts["target"]),
-    }
+    times = {f"prepare {frames}": PREPARING_S * to_prepare}
+    set_context("auto", 0)
+    num_train = {getattr(work, role): max(int((1 - HELD_OUT) * count), 1) for role, count in counts.items()}
+    for module in work.modules:
+        own, processes = plan_of(work, module, num_train)
+        config = complete_config(module, own, work.folder)
+        train = config["train"]
+        total = train["epochs"] * math.ceil(seen_by(work, module, num_train) / (processes * train["batch_size"]))
+        done = max((int(checkpoint.name) for checkpoint in checkpoints_of(work.run(module))), default=0)
+        each = seconds_per_iteration(module, config) if done < total else 0.0
+        together = f", {processes} processes" if processes > 1 else ""
+        planes = f", {config['model']['planes']} base channels" if "model" in config else ""
+        words = f"train the {module.replace('_', ' ')}{planes}{together}: {total} iterations, {done} done"
+        times[words] = each * (total - done)
+    times["reenact, measure, write the page"] = REENACTING_S * (counts["source"] + HELD_OUT * counts["target"])
     print("what will be done, and about how long it takes here:")
     for words, seconds in times.items():
-        print(f"  {words}: {tqdm.format_interval(seconds)}")
-    for module in work.modules[:-1]:
-        print(f"  train the {module}, which says how long that takes")
+        print(f"  {words}: {tqdm.format_interval(max(seconds, 0))}")
+    if len(work.lanes()) > 1:
+        print(f"  all: {tqdm.format_interval(sum(times.values()))} or less, since some trainings run side by side")
     print(f"  everything lies in {work.folder}; Ctrl-C stops, the same command goes on", flush=True)
 
 
@@ -259,14 +291,16 @@ def name_of(path: Path, role: str) -> str:
     return name if is_folder_name(name) else role
 
 
-def prepare(work: Work, video: Path, name: str) -> None:
-    """Make a person of a video, unless it is there."""
-    if not work.person(name).exists():
-        run_step(f"prepare {name}", "prepare_person.py", video, "--name", name, "--data-dir", work.root(name))
-    link = work.people / name
-    if not link.is_symlink():
-        work.people.mkdir(exist_ok=True)
-        link.symlink_to(Path("..") / name / name)
+def prepare(work: Work, videos: dict[str, Path]) -> None:
+    """Make people of videos, unless they are there."""
+    for name, video in videos.items():  # one by one, since each takes all cores
+        if not work.person(name).exists():
+            args = (video, "--name", name, "--data-dir", work.root(name))
+            run_steps([Step(f"prepare {name}", "prepare_person.py", args)])
+        link = work.people / name
+        if not link.is_symlink():
+            work.people.mkdir(exist_ok=True)
+            link.symlink_to(Path("..") / name / name)
 
 
 def split(work: Work, name: str) -> int:
@@ -278,21 +312,19 @@ def split(work: Work, name: str) -> int:
         raise DataError(f"{everything}: {count} usable frames are too few to learn from; {least} at least")
     num_train = int((1 - HELD_OUT) * count)
     if not list_path(work.root(name), name, "test").exists():
-        run_step(f"split {name}", "split_celebv.sh", work.root(name), num_train)
+        run_steps([Step(f"split {name}", "split_celebv.sh", (work.root(name), num_train))])
     return num_train
 
 
-def train(work: Work, num_frames: dict[str, int]) -> None:
-    """Train what is missing."""
-    for module in work.modules:
-        run, conf = work.run(module), work.folder / f"{module}.yaml"
-        if (run / INFO_FILE).exists():
-            how = ("--resume", run)
-        else:
-            num_train = num_frames[work.target] if module == "decoder" else sum(num_frames.values())
-            write_yaml(conf, config_of(work, module, num_train))
-            how = ("--conf", conf)
-        run_step(f"train the {module}", f"train_{module}.py", *how)
+def training_step(work: Work, module: str, num_train: dict[str, int]) -> Step:
+    """Say how to begin a training, or how to go on with it."""
+    config, processes = plan_of(work, module, num_train)
+    if work.is_begun(module):
+        args = ("--resume", work.run(module))
+    else:
+        write_yaml(work.conf(module), config)
+        args = ("--conf", work.conf(module))
+    return Step(f"train the {module}", f"train_{module}.py", args, processes)
 
 
 def reenact(work: Work, args: argparse.Namespace) -> dict[str, Path]:
@@ -309,9 +341,10 @@ def reenact(work: Work, args: argparse.Namespace) -> dict[str, Path]:
         parent = work.folder / what
         if not list(parent.glob("*/*/scores.json")):
             decoder = ("--decoder-config", work.run("decoder") / INFO_FILE)
-            run_step(f"reenact: {what}", "test_reenactment.py", *decoder, *flags, "--out-dir", parent)
+            args_of = (*decoder, *flags, "--out-dir", parent)
+            run_steps([Step(f"reenact: {what}", "test_reenactment.py", args_of)])
             newest = max(parent.glob("*/*/reenactment.yaml"), key=lambda path: path.stat().st_mtime)
-            run_step(f"measure: {what}", "evaluate.py", newest.parent)
+            run_steps([Step(f"measure: {what}", "evaluate.py", (newest.parent,))])
         results[what] = max(parent.glob("*/*/scores.json"), key=lambda path: path.stat().st_mtime).parent
     if not args.out.exists() or file_digest(args.out) != file_digest(video):
         with atomic_path(args.out) as temporary:
@@ -390,16 +423,17 @@ def main() -> None:
     source, target = names if names[0] != names[1] else (f"{names[0]}-source", f"{names[1]}-target")
     modules = ("encoder",) if args.encoder else ()
     modules += ("shape_prior", "transformer") if args.transformer else ()
-    work = Work(args.work_dir, source, target, QUALITIES[args.quality], (*modules, "decoder"))
+    work = Work(args.work_dir, source, target, QUALITIES[args.quality], (*modules, "decoder"), available_cores())
     with locked(work.folder):
         claim(work, args)
         announce(args, work)
         videos = {source: args.source, target: args.target}
-        for name, video in videos.items():
-            prepare(work, video, name)
+        prepare(work, videos)
         # a source that only drives may be as short as it likes
         learned_from = [target] if work.modules == ("decoder",) else [source, target]
-        train(work, {name: split(work, name) for name in learned_from})
+        num_train = {name: split(work, name) for name in learned_from}
+        lanes = [[training_step(work, module, num_train) for module in lane] for lane in work.lanes()]
+        run_steps(*lanes, logs=work.folder)
         results = reenact(work, args)
         print(f"video: {args.out}\nlook through it: {write_page(work, args, results)}")
 
