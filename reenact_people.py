@@ -35,9 +35,12 @@ import train_transformer
 from config import complete_config
 from config.runs import INFO_FILE, run_parent
 from datasets.annotations import read_names
+from datasets.boundary import IMAGE_SIZE
 from datasets.celebv import list_path, num_numbers
+from datasets.images import read_image, write_image
 from models.build import ALIGN, ENCODER
 from training.checkpoints import checkpoints_of
+from training.series import TIMER, read_series
 from training.updater import Updater, adam_of
 from utils import cli
 from utils.context import current_context, set_context
@@ -53,7 +56,8 @@ from utils.files import (
     write_text,
     write_yaml,
 )
-from utils.html import page, table
+from utils.html import line_chart, page, table
+from utils.panels import contact_sheet, evenly, generated_mark
 from utils.parallel import available_cores
 from utils.steps import Step, has_mpi, run_steps
 from utils.video import look
@@ -64,6 +68,7 @@ HELD_OUT = 0.15  # of the target's frames, its last ones
 MIN_FRAMES, MIN_SOURCE_FRAMES = 40, 10  # of the target, and of a source that is learned from
 PREPARING_S, REENACTING_S = 0.03, 0.1  # a frame, roughly
 TRIAL_STEPS = 4
+SHOWN_FRAMES, TILE_PX = 6, 192
 INPUTS_FILE = "inputs.yaml"
 
 
@@ -352,6 +357,15 @@ def reenact(work: Work, args: argparse.Namespace) -> dict[str, Path]:
     return results
 
 
+def write_comparison(path: Path, result: Path) -> None:
+    """Lay real faces of a result's frames over the generated ones."""
+    panels = sorted((result / "result").glob("*.png"))
+    panels = [read_image(panels[number]) for number in evenly(len(panels), SHOWN_FRAMES)]
+    tiles = [panel[:, place * IMAGE_SIZE : (place + 1) * IMAGE_SIZE] for place in (0, 3) for panel in panels]
+    picture = contact_sheet(tiles, len(panels), TILE_PX)
+    write_image(path, picture, generated_mark("the faces of the lower row"))
+
+
 def write_page(work: Work, args: argparse.Namespace, results: dict[str, Path]) -> Path:
     """Write one page with all of it."""
 
@@ -380,9 +394,22 @@ def write_page(work: Work, args: argparse.Namespace, results: dict[str, Path]) -
     ]
     for name, folder in results.items():
         body.append(f'<li><a href="{address(folder / "index.html")}">{name}, frame by frame</a></li>')
-    body.append(
-        f'<li><a href="{address(work.run("decoder") / "index.html")}">training: curves and samples</a></li></ul>'
-    )
+    for module in work.modules:
+        body.append(f'<li><a href="{address(work.run(module) / "index.html")}">training of the {module}</a></li>')
+    comparison = work.folder / "held-out.png"
+    write_comparison(comparison, results["held-out"])
+    body += [
+        "</ul><h2>Held-out frames: real above, generated below</h2>",
+        f'<p><img src="{address(comparison)}" alt="real and generated faces of {escape(work.target)}"></p>',
+        '<h2>Losses</h2><div class="charts">',
+        *(
+            line_chart(f"{module}: {name}", points)
+            for module in work.modules
+            for name, points in read_series(work.run(module)).items()
+            if name != TIMER
+        ),
+        "</div>",
+    ]
     for name in (work.source, work.target):
         sheet = address(work.person(name) / "contact_sheet.png")
         body.append(f'<h2>{escape(name)}</h2><p><img src="{sheet}" alt="frames of {escape(name)} with boundaries"></p>')

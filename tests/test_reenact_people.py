@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import pytest
 import yaml
 from conftest import PATIENCE_S, ROOT, must_fail, write_frames
 
+from datasets.images import read_image
 from make_synthetic import moving_head
+from utils.steps import Step, StepFailed, run_steps
 from utils.video import count_frames, look
 
 pytestmark = pytest.mark.slow
@@ -76,13 +79,71 @@ def test_from_two_videos_to_a_page_with_a_stop_in_between(films, tmp_path):
     must_fail(tmp_path, 2, "holds work on other videos", "reenact_people.py", *args)
 
 
-def test_the_papers_encoder_between_them(films, tmp_path):
-    process = begin(tmp_path, films, 10, "--encoder")
+def test_the_papers_networks_between_them_side_by_side(films, tmp_path):
+    process = begin(tmp_path, films, 10, "--encoder", "--transformer")
     out, _ = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0 and out.index("== train the encoder") < out.index("== train the decoder"), out
-    record = yaml.safe_load(next(tmp_path.glob("o.work/result-encoder/*/*/reenactment.yaml")).read_text())
-    assert record["boundaries"] == "encoder" and record["transfer"] == "geometry"
+    assert process.returncode == 0, out
+    # each says how long it takes, before anything is done
+    words, work = out.split("== prepare")[0], tmp_path / "o.work"
+    assert all(f"train the {name}" in words for name in ("encoder", "shape prior", "transformer", "decoder")), words
+    record = yaml.safe_load(next(work.glob("result-encoder-transformer/*/*/reenactment.yaml")).read_text())
+    assert record["boundaries"] == "encoder" and record["transfer"] == "transformer"
     assert count_frames(tmp_path / "o.mp4") == 20
+    page = (work / "index.html").read_text()
+    assert "encoder: validation" in page and "training of the transformer" in page and "held-out.png" in page
+    assert read_image(work / "held-out.png").shape == (2 * 192, 6 * 192, 3)
+
+
+def limit_file_size() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+
+def test_a_disk_that_fills_up_in_the_middle(films, tmp_path):
+    """A limit on the size of files ends writes as a full disk does: after some bytes, with an error of the system."""
+    code = DRIVER.format(root=str(ROOT), iterations=10)
+    videos = ("--source", str(films / "a.mp4"), "--target", str(films / "b b.mp4"), "--out", "o.mp4")
+    command = [sys.executable, "-c", code, *videos]
+    result = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, preexec_fn=limit_file_size
+    )
+    assert result.returncode == 6 and "Traceback" not in result.stderr, result.stderr
+    assert "run the same command again" in result.stderr
+    process = begin(tmp_path, films, 10)  # there is room again
+    out, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0 and count_frames(tmp_path / "o.mp4") == 20, out
+    assert not list(tmp_path.rglob(".*unfinished*"))
+
+
+def lane(folder: Path, name: str, code: str) -> list[Step]:
+    script = folder / f"{name}.py"
+    script.write_text(code)
+    return [Step(name, str(script))]
+
+
+def test_a_step_that_fails_stops_those_beside_it(tmp_path, capfd):
+    waits = "import time, pathlib\ntry:\n    time.sleep(60)\nfinally:\n    pathlib.Path('x').touch()\n"
+    fails = "import sys, time\ntime.sleep(0.5)\nprint('no room')\nsys.exit(6)\n"
+    begin_s = time.monotonic()
+    with pytest.raises(StepFailed, match="fails ended with exit code 6") as error:
+        run_steps(lane(tmp_path, "waits", waits), lane(tmp_path, "fails", fails), logs=tmp_path)
+    assert error.value.exit_code == 6 and time.monotonic() - begin_s < 50
+    out, err = capfd.readouterr()
+    assert "no room" in err and "== waits" in out  # the log's last words are shown, where nobody saw them before
+
+
+def test_steps_of_a_lane_keep_their_order_and_lanes_do_not_wait(tmp_path):
+    meet = (
+        "import pathlib, time\npathlib.Path({mine!r}).touch()\n"
+        "while not pathlib.Path({other!r}).exists():\n    time.sleep(0.05)\n"
+    )
+    a, b = str(tmp_path / "a.there"), str(tmp_path / "b.there")
+    after = lane(tmp_path, "after", f"import pathlib\nassert pathlib.Path({a!r}).exists()\n")
+    run_steps(
+        lane(tmp_path, "a", meet.format(mine=a, other=b)) + after,
+        lane(tmp_path, "b", meet.format(mine=b, other=a)),
+        logs=tmp_path,
+    )
+    assert (tmp_path / "b.log").exists() and not (tmp_path / "a.log").exists()
 
 
 def test_what_cannot_become_a_reenactment(films, tmp_path):
