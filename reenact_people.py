@@ -83,8 +83,8 @@ class Quality(NamedTuple):
 
 QUALITIES = {
     "draft": Quality(planes=12, batch_size=2, iterations=2000, lr=2e-3),
-    "good": Quality(planes=24, batch_size=4, iterations=12_000, lr=1e-3),
-    "full": Quality(planes=64, batch_size=8, iterations=60_000, lr=4e-4),
+    "good": Quality(planes=24, batch_size=4, iterations=4000, lr=1e-3),
+    "full": Quality(planes=40, batch_size=4, iterations=16_000, lr=1e-3),
 }
 
 
