@@ -29,7 +29,7 @@ from datasets.samples import FrameDataset, open_dataset
 from datasets.synthetic.painter import render
 from datasets.synthetic.people import EXPRESSION_FILE, Expression, landmarks_of, random_identity, read_expressions
 from inference.backends import add_backend_argument, open_backend
-from inference.geometry import MeanToMean
+from inference.geometry import MeanToMean, NeutralToNeutral, Shape, shape_of
 from inference.metrics import (
     EXPRESSION_OF,
     compare_pictures,
@@ -67,7 +67,7 @@ class Truth(NamedTuple):
     source_landmarks: np.ndarray  # (N, 98, 2)
     target_frames: list[np.ndarray]  # B with A's expression, (256, 256, 3) uint8
     target_landmarks: list[np.ndarray]  # (98, 2)
-    geometry: MeanToMean  # from the mean landmarks of A's training frames to those of B's
+    shapes: tuple[Shape, Shape]  # of A and B, by their training frames
     mean_target: np.ndarray  # (256, 256, 3) uint8, the mean of B's training frames
 
 
@@ -90,14 +90,13 @@ def make_truth(data_dir: Path, source: str, target: str, count: int) -> Truth:
     expressions = expressions_of(data_dir, source)[:count]
     who = random_identity(target_seed)
     trained = {person: read_person(data_dir, person, "train") for person in (source, target)}
-    mean_source, mean_of_target = (trained[person].landmarks.mean(axis=0) for person in (source, target))
     frames = [read_frame(data_dir, target, name) for name in trained[target].names[::5]]
     return Truth(
         expressions=expressions,
         source_landmarks=test.landmarks[:count],
         target_frames=[render(who, expression)[0] for expression in expressions],
         target_landmarks=[landmarks_of(who, expression) for expression in expressions],
-        geometry=MeanToMean(mean_source, mean_of_target),
+        shapes=tuple(shape_of(trained[person].landmarks) for person in (source, target)),
         mean_target=np.mean(frames, axis=0).round().astype(np.uint8),
     )
 
@@ -159,13 +158,17 @@ def baselines(
     truth: Truth, backend: Backend, inputs: list[np.ndarray], heatmaps: list[np.ndarray]
 ) -> dict[str, list[np.ndarray]]:
     """Make the pictures of each baseline, by name."""
-    moved = (heatmap_of(truth.geometry.move(marks)) for marks in truth.source_landmarks)
+    by_means, by_neutrals = (
+        [heatmap_of(geometry.move(marks)) for marks in truth.source_landmarks]
+        for geometry in (MeanToMean(*truth.shapes), NeutralToNeutral(*truth.shapes))
+    )
     drawn = (heatmap_of(marks) for marks in truth.target_landmarks)
     return {
         "mean target": [truth.mean_target] * len(inputs),
         "source copied": inputs,
         "decoder without transformer": paint_all(backend, heatmaps, "without transformer"),
-        "mean-shifted landmarks, decoder": paint_all(backend, moved, "mean-shifted landmarks"),
+        "landmarks moved from mean to mean, decoder": paint_all(backend, by_means, "mean to mean"),
+        "landmarks moved from neutral to neutral, decoder": paint_all(backend, by_neutrals, "neutral to neutral"),
         "true boundary, decoder": paint_all(backend, drawn, "true boundaries"),
     }
 

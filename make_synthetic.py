@@ -25,11 +25,13 @@ from datasets.synthetic.painter import render, render_cutout, textures_of
 from datasets.synthetic.people import (
     EXPRESSION_FILE,
     Expression,
+    Habit,
     Identity,
     expression_track,
     identity_seed,
     random_expression,
     random_identity,
+    read_habit,
     save_expressions,
 )
 from datasets.wflw import list_path
@@ -56,16 +58,23 @@ def claim(folder: Path) -> None:
 
 
 def make_celebv(
-    people: list[str], num_frames: int, stride: int, seed: int, out_dir: Path, keep_expressions: bool
+    people: list[tuple[str, int]],
+    habits: dict[str, Habit],
+    num_frames: int,
+    stride: int,
+    seed: int,
+    out_dir: Path,
+    keep_expressions: bool,
 ) -> None:
-    """Make a folder for each person: Image/%06d.jpg and all_98pt.txt. Everybody moves in their own way."""
-    for person in people:
-        try:
-            name, who_seed = identity_seed(person)
-        except ValueError as error:
-            raise ConfigError(f"--people {error}") from None
-        who = random_identity(who_seed)
-        track = expression_track(num_frames * stride, zlib.crc32(f"{seed} {name}".encode()))[::stride]
+    """Make a folder for each person: Image/%06d.jpg and all_98pt.txt. Everybody moves in their own way.
+
+    Args:
+        people: names and seeds of their looks.
+        habits: by name, of those who have their own.
+    """
+    for name, who_seed in people:
+        who, track_seed = random_identity(who_seed), zlib.crc32(f"{seed} {name}".encode())
+        track = expression_track(num_frames * stride, track_seed, habits.get(name, Habit()))[::stride]
         folder = out_dir / name
         claim(folder)
         # an earlier, longer run would leave frames without a line, and lists of frames that changed
@@ -82,6 +91,23 @@ def make_celebv(
         if keep_expressions:
             save_expressions(folder, track, who_seed)
         print(f"{folder}: {num_frames} frames")
+
+
+def read_people(people: list[str], habits: list[tuple[str, str]]) -> tuple[list[tuple[str, int]], dict[str, Habit]]:
+    """Read who is to be painted, and their habits.
+
+    Raises:
+        ConfigError: a name, a seed or a habit is wrong.
+    """
+    try:
+        found = [identity_seed(person) for person in people]
+        habit_of = {name: read_habit(text) for name, text in habits}
+    except ValueError as error:
+        raise ConfigError(f"--people, --habit: {error}") from None
+    strangers = habit_of.keys() - {name for name, _ in found}
+    if strangers:
+        raise ConfigError(f"--habit {min(strangers)}: not one of --people")
+    return found, habit_of
 
 
 POOL_SIZE = 256  # people of a split; making a person's textures costs more than painting them
@@ -215,6 +241,8 @@ def parse_args() -> argparse.Namespace:
     celebv.add_argument("--frames", type=cli.whole(1, MAX_FRAMES), default=600, help="frames a person (default 600)")
     help_stride = "film only every Nth frame: more poses in as many frames (default 1, a smooth video)"
     celebv.add_argument("--stride", type=cli.whole(1, 20), default=1, metavar="N", help=help_stride)
+    help_habit = "what a person mostly does, as in: --habit Linnea mouth_open=0.7,smile=0.6,brow_raise=0.4,yaw=8"
+    celebv.add_argument("--habit", nargs=2, action="append", default=[], metavar=("NAME", "HABIT"), help=help_habit)
     celebv.add_argument("--out-dir", type=cli.path, default=Path("datasets/CelebV"))
     celebv.add_argument(
         "--expressions", action="store_true", help=f"keep the expression vectors beside, as {EXPRESSION_FILE}"
@@ -249,7 +277,8 @@ def main() -> None:
     args = parse_args()
     if args.form == "celebv":
         check_outputs({"--out-dir": args.out_dir})
-        make_celebv(args.people, args.frames, args.stride, args.seed, args.out_dir, args.expressions)
+        people, habits = read_people(args.people, args.habit)
+        make_celebv(people, habits, args.frames, args.stride, args.seed, args.out_dir, args.expressions)
     elif args.form == "wflw":
         check_outputs({"--out-dir": args.out_dir})
         make_wflw({"train": args.train_faces, "test": args.test_faces}, sorted(args.forehead), args.seed, args.out_dir)

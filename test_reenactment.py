@@ -20,8 +20,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from inference.backends import PRECISIONS, add_backend_argument, open_backend
-from inference.geometry import MeanToMean, read_geometry
-from inference.inputs import Input, calibration_inputs, end_at_interrupt, mean_of_source, open_input, open_test_split
+from inference.geometry import NeutralToNeutral, read_geometry
+from inference.inputs import Input, calibration_inputs, end_at_interrupt, open_input, open_test_split, shape_of_source
 from inference.output import (
     FRAMES_DIR,
     LAYOUTS,
@@ -126,9 +126,9 @@ def main() -> None:
     networks = find_networks(args, configs, source)
     geometry = None
     if "transformer" not in networks:
-        target_mean = read_geometry(networks["decoder"].weights, configs["decoder"])
-        source_mean, frames_in = mean_of_source(frames_in)
-        geometry = MeanToMean(source_mean, target_mean)
+        target_shape = read_geometry(networks["decoder"].weights, configs["decoder"])
+        source_shape, frames_in = shape_of_source(frames_in)
+        geometry = NeutralToNeutral(source_shape, target_shape)
     batch_size = min(args.batch_size, frames_in.count or args.batch_size)
     calibration = None if args.precision == "float32" else partial(calibration_inputs, frames_in, networks, geometry)
     backend = open_backend(args.backend, context, networks, batch_size, calibration)

@@ -23,6 +23,7 @@ from datasets.boundary import DrawingStyle
 from datasets.celebv import ENCODER, HEATMAP
 from datasets.images import write_image
 from datasets.samples import ShiftedDataset, open_dataset
+from inference.geometry import NeutralToNeutral, shape_of
 from models.align import align, shape_code
 from models.build import ALIGN, PCA, TRANSFORMER_DISCRIMINATORS, TRANSFORMERS
 from models.losses import lsgan, mean_absolute_error, probability_bce
@@ -47,7 +48,7 @@ class Graph(NamedTuple):
     """Hold inputs, fakes and losses of an iteration."""
 
     real: dict[str, nn.Variable]  # A, B: (B, 15, 64, 64) in [0, 1]
-    shifted: dict[str, nn.Variable]  # the same faces moved to the other person's mean, for the warm start
+    shifted: dict[str, nn.Variable]  # the same faces moved to the other person by geometry, for the warm start
     fake: dict[str, nn.Variable]  # fake_A = G_B2A(real_B), fake_B = G_A2B(real_A)
     fake_leaf: dict[str, nn.Variable]  # the same numbers, where the generators' losses begin
     recon: dict[str, nn.Variable]  # recon_A = G_B2A(fake_B), recon_B = G_A2B(fake_A)
@@ -274,11 +275,10 @@ def open_batches(config: dict[str, Any], communicator: Communicator) -> list[Bat
             raise ConfigError(
                 "train.warm_start moves landmarks, which 'boundary: encoder' does not have; set epochs to 0"
             )
-        *of_sources, of_target = datasets
-        datasets = [
-            *(ShiftedDataset(of_source, [of_target]) for of_source in of_sources),
-            ShiftedDataset(of_target, of_sources),
-        ]
+        *sources, of_target = (shape_of(dataset.landmarks) for dataset in datasets)
+        moves = [[NeutralToNeutral(of_source, of_target).move] for of_source in sources]
+        moves += [[NeutralToNeutral(of_target, of_source).move for of_source in sources]]
+        datasets = [ShiftedDataset(dataset, to_others) for dataset, to_others in zip(datasets, moves)]
     # seeds apart, so that equally long lists are not walked in step
     seeds = [config["seed"] + 2000 * number for number in range(len(names))] + [config["seed"] + 1000]
     return [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -273,17 +274,15 @@ class JoinedDataset:
 
 
 class ShiftedDataset:
-    """Join heatmaps of one person with those of its landmarks moved to other people's mean faces.
+    """Join heatmaps of one person with those of its landmarks moved to other people's faces.
 
     Args:
         faces: samples of one part, the heatmap.
-        others: the people whose means the landmarks are moved to.
+        moves: move landmarks (98, 2) of this person to another's face, each to one's.
     """
 
-    def __init__(self, faces: DrawnDataset, others: list[DrawnDataset]):
-        self.faces = faces
-        mean = faces.landmarks.mean(axis=0)
-        self.shifts = [other.landmarks.mean(axis=0) - mean for other in others]  # (98, 2) each
+    def __init__(self, faces: DrawnDataset, moves: list[Callable[[np.ndarray], np.ndarray]]):
+        self.faces, self.moves = faces, moves
 
     def identity(self) -> dict[str, str | int]:
         """Tell these samples from others, as the faces do."""
@@ -295,12 +294,12 @@ class ShiftedDataset:
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         """Return heatmap and shifted heatmaps, (15, 64, 64) uint8."""
         landmarks = self.faces.landmarks[index]
-        return (*self.faces[index], *(self._heatmap(landmarks + shift) for shift in self.shifts))
+        return (*self.faces[index], *(self._heatmap(move(landmarks)) for move in self.moves))
 
     def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]:
         """Make a sample under a change of the face."""
         landmarks = self.faces.landmarks[index]
-        shifted = (self._heatmap(transform.landmarks(landmarks + shift)) for shift in self.shifts)
+        shifted = (self._heatmap(transform.landmarks(move(landmarks))) for move in self.moves)
         return (*self.faces.augmented(index, transform), *shifted)
 
     def _heatmap(self, landmarks: np.ndarray) -> np.ndarray:

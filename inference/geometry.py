@@ -1,45 +1,134 @@
 """Moving a driver's landmarks to a target's face by geometry, where no transformer does it.
 
 What is known of a face's shape lies in a small list beside its decoder's weights, `face_98pt.txt`, of the form of
-CelebV's: the mean landmarks of the frames that it was trained on, under the name `mean`.
+CelebV's: its mean and its neutral landmarks, found in the frames that it was trained on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from config.runs import GEOMETRY_FILE
 from datasets.annotations import format_line, read_annotations
 from datasets.celebv import read_person
+from datasets.synthetic.people import UNIT_PX, Expression, landmarks_3d, random_identity
 from utils.errors import DataError, WeightsError
 from utils.files import write_text
+from utils.panels import evenly
 
-MEAN = "mean"
+MEAN, NEUTRAL = "mean", "neutral"
 MAX_CALIBRATION_FRAMES = 250  # of a video, from its beginning
 CAMERA_CALIBRATION_S = 3.0
+MAX_SHAPE_FRAMES = 2000  # that a person's shape is found in
+MIN_NEUTRAL_FRAMES = 20  # fewer do not tell a habit from an expression: then the mean stands for the neutral face
+
+# Points that expressions hardly move: corners of the eyes, nose, upper contour
+RIGID = (60, 64, 68, 72, *range(51, 60), *range(7), *range(26, 33))
+POSE_ROUNDS = 15
+HEADS = range(1000, 1200)  # seeds of the synthetic people whose mean is the typical head
+# Where neutral lies between the least and the most that a person does, as a share of that range: the mouth shut, the
+# eyes open, corners of the mouth and brows a little nearer to their lower end
+RANGE_PERCENTILES = (2, 98)
+NEUTRAL_SHARES = {"mouth": 0.0, "eyes": 0.9, "smile": 0.33, "brows": 0.41}
+RIDGE = 1e-3
+EYES = ((60, 64, (61, 62, 63, 65, 66, 67)), (68, 72, (69, 70, 71, 73, 74, 75)))  # corners, and what moves between
+EYE_RATIOS = (0.5, 2.0)  # of two people's eyes; beyond, one was not seen open
 
 
-class MeanToMean:
-    """Move landmarks by what lies between two faces' means: expression and pose stay, shape and place change.
+class Shape(NamedTuple):
+    """Say what is known of a person's face."""
 
-    Args:
-        source, target: mean landmarks (98, 2) in pixels of the pictures of CelebV's form.
+    mean: np.ndarray  # (98, 2) in pixels of the pictures of CelebV's form
+    neutral: np.ndarray  # as the mean: shut mouth, open eyes, looking straight ahead
+
+
+class Pose(NamedTuple):
+    """Say how heads lie in their pictures, each: pixels = scale * (rotation @ head)[:2] + place."""
+
+    rotation: np.ndarray  # (N, 3, 3)
+    scale: np.ndarray  # (N,); 1 is the typical head's 70 pixels for half a face's width
+    center: np.ndarray  # (N, 2) in pixels, where the middle of the rigid points lies
+
+
+@lru_cache(maxsize=1)
+def _typical_head() -> np.ndarray:
+    """Place the landmarks (98, 3) of a typical neutral head in pixels, about the middle of its rigid points."""
+    head = UNIT_PX * np.mean([landmarks_3d(random_identity(seed), Expression()) for seed in HEADS], axis=0)
+    return head - head[list(RIGID)].mean(axis=0)
+
+
+def poses_of(landmarks: np.ndarray) -> Pose:
+    """Find how heads lie by the rigid points of landmarks (N, 98, 2).
+
+    Weak perspective, by an orthogonal Procrustes problem (Kabsch) whose depths are those of the round before.
     """
+    head, points = _typical_head()[list(RIGID)], landmarks[:, list(RIGID)]
+    center = points.mean(axis=1)
+    points = points - center[:, None]
+    scale = np.sqrt((points**2).sum(axis=(1, 2)) / (head[:, :2] ** 2).sum())
+    depth = scale[:, None] * head[:, 2]
+    for _ in range(POSE_ROUNDS):
+        left, _, right = np.linalg.svd(np.einsum("ki,nkj->nij", head, np.dstack([points, depth])))
+        left[:, :, 2] *= np.sign(np.linalg.det(left @ right))[:, None]
+        rotation = (left @ right).transpose(0, 2, 1)
+        turned = head @ rotation.transpose(0, 2, 1)
+        scale = (points * turned[..., :2]).sum(axis=(1, 2)) / (turned[..., :2] ** 2).sum(axis=(1, 2))
+        depth = scale[:, None] * turned[..., 2]
+    return Pose(rotation, scale, center)
 
-    def __init__(self, source: np.ndarray, target: np.ndarray):
-        self.shift = target - source
 
-    def move(self, landmarks: np.ndarray) -> np.ndarray:
-        """Move landmarks (98, 2) of the source to the target."""
-        return landmarks + self.shift
+def _upright(landmarks: np.ndarray, pose: Pose) -> np.ndarray:
+    """Bring landmarks (N, 98, 2) into a frame about the head: without its place, size and roll."""
+    along = pose.rotation[:, :2, 0] / np.linalg.norm(pose.rotation[:, :2, 0], axis=1)[:, None]
+    roll = np.stack([along, np.stack([-along[:, 1], along[:, 0]], axis=1)], axis=1)  # (N, 2, 2), to upright
+    return (landmarks - pose.center[:, None]) / pose.scale[:, None, None] @ roll.transpose(0, 2, 1)
 
 
-def mean_face(landmarks: Iterable[np.ndarray]) -> np.ndarray:
-    """Average landmarks (98, 2) of many frames.
+def _doings(upright: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """Measure what upright faces (N, 98, 2) do, (N, 4): mouth, eyes, smile, brows of `NEUTRAL_SHARES`."""
+    x, y = upright[..., 0], upright[..., 1]
+    mouth = np.abs(y[:, 89:92] - y[:, [95, 94, 93]]).mean(axis=1)
+    eyes = (np.abs(y[:, 62] - y[:, 66]) + np.abs(y[:, 70] - y[:, 74])) / 2
+    # an open mouth and a turned head are narrower, too
+    known = np.column_stack([np.ones(len(x)), mouth, angles, angles[:, 0] ** 2])
+    width = x[:, 82] - x[:, 76]
+    smile = width - known[:, 1:] @ np.linalg.lstsq(known, width, rcond=None)[0][1:]
+    return np.stack([mouth, eyes, smile, y[:, 60:76].mean(axis=1) - y[:, 33:51].mean(axis=1)], axis=1)
+
+
+def _neutral_of(landmarks: np.ndarray) -> np.ndarray:
+    """Find a person's neutral landmarks (98, 2) in those of its frames (N, 98, 2).
+
+    A person may rest with open mouth or raised brows, so neither a mean nor a frame is neutral. Landmarks are fitted as
+    a quadratic function of pose and doings, over all frames, which is then read where the doings are neutral. Every
+    person's range is taken for the same: from a shut mouth to an open one, from a frown to raised brows.
+    """
+    pose = poses_of(landmarks)
+    upright = _upright(landmarks, pose)
+    yaw = np.arcsin(pose.rotation[:, 0, 2].clip(-1, 1))
+    pitch = np.arcsin(-pose.rotation[:, 1, 2].clip(-1, 1))
+    # noses differ in length: what looks like a raised head is one only beside the person's other frames
+    angles = np.stack([yaw, pitch - np.median(pitch)], axis=1)
+    doings = _doings(upright, angles)
+    least, most = np.percentile(doings, RANGE_PERCENTILES, axis=0)
+    offset = doings - (least + np.array([*NEUTRAL_SHARES.values()]) * (most - least))
+    offset /= offset.std(axis=0) + 1e-9
+    terms = [np.ones(len(yaw)), angles, angles**2, angles.prod(axis=1), offset, offset**2]
+    known = np.column_stack(terms)
+    ridge = RIDGE * len(known) * np.diag([0.0] + [1.0] * (known.shape[1] - 1))
+    fitted = np.linalg.solve(known.T @ known + ridge, known.T @ upright.reshape(len(known), -1))
+    # a head that turns also moves aside
+    center = np.linalg.lstsq(np.column_stack([np.ones(len(yaw)), angles]), pose.center, rcond=None)[0][0]
+    return center + np.median(pose.scale) * fitted[0].reshape(-1, 2)
+
+
+def shape_of(landmarks: Iterable[np.ndarray]) -> Shape:
+    """Find what is to be known of a person's face in landmarks (98, 2) of many frames.
 
     Raises:
         DataError: there is none.
@@ -47,16 +136,72 @@ def mean_face(landmarks: Iterable[np.ndarray]) -> np.ndarray:
     frames = list(landmarks)
     if not frames:
         raise DataError("no face with landmarks to begin with; is one to be seen in the input's first seconds?")
-    return np.mean(frames, axis=0)
+    mean = np.mean(frames, axis=0)
+    if len(frames) < MIN_NEUTRAL_FRAMES:
+        return Shape(mean, mean)
+    return Shape(mean, _neutral_of(np.array([frames[index] for index in evenly(len(frames), MAX_SHAPE_FRAMES)])))
+
+
+class MeanToMean:
+    """Move landmarks by what lies between two faces' means: habits move, too; the baseline of `evaluate.py`."""
+
+    def __init__(self, source: Shape, target: Shape):
+        self.shift = target.mean - source.mean
+
+    def move(self, landmarks: np.ndarray) -> np.ndarray:
+        """Move landmarks (98, 2) of the source to the target."""
+        return landmarks + self.shift
+
+
+class NeutralToNeutral:
+    """Move landmarks by what lies between two neutral faces, turned as the driver's head is.
+
+    Pose and expression are the driver's, shape and place the target's. What lies between is taken for flat. The
+    target's eyes open by the share by which the driver's do, so that eyes of another height close, too.
+    """
+
+    def __init__(self, source: Shape, target: Shape):
+        if source.neutral is source.mean:  # too little is known of the source
+            target = target._replace(neutral=target.mean)
+        faces = np.stack([source.neutral, target.neutral])
+        pose = poses_of(faces)
+        self._scale, self._place = pose.scale[0], pose.center[1] - pose.center[0]
+        self._straight = pose.rotation[0].T  # noses differ in length, so that a neutral face may seem to be raised
+        self._between = faces[1] - faces[0] - self._place
+        heights = [[abs(face[[62, 70], 1] - face[[66, 74], 1]).mean()] for face in faces]
+        self._eye_ratio = float(np.clip(heights[1][0] / max(heights[0][0], 1e-6), *EYE_RATIOS))
+        self._neutral = source.neutral
+
+    def move(self, landmarks: np.ndarray) -> np.ndarray:
+        """Move landmarks (98, 2) of the source to the target."""
+        pose = poses_of(landmarks[None])
+        turn, scale = (pose.rotation[0] @ self._straight)[:2, :2], pose.scale[0] / self._scale
+        moved = landmarks + scale * self._between @ turn.T + self._place
+        down = turn[:, 1] / max(np.linalg.norm(turn[:, 1]), 1e-6)
+        for first, last, lids in EYES:
+            for lid in lids:
+                now, before = (_above(face, lid, first, last) for face in (landmarks, self._neutral))
+                # beyond what the neutral eyes differ by
+                moved[lid] += (self._eye_ratio - 1) * (now - scale * before) * down
+        return moved
+
+
+def _above(face: np.ndarray, point: int, first: int, last: int) -> float:
+    """Measure how far a point lies below the line between two others, in pixels."""
+    along = face[last] - face[first]
+    along = along / max(np.linalg.norm(along), 1e-6)
+    return float((face[point] - face[first]) @ np.array([-along[1], along[0]]))
 
 
 def write_geometry(folder: Path, landmarks: np.ndarray) -> None:
     """Keep the geometry of a person, by the landmarks (N, 98, 2) of its frames, in the folder of its weights."""
-    write_text(folder / GEOMETRY_FILE, format_line(mean_face(landmarks), MEAN) + "\n")
+    shape = shape_of(landmarks)
+    lines = [format_line(points, name) for name, points in ((MEAN, shape.mean), (NEUTRAL, shape.neutral))]
+    write_text(folder / GEOMETRY_FILE, "\n".join(lines) + "\n")
 
 
-def read_geometry(weights: Path, config: dict[str, Any]) -> np.ndarray:
-    """Read the mean landmarks (98, 2) of a decoder's person: beside its weights, or of the person's frames.
+def read_geometry(weights: Path, config: dict[str, Any]) -> Shape:
+    """Read the shape of a decoder's person: beside its weights, or of the person's frames.
 
     Raises:
         WeightsError: neither is there.
@@ -64,11 +209,11 @@ def read_geometry(weights: Path, config: dict[str, Any]) -> np.ndarray:
     path = weights.parent / GEOMETRY_FILE
     if path.exists():
         found = read_annotations(path, 0, "")
-        if MEAN not in found.names:
-            raise WeightsError(f"{path}: no line called '{MEAN}'; remove it, and train the decoder again")
-        return found.landmarks[found.names.index(MEAN)]
+        if not {MEAN, NEUTRAL} <= {*found.names}:
+            raise WeightsError(f"{path}: no lines '{MEAN}' and '{NEUTRAL}'; remove it, and train the decoder again")
+        return Shape(*(found.landmarks[found.names.index(name)] for name in (MEAN, NEUTRAL)))
     try:
-        return read_person(config["train_dir"], config["trg_celeb_name"], config["mode"]).landmarks.mean(axis=0)
+        return shape_of(read_person(config["train_dir"], config["trg_celeb_name"], config["mode"]).landmarks)
     except DataError:
         raise WeightsError(
             f"{path}: not there, nor are landmarks of {config['trg_celeb_name']} in {config['train_dir']}; "

@@ -12,14 +12,12 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from datasets.batches import to_float
 from datasets.celebv import HEATMAP
 from datasets.samples import DrawnDataset, FrameDataset
 from inference.backends import Calibration
 from inference.faces import make_finder
-from inference.geometry import CAMERA_CALIBRATION_S, MAX_CALIBRATION_FRAMES, mean_face
+from inference.geometry import CAMERA_CALIBRATION_S, MAX_CALIBRATION_FRAMES, Shape, shape_of
 from inference.metrics import heatmap_of
 from inference.pictures import Camera, FaceFrame, Pictures, faces_of, faces_of_camera
 from inference.reenactor import Geometry
@@ -124,26 +122,26 @@ def calibration_inputs(frames_in: Input, networks: Collection[str], geometry: Ge
     return inputs
 
 
-def mean_of_source(frames_in: Input) -> tuple[np.ndarray, Input]:
-    """Average the source's landmarks (98, 2) over some of its frames; of a camera over its first seconds.
+def shape_of_source(frames_in: Input) -> tuple[Shape, Input]:
+    """Find the shape of the source's face in some of its frames; of a camera in its first seconds.
 
     Returns:
-        the mean, and the input as it goes on: what a camera showed meanwhile comes first.
+        the shape, and the input as it goes on: what a camera showed meanwhile comes first.
 
     Raises:
         DataError: there is no face.
     """
     if frames_in.some_frames is not None:
-        return mean_face(frame.landmarks for frame in frames_in.some_frames()), frames_in
+        return shape_of(frame.landmarks for frame in frames_in.some_frames()), frames_in
     seconds = f"{CAMERA_CALIBRATION_S:.0f} s"
-    print(f"note: the camera's first {seconds} show what face it sees; look at it, and move a little")
+    print(f"note: the camera's first {seconds} show what face it sees; look at it, talk, and close your mouth")
     kept = []
     for frame in frames_in.frames:
         kept.append(frame)
         if frame.time_s >= CAMERA_CALIBRATION_S:
             break
-    mean = mean_face(frame.landmarks for frame in kept if frame.landmarks is not None)
-    return mean, frames_in._replace(frames=chain(kept, frames_in.frames))
+    shape = shape_of(frame.landmarks for frame in kept if frame.landmarks is not None)
+    return shape, frames_in._replace(frames=chain(kept, frames_in.frames))
 
 
 @contextmanager

@@ -98,9 +98,12 @@ def test_every_source_changes_all_its_parts_alike(data, source, transforms):
     )
     assert all(np.array_equal(a, b) for a, b in zip(prepared.augmented(0, transform), (image, heatmap, large)))
     first, *shifted = ShiftedDataset(
-        DrawnDataset(data / "datasets/CelebV", "Rowan", "all", (HEATMAP,)), [source]
+        DrawnDataset(data / "datasets/CelebV", "Rowan", "all", (HEATMAP,)),
+        [lambda x: x, lambda x: x + 9],
     ).augmented(0, transform)
-    assert np.array_equal(first, heatmap) and np.array_equal(shifted[0], heatmap)  # moved to its own mean
+    assert np.array_equal(first, heatmap) and np.array_equal(shifted[0], heatmap)
+    moved = transform.landmarks(source.landmarks[0] + 9)  # moved first, changed then
+    assert np.array_equal(shifted[1], resize_heatmap(draw_heatmap(moved), 64))
     drawn, target = LandmarkDataset.of_people(data / "datasets/CelebV", ["Rowan"], "all").augmented(0, transform)
     assert np.array_equal(drawn, heatmap)
     np.testing.assert_allclose(target.reshape(98, 2) * 4, landmarks, rtol=1e-5)

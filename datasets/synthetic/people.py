@@ -49,6 +49,39 @@ class Expression(NamedTuple):
     gaze_y: float = 0.0
 
 
+class Habit(NamedTuple):
+    """Say what a person mostly does: the middle of what its expressions vary about; yaw in degrees."""
+
+    yaw: float = 0.0
+    mouth_open: float = 0.25
+    smile: float = 0.25
+    brow_raise: float = 0.1
+
+
+HABIT_RANGES = {"yaw": (-20, 20), "mouth_open": (0, 1), "smile": (-0.5, 1), "brow_raise": (-0.7, 1)}
+
+
+def read_habit(text: str) -> Habit:
+    """Read 'mouth_open=0.7,yaw=8'; what is not named stays as everybody's.
+
+    Raises:
+        ValueError: a name is unknown, or a value is no number or out of its range.
+    """
+    values = {}
+    for part in filter(None, text.split(",")):
+        name, _, number = part.partition("=")
+        low, high = HABIT_RANGES.get(name, (None, None))
+        if low is None:
+            raise ValueError(f"'{part}': a habit is one of {', '.join(HABIT_RANGES)}, as in mouth_open=0.7")
+        try:
+            values[name] = float(number)
+        except ValueError:
+            raise ValueError(f"'{part}': not a number behind '='") from None
+        if not low <= values[name] <= high:
+            raise ValueError(f"'{part}': must be from {low} to {high}")
+    return Habit(**values)
+
+
 def _smooth_noise(rng: np.random.Generator, length: int, sigma_frames: float) -> np.ndarray:
     """Draw Gaussian noise of unit variance, smooth over about `sigma_frames` frames."""
     offsets = np.arange(-int(4 * sigma_frames), int(4 * sigma_frames) + 1)
@@ -69,8 +102,11 @@ def _blinks(rng: np.random.Generator, length: int) -> np.ndarray:
     return lids
 
 
-def expression_track(length: int, seed: int) -> np.ndarray:
+def expression_track(length: int, seed: int, habit: Habit = Habit()) -> np.ndarray:
     """Draw the expressions of a smooth, talking, turning head.
+
+    Args:
+        habit: the middle of what they vary about.
 
     Returns:
         (length, 12) float32, a row an `Expression`, as if filmed at 25 frames a second.
@@ -81,15 +117,15 @@ def expression_track(length: int, seed: int) -> np.ndarray:
         return np.clip(mean + amplitude * _smooth_noise(rng, length, sigma_frames), low, high)
 
     track = Expression(
-        yaw=np.deg2rad(noise(12, 12, -28, 28)),
+        yaw=np.deg2rad(noise(12, 12, -28, 28, mean=habit.yaw)),
         pitch=np.deg2rad(noise(12, 5, -12, 12)),
         roll=np.deg2rad(noise(14, 5, -12, 12)),
         scale=noise(25, 0.03, 0.93, 1.07, mean=1.0),
         shift_x=noise(16, 3.5, -9, 9),
         shift_y=noise(16, 2.5, -7, 7),
-        mouth_open=noise(5, 0.45, 0, 1, mean=0.25),
-        smile=noise(10, 0.5, -0.5, 1, mean=0.25),
-        brow_raise=noise(9, 0.5, -0.7, 1, mean=0.1),
+        mouth_open=noise(5, 0.45, 0, 1, mean=habit.mouth_open),
+        smile=noise(10, 0.5, -0.5, 1, mean=habit.smile),
+        brow_raise=noise(9, 0.5, -0.7, 1, mean=habit.brow_raise),
         blink=np.maximum(_blinks(rng, length), noise(8, 0.2, 0, 0.35)),
         # no boundary shows the pupils, so a gaze that wanders could not be learned
         gaze_x=noise(14, 0.08, -0.2, 0.2),
