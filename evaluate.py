@@ -27,7 +27,8 @@ from datasets.images import write_image
 from datasets.landmarks import Face, FaceFinder
 from datasets.samples import FrameDataset, open_dataset
 from datasets.synthetic.painter import render
-from datasets.synthetic.people import EXPRESSION_FILE, Expression, landmarks_of, random_identity, read_expressions
+from datasets.synthetic.people import Expression, landmarks_of, random_identity, read_expressions
+from datasets.synthetic.truth import expressions_of, has_expressions
 from inference.backends import add_backend_argument, open_backend
 from inference.geometry import MeanToMean, NeutralToNeutral, Shape, shape_of
 from inference.metrics import (
@@ -71,23 +72,11 @@ class Truth(NamedTuple):
     mean_target: np.ndarray  # (256, 256, 3) uint8, the mean of B's training frames
 
 
-def has_expressions(data_dir: Path, person: str) -> bool:
-    """Tell whether a person is synthetic, with expressions kept."""
-    return (data_dir / person / EXPRESSION_FILE).exists()
-
-
-def expressions_of(data_dir: Path, person: str) -> list[Expression]:
-    """Read the expressions of a synthetic person's test frames."""
-    track, _ = read_expressions(data_dir / person)
-    index_of = {name: index for index, name in enumerate(read_person(data_dir, person, "all").names)}
-    return [track[index_of[name]] for name in read_person(data_dir, person, "test").names]
-
-
 def make_truth(data_dir: Path, source: str, target: str, count: int) -> Truth:
     """Draw the target with the expressions of the source's first test frames."""
     _, target_seed = read_expressions(data_dir / target)
     test = read_person(data_dir, source, "test")
-    expressions = expressions_of(data_dir, source)[:count]
+    expressions = expressions_of(data_dir, source, "test")[:count]
     who = random_identity(target_seed)
     trained = {person: read_person(data_dir, person, "train") for person in (source, target)}
     frames = [read_frame(data_dir, target, name) for name in trained[target].names[::5]]
@@ -230,7 +219,7 @@ def evaluate(
         scores["encoder_error"] = relative_error(heatmaps, [heatmap_of(landmarks[index]) for index in indices])
     track = None
     if has_expressions(data_dir, source):
-        track = expressions_of(data_dir, source)
+        track = expressions_of(data_dir, source, "test")
         track = [track[index] for index in indices]
     scores["gestures"] = measure_gestures(drivers, faces, track)
     scores["decoder"] = measure_decoder(backend, configs["decoder"], data_dir, target, len(found))

@@ -8,6 +8,7 @@ well they do and a picture of what the components mean.
 
 from __future__ import annotations
 
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +21,12 @@ from sklearn.decomposition import PCA
 from datasets import wflw
 from datasets.batches import Batches, make_batches
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, draw_heatmap
-from datasets.celebv import find_people
+from datasets.celebv import find_people, read_person
 from datasets.images import write_image
 from datasets.samples import LandmarkDataset
+from datasets.synthetic.truth import expressions_of, has_expressions, landmarks_on
+from inference.geometry import NeutralToNeutral, shape_of
+from inference.metrics import heatmap_of
 from models.align import SHAPE_CODE_SIZE, align
 from models.build import ALIGN
 from models.losses import mean_squared_error
@@ -33,11 +37,14 @@ from training.setup import call_training, parse_training_args, read_training_con
 from training.updater import Updater, adam_of
 from utils.errors import DataError
 from utils.files import atomic_path, write_yaml
-from utils.panels import contact_sheet, heatmap_picture
+from utils.panels import contact_sheet, evenly, heatmap_picture
 from utils.parameters import parameters_of, save_parameters
 from utils.weights import write_arrays
 
 MIN_RELATIVE_VARIANCE = 1e-6
+MIN_BETWEEN = 1e-3  # heatmap pixels; people whose means are nearer are not told apart
+MAX_PAIRS, FRAMES_OF_PAIR = 6, 128
+LARGE_SHAPE_LOSS = 0.2  # between people for the same expression; a loss that holds identity stands at 0.6
 OUTER_EYE_CORNERS = (60, 72)  # their distance is what WFLW's error is measured in
 SHOWN_DEVIATIONS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 TILE_PX = 128
@@ -79,22 +86,31 @@ def train_step(
     return losses
 
 
+def predict(graph: Graph, heatmaps: np.ndarray) -> np.ndarray:
+    """Run the align network with batch statistics, as the transformer's training does; whole batches only."""
+    statistics = {v: v.d.copy() for v in parameters_of(ALIGN).values() if not v.need_grad}
+    size, found = graph.heatmap.shape[0], []
+    for first in range(0, len(heatmaps) - size + 1, size):
+        graph.heatmap.d = heatmaps[first : first + size]
+        graph.prediction.forward()
+        found.append(graph.prediction.d.copy())
+    for variable, kept in statistics.items():  # which looking on must not move
+        variable.d = kept
+    return np.concatenate(found)
+
+
 def measure_error(graph: Graph, batches: Batches) -> float:
-    """Measure the normalised mean error of the align network, with batch statistics as the transformer's training has.
+    """Measure the normalised mean error of the align network.
 
     It is the mean distance of a landmark from the truth, in distances of the outer corners of the eyes.
     """
-    statistics = {v: v.d.copy() for v in parameters_of(ALIGN).values() if not v.need_grad}
     errors = []
     for number in range(batches.batches_per_epoch):
-        graph.heatmap.d, truth = batches[number]
-        graph.prediction.forward()
-        points, truth = (x.reshape(len(x), -1, 2) for x in (graph.prediction.d, truth))
+        heatmaps, truth = batches[number]
+        points, truth = (x.reshape(len(x), -1, 2) for x in (predict(graph, heatmaps), truth))
         left, right = (truth[:, corner] for corner in OUTER_EYE_CORNERS)
         distances = np.linalg.norm(points - truth, axis=2).mean(axis=1)
         errors.append(distances / np.linalg.norm(left - right, axis=1))
-    for variable, kept in statistics.items():  # which looking on must not move
-        variable.d = kept
     return float(np.concatenate(errors)[: len(batches.dataset)].mean())
 
 
@@ -108,29 +124,74 @@ class FittedPCA(NamedTuple):
     explained: np.ndarray  # (K,) share of the variance
 
 
-def fit_pca(landmarks: np.ndarray) -> FittedPCA:
+def fit_pca(landmarks: np.ndarray, persons: np.ndarray | None = None) -> FittedPCA:
     """Fit whitened principal components as an affine map, as in the published file.
+
+    Components tell what a face does, not whose it is: each person's landmarks are centred on its own mean, and the
+    directions between the means are left out. Else the shape loss pulls B's boundaries back to A's shape.
 
     Args:
         landmarks: (N, D).
+        persons: the number of each row's person, (N,); None where everybody has one row.
 
     Returns:
         the map, so that `landmarks @ weight + bias` are components of unit variance, largest first. Directions in
         which the data does not vary are left unscaled.
     """
-    size = landmarks.shape[1]
-    pca = PCA(n_components=min(landmarks.shape), svd_solver="full").fit(landmarks)
+    size, mean = landmarks.shape[1], landmarks.mean(axis=0)
+    if persons is None:
+        persons = np.zeros(len(landmarks), int)
+    means = np.stack([landmarks[persons == person].mean(axis=0) for person in range(persons.max() + 1)])
+    _, lengths, between = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)
+    between = between[lengths > MIN_BETWEEN]
+    landmarks = landmarks - means[persons]
+    pca = PCA(n_components=min(landmarks.shape), svd_solver="full").fit(landmarks - landmarks @ between.T @ between)
     deviation = np.sqrt(pca.explained_variance_)
     varies = pca.explained_variance_ > MIN_RELATIVE_VARIANCE * pca.explained_variance_[0]
     weight = np.zeros((size, size))
     weight[:, : len(deviation)] = pca.components_.T / np.where(varies, deviation, 1.0)
     return FittedPCA(
         weight.astype(np.float32),
-        (-pca.mean_ @ weight).astype(np.float32),
-        pca.mean_,
+        (-mean @ weight).astype(np.float32),
+        mean,
         pca.components_ * deviation[:, None],
         pca.explained_variance_ratio_,
     )
+
+
+def same_expressions(config: dict[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Place the landmarks (N, 98, 2) of pairs of people that do the same, by the pairs' names.
+
+    Of synthetic people that is known; else landmarks are moved by geometry.
+    """
+    root, mode, people = config["train_dir"], config["mode"], config["celeb_names"]
+    found = {}
+    for first, second in islice(combinations(people, 2), MAX_PAIRS):
+        landmarks = read_person(root, first, mode).landmarks
+        picks = evenly(len(landmarks), FRAMES_OF_PAIR)
+        if all(has_expressions(root, person) for person in (first, second)):
+            expressions = expressions_of(root, first, mode)
+            moved = landmarks_on(root, second, [expressions[index] for index in picks])
+        else:
+            shapes = shape_of(landmarks), shape_of(read_person(root, second, mode).landmarks)
+            moved = np.array([NeutralToNeutral(*shapes).move(landmarks[index]) for index in picks])
+        found[f"{first} and {second}"] = landmarks[picks], moved
+    return found
+
+
+def shape_loss_between(graph: Graph, pca: FittedPCA, pair: tuple[np.ndarray, np.ndarray]) -> float | None:
+    """Compute the shape loss of a right answer: between two people's faces that do the same.
+
+    Returns:
+        the mean absolute difference of their shape codes; None of fewer frames than a batch.
+    """
+    if len(pair[0]) < graph.heatmap.shape[0]:
+        return None
+    codes = [
+        predict(graph, np.stack([heatmap_of(marks) for marks in landmarks])) @ pca.weight[:, :SHAPE_CODE_SIZE]
+        for landmarks in pair
+    ]
+    return float(np.abs(codes[0] - codes[1]).mean())
 
 
 def draw_components(pca: FittedPCA) -> np.ndarray:
@@ -174,6 +235,7 @@ def main() -> None:
     validation = open_landmarks(config, "test") if config["mode"] == "train" else dataset
     batches = make_batches(dataset, train, config["seed"], communicator.rank, communicator.size)
     validation_batches = Batches(validation, train["batch_size"], config["seed"])
+    pairs = same_expressions(config) if config["dataset"] == "CelebV" else {}
     graph = build_graph(train["batch_size"], dataset.targets.shape[1])
     parameters_of(ALIGN)["mlp5/affine/b"].d = dataset.targets.mean(axis=0)  # begin at the mean face
     solver = adam_of(ALIGN, train["lr"])
@@ -199,13 +261,14 @@ def main() -> None:
                 run.show(bar, train_step(graph, solver, updater, batches[iteration]))
             if run.saves(epoch):
                 save_parameters(run.folder / "Align.h5", ALIGN)
-                pca = fit_pca(dataset.targets)
+                pca = fit_pca(dataset.targets, dataset.persons)
                 save_pca(run.folder / "PCA.h5", pca)
                 write_image(run.folder / "result" / f"epoch-{epoch}.png", draw_components(pca))
                 report = {
                     "normalised_mean_error": measure_error(graph, validation_batches),
                     "measured_on": validation.what,
                     "explained_variance": [float(share) for share in pca.explained[:SHAPE_CODE_SIZE]],
+                    "shape_loss_between": {name: shape_loss_between(graph, pca, pair) for name, pair in pairs.items()},
                 }
                 write_yaml(run.folder / "shape_prior.yaml", report)
             run.end_epoch(epoch)
@@ -214,6 +277,11 @@ def main() -> None:
         error = report["normalised_mean_error"]
         print(f"align: normalised mean error {error:.3f} on {validation.what}, in distances of the outer eye corners")
         print(f"the shape code explains {sum(report['explained_variance']):.1%} of the variance ({shares})")
+        for names, loss in report["shape_loss_between"].items():
+            if loss is not None:
+                print(f"shape loss between {names} for the same expression: {loss:.3f}")
+            if loss is not None and loss > LARGE_SHAPE_LOSS:
+                print(f"warning: above {LARGE_SHAPE_LOSS}, so that the prior holds who it is; are there more frames?")
         print(f"what its components do to the mean face: {run.folder / 'result' / f'epoch-{epoch}.png'}")
         print(f"weights: {run.folder / 'Align.h5'}, {run.folder / 'PCA.h5'}")
 

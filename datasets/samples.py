@@ -307,10 +307,16 @@ class ShiftedDataset:
 
 
 class LandmarkDataset:
-    """Draw heatmaps (15, 64, 64) uint8 of many faces, each with its landmarks (196,) in heatmap pixels."""
+    """Draw heatmaps (15, 64, 64) uint8 of many faces, each with its landmarks (196,) in heatmap pixels.
 
-    def __init__(self, landmarks: np.ndarray, what: str):
-        self.landmarks, self.what = landmarks, what  # (N, 98, 2) in pixels of 256-pixel images
+    Args:
+        landmarks: (N, 98, 2) in pixels of 256-pixel images.
+        what: they are, for people.
+        persons: the number of each face's person, (N,); None where everybody has one face.
+    """
+
+    def __init__(self, landmarks: np.ndarray, what: str, persons: np.ndarray | None = None):
+        self.landmarks, self.what, self.persons = landmarks, what, persons
         self.targets = self._targets(landmarks)  # (N, 196)
 
     @classmethod
@@ -321,7 +327,8 @@ class LandmarkDataset:
             DataError: a list is missing or wrong.
         """
         lists = [read_person(root, person, mode).landmarks for person in people]
-        return cls(np.concatenate(lists), f"landmarks of {', '.join(people)} ({mode})")
+        persons = np.repeat(np.arange(len(lists)), [len(landmarks) for landmarks in lists])
+        return cls(np.concatenate(lists), f"landmarks of {', '.join(people)} ({mode})", persons)
 
     def identity(self) -> dict[str, str | int]:
         """Tell these samples from others: their number, where they come from, and a digest."""
