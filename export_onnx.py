@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 
-from config.runs import source_names
 from inference.onnx_export import export
 from inference.trained import find_networks, load_configs
 from models.build import MODULES
@@ -25,8 +24,6 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_network_arguments(parser, MODULES)
-    help_source = "whose transformer, of a run with several sources (default: the first)"
-    parser.add_argument("--src-celeb-name", type=cli.folder_name, metavar="A", help=help_source)
     parser.add_argument("--out-dir", type=cli.path, required=True, help="where the files go")
     parser.add_argument("--chain", action="store_true", help="one graph of all the networks")
     parser.add_argument("--batch-size", type=cli.batch_size, default=1, help="of the graphs (1)")
@@ -45,8 +42,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     configs = load_configs(args)
-    source = args.src_celeb_name or (source_names(configs["transformer"])[0] if "transformer" in configs else "")
-    networks = find_networks(args, configs, source)
+    networks = find_networks(args, configs)
     parts = {"chain": networks} if args.chain else {module: {module: networks[module]} for module in networks}
     for name, part in parts.items():
         path = args.out_dir / f"{name}.onnx"

@@ -151,12 +151,12 @@ def step_of(module: str, config: dict) -> Callable[[int], dict[str, nn.Variable]
         graph = train_shape_prior.build_graph(size, NUM_COORDINATES)
         solver, points = adam_of(ALIGN, train["lr"]), rng.random((size, NUM_COORDINATES), np.float32)
         return lambda _: train_shape_prior.train_step(graph, solver, updater, (small, points))
-    graph = train_transformer.build_graph(config, NUM_COORDINATES)
+    graphs = [train_transformer.build_graph(config, NUM_COORDINATES)]
     solvers = train_transformer.make_solvers(config)
-    train_transformer.set_batch(graph, (small, small), (small, small))
-    warm_up = partial(train_transformer.warm_start_step, graph, solvers, updater)
+    train_transformer.set_batch(graphs[0], (small, small), (small, small))
+    warm_up = partial(train_transformer.warm_start_step, graphs, solvers, updater)
     # half and half, as config_of has it
-    return lambda number: train_transformer.train_step(graph, solvers, updater, 0.0) if number % 2 else warm_up()
+    return lambda number: train_transformer.train_step(graphs, solvers, updater, 0.0) if number % 2 else warm_up()
 
 
 def seconds_per_iteration(module: str, config: dict) -> float:

@@ -123,7 +123,7 @@ def main() -> None:
     context = choose_context(config, args)
     data_dir = args.data_dir or config["train_dir"]
     frames_in = open_frames(args, data_dir, source)
-    networks = find_networks(args, configs, source)
+    networks = find_networks(args, configs)
     geometry = None
     if "transformer" not in networks:
         target_shape = read_geometry(networks["decoder"].weights, configs["decoder"])

@@ -22,13 +22,12 @@ from inference.testing import index_batches, parse_test_args, read_test_config
 from inference.trained import Trained, find_weights, load_network
 from utils.cli import limit_count
 from utils.ending import call_main
-from utils.errors import ConfigError
 from utils.files import new_result, timestamp
 from utils.panels import heatmap_picture, side_by_side
 
 
 def transform_split(args: argparse.Namespace, config: dict[str, Any], source: str) -> None:
-    """Run a source's test split through its own transformer."""
+    """Run a source's test split through the transformer."""
     test, target = config["test"], config["trg_celeb_name"]
     style = DrawingStyle(**config["preprocess"])
     dataset_a, dataset_b = (
@@ -37,7 +36,7 @@ def transform_split(args: argparse.Namespace, config: dict[str, Any], source: st
     count = limit_count(args.num, len(dataset_a), f"the test split of {source}")
 
     heatmap = nn.Variable((min(test["batch_size"], count), 15, 64, 64))
-    weights = find_weights("transformer", config, args.training_info, args.param_file, source)
+    weights = find_weights("transformer", config, args.training_info, args.param_file)
     fake = load_network("transformer", Trained(config, weights), heatmap)
 
     result_parent = Path(test["logdir"]) / "transformer" / f"{source}2{target}"
@@ -59,10 +58,7 @@ def transform_split(args: argparse.Namespace, config: dict[str, Any], source: st
 def main() -> None:
     args = parse_test_args(__doc__)
     config = read_test_config("transformer", args)
-    sources = source_names(config)
-    if args.param_file is not None and len(sources) > 1:
-        raise ConfigError(f"--param-file: the run has {len(sources)} sources with weights of their own; leave it out")
-    for source in sources:
+    for source in source_names(config):
         transform_split(args, config, source)
 
 

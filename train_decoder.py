@@ -22,6 +22,7 @@ from models.build import DECODER, DECODER_DISCRIMINATOR
 from models.decoder import decoder, decoder_discriminator
 from models.losses import feature_mse, gan_bce, mean_absolute_error
 from models.vgg import vgg_features
+from training.averaging import WeightAverage, weights_to_save
 from training.plan import Plan
 from training.run import dry_run, open_run
 from training.schedule import linear_decay
@@ -107,12 +108,17 @@ def make_solvers(config: dict[str, Any]) -> Solvers:
     )
 
 
+def generate(graph: Graph, batch: tuple[np.ndarray, ...]) -> None:
+    """Put a batch into the graph, and run the generator."""
+    graph.real.d, graph.heatmap.d, graph.large_heatmap.d = batch
+    graph.fake.forward(clear_no_need_grad=True)
+
+
 def train_step(
     graph: Graph, solvers: Solvers, updater: Updater, batch: tuple[np.ndarray, ...], with_gan: bool
 ) -> dict[str, nn.Variable]:
     """Generate, update D on the detached fake, then update G; gives the losses, unread."""
-    graph.real.d, graph.heatmap.d, graph.large_heatmap.d = batch
-    graph.fake.forward(clear_no_need_grad=True)
+    generate(graph, batch)
     losses = {}
     if with_gan:
         losses["loss_discriminator"] = graph.discriminator_loss
@@ -149,11 +155,12 @@ def main() -> None:
     vgg = load_vgg16() if train["feature_loss"]["lambda"] > 0 else None
     graph = build_graph(config, vgg)
     solvers = make_solvers(config)
+    average = WeightAverage((DECODER,), train["average"])
     plan = Plan(
         module="decoder",
         config=config,
         options=options,
-        networks=(DECODER, DECODER_DISCRIMINATOR),
+        networks=(DECODER, DECODER_DISCRIMINATOR, *average.scopes),
         solvers=solvers._asdict(),
         updater=updater,
         batches_per_epoch=batches.batches_per_epoch,
@@ -174,14 +181,17 @@ def main() -> None:
             with_gan = epoch > train["gan_start_at"]
             for iteration, bar in run.iterations(epoch):
                 losses = train_step(graph, solvers, updater, batches[iteration], with_gan)
+                average.update()
                 run.show(bar, losses)
                 if run.is_writer and (iteration + 1) % config["monitor"]["interval"] == 0:
                     save_panel(graph, run.folder / "result" / f"iteration-{iteration + 1}.png")
             if run.is_writer:
                 save_panel(graph, run.folder / "result" / f"epoch-{epoch}.png")
             if run.saves(epoch):
-                for scope in plan.networks:
-                    save_parameters(run.folder / weights_name(scope, epoch), scope)
+                passes = [((DECODER,), lambda number: generate(graph, batches[number]))]
+                with weights_to_save(average, passes, run.batches_after(train["statistics_batches"])):
+                    for scope in (DECODER, DECODER_DISCRIMINATOR):
+                        save_parameters(run.folder / weights_name(scope, epoch), scope)
             run.end_epoch(epoch)
     communicator.say(f"weights in {run.folder}")
 

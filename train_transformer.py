@@ -2,8 +2,9 @@
 
     python train_transformer.py [--conf FILE.yaml]
 
-The shape loss needs the align network and the PCA: published ones, or those of train_shape_prior.py. With several
-sources (src_celeb_names), each has networks of its own towards the target and back.
+The shape loss needs the align network and the PCA: published ones, or those of train_shape_prior.py. Several sources
+(src_celeb_names) share the generator towards the target and the target's discriminator (many to one, paper section
+3.2); the way back, and the discriminator there, are each source's own.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from models.align import align, shape_code
 from models.build import ALIGN, PCA, TRANSFORMER_DISCRIMINATORS, TRANSFORMERS
 from models.losses import lsgan, mean_absolute_error, probability_bce
 from models.transformer import enhance_edges, transformer, transformer_discriminator
+from training.averaging import Pass, WeightAverage, weights_to_save
 from training.communicator import Communicator
 from training.plan import Plan
 from training.run import dry_run, open_run
@@ -40,12 +42,16 @@ from utils.weights import read_parameters
 
 PAIRS = (("A", "B"), ("B", "A"))
 WARM_START_LOSSES = ("loss_warm_A", "loss_warm_B")
+Losses = dict[str, nn.Variable]  # by name, unread
 ALIGN_LAST_BIAS = "mlp5/affine/b"
 WARM_START_BIAS = -3.0  # heatmaps are mostly empty: begin the generators there
+SHARED = (TRANSFORMERS["A2B"], TRANSFORMER_DISCRIMINATORS["B"])  # by all sources
 
 
 class Graph(NamedTuple):
-    """Hold inputs, fakes and losses of an iteration."""
+    """Hold inputs, fakes and losses of an iteration, of one source and the target."""
+
+    suffix: str  # of the names of the source's own networks, and of its losses
 
     real: dict[str, nn.Variable]  # A, B: (B, 15, 64, 64) in [0, 1]
     shifted: dict[str, nn.Variable]  # the same faces moved to the other person by geometry, for the warm start
@@ -60,24 +66,20 @@ class Graph(NamedTuple):
 
 
 class Solvers(NamedTuple):
-    """Hold a solver for both generators, and one for both discriminators."""
+    """Hold a solver for all generators, and one for all discriminators."""
 
     generator: S.Solver
     discriminator: S.Solver
 
 
-class Pair(NamedTuple):
-    """Hold the networks of a source and the target."""
+def scope_of(network: str, suffix: str) -> str:
+    """Return the scope of a network: one for all sources, or a source's own."""
+    return network if network in SHARED else network + suffix
 
-    source: str
-    suffix: str  # of the names of its networks
-    graph: Graph
-    solvers: Solvers
 
-    def scopes(self) -> list[str]:
-        """List the scopes of the networks."""
-        names = (*TRANSFORMERS.values(), *TRANSFORMER_DISCRIMINATORS.values())
-        return [scope + self.suffix for scope in names]
+def scopes_of(networks: dict[str, str], suffixes: Iterable[str]) -> list[str]:
+    """List the scopes of generators or discriminators, each once."""
+    return list(dict.fromkeys(scope_of(network, suffix) for suffix in suffixes for network in networks.values()))
 
 
 def load_shape_prior(config: dict[str, Any]) -> int:
@@ -101,7 +103,7 @@ def load_shape_prior(config: dict[str, Any]) -> int:
 
 def generate(config: dict[str, Any], direction: str, x: nn.Variable, suffix: str = "") -> nn.Variable:
     """Transform heatmaps (B, 15, 64, 64) to the other person's; the direction is `A2B` or `B2A`."""
-    with nn.parameter_scope(TRANSFORMERS[direction] + suffix):
+    with nn.parameter_scope(scope_of(TRANSFORMERS[direction], suffix)):
         return transformer(x, config["norm_type"], config["model"]["planes"], batch_stat=True)
 
 
@@ -111,7 +113,7 @@ def discriminate(
     """Score how much x is the person's, (B, 1, 6, 6)."""
     if config["train"]["edge_enhancement"]:
         x = enhance_edges(x)
-    with nn.parameter_scope(TRANSFORMER_DISCRIMINATORS[person] + suffix):
+    with nn.parameter_scope(scope_of(TRANSFORMER_DISCRIMINATORS[person], suffix)):
         return transformer_discriminator(x, config["model"]["planes"], fixed)
 
 
@@ -158,6 +160,7 @@ def build_graph(config: dict[str, Any], num_align_outputs: int | None, suffix: s
     for variable in (x for part in kept for x in part.values()):
         variable.persistent = True
     return Graph(
+        suffix=suffix,
         real=real,
         shifted=shifted,
         fake=fake,
@@ -177,16 +180,15 @@ def sum_of(losses: dict[str, nn.Variable]) -> nn.Variable:
     return sum(others, first)
 
 
-def make_solvers(config: dict[str, Any], suffix: str = "") -> Solvers:
-    """Make a solver for both generators, and one for both discriminators."""
+def make_solvers(config: dict[str, Any], suffixes: Iterable[str] = ("",)) -> Solvers:
+    """Make a solver for all generators, and one for all discriminators."""
     train = config["train"]
     betas = {"beta1": train["beta1"], "beta2": train["beta2"]}
     # a discriminator that learns as fast as the generator breaks the lines
     solvers = Solvers(S.Adam(train["lr"], **betas), S.Adam(train["lr"] / 2, **betas))
-    for solver, scopes in zip(solvers, (TRANSFORMERS, TRANSFORMER_DISCRIMINATORS)):
-        for scope in scopes.values():
-            with nn.parameter_scope(scope + suffix):
-                parameters = {f"{scope}/{name}": variable for name, variable in nn.get_parameters().items()}
+    for solver, networks in zip(solvers, (TRANSFORMERS, TRANSFORMER_DISCRIMINATORS)):
+        for scope in scopes_of(networks, suffixes):
+            parameters = {f"{scope}/{name}": v for name, v in parameters_of(scope).items() if v.need_grad}
             solver.set_parameters(parameters, reset=False)
     return solvers
 
@@ -198,44 +200,65 @@ def set_batch(graph: Graph, batch_a: tuple[np.ndarray, ...], batch_b: tuple[np.n
             variable.d = array
 
 
-def generate_fakes(graph: Graph) -> None:
-    """Run both generators."""
-    nn.forward_all([graph.fake["A"], graph.fake["B"]], clear_no_need_grad=True)
+def set_batches(graphs: list[Graph], batches_a: list[Batches], batches_b: Batches, iteration: int) -> None:
+    """Put an iteration's heatmaps of each source and of the target into the graphs."""
+    real_b, *shifted_b = batches_b[iteration]
+    for number, graph in enumerate(graphs):
+        set_batch(graph, batches_a[number][iteration], (real_b, *shifted_b[number : number + 1]))
 
 
-def update_generators(
-    graph: Graph, solver: S.Solver, updater: Updater, loss: nn.Variable, names: Iterable[str]
-) -> dict[str, nn.Variable]:
-    """Update both generators from a sum of losses that begin at the fakes; gives the losses named, unread."""
-    losses = {name: graph.generator_losses[name] for name in names}
-    loss.forward(clear_no_need_grad=True)
+def passes_of(graphs: list[Graph], batches_a: list[Batches], batches_b: Batches) -> list[Pass]:
+    """List the passes through the generators, each with its scopes, by the number of their batch."""
+
+    def run(graph: Graph, number: int) -> None:
+        set_batches(graphs, batches_a, batches_b, number)
+        generate_fakes([graph])
+
+    return [(scopes_of(TRANSFORMERS, [graph.suffix]), partial(run, graph)) for graph in graphs]
+
+
+def generate_fakes(graphs: list[Graph]) -> None:
+    """Run all generators."""
+    for graph in graphs:
+        nn.forward_all([graph.fake["A"], graph.fake["B"]], clear_no_need_grad=True)
+
+
+def update_generators(graphs: list[Graph], solver: S.Solver, updater: Updater, is_warm_start: bool) -> Losses:
+    """Update all generators once, from losses that begin at the fakes, summed over sources; gives them, unread."""
     solver.zero_grad()
-    # the losses run backward into the leaves, whose gradient the generators then continue from
-    for leaf in graph.fake_leaf.values():
-        leaf.grad.zero()
-    loss.backward(updater.scale, clear_buffer=True)
-    for fake in graph.fake.values():
-        fake.backward(grad=None, clear_buffer=True)
+    losses = {}
+    for graph in graphs:
+        loss = graph.warm_start_loss if is_warm_start else graph.generator_loss
+        names = WARM_START_LOSSES if is_warm_start else graph.generator_losses
+        losses |= {name + graph.suffix: graph.generator_losses[name] for name in names}
+        loss.forward(clear_no_need_grad=True)
+        # the losses run backward into the leaves, whose gradient the generators then continue from
+        for leaf in graph.fake_leaf.values():
+            leaf.grad.zero()
+        loss.backward(updater.scale, clear_buffer=True)
+        for fake in graph.fake.values():
+            fake.backward(grad=None, clear_buffer=True)
     updater.update(solver, losses)
     return losses
 
 
-def warm_start_step(graph: Graph, solvers: Solvers, updater: Updater) -> dict[str, nn.Variable]:
+def warm_start_step(graphs: list[Graph], solvers: Solvers, updater: Updater) -> Losses:
     """Generate, then teach the generators the shifted landmarks alone."""
-    generate_fakes(graph)
-    return update_generators(graph, solvers.generator, updater, graph.warm_start_loss, WARM_START_LOSSES)
+    generate_fakes(graphs)
+    return update_generators(graphs, solvers.generator, updater, is_warm_start=True)
 
 
-def train_step(graph: Graph, solvers: Solvers, updater: Updater, weight_decay: float) -> dict[str, nn.Variable]:
+def train_step(graphs: list[Graph], solvers: Solvers, updater: Updater, weight_decay: float) -> Losses:
     """Generate, update D on the detached fakes, then update G; gives the losses, unread."""
-    generate_fakes(graph)
-    graph.discriminator_loss.forward(clear_no_need_grad=True)
+    generate_fakes(graphs)
     solvers.discriminator.zero_grad()
-    graph.discriminator_loss.backward(updater.scale, clear_buffer=True)
-    updater.update(solvers.discriminator, graph.discriminator_losses, weight_decay)
-    names = graph.generator_losses
-    losses = update_generators(graph, solvers.generator, updater, graph.generator_loss, names)
-    return graph.discriminator_losses | losses
+    losses = {}
+    for graph in graphs:
+        graph.discriminator_loss.forward(clear_no_need_grad=True)
+        graph.discriminator_loss.backward(updater.scale, clear_buffer=True)
+        losses |= {name + graph.suffix: loss for name, loss in graph.discriminator_losses.items()}
+    updater.update(solvers.discriminator, losses, weight_decay)
+    return losses | update_generators(graphs, solvers.generator, updater, is_warm_start=False)
 
 
 def save_panel(graph: Graph, path: Path, is_warm_start: bool) -> None:
@@ -249,10 +272,10 @@ def save_panel(graph: Graph, path: Path, is_warm_start: bool) -> None:
     write_image(path, side_by_side(tiles))
 
 
-def save_panels(pairs: list[Pair], folder: Path, name: str, is_warm_start: bool) -> None:
+def save_panels(graphs: list[Graph], folder: Path, name: str, is_warm_start: bool) -> None:
     """Write a panel for each source."""
-    for pair in pairs:
-        save_panel(pair.graph, folder / "result" / f"{name}{pair.suffix}.png", is_warm_start)
+    for graph in graphs:
+        save_panel(graph, folder / "result" / f"{name}{graph.suffix}.png", is_warm_start)
 
 
 def open_batches(config: dict[str, Any], communicator: Communicator) -> list[Batches]:
@@ -287,14 +310,14 @@ def open_batches(config: dict[str, Any], communicator: Communicator) -> list[Bat
     ]
 
 
-def make_pair(config: dict[str, Any], num_align_outputs: int | None, source: str) -> Pair:
-    """Make the networks of a source, in a graph of their own, with solvers."""
-    suffix = source_suffix(config, source)
-    pair = Pair(source, suffix, build_graph(config, num_align_outputs, suffix), make_solvers(config, suffix))
+def make_graphs(config: dict[str, Any], num_align_outputs: int | None) -> list[Graph]:
+    """Make the networks, and a graph for each source."""
+    suffixes = [source_suffix(config, source) for source in source_names(config)]
+    graphs = [build_graph(config, num_align_outputs, suffix) for suffix in suffixes]
     if config["train"]["warm_start"]["epochs"]:
-        for scope in TRANSFORMERS.values():
-            parameters_of(scope + suffix)["deconv3/conv/b"].d = WARM_START_BIAS
-    return pair
+        for scope in scopes_of(TRANSFORMERS, suffixes):
+            parameters_of(scope)["deconv3/conv/b"].d = WARM_START_BIAS
+    return graphs
 
 
 def main() -> None:
@@ -304,26 +327,26 @@ def main() -> None:
     train, communicator = config["train"], updater.communicator
     *batches_a, batches_b = all_batches = open_batches(config, communicator)
     num_align_outputs = load_shape_prior(config) if train["shape_loss"]["lambda"] > 0 else None
-    pairs = [make_pair(config, num_align_outputs, source) for source in source_names(config)]
-    scopes = [scope for pair in pairs for scope in pair.scopes()]
-    solvers = {name + pair.suffix: solver for pair in pairs for name, solver in pair.solvers._asdict().items()}
-    graphs = [
-        variable
-        for graph in (pair.graph for pair in pairs)
-        for variable in (*graph.fake.values(), graph.discriminator_loss, graph.generator_loss)
-    ]
-    parts = [f"A{pair.suffix}" for pair in pairs] + ["B"]
+    graphs = make_graphs(config, num_align_outputs)
+    suffixes = [graph.suffix for graph in graphs]
+    scopes = scopes_of(TRANSFORMERS | TRANSFORMER_DISCRIMINATORS, suffixes)
+    solvers = make_solvers(config, suffixes)
+    average = WeightAverage(scopes_of(TRANSFORMERS, suffixes), train["average"])
     plan = Plan(
         module="transformer",
         config=config,
         options=options,
-        networks=tuple(scopes),
-        solvers=solvers,
+        networks=(*scopes, *average.scopes),
+        solvers=solvers._asdict(),
         updater=updater,
         # an epoch sees all of the longest list; shorter ones start over in a new order
         batches_per_epoch=max(part.batches_per_epoch for part in all_batches),
-        data={name: part.identity() for name, part in zip(parts, all_batches)},
-        graphs=tuple(graphs),
+        data={name: part.identity() for name, part in zip([f"A{suffix}" for suffix in suffixes] + ["B"], all_batches)},
+        graphs=tuple(
+            variable
+            for graph in graphs
+            for variable in (*graph.fake.values(), graph.discriminator_loss, graph.generator_loss)
+        ),
         series_interval=config["monitor"]["interval"],
     )
     if args.dry_run:
@@ -332,27 +355,24 @@ def main() -> None:
     with open_run(plan) as run:
         for epoch in run.epochs():
             is_warm_start = epoch <= train["warm_start"]["epochs"]
-            for pair in pairs:
-                pair.solvers.generator.set_learning_rate(train["warm_start"]["lr"] if is_warm_start else train["lr"])
+            solvers.generator.set_learning_rate(train["warm_start"]["lr"] if is_warm_start else train["lr"])
             for iteration, bar in run.iterations(epoch):
-                real_b, *shifted_b = batches_b[iteration]
-                losses = {}
-                for number, pair in enumerate(pairs):
-                    batch_b = (real_b, *shifted_b[number : number + 1])
-                    set_batch(pair.graph, batches_a[number][iteration], batch_b)
-                    if is_warm_start:
-                        step = warm_start_step(pair.graph, pair.solvers, updater)
-                    else:
-                        step = train_step(pair.graph, pair.solvers, updater, train["weight_decay"])
-                    losses |= {name + pair.suffix: loss for name, loss in step.items()}
+                set_batches(graphs, batches_a, batches_b, iteration)
+                if is_warm_start:
+                    losses = warm_start_step(graphs, solvers, updater)
+                else:
+                    losses = train_step(graphs, solvers, updater, train["weight_decay"])
+                average.update()
                 run.show(bar, losses)
                 if run.is_writer and (iteration + 1) % config["monitor"]["interval"] == 0:
-                    save_panels(pairs, run.folder, f"iteration-{iteration + 1}", is_warm_start)
+                    save_panels(graphs, run.folder, f"iteration-{iteration + 1}", is_warm_start)
             if run.is_writer:
-                save_panels(pairs, run.folder, f"epoch-{epoch}", is_warm_start)
+                save_panels(graphs, run.folder, f"epoch-{epoch}", is_warm_start)
             if run.saves(epoch):
-                for scope in scopes:
-                    save_parameters(run.folder / weights_name(scope, epoch), scope)
+                passes = passes_of(graphs, batches_a, batches_b)
+                with weights_to_save(average, passes, run.batches_after(train["statistics_batches"])):
+                    for scope in scopes:
+                        save_parameters(run.folder / weights_name(scope, epoch), scope)
             run.end_epoch(epoch)
     communicator.say(f"weights in {run.folder}")
 

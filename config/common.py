@@ -42,6 +42,10 @@ LOADING = {
     "with_memory_cache": False,  # keep decoded samples in memory
     "num_workers": -1,  # processes that prepare batches ahead; 0 none, -1 one for each core but one, 8 at most
 }
+SAVED_WEIGHTS = {
+    "statistics_batches": 40,  # that running statistics of saved weights are estimated on; 0 leaves them as they are
+    "average": 0.0,  # saves the generators' weights averaged over time: the share that stays in an update; 0 the newest
+}
 GAN_TEST = {
     "batch_size": 1,
     "batch_stat": False,  # normalise by the batch, not by running statistics (the authors: on)
@@ -146,6 +150,8 @@ _SHARED_RULES = {
     "train.beta2": fraction(),
     "train.weight_decay": between(0, 1),
     "train.num_workers": between(-1, MAX_WORKERS),
+    "train.statistics_batches": between(0, MAX_COUNT),
+    "train.average": fraction(),
     "test.batch_size": between(1, 256),
     "test.vis_interval": between(1, MAX_COUNT),
     "monitor.interval": between(1, MAX_COUNT),

@@ -7,6 +7,7 @@ from config.common import (
     LOADING,
     MAX_EPOCHS,
     MAX_WEIGHT,
+    SAVED_WEIGHTS,
     between,
     shared_rules,
     some_of,
@@ -18,6 +19,7 @@ config = {
     "model": {"planes": 64},  # base channels of generator and discriminator
     "train": {
         **LOADING,
+        **SAVED_WEIGHTS,
         "epochs": 150,
         "lr_decay_start_at": 100,  # epoch from which the rate falls linearly, to 0 at the end
         "batch_size": 32,

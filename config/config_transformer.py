@@ -8,6 +8,7 @@ from config.common import (
     MAX_EPOCHS,
     MAX_PLANES,
     MAX_WEIGHT,
+    SAVED_WEIGHTS,
     above,
     between,
     even,
@@ -19,7 +20,7 @@ from config.common import (
 config = {
     **GAN_HEAD,
     "src_celeb_name": "Kathleen",  # A, whose motion drives
-    "src_celeb_names": [],  # several people instead, each with networks of its own (the authors: four)
+    "src_celeb_names": [],  # several people instead, who share the way to the target (the authors: four)
     "norm_type": "batch_norm",  # batch_norm | instance_norm
     "model": {"planes": 64},  # base channels of generators and discriminators
     "preprocess": {  # how boundaries are drawn where ref_dir is ''
@@ -29,6 +30,7 @@ config = {
     },
     "train": {
         **LOADING,
+        **SAVED_WEIGHTS,
         "epochs": 200,
         "batch_size": 32,
         "lr": 5.0e-5,  # of the generators; the discriminators' is half of it

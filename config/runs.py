@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from models.build import ENCODER, SCOPES
+from models.build import ENCODER
 
 INFO_FILE = "training_info.yaml"
 GEOMETRY_FILE = "face_98pt.txt"  # what is known of the shape of a decoder's person
@@ -17,8 +17,8 @@ def source_names(transformer: dict[str, Any]) -> list[str]:
 
 
 def source_suffix(transformer: dict[str, Any], source: str) -> str:
-    """Return the ending of the names of a source's networks, files and losses: '' where it is the only source."""
-    return f"_{source}" if transformer["src_celeb_names"] else ""
+    """Return the ending of the names of a source's own networks, files and losses: '' where it is the only source."""
+    return f"_{source}" if len(transformer["src_celeb_names"]) > 1 else ""
 
 
 def run_parent(module: str, config: dict[str, Any]) -> Path:
@@ -42,8 +42,3 @@ def weights_prefix(scope: str) -> str:
 def weights_name(scope: str, epoch: int) -> str:
     """Return the name of a network's weights file."""
     return f"{weights_prefix(scope)}{epoch}.h5"
-
-
-def trained_scope(module: str, config: dict[str, Any], source: str) -> str:
-    """Return the scope under which a network for inference was trained: with several sources, that of one of them."""
-    return SCOPES[module] + (source_suffix(config, source) if module == "transformer" else "")

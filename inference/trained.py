@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import nnabla as nn
 
 from config import load_config
-from config.runs import run_parent, source_names, trained_scope, weights_folder, weights_prefix
+from config.runs import run_parent, source_names, weights_folder, weights_prefix
 from models.build import MODULES, SCOPES, build
 from utils.context import set_context
 from utils.errors import ConfigError
@@ -45,15 +45,12 @@ def load_network(module: str, trained: Trained, x: nn.Variable) -> nn.Variable:
     return output
 
 
-def find_weights(
-    module: str, config: dict[str, Any], info: Path, param_file: Path | None = None, source: str = ""
-) -> Path:
+def find_weights(module: str, config: dict[str, Any], info: Path, param_file: Path | None = None) -> Path:
     """Find the weights that are named, or those of the run's last epoch.
 
     Args:
         info: the run's training_info.yaml. Weights lie beside it, or in the log folder that it names.
         param_file: a weights file that is named by hand.
-        source: the person whose transformer it is, where the run has several sources.
 
     Raises:
         WeightsError: there are none.
@@ -62,8 +59,7 @@ def find_weights(
         return param_file
     run_folder = run_parent(module, config) / config["experiment_name"]
     folders = [info.parent, weights_folder(module, config, info.parent), weights_folder(module, config, run_folder)]
-    prefix = weights_prefix(trained_scope(module, config, source))
-    return last_epoch_file(list(dict.fromkeys(folders)), prefix)
+    return last_epoch_file(list(dict.fromkeys(folders)), weights_prefix(SCOPES[module]))
 
 
 def load_configs(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -91,28 +87,19 @@ def choose_people(args: argparse.Namespace, configs: dict[str, dict[str, Any]]) 
     return source, target
 
 
-def find_networks(args: argparse.Namespace, configs: dict[str, dict[str, Any]], source: str = "") -> Networks:
+def find_networks(args: argparse.Namespace, configs: dict[str, dict[str, Any]]) -> Networks:
     """Find the weights of the networks that a command line names.
 
     Args:
         args: with `<module>_config` and `<module>_param_file` of each module in `configs`.
-        source: the person whose transformer it is, out of those that the run has.
 
     Raises:
-        ConfigError: the transformer has several sources, and this is none of them.
         WeightsError: a run has no weights.
     """
     networks = {}
     for module, config in configs.items():
         info, param_file = (getattr(args, f"{module}_{what}") for what in ("config", "param_file"))
-        if module == "transformer" and param_file is None:
-            sources = source_names(config)
-            if source not in sources and len(sources) > 1:
-                raise ConfigError(
-                    f"--src-celeb-name {source}: the transformer was trained on {', '.join(sources)}; take one of "
-                    "them, or name weights with --transformer-param-file"
-                )
-        networks[module] = Trained(config, find_weights(module, config, info, param_file, source))
+        networks[module] = Trained(config, find_weights(module, config, info, param_file))
     return networks
 
 

@@ -9,6 +9,7 @@ import nnabla.parametric_functions as PF
 import numpy as np
 
 GAN_SIGMA = 0.02
+STATISTICS_DECAY = 0.9  # of BatchNorm's running mean and variance
 
 
 class GammaInitializer(I.NormalInitializer):
@@ -29,7 +30,13 @@ def batch_norm(
     """Apply BatchNorm; `batch_stat` normalises by the batch and moves the running statistics, else these are used."""
     start = {"gamma": GammaInitializer(GAN_SIGMA)} if gan_init else None
     return PF.batch_normalization(
-        x, eps=1e-5, decay_rate=0.9, batch_stat=batch_stat, fix_parameters=fixed, param_init=start, name=name
+        x,
+        eps=1e-5,
+        decay_rate=STATISTICS_DECAY,
+        batch_stat=batch_stat,
+        fix_parameters=fixed,
+        param_init=start,
+        name=name,
     )
 
 

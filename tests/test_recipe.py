@@ -103,11 +103,9 @@ def test_the_scripts_run_with_all_of_it(work):
     must_run(work, "train_transformer.py", "--conf", "transformer.yaml")
     run = work / "tmp.monitor/transformer/Rowan+Mira2Linnea/authors"
     weights = {path.name for path in run.glob("*.h5")}
-    assert weights == {
-        f"net{kind}_{name}_2.h5"
-        for name in SOURCES
-        for kind in ("G_transformer_A2B", "G_transformer_B2A", "D_transformer_A", "D_transformer_B")
-    }
+    # many to one: the way to the target is shared, the way back is each source's own
+    own = {f"net{kind}_{name}_2.h5" for name in SOURCES for kind in ("G_transformer_B2A", "D_transformer_A")}
+    assert weights == {"netG_transformer_A2B_2.h5", "netD_transformer_B_2.h5"} | own
     assert (run / "result/epoch-2_Mira.png").exists() and (run / "loss_gan_A_Mira.series.txt").exists()
 
     config = tiny("decoder", trg_celeb_name=TARGET, mode="train")
@@ -122,10 +120,10 @@ def test_the_scripts_run_with_all_of_it(work):
     )  # fmt: skip
     must_run(work, "test_reenactment.py", *chain, "--src-celeb-name", "Mira")
     (record,) = work.glob("reenactment_result/Mira2Linnea/*/reenactment.yaml")
-    assert "netG_transformer_A2B_Mira_2.h5" in record.read_text()
-    must_fail(work, 2, "trained on Rowan, Mira", "test_reenactment.py", *chain, "--src-celeb-name", "Linnea")
-    one = ("--param-file", run / "netG_transformer_A2B_Mira_2.h5")
-    must_fail(work, 2, "2 sources", "test_transformer.py", run / "training_info.yaml", *one)
+    assert "netG_transformer_A2B_2.h5" in record.read_text()
+    # one that it was not trained on drives as well
+    said = must_run(work, "test_reenactment.py", *chain, "--src-celeb-name", "Linnea")
+    assert "note: the transformer was trained on Rowan, Mira" in said
 
 
 @pytest.mark.slow

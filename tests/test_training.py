@@ -124,7 +124,7 @@ def test_transformer_gradient_equals_finite_differences():
     parameters = parameters_of(TRANSFORMERS["A2B"])
 
     def loss() -> float:
-        train_transformer.generate_fakes(graph)
+        train_transformer.generate_fakes([graph])
         graph.generator_loss.forward()
         return float(graph.generator_loss.d)
 
@@ -260,7 +260,7 @@ def test_the_transformers_passes_compute_no_gradient_that_no_solver_uses():
     graph = train_transformer.build_graph(plain.small_config("transformer", 2, 2), num_align_outputs=6)
     train_transformer.set_batch(graph, *((array,) for array in plain.random_batch("transformer", 2)))
     generators, discriminators = TRANSFORMERS.values(), TRANSFORMER_DISCRIMINATORS.values()
-    train_transformer.generate_fakes(graph)
+    train_transformer.generate_fakes([graph])
     mark_gradients(generators)
     graph.discriminator_loss.forward()
     graph.discriminator_loss.backward()

@@ -157,6 +157,10 @@ class Run:
         epoch = f"epoch {self.iteration // self.plan.batches_per_epoch + 1}/{self.plan.epochs}"
         print(f"{epoch}, iteration {done}/{total}, {rate:.3g} it/s, {left} left: {words}", file=sys.stderr)
 
+    def batches_after(self, at_most: int) -> range:
+        """Return the numbers of some batches that follow, no more than an epoch's."""
+        return range(self.iteration, self.iteration + min(at_most, self.plan.batches_per_epoch))
+
     def saves(self, epoch: int) -> bool:
         """Tell whether weights are saved after an epoch: every save_interval epochs and at the end, by one process."""
         interval = self.config["monitor"].get("save_interval", self.plan.epochs)  # the shape prior only at the end

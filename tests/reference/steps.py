@@ -151,10 +151,10 @@ def our_step(module: str, config: dict[str, Any], batch: tuple[np.ndarray, ...],
         solvers = train_decoder.make_solvers(config)
         take = lambda: train_decoder.train_step(graph, solvers, updater, batch, True)  # noqa: E731
     else:
-        graph = train_transformer.build_graph(config, NUM_ALIGN_OUTPUTS)
+        graphs = [train_transformer.build_graph(config, NUM_ALIGN_OUTPUTS)]
         solvers = train_transformer.make_solvers(config)
-        train_transformer.set_batch(graph, batch[:1], batch[1:])
-        take = lambda: train_transformer.train_step(graph, solvers, updater, train["weight_decay"])  # noqa: E731
+        train_transformer.set_batch(graphs[0], batch[:1], batch[1:])
+        take = lambda: train_transformer.train_step(graphs, solvers, updater, train["weight_decay"])  # noqa: E731
     return lambda: {name: float(loss.d) for name, loss in take().items()}
 
 
