@@ -267,7 +267,8 @@ def lines_of(record: dict[str, Any], scores: dict[str, Any]) -> list[tuple[str, 
     ):
         if key in scores:
             values = (
-                "PSNR {psnr:.2f} dB, SSIM {ssim:.3f}, L1 {l1:.2f} of 255, sharpness {sharpness:.2f} of the real one's"
+                "PSNR {psnr:.2f} dB, SSIM {ssim:.3f}, L1 {l1:.2f} of 255, sharpness {sharpness:.2f} and energy at 2 to "
+                "2.5 px {comb_energy:.2f} of the real one's"
             )
             rows.append((words, values.format(**scores[key])))
     for name, values in scores.get("scores", {}).items():

@@ -261,3 +261,15 @@ def test_sharpness_is_a_share_of_the_true_pictures():
         metrics.compare_pictures([soft], [true])["sharpness"] < 0.5 < metrics.sharpness(true) / metrics.sharpness(soft)
     )
     assert metrics.compare_pictures([np.zeros_like(true)], [np.zeros_like(true)])["sharpness"] == 0
+
+
+def test_a_comb_is_seen_and_a_broad_wave_is_not():
+    x = np.arange(256)
+    wave = {period: 128 + 20 * np.cos(2 * np.pi * x / period) for period in (2, 2.5, 3.2, 16)}
+    energies = {
+        period: metrics.comb_energy(np.repeat(np.tile(row, (64, 1))[..., None], 3, axis=2).round().astype(np.uint8))
+        for period, row in wave.items()
+    }
+    # a cosine's energy is half its squared height times the width; rfft holds half of that, of the Nyquist wave all
+    assert energies[2] == pytest.approx(20**2 * 256, rel=0.02)
+    assert energies[2.5] > 100 * energies[3.2] and energies[16] < 0.001 * energies[2]
