@@ -32,6 +32,8 @@ PATIENCE_S = 240  # for what takes seconds, on a machine that may be busy with a
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job, whose scripts would ignore it, too
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

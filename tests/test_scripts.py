@@ -201,7 +201,8 @@ def test_reenactment_frames_video_and_measure(trained):
         "mean target",
         "source copied",
         "decoder without transformer",
-        "mean-shifted landmarks, decoder",
+        "landmarks moved from mean to mean, decoder",
+        "landmarks moved from neutral to neutral, decoder",
         "true boundary, decoder",
     }
     assert "mean target" in table
