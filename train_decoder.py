@@ -181,7 +181,7 @@ def main() -> None:
             with_gan = epoch > train["gan_start_at"]
             for iteration, bar in run.iterations(epoch):
                 losses = train_step(graph, solvers, updater, batches[iteration], with_gan)
-                average.update()
+                average.update(iteration)
                 run.show(bar, losses)
                 if run.is_writer and (iteration + 1) % config["monitor"]["interval"] == 0:
                     save_panel(graph, run.folder / "result" / f"iteration-{iteration + 1}.png")

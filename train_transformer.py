@@ -362,7 +362,7 @@ def main() -> None:
                     losses = warm_start_step(graphs, solvers, updater)
                 else:
                     losses = train_step(graphs, solvers, updater, train["weight_decay"])
-                average.update()
+                average.update(iteration)
                 run.show(bar, losses)
                 if run.is_writer and (iteration + 1) % config["monitor"]["interval"] == 0:
                     save_panels(graphs, run.folder, f"iteration-{iteration + 1}", is_warm_start)

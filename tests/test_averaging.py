@@ -64,16 +64,17 @@ def test_an_average_follows_the_weights():
     average = WeightAverage(["w"], 0.9)
     assert average.scopes == ("w_average",) and list(parameters_of("w_average")) == ["a/W"]
     expected = weight.d.copy()
-    for values in rng.normal(size=(4, 3)):
+    for iteration, values in enumerate(rng.normal(size=(120, 3))):
         weight.d = values
-        average.update()
-        expected = 0.9 * expected + 0.1 * weight.d
+        average.update(iteration)
+        decay = min(0.9, (1 + iteration) / (10 + iteration))
+        expected = decay * expected + (1 - decay) * weight.d
     now = weight.d.copy()
     with average.applied():
         np.testing.assert_allclose(weight.d, expected, rtol=1e-5)
     assert np.array_equal(weight.d, now)
     nothing = WeightAverage(["w"], 0.0)
-    nothing.update()
+    nothing.update(0)
     with weights_to_save(nothing, [], range(3)):
         assert np.array_equal(weight.d, now)
 

@@ -39,11 +39,12 @@ class WeightAverage:
                     nn.parameter.set_parameter(f"{scope}/{name}", average)
                     self._pairs.append((average, weight))
 
-    def update(self) -> None:
-        """Let the average follow the weights."""
+    def update(self, iteration: int) -> None:
+        """Let the average follow the weights, faster at first, so that it forgets where they began."""
+        decay = min(self._decay, (1 + iteration) / (10 + iteration))
         for average, weight in self._pairs:
-            average.data *= self._decay
-            average.data += weight.data * (1 - self._decay)
+            average.data *= decay
+            average.data += weight.data * (1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
