@@ -71,7 +71,7 @@ def test_an_average_follows_the_weights():
         expected = decay * expected + (1 - decay) * weight.d
     now = weight.d.copy()
     with average.applied():
-        np.testing.assert_allclose(weight.d, expected, rtol=1e-5)
+        np.testing.assert_allclose(weight.d, expected, rtol=1e-4, atol=1e-5)
     assert np.array_equal(weight.d, now)
     nothing = WeightAverage(["w"], 0.0)
     nothing.update(0)
