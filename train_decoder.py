@@ -20,7 +20,8 @@ from datasets.samples import DrawnDataset, open_dataset
 from inference.geometry import write_geometry
 from models.build import DECODER, DECODER_DISCRIMINATOR
 from models.decoder import decoder, decoder_discriminator
-from models.losses import feature_mse, gan_bce, mean_absolute_error
+from models.layers import blur
+from models.losses import detail, feature_mse, gan_bce, mean_absolute_error
 from models.vgg import vgg_features
 from training.averaging import WeightAverage, weights_to_save
 from training.plan import Plan
@@ -66,7 +67,7 @@ def build_graph(config: dict[str, Any], vgg: Any | None) -> Graph:
 
     def discriminate(image: nn.Variable, fixed: bool = False) -> nn.Variable:
         with nn.parameter_scope(DECODER_DISCRIMINATOR):
-            return decoder_discriminator(large_heatmap, image, planes, fixed)
+            return decoder_discriminator(large_heatmap, blur(image, train["discriminator"]["blur"]), planes, fixed)
 
     real_scores = discriminate(real)
     fake_scores = discriminate(fake.get_unlinked_variable(need_grad=False))
@@ -84,6 +85,9 @@ def build_graph(config: dict[str, Any], vgg: Any | None) -> Graph:
         features = (vgg_features(vgg, image, feature_loss["layers"]) for image in (fake_leaf, real))
         losses["loss_feature"] = feature_mse(*features)
         weighted = weighted + feature_loss["lambda"] * losses["loss_feature"]
+    if train["detail_loss"]["lambda"] > 0:
+        losses["loss_detail"] = mean_absolute_error(detail(fake_leaf), detail(real))
+        weighted = weighted + train["detail_loss"]["lambda"] * losses["loss_detail"]
     for loss in (*losses.values(), discriminator_loss):
         loss.persistent = True  # read after the pass, or not at all
     return Graph(
@@ -104,7 +108,7 @@ def make_solvers(config: dict[str, Any]) -> Solvers:
     rate, beta1 = config["train"]["lr"], config["train"]["beta1"]
     return Solvers(
         generator=adam_of(DECODER, rate, beta1=beta1),
-        discriminator=adam_of(DECODER_DISCRIMINATOR, rate, beta1=beta1),
+        discriminator=adam_of(DECODER_DISCRIMINATOR, rate * config["train"]["discriminator"]["lr_factor"], beta1=beta1),
     )
 
 
@@ -176,8 +180,8 @@ def main() -> None:
             write_geometry(run.folder, dataset.landmarks)
         for epoch in run.epochs():
             rate = linear_decay(train["lr"], epoch - 1, train["lr_decay_start_at"], train["epochs"])
-            for solver in solvers:
-                solver.set_learning_rate(rate)
+            solvers.generator.set_learning_rate(rate)
+            solvers.discriminator.set_learning_rate(rate * train["discriminator"]["lr_factor"])
             with_gan = epoch > train["gan_start_at"]
             for iteration, bar in run.iterations(epoch):
                 losses = train_step(graph, solvers, updater, batches[iteration], with_gan)

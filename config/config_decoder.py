@@ -8,6 +8,7 @@ from config.common import (
     MAX_EPOCHS,
     MAX_WEIGHT,
     SAVED_WEIGHTS,
+    above,
     between,
     shared_rules,
     some_of,
@@ -30,6 +31,12 @@ config = {
             "lambda": 10.0,  # 0 does without VGG-16
             "layers": ["relu2_2", "relu3_3"],  # of relu1_1 to relu5_3
         },
+        # Ours, for sharp faces without combs (docs/TRAINING.md)
+        "detail_loss": {"lambda": 0.0},  # that each part of a face has as much fine detail as the true one's
+        "discriminator": {
+            "lr_factor": 1.0,  # its rate as a share of the generator's
+            "blur": 0.0,  # of what it sees of faces, in pixels: it cannot ask for what is finer
+        },
         # Ours: epochs before the adversarial loss comes in; the paper's recipe has it from the start (0).
         "gan_start_at": 0,
     },
@@ -43,5 +50,8 @@ rules = {
     "train.weight_L1": between(0, MAX_WEIGHT),
     "train.feature_loss.lambda": between(0, MAX_WEIGHT),
     "train.feature_loss.layers": some_of(*LAYERS),
+    "train.detail_loss.lambda": between(0, MAX_WEIGHT),
+    "train.discriminator.lr_factor": above(0, 10),
+    "train.discriminator.blur": between(0, 8),
     "train.gan_start_at": between(0, MAX_EPOCHS),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import nnabla as nn
 import nnabla.functions as F
+import numpy as np
 
 
 def mean_squared_error(x: nn.Variable, target: nn.Variable) -> nn.Variable:
@@ -42,6 +43,19 @@ def gan_bce(logits: nn.Variable, is_real: bool) -> nn.Variable:
     """Compute the GAN's cross entropy on logits, equal to that on their sigmoid."""
     target = F.constant(1.0 if is_real else 0.0, logits.shape)
     return F.mean(F.sigmoid_cross_entropy(logits, target))
+
+
+def detail(image: nn.Variable) -> nn.Variable:
+    """Measure how much fine detail there is in each part of images (B, C, H, W): local means of the Laplacian's size.
+
+    Returns:
+        (B, C, H/4 - 2, W/4 - 2), means of 8x8 pixels every 4.
+    """
+    batch, channels, height, width = image.shape
+    kernel = nn.Variable.from_numpy_array(np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], np.float32)[None, None])
+    planes = F.reshape(image, (batch * channels, 1, height, width))
+    means = F.average_pooling(F.abs(F.convolution(planes, kernel)), (8, 8), (4, 4))
+    return F.reshape(means, (batch, channels, *means.shape[2:]))
 
 
 def feature_mse(features: list[nn.Variable], targets: list[nn.Variable]) -> nn.Variable:

@@ -1,8 +1,10 @@
 import nnabla as nn
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from models import losses
+from models.layers import blur
 from training.schedule import linear_decay
 
 rng = np.random.default_rng(1)
@@ -67,3 +69,25 @@ def test_rate_is_constant_then_falls_linearly_to_zero():
     assert rates[149] == pytest.approx(2e-4 / 50)
     assert rates[150] == 0
     assert [linear_decay(1.0, epoch, 10, 4) for epoch in range(4)] == [1.0] * 4
+
+
+def test_detail_is_the_local_mean_of_the_laplacians_size():
+    image = rng.uniform(-1, 1, (2, 3, 32, 40)).astype(np.float32)
+    found = losses.detail(var(image))
+    found.forward()
+    laplacian = np.abs([[ndimage.laplace(plane) for plane in planes] for planes in image])[..., 1:-1, 1:-1]
+    windows = np.lib.stride_tricks.sliding_window_view(laplacian, (8, 8), axis=(2, 3))[:, :, ::4, ::4]
+    np.testing.assert_allclose(found.d, windows.mean(axis=(4, 5)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("sigma", [0.7, 1.0, 2.5])
+def test_blur_is_a_gaussian(sigma):
+    image = rng.uniform(-1, 1, (2, 3, 32, 40)).astype(np.float32)
+    found = blur(var(image), sigma)
+    found.forward()
+    expected = [
+        [ndimage.gaussian_filter(plane, sigma, mode="mirror", radius=max(round(3 * sigma), 1)) for plane in planes]
+        for planes in image
+    ]
+    np.testing.assert_allclose(found.d, expected, atol=1e-5)
+    assert blur(var(image), 0).shape == image.shape

@@ -394,3 +394,27 @@ def test_processes_that_check_one_folder_do_not_meet(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: Plan.check(plan), range(300)))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_discriminator_that_sees_blurred_faces_sees_no_comb():
+    changes = {}
+    image, heatmap, large = plain.random_batch("decoder", 2)
+    comb = 0.3 * np.where(np.arange(256) % 2, 1, -1).astype(np.float32)
+    for sigma in (0.0, 1.5):
+        nn.clear_parameters()
+        config = plain.small_config("decoder", 2, 2)
+        config["train"]["discriminator"] = {"lr_factor": 0.5, "blur": sigma}
+        config["train"]["detail_loss"] = {"lambda": 10.0}
+        graph, solvers = train_decoder.build_graph(config, None), train_decoder.make_solvers(config)
+        assert solvers.discriminator.learning_rate() == pytest.approx(solvers.generator.learning_rate() / 2)
+        losses = []
+        for real in (image, image + comb):
+            train_decoder.generate(graph, (real, heatmap, large))
+            graph.discriminator_loss.forward()
+            losses.append(float(graph.discriminator_loss.d))
+        changes[sigma] = abs(losses[1] - losses[0])
+        graph.loss_without_gan.forward()
+        parts = {name: float(loss.d) for name, loss in graph.generator_losses.items() if name != "loss_gan"}
+        weighted = config["train"]["weight_L1"] * parts["loss_l1"] + 10 * parts["loss_detail"]
+        assert float(graph.loss_without_gan.d) == pytest.approx(weighted, rel=1e-5)
+    assert changes[1.5] < 0.05 * changes[0.0], changes
