@@ -202,6 +202,7 @@ def config_of(work: Work, module: str, num_train: dict[str, int]) -> dict:
         own = {"trg_celeb_name": work.target, "model": {"planes": quality.planes}}
         train = {"batch_size": quality.batch_size, "lr": quality.lr, "lr_decay_start_at": count // 2}
         train |= {"epochs": count, "feature_loss": {"lambda": 0}, "gan_start_at": count}
+        train["average"] = 0.99
         monitor = {"interval": 200, "save_interval": max(count // 8, 1)}
     elif module == "encoder":
         count = epochs(4)
