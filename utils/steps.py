@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ class Step(NamedTuple):
     processes: int = 1  # that work on it together, by MPI
 
 
+@lru_cache(maxsize=1)
 def has_mpi() -> bool:
     """Tell whether several processes can work together here."""
     if importlib.util.find_spec("mpi4py") is None or shutil.which(MPIRUN) is None:
