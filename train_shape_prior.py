@@ -48,6 +48,7 @@ LARGE_SHAPE_LOSS = 0.2  # between people for the same expression; a loss that ho
 OUTER_EYE_CORNERS = (60, 72)  # their distance is what WFLW's error is measured in
 SHOWN_DEVIATIONS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 TILE_PX = 128
+TO_HEATMAP = HEATMAP_SIZE / IMAGE_SIZE
 
 
 class Graph(NamedTuple):
@@ -124,15 +125,23 @@ class FittedPCA(NamedTuple):
     explained: np.ndarray  # (K,) share of the variance
 
 
-def fit_pca(landmarks: np.ndarray, persons: np.ndarray | None = None) -> FittedPCA:
+def neutral_faces(dataset: LandmarkDataset) -> np.ndarray:
+    """Find the neutral face of each person, (P, 196) in heatmap pixels."""
+    people = [dataset.landmarks[dataset.persons == person] for person in range(dataset.persons.max() + 1)]
+    return np.stack([shape_of(frames).neutral for frames in people]).reshape(len(people), -1) * TO_HEATMAP
+
+
+def fit_pca(landmarks: np.ndarray, persons: np.ndarray | None = None, neutrals: np.ndarray | None = None) -> FittedPCA:
     """Fit whitened principal components as an affine map, as in the published file.
 
     Components tell what a face does, not whose it is: each person's landmarks are centred on its own mean, and the
-    directions between the means are left out. Else the shape loss pulls B's boundaries back to A's shape.
+    directions between people's neutral faces are left out (those between means hold habits, too). Else the shape loss
+    pulls B's boundaries back to A's shape.
 
     Args:
         landmarks: (N, D).
         persons: the number of each row's person, (N,); None where everybody has one row.
+        neutrals: their neutral faces, (P, D).
 
     Returns:
         the map, so that `landmarks @ weight + bias` are components of unit variance, largest first. Directions in
@@ -142,7 +151,8 @@ def fit_pca(landmarks: np.ndarray, persons: np.ndarray | None = None) -> FittedP
     if persons is None:
         persons = np.zeros(len(landmarks), int)
     means = np.stack([landmarks[persons == person].mean(axis=0) for person in range(persons.max() + 1)])
-    _, lengths, between = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)
+    faces = means if neutrals is None else neutrals
+    _, lengths, between = np.linalg.svd(faces - faces.mean(axis=0), full_matrices=False)
     between = between[lengths > MIN_BETWEEN]
     landmarks = landmarks - means[persons]
     pca = PCA(n_components=min(landmarks.shape), svd_solver="full").fit(landmarks - landmarks @ between.T @ between)
@@ -235,6 +245,7 @@ def main() -> None:
     validation = open_landmarks(config, "test") if config["mode"] == "train" else dataset
     batches = make_batches(dataset, train, config["seed"], communicator.rank, communicator.size)
     validation_batches = Batches(validation, train["batch_size"], config["seed"])
+    neutrals = None if dataset.persons is None else neutral_faces(dataset)
     pairs = same_expressions(config) if config["dataset"] == "CelebV" else {}
     graph = build_graph(train["batch_size"], dataset.targets.shape[1])
     parameters_of(ALIGN)["mlp5/affine/b"].d = dataset.targets.mean(axis=0)  # begin at the mean face
@@ -261,7 +272,7 @@ def main() -> None:
                 run.show(bar, train_step(graph, solver, updater, batches[iteration]))
             if run.saves(epoch):
                 save_parameters(run.folder / "Align.h5", ALIGN)
-                pca = fit_pca(dataset.targets, dataset.persons)
+                pca = fit_pca(dataset.targets, dataset.persons, neutrals)
                 save_pca(run.folder / "PCA.h5", pca)
                 write_image(run.folder / "result" / f"epoch-{epoch}.png", draw_components(pca))
                 report = {
