@@ -46,6 +46,7 @@ from utils.panels import contact_sheet, evenly, face_picture
 from utils.parallel import WorkerPool, available_cores
 
 PICTURES_AT_ONCE = 16  # that a worker looks at in a row
+LEAD = 3  # pictures of a video before them, in which a face may be seen that is lost for a moment
 SHEET_TILES, SHEET_COLUMNS, SHEET_TILE_PX = 48, 8, 128
 
 
@@ -57,6 +58,13 @@ class Encoder(NamedTuple):
     heatmap: nn.Variable  # (B, 15, 64, 64), about [0, 1]
 
 
+class Run(NamedTuple):
+    """Hold pictures that follow each other; None is one that cannot be decoded."""
+
+    lead: list[np.ndarray | None]  # that another run looks at
+    pictures: list[np.ndarray | None]
+
+
 def find_faces(pictures: Pictures, make: Callable[[bool], Finder], num_workers: int) -> list[Placed | str]:
     """Find a crop for each picture, or why it is left out.
 
@@ -66,20 +74,23 @@ def find_faces(pictures: Pictures, make: Callable[[bool], Finder], num_workers: 
     sizes: list[tuple[int, int] | None] = []
     is_video = pictures.video is not None
 
-    def runs() -> Iterator[list[np.ndarray | None]]:
+    def runs() -> Iterator[Run]:
         """Give pictures that follow each other, some at a time."""
-        remaining = iter(pictures)
+        remaining, lead = iter(pictures), []
         while run := list(islice(remaining, PICTURES_AT_ONCE)):
             sizes.extend(None if picture is None else picture.shape[:2] for picture in run)
-            yield run
+            yield Run(lead, run)
+            lead = run[-LEAD:] if is_video else []
 
     @lru_cache(maxsize=1)
     def finder() -> Finder:
         return make(is_video)
 
-    def find(run: list[np.ndarray | None]) -> list[list[Face]]:
+    def find(run: Run) -> list[list[Face]]:
         finder().reset()
-        return [[] if picture is None else [small(face) for face in finder().find(picture)] for picture in run]
+        pictures = [*run.lead, *run.pictures]
+        found = [[] if picture is None else [small(face) for face in finder().find(picture)] for picture in pictures]
+        return found[len(run.lead) :]
 
     with WorkerPool(find, num_workers) as pool, tqdm(desc="finding faces", total=pictures.count, disable=None) as bar:
         faces: list[list[Face]] = []

@@ -19,10 +19,10 @@ from datasets.images import read_image, write_image
 from datasets.landmarks import Face, FaceFinder
 from inference.backends import NnablaBackend
 from inference.faces import BRIEF, EDGE, NO_FACE, SMALL, DetectorFinder, follow_face, make_finder
-from inference.pictures import natural_order
+from inference.pictures import Pictures, natural_order
 from inference.trained import Trained
 from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
-from prepare_person import to_uint8
+from prepare_person import find_faces, to_uint8
 from utils.errors import ConfigError
 from utils.files import write_yaml
 from utils.video import look, read_video
@@ -119,6 +119,29 @@ def test_cutting_equals_opencv():
     assert Square(-10, 20, 100).outside((300, 400)) == 10
     assert Square(350, 20, 100).outside((300, 400)) == 50
     assert cut_square(image, Square(-10, 20, 100)).shape == (256, 256, 3)
+
+
+class Forgetful:
+    """A finder that loses its face in pictures 31 to 33, unless it saw it in the picture before."""
+
+    def __init__(self, is_video: bool):
+        self.reset()
+
+    def reset(self) -> None:
+        self.saw_it = False
+
+    def find(self, image: np.ndarray) -> list[Face]:
+        number = round(float(image.mean()) / 4)
+        self.saw_it = self.saw_it or number not in (31, 32, 33)
+        return [Face(np.array([80, 80, 90, 90]))] if self.saw_it else []
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_face_is_not_lost_between_two_workers(tmp_path, num_workers):
+    """Pictures are handed out in runs; a run begins with what the one before has seen."""
+    write_frames(tmp_path / "m.mp4", [np.full((*SIZE, 3), 4 * number, np.uint8) for number in range(50)])
+    crops = find_faces(Pictures(tmp_path / "m.mp4"), Forgetful, num_workers)
+    assert len(crops) == 50 and not [crop for crop in crops if isinstance(crop, str)]
 
 
 def test_detectors_are_taken_by_name():
