@@ -68,6 +68,7 @@ HELD_OUT = 0.15  # of the target's frames, its last ones
 MIN_FRAMES, MIN_SOURCE_FRAMES = 40, 10  # of the target, and of a source that is learned from
 PREPARING_S, REENACTING_S = 0.03, 0.1  # a frame, roughly
 TRIAL_STEPS = 4
+MIN_SHARE = 2  # samples of a batch for each process: normalised alone, a sample costs a real face more than 1 dB
 SHOWN_FRAMES, TILE_PX = 6, 192
 INPUTS_FILE = "inputs.yaml"
 
@@ -234,7 +235,8 @@ def plan_of(work: Work, module: str, num_train: dict[str, int]) -> tuple[dict, i
         processes = whole // read_yaml(work.conf(module))["train"]["batch_size"]
     else:
         most = max(work.cores // len(work.lanes()), 1) if current_context() == "cpu" and has_mpi() else 1
-        processes = max(count for count in range(1, most + 1) if whole % count == 0)
+        shares = [count for count in range(1, most + 1) if whole % count == 0 and whole // count >= MIN_SHARE]
+        processes = max(shares, default=1)
     config["train"]["batch_size"] = whole // processes
     return config, processes
 
