@@ -30,6 +30,7 @@ MIN_NEUTRAL_FRAMES = 20  # fewer do not tell a habit from an expression: then th
 # Points that expressions hardly move: corners of the eyes, nose, upper contour
 RIGID = (60, 64, 68, 72, *range(51, 60), *range(7), *range(26, 33))
 POSE_ROUNDS = 15
+MIN_SCALE = 1e-3  # of landmarks that are no face, but one point
 HEADS = range(1000, 1200)  # seeds of the synthetic people whose mean is the typical head
 # Where neutral lies between the least and the most that a person does, as a share of that range: the mouth shut, the
 # eyes open, corners of the mouth and brows a little nearer to their lower end
@@ -78,6 +79,7 @@ def poses_of(landmarks: np.ndarray) -> Pose:
         rotation = (left @ right).transpose(0, 2, 1)
         turned = head @ rotation.transpose(0, 2, 1)
         scale = (points * turned[..., :2]).sum(axis=(1, 2)) / (turned[..., :2] ** 2).sum(axis=(1, 2))
+        scale = np.maximum(scale, MIN_SCALE)
         depth = scale[:, None] * turned[..., 2]
     return Pose(rotation, scale, center)
 

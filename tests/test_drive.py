@@ -137,6 +137,13 @@ def test_a_few_frames_tell_no_habit():
     np.testing.assert_allclose(moved, target.mean, atol=0.5)  # as from mean to mean
 
 
+@pytest.mark.parametrize("points", [np.zeros((98, 2)), np.full((98, 2), 1e5), marks(3)], ids=("zero", "far", "random"))
+def test_landmarks_that_are_no_face_give_numbers(points):
+    shape = shape_of([points] * 40)
+    assert np.isfinite(shape.neutral).all()
+    assert np.isfinite(NeutralToNeutral(shape, shape).move(points)).all()
+
+
 def test_a_geometry_is_kept_and_read(tmp_path):
     frames = track_of(random_identity(9), 40, 0, "")
     write_geometry(tmp_path, frames)
