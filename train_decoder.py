@@ -86,7 +86,8 @@ def build_graph(config: dict[str, Any], vgg: Any | None) -> Graph:
         losses["loss_feature"] = feature_mse(*features)
         weighted = weighted + feature_loss["lambda"] * losses["loss_feature"]
     if train["detail_loss"]["lambda"] > 0:
-        losses["loss_detail"] = mean_absolute_error(detail(fake_leaf), detail(real))
+        details = (detail(blur(image, train["detail_loss"]["blur"])) for image in (fake_leaf, real))
+        losses["loss_detail"] = mean_absolute_error(*details)
         weighted = weighted + train["detail_loss"]["lambda"] * losses["loss_detail"]
     for loss in (*losses.values(), discriminator_loss):
         loss.persistent = True  # read after the pass, or not at all

@@ -32,7 +32,10 @@ config = {
             "layers": ["relu2_2", "relu3_3"],  # of relu1_1 to relu5_3
         },
         # Ours, for sharp faces without combs (docs/TRAINING.md)
-        "detail_loss": {"lambda": 0.0},  # that each part of a face has as much fine detail as the true one's
+        "detail_loss": {
+            "lambda": 0.0,  # that each part of a face has as much fine detail as the true one's
+            "blur": 0.7,  # of both before, in pixels, so that a comb of two pixels is no detail
+        },
         "discriminator": {
             "lr_factor": 1.0,  # its rate as a share of the generator's
             "blur": 0.0,  # of what it sees of faces, in pixels: it cannot ask for what is finer
@@ -51,6 +54,7 @@ rules = {
     "train.feature_loss.lambda": between(0, MAX_WEIGHT),
     "train.feature_loss.layers": some_of(*LAYERS),
     "train.detail_loss.lambda": between(0, MAX_WEIGHT),
+    "train.detail_loss.blur": between(0, 8),
     "train.discriminator.lr_factor": above(0, 10),
     "train.discriminator.blur": between(0, 8),
     "train.gan_start_at": between(0, MAX_EPOCHS),

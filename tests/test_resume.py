@@ -39,7 +39,13 @@ CONFIGS = {
         **CELEBV,
         "src_celeb_name": "Rowan",
         "model": {"planes": 2},
-        "train": {"epochs": 2, "batch_size": 3, "shape_loss": {"lambda": 0}, "warm_start": {"epochs": 1}},
+        "train": {
+            "epochs": 2,
+            "batch_size": 3,
+            "shape_loss": {"lambda": 0},
+            "warm_start": {"epochs": 1},
+            "average": 0.9,
+        },
     },
     "decoder": {
         **CELEBV,
@@ -50,6 +56,7 @@ CONFIGS = {
             "lr_decay_start_at": 1,
             "feature_loss": {"lambda": 0},
             "augmentation": True,
+            "average": 0.9,
         },
     },
 }

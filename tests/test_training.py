@@ -404,7 +404,7 @@ def test_a_discriminator_that_sees_blurred_faces_sees_no_comb():
         nn.clear_parameters()
         config = plain.small_config("decoder", 2, 2)
         config["train"]["discriminator"] = {"lr_factor": 0.5, "blur": sigma}
-        config["train"]["detail_loss"] = {"lambda": 10.0}
+        config["train"]["detail_loss"]["lambda"] = 10.0
         graph, solvers = train_decoder.build_graph(config, None), train_decoder.make_solvers(config)
         assert solvers.discriminator.learning_rate() == pytest.approx(solvers.generator.learning_rate() / 2)
         losses = []
@@ -418,3 +418,20 @@ def test_a_discriminator_that_sees_blurred_faces_sees_no_comb():
         weighted = config["train"]["weight_L1"] * parts["loss_l1"] + 10 * parts["loss_detail"]
         assert float(graph.loss_without_gan.d) == pytest.approx(weighted, rel=1e-5)
     assert changes[1.5] < 0.05 * changes[0.0], changes
+
+
+@pytest.mark.parametrize("sigma, low, high", [(0.0, 2.5, 4.0), (0.7, 1.0, 1.5), (1.0, 0.0, 0.2)])
+def test_blurred_detail_does_not_favour_combs(sigma, low, high):
+    """How much more a wave of two pixels is than one of four, of the same height."""
+    config = plain.small_config("decoder", 2, 2)
+    config["train"]["detail_loss"] = {"lambda": 1.0, "blur": sigma}
+    graph = train_decoder.build_graph(config, None)
+    _, heatmap, large = plain.random_batch("decoder", 2)
+    losses = []
+    for period in (2, 4):
+        wave = np.broadcast_to(0.5 * np.cos(2 * np.pi * np.arange(256) / period), (2, 3, 256, 256))
+        train_decoder.generate(graph, (wave, heatmap, large))
+        graph.fake_leaf.d = np.zeros((2, 3, 256, 256))
+        graph.generator_losses["loss_detail"].forward()
+        losses.append(float(graph.generator_losses["loss_detail"].d))
+    assert low < losses[0] / losses[1] < high, losses
