@@ -170,8 +170,8 @@ class NeutralToNeutral:
         self._scale, self._place = pose.scale[0], pose.center[1] - pose.center[0]
         self._straight = pose.rotation[0].T  # noses differ in length, so that a neutral face may seem to be raised
         self._between = faces[1] - faces[0] - self._place
-        heights = [[abs(face[[62, 70], 1] - face[[66, 74], 1]).mean()] for face in faces]
-        self._eye_ratio = float(np.clip(heights[1][0] / max(heights[0][0], 1e-6), *EYE_RATIOS))
+        of_source, of_target = abs(faces[:, [62, 70], 1] - faces[:, [66, 74], 1]).mean(axis=1)
+        self._eye_ratio = float(np.clip(of_target / max(of_source, 1e-6), *EYE_RATIOS))
         self._neutral = source.neutral
 
     def move(self, landmarks: np.ndarray) -> np.ndarray:
@@ -182,13 +182,13 @@ class NeutralToNeutral:
         down = turn[:, 1] / max(np.linalg.norm(turn[:, 1]), 1e-6)
         for first, last, lids in EYES:
             for lid in lids:
-                now, before = (_above(face, lid, first, last) for face in (landmarks, self._neutral))
+                now, before = (_below(face, lid, first, last) for face in (landmarks, self._neutral))
                 # beyond what the neutral eyes differ by
                 moved[lid] += (self._eye_ratio - 1) * (now - scale * before) * down
         return moved
 
 
-def _above(face: np.ndarray, point: int, first: int, last: int) -> float:
+def _below(face: np.ndarray, point: int, first: int, last: int) -> float:
     """Measure how far a point lies below the line between two others, in pixels."""
     along = face[last] - face[first]
     along = along / max(np.linalg.norm(along), 1e-6)
