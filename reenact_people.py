@@ -53,6 +53,7 @@ from utils.files import (
     is_folder_name,
     locked,
     read_yaml,
+    remove_folder,
     write_text,
     write_yaml,
 )
@@ -330,6 +331,8 @@ def training_step(work: Work, module: str, num_train: dict[str, int]) -> Step:
     if work.is_begun(module):
         args = ("--resume", work.run(module))
     else:
+        if work.run(module).exists():  # killed before its first checkpoint; its name must be free
+            remove_folder(work.run(module))
         write_yaml(work.conf(module), config)
         args = ("--conf", work.conf(module))
     return Step(f"train the {module}", f"train_{module}.py", args, processes)

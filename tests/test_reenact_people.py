@@ -14,6 +14,7 @@ import pytest
 import yaml
 from conftest import PATIENCE_S, ROOT, must_fail, write_frames
 
+import reenact_people
 from datasets.images import read_image
 from make_synthetic import moving_head
 from utils.steps import Step, StepFailed, run_steps
@@ -92,6 +93,17 @@ def test_the_papers_networks_between_them_side_by_side(films, tmp_path):
     page = (work / "index.html").read_text()
     assert "encoder: validation" in page and "training of the transformer" in page and "held-out.png" in page
     assert read_image(work / "held-out.png").shape == (2 * 192, 6 * 192, 3)
+
+
+def test_a_training_killed_before_its_first_checkpoint_begins_anew_under_its_name(tmp_path):
+    work = reenact_people.Work(tmp_path, "a", "b", reenact_people.QUALITIES["draft"], ("decoder",), 1)
+    run = work.run("decoder")
+    run.mkdir(parents=True)
+    (run / "training_info.yaml").write_text("module: decoder\n")
+    step = reenact_people.training_step(work, "decoder", {"b": 50})
+    assert step.args == ("--conf", work.conf("decoder")) and not run.exists()
+    (run / "checkpoints/000000010").mkdir(parents=True)
+    assert reenact_people.training_step(work, "decoder", {"b": 50}).args == ("--resume", run) and run.exists()
 
 
 def limit_file_size() -> None:
