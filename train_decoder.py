@@ -44,8 +44,8 @@ class Graph(NamedTuple):
     fake_leaf: nn.Variable  # the same numbers, where the generator's losses begin
     discriminator_loss: nn.Variable
     generator_losses: dict[str, nn.Variable]
-    generator_loss: nn.Variable  # their weighted sum
-    loss_without_gan: nn.Variable  # the same without the adversarial term
+    weights: dict[str, float]  # of the generator's losses
+    generator_loss: nn.Variable  # the weighted sum of all of them
 
 
 class Solvers(NamedTuple):
@@ -79,16 +79,16 @@ def build_graph(config: dict[str, Any], vgg: Any | None) -> Graph:
         "loss_gan": gan_bce(discriminate(fake_leaf, fixed=True), True),
         "loss_l1": mean_absolute_error(fake_leaf, real),
     }
-    weighted = train["weight_L1"] * losses["loss_l1"]
+    weights = {"loss_gan": 1.0, "loss_l1": train["weight_L1"]}
     if vgg is not None:
         feature_loss = train["feature_loss"]
         features = (vgg_features(vgg, image, feature_loss["layers"]) for image in (fake_leaf, real))
         losses["loss_feature"] = feature_mse(*features)
-        weighted = weighted + feature_loss["lambda"] * losses["loss_feature"]
+        weights["loss_feature"] = feature_loss["lambda"]
     if train["detail_loss"]["lambda"] > 0:
         details = (detail(blur(image, train["detail_loss"]["blur"])) for image in (fake_leaf, real))
         losses["loss_detail"] = mean_absolute_error(*details)
-        weighted = weighted + train["detail_loss"]["lambda"] * losses["loss_detail"]
+        weights["loss_detail"] = train["detail_loss"]["lambda"]
     for loss in (*losses.values(), discriminator_loss):
         loss.persistent = True  # read after the pass, or not at all
     return Graph(
@@ -99,9 +99,15 @@ def build_graph(config: dict[str, Any], vgg: Any | None) -> Graph:
         fake_leaf=fake_leaf,
         discriminator_loss=discriminator_loss,
         generator_losses=losses,
-        generator_loss=losses["loss_gan"] + weighted,
-        loss_without_gan=weighted,
+        weights=weights,
+        generator_loss=weighted_sum(losses, weights),
     )
+
+
+def weighted_sum(losses: dict[str, nn.Variable], weights: dict[str, float]) -> nn.Variable:
+    """Add losses up by their weights."""
+    first, *others = (weights[name] * loss for name, loss in losses.items())
+    return sum(others, first)
 
 
 def make_solvers(config: dict[str, Any]) -> Solvers:
@@ -120,9 +126,18 @@ def generate(graph: Graph, batch: tuple[np.ndarray, ...]) -> None:
 
 
 def train_step(
-    graph: Graph, solvers: Solvers, updater: Updater, batch: tuple[np.ndarray, ...], with_gan: bool
+    graph: Graph,
+    solvers: Solvers,
+    updater: Updater,
+    batch: tuple[np.ndarray, ...],
+    with_gan: bool,
+    with_detail: bool = True,
 ) -> dict[str, nn.Variable]:
-    """Generate, update D on the detached fake, then update G; gives the losses, unread."""
+    """Generate, update D on the detached fake, then update G; gives the losses, unread.
+
+    Args:
+        with_gan, with_detail: whether the adversarial and, where there is one, the detail loss take part.
+    """
     generate(graph, batch)
     losses = {}
     if with_gan:
@@ -132,8 +147,10 @@ def train_step(
         graph.discriminator_loss.backward(updater.scale, clear_buffer=True)
         updater.update(solvers.discriminator, losses)
 
-    generator_loss = graph.generator_loss if with_gan else graph.loss_without_gan
-    losses |= {name: loss for name, loss in graph.generator_losses.items() if with_gan or name != "loss_gan"}
+    left_out = {"loss_gan": not with_gan, "loss_detail": not with_detail}
+    taken = {name: loss for name, loss in graph.generator_losses.items() if not left_out.get(name)}
+    losses |= taken
+    generator_loss = weighted_sum(taken, graph.weights)
     generator_loss.forward(clear_no_need_grad=True)
     solvers.generator.zero_grad()
     # the losses run backward into the leaf, whose gradient the generator then continues from
@@ -183,9 +200,9 @@ def main() -> None:
             rate = linear_decay(train["lr"], epoch - 1, train["lr_decay_start_at"], train["epochs"])
             solvers.generator.set_learning_rate(rate)
             solvers.discriminator.set_learning_rate(rate * train["discriminator"]["lr_factor"])
-            with_gan = epoch > train["gan_start_at"]
+            with_gan, with_detail = epoch > train["gan_start_at"], epoch > train["detail_loss"]["start_at"]
             for iteration, bar in run.iterations(epoch):
-                losses = train_step(graph, solvers, updater, batches[iteration], with_gan)
+                losses = train_step(graph, solvers, updater, batches[iteration], with_gan, with_detail)
                 average.update(iteration)
                 run.show(bar, losses)
                 if run.is_writer and (iteration + 1) % config["monitor"]["interval"] == 0:

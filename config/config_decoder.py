@@ -35,6 +35,7 @@ config = {
         "detail_loss": {
             "lambda": 0.0,  # that each part of a face has as much fine detail as the true one's
             "blur": 0.7,  # of both before, in pixels, so that a comb of two pixels is no detail
+            "start_at": 0,  # epochs before it comes in
         },
         "discriminator": {
             "lr_factor": 1.0,  # its rate as a share of the generator's
@@ -55,6 +56,7 @@ rules = {
     "train.feature_loss.layers": some_of(*LAYERS),
     "train.detail_loss.lambda": between(0, MAX_WEIGHT),
     "train.detail_loss.blur": between(0, 8),
+    "train.detail_loss.start_at": between(0, MAX_EPOCHS),
     "train.discriminator.lr_factor": above(0, 10),
     "train.discriminator.blur": between(0, 8),
     "train.gan_start_at": between(0, MAX_EPOCHS),

@@ -28,7 +28,9 @@ MAX_SHAPE_FRAMES = 2000  # that a person's shape is found in
 MIN_NEUTRAL_FRAMES = 20  # fewer do not tell a habit from an expression: then the mean stands for the neutral face
 
 # Points that expressions hardly move: corners of the eyes, nose, upper contour
-RIGID = (60, 64, 68, 72, *range(51, 60), *range(7), *range(26, 33))
+NOSE = tuple(range(51, 60))
+ANCHOR = (60, 64, 68, 72, *range(7), *range(26, 33))  # as deep in every head; noses are not
+RIGID = (*ANCHOR, *NOSE)
 POSE_ROUNDS = 15
 MIN_SCALE = 1e-3  # of landmarks that are no face, but one point
 HEADS = range(1000, 1200)  # seeds of the synthetic people whose mean is the typical head
@@ -167,7 +169,8 @@ class NeutralToNeutral:
             target = target._replace(neutral=target.mean)
         faces = np.stack([source.neutral, target.neutral])
         pose = poses_of(faces)
-        self._scale, self._place = pose.scale[0], pose.center[1] - pose.center[0]
+        anchors = faces[:, list(ANCHOR)].mean(axis=1)
+        self._scale, self._place = pose.scale[0], anchors[1] - anchors[0]
         self._straight = pose.rotation[0].T  # noses differ in length, so that a neutral face may seem to be raised
         self._between = faces[1] - faces[0] - self._place
         of_source, of_target = abs(faces[:, [62, 70], 1] - faces[:, [66, 74], 1]).mean(axis=1)

@@ -168,6 +168,25 @@ def test_decoder_without_gan_leaves_the_discriminator_alone():
     assert set(losses) == {"loss_l1"}
 
 
+@pytest.mark.parametrize("with_gan", (False, True))
+def test_detail_that_comes_in_later_leaves_the_step_before_as_without_it(with_gan):
+    batch = plain.random_batch("decoder", 2)
+    after = []
+    for detail_weight, with_detail in ((0.0, True), (50.0, False), (50.0, True)):
+        nn.clear_parameters()
+        nn.seed(1)
+        config = plain.small_config("decoder", 2, 2)
+        config["train"]["detail_loss"]["lambda"] = detail_weight
+        graph = train_decoder.build_graph(config, None)
+        solvers = train_decoder.make_solvers(config)
+        losses = train_decoder.train_step(graph, solvers, Updater(), batch, with_gan, with_detail)
+        assert ("loss_detail" in losses) == (detail_weight > 0 and with_detail)
+        assert ("loss_gan" in losses) == with_gan
+        after.append(snapshot((DECODER,)))
+    assert all((after[0][name] == after[1][name]).all() for name in after[0])
+    assert any((after[0][name] != after[2][name]).any() for name in after[0])
+
+
 def test_decoder_gradient_equals_finite_differences():
     """The generator's gradient through leaf and linked fake is that of the weighted sum."""
     config = load_config("decoder")
@@ -413,10 +432,10 @@ def test_a_discriminator_that_sees_blurred_faces_sees_no_comb():
             graph.discriminator_loss.forward()
             losses.append(float(graph.discriminator_loss.d))
         changes[sigma] = abs(losses[1] - losses[0])
-        graph.loss_without_gan.forward()
-        parts = {name: float(loss.d) for name, loss in graph.generator_losses.items() if name != "loss_gan"}
-        weighted = config["train"]["weight_L1"] * parts["loss_l1"] + 10 * parts["loss_detail"]
-        assert float(graph.loss_without_gan.d) == pytest.approx(weighted, rel=1e-5)
+        graph.generator_loss.forward()
+        parts = {name: float(loss.d) for name, loss in graph.generator_losses.items()}
+        weighted = parts["loss_gan"] + config["train"]["weight_L1"] * parts["loss_l1"] + 10 * parts["loss_detail"]
+        assert float(graph.generator_loss.d) == pytest.approx(weighted, rel=1e-5)
     assert changes[1.5] < 0.05 * changes[0.0], changes
 
 
