@@ -24,7 +24,7 @@ lint: $(READY)
 
 # The CUDA extension of the version that nvidia-smi reports; CUDA=11 or CUDA=12 chooses by hand.
 gpu: $(READY)
-	sh setup/gpu.sh $(CUDA)
+	$(PYTHON) setup/gpu.py $(CUDA)
 
 $(READY): requirements.txt requirements-dev.txt requirements-nodeps.txt setup/venv.sh
 	sh setup/venv.sh

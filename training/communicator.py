@@ -13,12 +13,14 @@ from typing import NoReturn
 import nnabla as nn
 import numpy as np
 
-from utils.errors import ConfigError
+from utils import cuda
+from utils.errors import ConfigError, one_line
 
 # set by Open MPI, by MPICH and its relatives
 SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE")
 LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_RANK")
 MAX_TEXT = 4096
+MAX_REASON = 300  # letters of what the extension says
 
 
 class Communicator:
@@ -78,14 +80,29 @@ class CpuCommunicator(Communicator):
 
 
 class GpuCommunicator(Communicator):
-    """Connect processes by NCCL. Not run yet: no machine with GPUs was at hand."""
+    """Connect processes by NCCL. Not run yet: no machine with GPUs was at hand.
+
+    Raises:
+        ConfigError: NCCL or Open MPI is missing, or another launcher started the processes.
+    """
 
     def __init__(self, context: nn.Context) -> None:
         import nnabla.communicators as C
 
-        self._nccl = C.MultiProcessDataParalellCommunicator(context)  # their spelling
-        self._nccl.init()
+        try:
+            self._nccl = C.MultiProcessDataParalellCommunicator(context)  # their spelling
+            self._nccl.init()
+        except Exception as error:  # the extension raises many types where a library is missing
+            why = one_line(cuda.reason_of(error), MAX_REASON)
+            raise ConfigError(
+                f"several GPUs need Open MPI's mpirun and NCCL ({why}); docs/TRAINING.md, 'Several GPUs', says how"
+            ) from None
         self.rank, self.size = self._nccl.rank, self._nccl.size
+        if self.size != num_started():  # or each process would train for itself, as rank 0
+            raise ConfigError(
+                f"{num_started()} processes were started, of which nnabla sees {self.size}: on GPUs it needs the "
+                "mpirun of Open MPI, not MPICH's; docs/TRAINING.md, 'Several GPUs', says how"
+            )
 
     def average(self, variables: list[nn.Variable]) -> None:
         """Replace each gradient by the mean over all processes."""
@@ -106,9 +123,14 @@ class GpuCommunicator(Communicator):
         return letters.data.astype(np.uint8).tobytes().rstrip(b"\0").decode()
 
 
+def num_started() -> int:
+    """Return how many processes mpirun started, this one among them."""
+    return max(int(os.environ.get(name, "1")) for name in SIZE_VARIABLES)
+
+
 def is_one_of_several() -> bool:
     """Tell whether mpirun started this process along with others."""
-    return any(int(os.environ.get(name, "1")) > 1 for name in SIZE_VARIABLES)
+    return num_started() > 1
 
 
 def local_rank() -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import NamedTuple
 
 import nnabla as nn
 from nnabla.ext_utils import get_extension_context
 
-from utils.errors import ConfigError
+from utils import cuda
+from utils.errors import ConfigError, one_line
 
 
 class Context(NamedTuple):
@@ -16,6 +16,7 @@ class Context(NamedTuple):
 
     name: str  # cpu | cudnn
     message: str  # what became of the wish, for whoever speaks to the user
+    reason: str = ""  # why it is no GPU, where one was wished for
 
 
 def set_context(wanted: str, device_id: int, must_have: bool = True, type_config: str = "float") -> Context:
@@ -29,28 +30,22 @@ def set_context(wanted: str, device_id: int, must_have: bool = True, type_config
     Raises:
         ConfigError: `cudnn` must be had and is unavailable.
     """
-    found, why = None, ""
-    if wanted != "cpu" and importlib.util.find_spec("nnabla_ext.cudnn") is None:
-        why = "no CUDA extension of nnabla is installed"
-    elif wanted != "cpu":
+    if wanted == "cpu":
+        nn.set_default_context(get_extension_context("cpu"))
+        return Context("cpu", "context: cpu")
+    if cuda.has_extension():
         try:
-            found = get_extension_context("cudnn", device_id=str(device_id), type_config=type_config)
-            with nn.context_scope(found):
-                probe = nn.NdArray((1,))
-                probe.fill(1)
-                probe.data  # noqa: B018 - the copy back from the device shows that it works
+            nn.set_default_context(cuda.open_device(device_id, type_config))
+            return Context("cudnn", f"context: cudnn, device {device_id}")
         except Exception as error:  # the extension raises many types where it, a driver or a device is missing
-            found, why = None, str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if found is not None:
-        nn.set_default_context(found)
-        return Context("cudnn", f"context: cudnn, device {device_id}")
+            why = one_line(cuda.reason_of(error))
+    else:
+        why = "no CUDA extension of nnabla is installed; 'make gpu' does it"
     if wanted == "cudnn" and must_have:
-        raise ConfigError(
-            f"context cudnn is unavailable ({why}); install nnabla-ext-cuda ('make gpu'), or pass '-c cpu'"
-        )
+        raise ConfigError(f"context cudnn is unavailable ({why}); '-c cpu' computes on the CPU")
     nn.set_default_context(get_extension_context("cpu"))
     note = f"context cudnn is unavailable ({why}); going on with cpu\n" if wanted == "cudnn" else ""
-    return Context("cpu", f"{note}context: cpu")
+    return Context("cpu", f"{note}context: cpu" + ("" if note else f" ({why})"), why)
 
 
 def current_context() -> str:

@@ -1,0 +1,281 @@
+"""What can be shown of a GPU without one: stand-ins for the driver's program, the extension and its communicator."""
+
+from __future__ import annotations
+
+import _ctypes
+import importlib.util
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import SimpleNamespace
+
+import nnabla as nn
+import nnabla_ext
+import pytest
+from conftest import PATIENCE_S, ROOT
+
+from training import communicator
+from utils import cuda
+from utils.context import set_context
+from utils.errors import ConfigError, ResourceError
+
+OLD = "| NVIDIA-SMI 550.163.01    Driver Version: 550.163.01    CUDA Version: {} |"
+NEW = "| NVIDIA-SMI 610.43    KMD Version: 610.43    CUDA UMD Version: {} |"
+FAILED = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
+# as nnabla's extension words them, read from it with a driver that has no device, or is too old
+NO_DEVICE = """target_specific error in get_device_count
+/builders/nnabla-ext-cuda/src/nbla/cuda/common.cpp:58
+(cudaGetDeviceCount(&count)) failed with "no CUDA-capable device is detected" (cudaErrorNoDevice).
+"""
+OLD_DRIVER = NO_DEVICE.replace("no CUDA-capable device is detected", "CUDA driver version is insufficient for CUDA")
+
+
+def load(path: str):
+    spec = importlib.util.spec_from_file_location(Path(path).stem + "_script", ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def setup_gpu():
+    return load("setup/gpu.py")
+
+
+@pytest.fixture
+def driver(tmp_path, monkeypatch):
+    """Put a stand-in for nvidia-smi first on the PATH."""
+
+    def install(text: str, exit_code: int = 0) -> None:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\ncat <<'E'\n{text}\nE\nexit {exit_code}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return install
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        (OLD.format("12.4"), 12),
+        (OLD.format("11.6"), 11),
+        (OLD.format("13.0"), 12),
+        (NEW.format("13.3"), 12),
+        (NEW.format("12.9"), 12),
+    ],
+)
+def test_the_version_that_nvidia_smi_prints(setup_gpu, driver, text, expected):
+    driver(text)
+    assert setup_gpu.choose_cuda(None) == expected
+
+
+@pytest.mark.parametrize(
+    "text, exit_code, words",
+    [
+        (OLD.format("N/A"), 0, "names no CUDA version"),
+        (NEW.format("N/A"), 0, "names no CUDA version"),
+        (OLD.format("10.2"), 0, "CUDA 10"),
+        (FAILED, 9, "couldn't communicate"),
+        ("", 3, "exit code 3"),
+    ],
+)
+def test_a_driver_that_does_not_say(setup_gpu, driver, text, exit_code, words):
+    driver(text, exit_code)
+    with pytest.raises(ResourceError, match=words):
+        setup_gpu.choose_cuda(None)
+    assert setup_gpu.choose_cuda(11) == 11
+
+
+def test_no_driver_and_a_wrong_word_end_with_one_line():
+    for arguments, exit_code, words in (([], 6, "make gpu CUDA=12"), (["13"], 2, "CUDA '13'"), (["x"], 2, "CUDA 'x'")):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "setup/gpu.py"), *arguments],
+            capture_output=True,
+            text=True,
+            env={"PATH": "/nowhere"},
+            timeout=PATIENCE_S,
+        )
+        errors = [line for line in done.stderr.splitlines() if "[nnabla]" not in line]
+        assert done.returncode == exit_code and len(errors) == 1 and words in errors[0], done.stderr
+
+
+def test_what_is_installed_is_left_alone(setup_gpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(setup_gpu, "SETUP", tmp_path)
+    pins = tmp_path / "requirements-cuda12.txt"
+    commands = []
+    monkeypatch.setattr(
+        setup_gpu.subprocess,
+        "run",
+        lambda command: commands.append(command) or SimpleNamespace(returncode=len(commands) - 1),
+    )
+    for text in (f"# pins\nnnabla=={nn.__version__}\n", "nnabla==0.0.1\n", "no-such-package==1\n"):
+        pins.write_text(text)
+        if len(commands) < 1:
+            setup_gpu.install(12)  # there, or installed by the first command
+        else:
+            with pytest.raises(ResourceError, match="package index"):
+                setup_gpu.install(12)
+    assert len(commands) == 2 and all(str(pins) in command for command in commands)
+
+
+def test_a_full_disk_is_seen_before_the_download(setup_gpu, monkeypatch):
+    monkeypatch.setattr(setup_gpu.shutil, "disk_usage", lambda _: SimpleNamespace(free=2 << 30))
+    monkeypatch.setattr(setup_gpu, "is_installed", lambda _: False)
+    with pytest.raises(ResourceError, match="2.1 GB free"):
+        setup_gpu.install(12)
+
+
+@pytest.mark.parametrize("name", ["requirements-cuda11.txt", "requirements-cuda12.txt"])
+def test_every_library_is_pinned_and_of_one_cuda(name):
+    lines = [line for line in (ROOT / "setup" / name).read_text().splitlines() if not line.startswith("#")]
+    assert len(lines) >= 8 and all(line.count("==") == 1 for line in lines)
+    cuda_version, extension_version = ("11", "116") if "11" in name else ("12", "120")
+    assert lines[0] == f"nnabla-ext-cuda{extension_version}=={nn.__version__}"
+    assert all(f"-cu{cuda_version}==" in line for line in lines[1:])
+
+
+@pytest.fixture
+def extension(tmp_path, monkeypatch):
+    """Put a stand-in for nnabla's extension in its place."""
+
+    def install(code: str) -> None:
+        (tmp_path / "cudnn").mkdir()
+        (tmp_path / "cudnn" / "__init__.py").write_text(textwrap.dedent(code))
+
+    monkeypatch.setattr(nnabla_ext, "__path__", [str(tmp_path), *nnabla_ext.__path__])
+    monkeypatch.delitem(sys.modules, "nnabla_ext.cudnn", raising=False)
+    before = nn.get_current_context()
+    yield install
+    sys.modules.pop("nnabla_ext.cudnn", None)
+    nn.set_default_context(before)
+
+
+DEVICES = """
+def get_device_count():
+    {}
+def array_classes():
+    return ["CpuCachedArray"]
+"""
+
+
+@pytest.mark.parametrize(
+    "code, words",
+    [
+        ('raise ImportError("libcudart.so.12: cannot open shared object file: No such file")', "make gpu"),
+        ('raise ImportError("libcuda.so.1: cannot open shared object file: No such file")', "driver is not installed"),
+        (DEVICES.format(f"raise RuntimeError({NO_DEVICE!r})"), "shows no GPU"),
+        (DEVICES.format(f"raise RuntimeError({OLD_DRIVER!r})"), "too old"),
+        (DEVICES.format("return 2"), "no device of that number"),
+        (DEVICES.format('raise RuntimeError("failed with out of memory (cudaErrorMemoryAllocation).")'), "memory"),
+    ],
+)
+def test_why_there_is_no_gpu(extension, code, words):
+    extension(code)
+    found = set_context("auto", 2)
+    assert found.name == "cpu" and words in found.message and "\n" not in found.message
+    assert words in set_context("cudnn", 2, must_have=False).message.splitlines()[0]
+    with pytest.raises(ConfigError, match="-c cpu") as caught:
+        set_context("cudnn", 2)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_device_that_computes_is_taken(extension, monkeypatch):
+    extension(DEVICES.format("return 1"))
+    monkeypatch.setattr(cuda, "prove", lambda context: proved.append(context))
+    proved: list[nn.Context] = []
+    found = set_context("auto", 0, type_config="half")
+    assert found.name == "cudnn" and found.message == "context: cudnn, device 0" and found.reason == ""
+    assert proved[0].backend[0] == "cudnn:half" and proved[0].device_id == "0"
+
+
+def test_a_device_that_computes_wrongly_is_none(monkeypatch):
+    cpu = nn.get_current_context()
+    cuda.prove(cpu)  # this one does not
+    monkeypatch.setattr(cuda.F, "convolution", lambda x, kernel: 2 * x)
+    with pytest.raises(RuntimeError, match="wrongly"):
+        cuda.prove(cpu)
+
+
+def test_the_reason_is_the_last_line_of_the_chain():
+    try:
+        try:
+            raise ImportError("first line\nlibcublas.so.12: cannot open shared object file")
+        except ImportError as error:
+            raise ValueError("Extension `cudnn` does not exist.") from error
+    except ValueError as error:
+        assert cuda.reason_of(error).startswith("libcublas.so.12: cannot open")
+    assert cuda.reason_of(KeyError()) == "KeyError"
+
+
+def test_libraries_of_wheels_are_loaded(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / "nvidia" / name / "lib").mkdir(parents=True)
+    real = tmp_path / "nvidia/two/lib/libreal.so.12"
+    shutil.copy(_ctypes.__file__, real)
+    (tmp_path / "nvidia/one/lib/libbroken.so.8").write_text("no library")
+    monkeypatch.syspath_prepend(tmp_path)
+    cuda.preload()
+    assert str(real) in Path("/proc/self/maps").read_text()
+
+
+class Nccl:
+    """Stand for nnabla's communicator under a launcher that it does not know."""
+
+    rank, size = 0, 1
+
+    def __init__(self, context: nn.Context):
+        pass
+
+    def init(self) -> None:
+        pass
+
+
+class NoNccl(Nccl):
+    def init(self) -> None:
+        raise RuntimeError("value error\nlibnccl.so: cannot open shared object file")
+
+
+@pytest.mark.parametrize(
+    "kind, words", [(Nccl, "4 processes were started, of which nnabla sees 1"), (NoNccl, "libnccl")]
+)
+@pytest.mark.parametrize("variable", communicator.SIZE_VARIABLES)
+def test_processes_that_nnabla_does_not_connect_are_stopped(monkeypatch, kind, words, variable):
+    monkeypatch.setenv(variable, "4")
+    monkeypatch.setattr("nnabla.communicators.MultiProcessDataParalellCommunicator", kind)
+    with pytest.raises(ConfigError, match=words):
+        communicator.connect("cudnn")
+
+
+def test_the_benchmark_runs_without_a_gpu(tmp_path):
+    out = tmp_path / "gpu.md"
+    command = [
+        sys.executable,
+        "benchmarks/gpu.py",
+        "--planes",
+        "2",
+        "--batches",
+        "1",
+        "--rounds",
+        "1",
+        "--out",
+        str(out),
+    ]
+    done = subprocess.run([*command, "-c", "cpu"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    rows = out.read_text().splitlines()
+    assert [
+        words in row for words, row in zip(("CPU's", "frames/s", *["samples/s"] * 3, "waiting"), rows[4:], strict=True)
+    ]
+    assert "encoder 0.0e+00, transformer 0.0e+00, decoder 0.0e+00" in rows[4]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 2 and "'-c cpu' measures the CPU" in done.stderr
+
+
+def test_a_case_that_fails_is_a_row_of_the_table():
+    benchmark = load("benchmarks/gpu.py")
+    case = {"kind": "reenactment", "context": "cpu", "device_id": 0, "type": "float", "batch": 1, "rounds": 1}
+    found = benchmark.result_of(case | {"weights": "/nowhere"})
+    assert "/nowhere" in found["error"] and "\n" not in found["error"]
+    assert "/nowhere" in benchmark.row_of(case, found)
