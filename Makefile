@@ -2,8 +2,9 @@
 
 PYTHON = .venv/bin/python
 READY = .venv/.ready
+APP_READY = .venv/.app-ready
 
-.PHONY: demo demo-train test test-fast lint gpu clean
+.PHONY: demo demo-train app test test-fast lint gpu clean
 
 # VIDEO=me.mp4 or VIDEO=webcam lets a face drive the synthetic person; the shell gets it as it is
 demo: $(READY)
@@ -12,10 +13,14 @@ demo: $(READY)
 demo-train: $(READY)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" sh demo/train.sh
 
-test: $(READY)
+# the page in the browser; APP="--logdir me.work/tmp.monitor" passes options on
+app: $(APP_READY)
+	$(PYTHON) app.py $(APP)
+
+test: $(APP_READY)
 	$(PYTHON) -m pytest
 
-test-fast: $(READY)
+test-fast: $(APP_READY)
 	$(PYTHON) -m pytest -m "not slow"
 
 lint: $(READY)
@@ -29,6 +34,10 @@ gpu: $(READY)
 $(READY): requirements.txt requirements-dev.txt requirements-nodeps.txt setup/venv.sh
 	sh setup/venv.sh
 	touch $(READY)
+
+$(APP_READY): $(READY) requirements-app.txt
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-app.txt
+	touch $(APP_READY)
 
 clean:
 	rm -rf demo_result demo_train .pytest_cache .ruff_cache

@@ -14,14 +14,12 @@ Writes panels of input, boundary, transformed boundary, generated face and, of a
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from inference.backends import PRECISIONS, add_backend_argument, open_backend
-from inference.geometry import NeutralToNeutral, read_geometry
-from inference.inputs import Input, calibration_inputs, end_at_interrupt, open_input, open_test_split, shape_of_source
+from inference.backends import PRECISIONS, add_backend_argument
+from inference.inputs import Input, end_at_interrupt, open_input, open_test_split
 from inference.output import (
     FRAMES_DIR,
     LAYOUTS,
@@ -32,7 +30,8 @@ from inference.output import (
     open_result_video,
     open_results,
 )
-from inference.reenactor import NO_FACE_CHOICES, MissingFaces, Reenactor
+from inference.pipeline import open_reenactor, results_of
+from inference.reenactor import NO_FACE_CHOICES, MissingFaces
 from inference.result_page import write_result
 from inference.trained import choose_context, choose_people, find_networks, load_configs
 from models.build import MODULES
@@ -40,11 +39,9 @@ from utils import cli
 from utils.ending import call_main
 from utils.files import check_outputs, new_result, timestamp
 from utils.panels import generated_mark
-from utils.parallel import ahead
 from utils.video import MAX_FPS, MIN_FPS
 
 DATA_SET_FPS = 30
-RESULTS_AHEAD = 4
 MAX_FACES = 100
 
 
@@ -124,15 +121,8 @@ def main() -> None:
     data_dir = args.data_dir or config["train_dir"]
     frames_in = open_frames(args, data_dir, source)
     networks = find_networks(args, configs)
-    geometry = None
-    if "transformer" not in networks:
-        target_shape = read_geometry(networks["decoder"].weights, configs["decoder"])
-        source_shape, frames_in = shape_of_source(frames_in)
-        geometry = NeutralToNeutral(source_shape, target_shape)
-    batch_size = min(args.batch_size, frames_in.count or args.batch_size)
-    calibration = None if args.precision == "float32" else partial(calibration_inputs, frames_in, networks, geometry)
-    backend = open_backend(args.backend, context, networks, batch_size, calibration)
-    reenactor = Reenactor(backend, batch_size, args.smooth, frames_in.truth, target, networks, geometry)
+    wishes = (args.backend, args.precision, args.batch_size, args.smooth)
+    reenactor, frames_in = open_reenactor(frames_in, networks, context, *wishes)
 
     mark = generated_mark(f"face of {target}, driven by {args.input or source}")
     # frames of a data set are for research: whole panels without a label
@@ -143,13 +133,9 @@ def main() -> None:
         with (
             open_results(folder.path, mark, frame_layout, frame_label) as results,
             open_result_video(args.video, size, frames_in, mark["Comment"], with_sound=args.no_face != "skip") as video,
-            # the next results are computed while one is written
-            ahead(reenactor.reenact(frames_in.frames), RESULTS_AHEAD) as items,
+            results_of(reenactor, frames_in, missing) as found,
         ):
-            for item in tqdm(items, total=frames_in.count, unit="frame", disable=None):
-                result = missing.resolve(item)
-                if result is None:
-                    continue
+            for result in tqdm(found, total=frames_in.count, unit="frame", disable=None):
                 results.write(result)
                 picture = lay_out(result, args.layout, args.label)
                 video.write(result.time_s, picture)
@@ -163,11 +149,11 @@ def main() -> None:
             "faces": missing.num_faces,
             "data_dir": str(data_dir),
             "layout": frame_layout,
-            "backend": backend.name,
+            "backend": reenactor.backend.name,
             "precision": args.precision,
             "smooth": args.smooth,
             "boundaries": "landmarks" if args.landmarks else "encoder",
-            "transfer": "transformer" if geometry is None else "geometry",
+            "transfer": "transformer" if "transformer" in networks else "geometry",
             "fps": float(frames_in.fps),
             "video": str(args.video or ""),
             "configs": {module: str(getattr(args, f"{module}_config")) for module in configs},

@@ -15,6 +15,7 @@ BELOW = {
     "datasets": ("utils",),
     "training": ("utils", "models", "config", "datasets"),
     "inference": ("utils", "models", "config", "datasets"),
+    "web": ("utils", "models", "config", "datasets", "inference"),
 }
 OWN = {*BELOW, *(path.stem for path in ROOT.glob("*.py")), "benchmarks", "tests", "demo"}
 

@@ -1,0 +1,79 @@
+"""A page in the browser: drive a face live with your camera, make videos, look at who can be shown.
+
+    python app.py                                  # http://127.0.0.1:7860, for this machine alone
+    python app.py --logdir me.work/tmp.monitor     # also the people whose decoders were trained there
+    python app.py --host 0.0.0.0 --password TEXT   # for others, too
+
+It needs Gradio: 'make app', or pip install -r requirements-app.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from config import load_config
+from inference.targets import find_targets
+from utils import cli
+from utils.context import set_context
+from utils.ending import call_main
+from utils.errors import ConfigError, ResourceError
+from utils.files import temporary_folder
+
+LOCAL_HOST = "127.0.0.1"
+MIN_PASSWORD = 8
+MESSAGE_BYTES = 1 << 21  # of a web socket
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    help_host = f"address to listen on (default {LOCAL_HOST}: this machine alone); others need --password"
+    parser.add_argument("--host", default=LOCAL_HOST, help=help_host)
+    parser.add_argument("--port", type=cli.whole(1, 65535), default=7860)
+    parser.add_argument("--password", metavar="TEXT", help=f"what visitors must know, {MIN_PASSWORD} letters at least")
+    help_logdir = "a log folder with decoder runs; may be given several times (default: the configuration's)"
+    parser.add_argument("--logdir", type=cli.path, action="append", metavar="DIR", help=help_logdir)
+    help_size = "largest upload in MB (default 200)"
+    parser.add_argument("--max-mb", type=cli.whole(1, 4096), default=200, metavar="N", help=help_size)
+    help_length = "longest video in seconds (default 120)"
+    parser.add_argument("--max-seconds", type=cli.whole(1, 3600), default=120, metavar="N", help=help_length)
+    cli.add_device_arguments(parser)
+    args = parser.parse_args()
+    if args.host != LOCAL_HOST and args.password is None:
+        parser.error(f"--host {args.host}: others could use this machine; give a --password, too")
+    if args.password is not None and len(args.password) < MIN_PASSWORD:
+        parser.error(f"--password: at least {MIN_PASSWORD} letters")
+    for folder in args.logdir or ():
+        if not folder.is_dir():
+            raise ConfigError(f"--logdir {folder}: no such folder")
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    context = set_context(args.context or "auto", args.device_id or 0, must_have=args.context is not None)
+    print(context.message)
+    targets = {target.name: target for target in find_targets(args.logdir or [Path(load_config("decoder")["logdir"])])}
+    with temporary_folder() as folder:
+        # before Gradio is imported: where uploads lie, and that it calls nobody
+        os.environ |= {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
+        try:
+            import uvicorn
+
+            from web.server import build_application
+        except ImportError as error:
+            raise ConfigError(f"{error}: the page needs Gradio; run 'make app', or see requirements-app.txt") from None
+        application = build_application(targets, context.name, folder, args.max_mb, args.max_seconds, args.password)
+        print(f"page: http://{args.host}:{args.port} (Ctrl-C ends it)", flush=True)
+        settings = {"host": args.host, "port": args.port, "ws_max_size": MESSAGE_BYTES, "log_level": "warning"}
+        server = uvicorn.Server(uvicorn.Config(application, **settings))
+        try:
+            server.run()
+        except SystemExit:  # what uvicorn makes of an address that it cannot have, after it said why
+            raise ResourceError(f"{args.host}:{args.port}: cannot be listened on; choose another --port") from None
+
+
+if __name__ == "__main__":
+    call_main(main)

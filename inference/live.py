@@ -1,0 +1,139 @@
+"""A face driven live: pictures come when they come, the newest counts, and what falls behind is dropped."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from inference.faces import make_finder
+from inference.geometry import NeutralToNeutral, Shape, read_geometry, shape_of
+from inference.pictures import CAMERA_FPS, FaceFrame, faces_of_camera
+from inference.pipeline import open_decoder
+from inference.reenactor import Reenactor, Result
+from inference.trained import Trained
+from utils.parallel import ahead
+
+LEARN_FRAMES = 75  # of the driver's face, before its shape is taken from them
+NEUTRAL_FRAMES = 8  # that a neutral face is the mean of
+FACES_AHEAD = 1
+SMOOTH = 0.3  # of landmarks, which tremble a little
+WAIT_S = 0.2
+
+Take = Callable[[int, "Result | FaceFrame"], None]  # the number of the picture, and what became of it
+
+
+class LatestPicture:
+    """Stand for a camera whose pictures somebody else brings; one that is not taken in time gives way to the next."""
+
+    def __init__(self, fps: float = CAMERA_FPS):
+        self.fps = fps
+        self.dropped = 0
+        self._changed = threading.Condition()
+        self._waiting: tuple[int, np.ndarray] | None = None
+        self._taken: deque[int] = deque()  # numbers of those under way, in order
+        self._is_over = False
+
+    def offer(self, number: int, picture: np.ndarray) -> None:
+        """Bring a picture (H, W, 3) uint8."""
+        with self._changed:
+            self.dropped += self._waiting is not None
+            self._waiting = number, picture
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Give no more."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting is not None or self._is_over)
+                if self._is_over:
+                    return
+                (number, picture), self._waiting = self._waiting, None
+                self._taken.append(number)
+            yield picture
+
+    def next_number(self) -> int:
+        """Return the number of the next picture to come out at the other end."""
+        return self._taken.popleft()
+
+
+class LearningGeometry:
+    """Move a driver's landmarks to a target while the driver's face is still being learned.
+
+    At first the face is taken for the target's mean; after `LEARN_FRAMES` its shape is that of the frames so far. Asked
+    to, it takes the next frames for the driver's neutral face.
+    """
+
+    def __init__(self, target: Shape):
+        self._target = target
+        self._seen: list[np.ndarray] = []
+        self._geometry: NeutralToNeutral | None = None
+        self._neutral_left = 0
+        self.is_learning = True
+
+    def calibrate(self) -> None:
+        """Take the next frames for neutral ones."""
+        self._seen, self._neutral_left = [], NEUTRAL_FRAMES
+
+    def move(self, landmarks: np.ndarray) -> np.ndarray:
+        """Move landmarks (98, 2) in pixels of the face's picture to the target."""
+        if self._neutral_left:
+            self._seen.append(landmarks)
+            self._neutral_left -= 1
+            if not self._neutral_left:
+                self._take(Shape(np.mean(self._seen, axis=0), np.mean(self._seen, axis=0)))
+        elif self.is_learning:
+            self._seen.append(landmarks)
+            if len(self._seen) == 1:
+                self._geometry = NeutralToNeutral(Shape(landmarks, landmarks), self._target)
+            elif len(self._seen) == LEARN_FRAMES:
+                self._take(shape_of(self._seen))
+        return self._geometry.move(landmarks)
+
+    def _take(self, source: Shape) -> None:
+        self._geometry = NeutralToNeutral(source, self._target)
+        self.is_learning, self._seen = False, []
+
+
+class LiveReenactor:
+    """Reenact pictures as they come, in threads of their own: finding a face overlaps with painting one.
+
+    Args:
+        decoder: of the target.
+        context: `cpu` or `cudnn`.
+        take: called with each picture's number, and its result or why there is none.
+        fail: called with an error that ends it.
+
+    Raises:
+        WeightsError: the weights are missing or damaged.
+    """
+
+    def __init__(self, decoder: Trained, context: str, take: Take, fail: Callable[[BaseException], None]):
+        self.camera = LatestPicture()
+        self.geometry = LearningGeometry(read_geometry(decoder.weights, decoder.config))
+        backend, finder = open_decoder(decoder, context), make_finder(None, is_video=True)
+        target = decoder.config["trg_celeb_name"]
+        reenactor = Reenactor(backend, 1, SMOOTH, None, target, ("decoder",), self.geometry)
+
+        def run() -> None:
+            try:
+                with ahead(faces_of_camera(self.camera, finder), FACES_AHEAD) as frames:
+                    for item in reenactor.reenact(frames):
+                        take(self.camera.next_number(), item)
+            except BaseException as error:
+                fail(error)
+
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop, and wait for the picture under way."""
+        self.camera.end()
+        self._thread.join()

@@ -1,0 +1,73 @@
+"""A reenactment put together, for scripts and the page alike: networks and geometry in, results out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from inference.backends import open_backend
+from inference.geometry import NeutralToNeutral, read_geometry
+from inference.inputs import Input, calibration_inputs, shape_of_source
+from inference.reenactor import Backend, MissingFaces, Reenactor, Result
+from inference.trained import Networks, Trained
+from utils.parallel import ahead
+
+RESULTS_AHEAD = 4
+
+
+def open_reenactor(
+    frames_in: Input,
+    networks: Networks,
+    context: str,
+    backend: str = "auto",
+    precision: str = "float32",
+    batch_size: int = 1,
+    smooth: float = 0.0,
+) -> tuple[Reenactor, Input]:
+    """Load the networks, and find how landmarks are moved where no transformer does it.
+
+    Args:
+        networks: the decoder and, where there are some, encoder and transformer.
+        context: `cpu` or `cudnn`, which nnabla computes on.
+        backend, precision: as of the command line.
+        batch_size, smooth: as of `Reenactor`.
+
+    Returns:
+        the reenactor, and the input as it goes on.
+
+    Raises:
+        ConfigError: what is asked for does not go together.
+        DataError: there is no face to begin with.
+        WeightsError: weights are missing, damaged or of another network.
+    """
+    decoder, geometry = networks["decoder"], None
+    if "transformer" not in networks:
+        target_shape = read_geometry(decoder.weights, decoder.config)
+        source_shape, frames_in = shape_of_source(frames_in)
+        geometry = NeutralToNeutral(source_shape, target_shape)
+    batch_size = min(batch_size, frames_in.count or batch_size)
+    calibration = None if precision == "float32" else partial(calibration_inputs, frames_in, networks, geometry)
+    computing = open_backend(backend, context, networks, batch_size, calibration)
+    target = decoder.config["trg_celeb_name"]
+    return Reenactor(computing, batch_size, smooth, frames_in.truth, target, networks, geometry), frames_in
+
+
+def open_decoder(decoder: Trained, context: str) -> Backend:
+    """Load a decoder alone, for one face at a time.
+
+    Raises:
+        WeightsError: its weights are missing, damaged or of another network.
+    """
+    return open_backend("auto", context, {"decoder": decoder}, 1)
+
+
+@contextmanager
+def results_of(reenactor: Reenactor, frames_in: Input, missing: MissingFaces) -> Iterator[Iterator[Result]]:
+    """Give the results of an input's frames, in order; the next are computed while one is used.
+
+    Args:
+        missing: decides what becomes of frames without a face.
+    """
+    with ahead(reenactor.reenact(frames_in.frames), RESULTS_AHEAD) as items:
+        yield (result for result in map(missing.resolve, items) if result is not None)

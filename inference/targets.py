@@ -1,0 +1,87 @@
+"""The people that can be shown: the demo's, and those whose decoders were trained here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from config import load_config
+from config.runs import GEOMETRY_FILE, INFO_FILE
+from inference.geometry import read_geometry
+from inference.metrics import heatmap_of
+from inference.pipeline import open_decoder
+from inference.trained import Trained, find_weights
+from utils.errors import UserError
+from utils.panels import face_picture, labelled
+
+DEMO = Path(__file__).resolve().parent.parent / "demo" / "weights" / "decoder"
+HELD_OUT_FILE = "held_out.json"  # what evaluate.py measured on frames that the decoder did not see
+HELD_OUT = ("psnr", "ssim", "sharpness")
+MAX_RUNS = 500
+
+
+class Target(NamedTuple):
+    """Say who can be shown, and by which weights."""
+
+    person: str
+    run: str  # its folder's name
+    decoder: Trained
+    date: str  # of the weights, YYYY-MM-DD
+    held_out: dict[str, float]  # psnr in dB, ssim and sharpness, or nothing
+
+    @property
+    def name(self) -> str:
+        """Return what it is called among others."""
+        return f"{self.person}, {self.run}"
+
+
+def find_targets(logdirs: Iterable[Path]) -> list[Target]:
+    """Find the demo's target, and all decoder runs with weights and a geometry below some log folders.
+
+    What cannot be used is left out with a note.
+    """
+    infos = [(DEMO / INFO_FILE, "demo")]
+    for logdir in logdirs:
+        infos += [(info, info.parent.name) for info in sorted(logdir.glob(f"decoder/*/*/{INFO_FILE}"))[:MAX_RUNS]]
+    return list(_targets_of(infos))
+
+
+def _targets_of(infos: Iterable[tuple[Path, str]]) -> Iterator[Target]:
+    for info, run in infos:
+        try:
+            config = load_config("decoder", info)
+            weights = find_weights("decoder", config, info, info.parent / "weights.h5" if run == "demo" else None)
+        except UserError as error:
+            print(f"note: left out: {error}")
+            continue
+        if not (weights.parent / GEOMETRY_FILE).exists():
+            print(f"note: left out: {weights.parent}: no {GEOMETRY_FILE}; train the decoder on landmarks")
+            continue
+        yield Target(
+            config["trg_celeb_name"], run, Trained(config, weights), date_of(weights), read_held_out(info.parent)
+        )
+
+
+def date_of(path: Path) -> str:
+    """Return the day that a file was written on."""
+    return str(np.datetime64(int(path.stat().st_mtime), "s").astype("datetime64[D]"))
+
+
+def read_held_out(folder: Path) -> dict[str, float]:
+    """Read what was measured on held-out frames; nothing where nothing was, or the file is damaged."""
+    try:
+        found = json.loads((folder / HELD_OUT_FILE).read_text(encoding="utf-8"))
+        return {key: float(found[key]) for key in HELD_OUT}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def portrait(target: Target, context: str) -> np.ndarray:
+    """Let a target's decoder paint its neutral face, (256, 256, 3) uint8 with the mark 'synthetic'."""
+    shape = read_geometry(target.decoder.weights, target.decoder.config)
+    painted = open_decoder(target.decoder, context).infer("decoder", heatmap_of(shape.neutral)[None])
+    return labelled(face_picture(painted[0]))

@@ -1,0 +1,124 @@
+// The camera's pictures go to the server one by one, and what it makes of them comes back; only a few are under way,
+// so that the picture never falls behind.
+const live = {
+  IN_FLIGHT: 3, WIDTH: 640, QUALITY: 0.85, WINDOW_MS: 2000, TILES: 4, TILE: 256,
+
+  $: (id) => document.getElementById(id),
+  say(text) { live.$("live-status").textContent = text; },
+
+  async start(target) {
+    live.stop();
+    if (!target) { live.say("Choose whom to show first."); return; }
+    live.say("Asking for the camera ...");
+    let stream;
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({ video: { width: live.WIDTH, facingMode: "user" } });
+    } catch (error) {
+      live.say(`No camera: ${error.message}. Is one plugged in, free, and allowed for this page?`);
+      return;
+    }
+    const video = live.$("live-video");
+    video.srcObject = stream;
+    await video.play();
+    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+    const socket = new WebSocket(`${scheme}//${location.host}/live`);
+    socket.binaryType = "arraybuffer";
+    const session = { stream, socket, sent: new Map(), times: [], delays: [], number: 0, lastTime: -1, reason: "" };
+    live.session = session;
+    socket.onopen = () => socket.send(JSON.stringify({ target }));
+    socket.onmessage = (event) => live.receive(session, event.data);
+    socket.onclose = (event) => live.end(session, event.reason || "The connection ended.");
+    live.say("Loading the network ...");
+  },
+
+  stop() { if (live.session) { live.end(live.session, "Stopped."); } },
+
+  end(session, why) {
+    if (session !== live.session) { return; }
+    live.session = null;
+    session.stream.getTracks().forEach((track) => track.stop());
+    session.socket.close();
+    live.say(why);
+  },
+
+  calibrate() {
+    if (live.session?.ready) { live.session.socket.send(JSON.stringify({ calibrate: true })); }
+  },
+
+  async receive(session, data) {
+    if (session !== live.session) { return; }
+    if (typeof data === "string") {
+      const news = JSON.parse(data);
+      if (news.error) { live.end(session, news.error); return; }
+      if (news.ready) { session.ready = true; live.pump(session); return; }
+      live.count(session, news.number);
+      session.reason = news.reason;
+      live.report(session);
+      return;
+    }
+    const view = new DataView(data);
+    const number = view.getUint32(0), isLearning = view.getUint8(4);
+    const picture = await createImageBitmap(new Blob([data.slice(5)], { type: "image/jpeg" }));
+    if (session !== live.session) { return; }
+    live.draw(picture);
+    session.reason = isLearning ? "learning your face: look at the camera, talk, close your mouth" : "";
+    live.count(session, number);
+    live.report(session);
+  },
+
+  // four pictures beside each other, or two above two where there is little room
+  draw(picture) {
+    const canvas = live.$("live-out"), across = canvas.parentElement.clientWidth < 640 ? 2 : live.TILES;
+    const width = across * live.TILE, height = live.TILES / across * live.TILE;
+    if (canvas.width !== width) { canvas.width = width; canvas.height = height; }
+    const context = canvas.getContext("2d");
+    for (let i = 0; i < live.TILES; i++) {
+      context.drawImage(picture, i * live.TILE, 0, live.TILE, live.TILE,
+        i % across * live.TILE, Math.floor(i / across) * live.TILE, live.TILE, live.TILE);
+    }
+    picture.close();
+  },
+
+  count(session, number) {
+    const now = performance.now(), sent = session.sent.get(number);
+    if (sent === undefined) { return; }  // a later one was shown before it
+    session.delays.push([now, now - sent]);
+    for (const earlier of session.sent.keys()) { if (earlier <= number) { session.sent.delete(earlier); } }
+    while (session.delays.length && session.delays[0][0] < now - live.WINDOW_MS) { session.delays.shift(); }
+  },
+
+  report(session) {
+    const now = performance.now(), many = session.delays.length;
+    if (!many) { return; }
+    const span = Math.max(now - session.delays[0][0], 1), rate = many > 1 ? 1000 * (many - 1) / span : 0;
+    const delay = session.delays.reduce((sum, [, ms]) => sum + ms, 0) / many;
+    const status = live.$("live-status");
+    status.dataset.rate = rate.toFixed(1);
+    status.dataset.delay = delay.toFixed(0);
+    live.say(`${rate.toFixed(1)} frames a second, ${delay.toFixed(0)} ms behind${session.reason ? "; " + session.reason : ""}`);
+  },
+
+  // send the camera's newest picture whenever there is a new one and room for it
+  pump(session) {
+    if (session !== live.session) { return; }
+    const video = live.$("live-video");
+    const again = () => live.pump(session);
+    if (video.requestVideoFrameCallback) { video.requestVideoFrameCallback(again); } else { setTimeout(again, 30); }
+    if (session.sent.size >= live.IN_FLIGHT || session.encoding || !video.videoWidth) { return; }
+    session.encoding = true;
+    const canvas = live.$("live-in");
+    canvas.width = Math.min(video.videoWidth, live.WIDTH);
+    canvas.height = Math.round(video.videoHeight * canvas.width / video.videoWidth);
+    canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+    const number = session.number++;
+    session.sent.set(number, performance.now());
+    canvas.toBlob(async (blob) => {
+      const bytes = new Uint8Array(4 + blob.size);
+      new DataView(bytes.buffer).setUint32(0, number);
+      bytes.set(new Uint8Array(await blob.arrayBuffer()), 4);
+      session.encoding = false;
+      if (session === live.session && session.socket.readyState === WebSocket.OPEN) { session.socket.send(bytes); }
+    }, "image/jpeg", live.QUALITY);
+  },
+};
+window.live = live;
