@@ -13,7 +13,7 @@ demo: $(READY)
 demo-train: $(READY)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" sh demo/train.sh
 
-# the page in the browser; APP="--logdir me.work/tmp.monitor" passes options on
+# the page in the browser; APP="--logdir result.work/runs" passes options on
 app: $(APP_READY)
 	$(PYTHON) app.py $(APP)
 

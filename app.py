@@ -1,7 +1,7 @@
 """A page in the browser: drive a face live with your camera, make videos, look at who can be shown.
 
     python app.py                                  # http://127.0.0.1:7860, for this machine alone
-    python app.py --logdir me.work/tmp.monitor     # also the people whose decoders were trained there
+    python app.py --logdir result.work/runs        # also the people whose decoders were trained there
     python app.py --host 0.0.0.0 --password TEXT   # for others, too
 
 It needs Gradio: 'make app', or pip install -r requirements-app.txt.

@@ -33,7 +33,7 @@ import train_encoder
 import train_shape_prior
 import train_transformer
 from config import complete_config
-from config.runs import INFO_FILE, run_parent
+from config.runs import HELD_OUT_FILE, INFO_FILE, run_parent
 from datasets.annotations import read_names
 from datasets.boundary import IMAGE_SIZE
 from datasets.celebv import list_path, num_numbers
@@ -382,7 +382,9 @@ def write_page(work: Work, args: argparse.Namespace, results: dict[str, Path]) -
         name: json.loads((folder / "scores.json").read_text(encoding="utf-8")) for name, folder in results.items()
     }
     words = "PSNR {psnr:.2f} dB, SSIM {ssim:.3f}, sharpness {sharpness:.2f} of the real"
-    rows = [("decoder on the target's held-out frames", words.format(**scores["held-out"]["decoder"]))]
+    of_decoder = scores["held-out"]["decoder"]
+    write_text(work.run("decoder") / HELD_OUT_FILE, json.dumps(of_decoder, indent=1) + "\n")  # for app.py
+    rows = [("decoder on the target's held-out frames", words.format(**of_decoder))]
     for name, found in scores.items():
         words = ", ".join(
             f"{key} {'not measured' if value is None else f'{value:.2f}'}"

@@ -9,6 +9,7 @@ from models.build import ENCODER
 
 INFO_FILE = "training_info.yaml"
 GEOMETRY_FILE = "face_98pt.txt"  # what is known of the shape of a decoder's person
+HELD_OUT_FILE = "held_out.json"  # what evaluate.py measured on frames that a decoder did not see
 
 
 def source_names(transformer: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import importlib.util
 import io
+import itertools
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nnabla as nn
 import nnabla.utils.save
@@ -30,10 +32,17 @@ from utils.errors import ConfigError, ResourceError, WeightsError
 from utils.files import atomic_path, check_writable, file_digest
 from utils.parallel import available_cores
 
-FORMAT = 1  # of the exported files: a change of how they are made makes them anew
+if TYPE_CHECKING:
+    import onnx
+
+FORMAT = 2  # of the exported files: a change of how they are made makes them anew
 OPSET = "11"
 MAX_RELATIVE_ERROR = 1e-4
 EMPTY = 0.01  # heatmaps of noise can be empty: what stays below this has nothing that an error is a share of
+# the deconvolutions that are split for 8 bits: what an attribute is where it is not there, and what it must be
+DECONVOLUTION = {"kernel_shape": ([], [4, 4]), "strides": ([], [2, 2]), "pads": ([], [1, 1, 1, 1])}
+DECONVOLUTION |= {"group": (1, 1), "dilations": ([1, 1], [1, 1]), "output_padding": ([0, 0], [0, 0])}
+EVEN_AND_ODD = (([3, 1], 1), ([2, 0], 0))  # which of the kernel's rows an output's row sees, and the padding before
 NEEDED = {"onnxruntime": "onnxruntime", "onnx": "onnx", "nnabla.utils.converter.onnx": "nnabla-converter"}
 HOW_TO_INSTALL = "pip install onnx==1.17.0 onnxruntime==1.23.2 && pip install --no-deps nnabla-converter==1.39.0"
 
@@ -135,18 +144,61 @@ def _quantize(full: Path, path: Path, batch_size: int, calibration: list[np.ndar
         folder = path.parent  # a temporary one
         newer, prepared = (str(folder / name) for name in ("newer.onnx", "prepared.onnx"))
         # ranges of single channels are known from this version of ONNX on
-        onnx.save(onnx.version_converter.convert_version(onnx.load(str(full)), 13), newer)
+        model = onnx.version_converter.convert_version(onnx.load(str(full)), 13)
+        split_deconvolutions(model)
+        onnx.save(model, newer)
         quantization.shape_inference.quant_pre_process(newer, prepared)
         quantization.quantize_static(
             prepared,
             str(path),
             Reader(),
             quant_format=quantization.QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],  # deconvolutions have no 8-bit form in ONNX Runtime
+            op_types_to_quantize=["Conv"],
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
         )
+
+
+def split_deconvolutions(model: onnx.ModelProto) -> int:
+    """Replace deconvolutions of 4x4 and stride 2 by what has an 8-bit form in ONNX Runtime; gives their number.
+
+    A pixel of the output sees two rows and two columns of the input, and which of the kernel's depends on whether its
+    own row and column are even or odd. So it is one of four convolutions of 2x2, whose results lie in turn.
+    """
+    from onnx import helper, numpy_helper
+
+    graph, nodes, kernels, count = model.graph, [], [], 0
+    weights = {initializer.name: initializer for initializer in graph.initializer}
+    for node in graph.node:
+        settings = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        is_one = (
+            node.op_type == "ConvTranspose"
+            and node.input[1] in weights
+            and all(settings.get(key, default) == value for key, (default, value) in DECONVOLUTION.items())
+        )
+        if not is_one:
+            nodes.append(node)
+            continue
+        count += 1
+        name, kernel = node.output[0], numpy_helper.to_array(weights.pop(node.input[1]))  # (in, out, 4, 4)
+        parts = []
+        for (rows, above), (columns, left) in itertools.product(EVEN_AND_ODD, repeat=2):
+            part = f"{name}/part{len(parts)}"
+            small = np.ascontiguousarray(kernel[:, :, rows][:, :, :, columns].transpose(1, 0, 2, 3))
+            kernels.append(numpy_helper.from_array(small, f"{part}/W"))
+            pads = [above, left, 1 - above, 1 - left]
+            inputs = [node.input[0], f"{part}/W", *node.input[2:]]
+            nodes.append(helper.make_node("Conv", inputs, [part], part, kernel_shape=[2, 2], pads=pads))
+            parts.append(part)
+        nodes.append(helper.make_node("Concat", parts, [f"{name}/parts"], f"{name}/parts", axis=1))
+        nodes.append(helper.make_node("DepthToSpace", [f"{name}/parts"], [name], f"{name}/turns", blocksize=2))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    kept = [initializer for initializer in graph.initializer if initializer.name in weights]
+    del graph.initializer[:]
+    graph.initializer.extend([*kept, *kernels])
+    return count
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from config import load_config
-from config.runs import GEOMETRY_FILE, INFO_FILE
+from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
 from inference.geometry import read_geometry
 from inference.metrics import heatmap_of
 from inference.pipeline import open_decoder
@@ -19,7 +19,6 @@ from utils.errors import UserError
 from utils.panels import face_picture, labelled
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "weights" / "decoder"
-HELD_OUT_FILE = "held_out.json"  # what evaluate.py measured on frames that the decoder did not see
 HELD_OUT = ("psnr", "ssim", "sharpness")
 MAX_RUNS = 500
 

@@ -23,11 +23,11 @@ import numpy as np
 import pytest
 from conftest import DEMO, PATIENCE_S, ROOT, must_fail, write_frames
 
-from config.runs import GEOMETRY_FILE, INFO_FILE
+from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
 from datasets.synthetic.people import Expression, expression_track, landmarks_of, random_identity
 from inference.geometry import NeutralToNeutral, Shape, shape_of
 from inference.live import LEARN_FRAMES, NEUTRAL_FRAMES, LatestPicture, LearningGeometry
-from inference.targets import HELD_OUT_FILE, find_targets
+from inference.targets import find_targets
 from make_synthetic import moving_head
 from utils.video import ffmpeg, look
 

@@ -6,6 +6,7 @@ import shutil
 
 import nnabla as nn
 import numpy as np
+import onnx as onnx_format
 import onnxruntime
 import pytest
 from conftest import ROOT, must_fail, must_run
@@ -170,3 +171,20 @@ def test_eight_bits_are_nearly_the_same(tmp_path):
         OnnxBackend(networks, 1, {"encoder": []})
     with pytest.raises(ConfigError, match="int8 needs --backend onnxruntime"):
         open_backend("nnabla", "cpu", networks, 1, lambda: inputs)
+
+
+def test_split_deconvolutions_give_the_same_numbers(tmp_path):
+    """The form that 8 bits compute in is the same network before it is rounded; none of its deconvolutions is left."""
+    network = networks_in(tmp_path)["decoder"]
+    path = onnx.exported("decoder", network, 1)
+    model = onnx_format.load(str(path))
+    assert onnx.split_deconvolutions(model) == sum(
+        node.op_type == "ConvTranspose" for node in onnx_format.load(str(path)).graph.node
+    )
+    assert not any(node.op_type == "ConvTranspose" for node in model.graph.node)
+    onnx_format.checker.check_model(model)
+    onnx_format.save(model, str(tmp_path / "split.onnx"))
+    x = rng.uniform(0, 1, (1, *INPUT_SHAPES["decoder"])).astype(np.float32)
+    before, after = (onnx.open_session(file)(x)[0] for file in (path, tmp_path / "split.onnx"))
+    np.testing.assert_allclose(after, before, atol=1e-5)
+    assert np.abs(before).max() > 0.1

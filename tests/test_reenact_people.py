@@ -16,6 +16,7 @@ from conftest import PATIENCE_S, ROOT, must_fail, write_frames
 
 import reenact_people
 from datasets.images import read_image
+from inference.targets import find_targets
 from make_synthetic import moving_head
 from utils.steps import Step, StepFailed, run_steps
 from utils.video import count_frames, look
@@ -93,6 +94,8 @@ def test_the_papers_networks_between_them_side_by_side(films, tmp_path):
     page = (work / "index.html").read_text()
     assert "encoder: validation" in page and "training of the transformer" in page and "held-out.png" in page
     assert read_image(work / "held-out.png").shape == (2 * 192, 6 * 192, 3)
+    found = find_targets([work / "runs"])[1]  # the page of app.py can show it
+    assert found.person == "b_b" and found.held_out["psnr"] > 5, found
 
 
 def test_a_training_killed_before_its_first_checkpoint_begins_anew_under_its_name(tmp_path):
