@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 
 from config import load_config
+from inference.backends import PRECISIONS
 from inference.targets import find_targets
 from utils import cli
 from utils.context import set_context
@@ -39,6 +40,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--max-mb", type=cli.whole(1, 4096), default=200, metavar="N", help=help_size)
     help_length = "longest video in seconds (default 120)"
     parser.add_argument("--max-seconds", type=cli.whole(1, 3600), default=120, metavar="N", help=help_length)
+    help_precision = "of networks on a CPU; int8 is faster and a little worse (docs/BENCHMARKS.md)"
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help=help_precision)
     cli.add_device_arguments(parser)
     args = parser.parse_args()
     if args.host != LOCAL_HOST and args.password is None:
@@ -62,10 +65,12 @@ def main() -> None:
         try:
             import uvicorn
 
+            from web.page import Limits
             from web.server import build_application
         except ImportError as error:
             raise ConfigError(f"{error}: the page needs Gradio; run 'make app', or see requirements-app.txt") from None
-        application = build_application(targets, context.name, folder, args.max_mb, args.max_seconds, args.password)
+        limits = Limits(args.max_mb, args.max_seconds)
+        application = build_application(targets, context.name, args.precision, folder, limits, args.password)
         print(f"page: http://{args.host}:{args.port} (Ctrl-C ends it)", flush=True)
         settings = {"host": args.host, "port": args.port, "ws_max_size": MESSAGE_BYTES, "log_level": "warning"}
         server = uvicorn.Server(uvicorn.Config(application, **settings))

@@ -107,7 +107,7 @@ class LiveReenactor:
 
     Args:
         decoder: of the target.
-        context: `cpu` or `cudnn`.
+        context, precision: as of `open_decoder`.
         take: called with each picture's number, and its result or why there is none.
         fail: called with an error that ends it.
 
@@ -115,10 +115,12 @@ class LiveReenactor:
         WeightsError: the weights are missing or damaged.
     """
 
-    def __init__(self, decoder: Trained, context: str, take: Take, fail: Callable[[BaseException], None]):
+    def __init__(
+        self, decoder: Trained, context: str, precision: str, take: Take, fail: Callable[[BaseException], None]
+    ):
         self.camera = LatestPicture()
         self.geometry = LearningGeometry(read_geometry(decoder.weights, decoder.config))
-        backend, finder = open_decoder(decoder, context), make_finder(None, is_video=True)
+        backend, finder = open_decoder(decoder, context, precision), make_finder(None, is_video=True)
         target = decoder.config["trg_celeb_name"]
         reenactor = Reenactor(backend, 1, SMOOTH, None, target, ("decoder",), self.geometry)
 

@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+import numpy as np
+
+from datasets.synthetic.people import Expression, landmarks_of, random_expression, random_identity
 from inference.backends import open_backend
-from inference.geometry import NeutralToNeutral, read_geometry
-from inference.inputs import Input, calibration_inputs, shape_of_source
+from inference.geometry import NeutralToNeutral, Shape, read_geometry
+from inference.inputs import CALIBRATION_FACES, Input, calibration_inputs, shape_of_source
+from inference.metrics import heatmap_of
 from inference.reenactor import Backend, MissingFaces, Reenactor, Result
 from inference.trained import Networks, Trained
 from utils.parallel import ahead
@@ -53,13 +57,26 @@ def open_reenactor(
     return Reenactor(computing, batch_size, smooth, frames_in.truth, target, networks, geometry), frames_in
 
 
-def open_decoder(decoder: Trained, context: str) -> Backend:
+def open_decoder(decoder: Trained, context: str, precision: str = "float32") -> Backend:
     """Load a decoder alone, for one face at a time.
 
     Raises:
+        ConfigError: 8 bits cannot be had here.
         WeightsError: its weights are missing, damaged or of another network.
     """
-    return open_backend("auto", context, {"decoder": decoder}, 1)
+    calibration = None if precision == "float32" else lambda: {"decoder": typical_boundaries(decoder)}
+    return open_backend("auto", context, {"decoder": decoder}, 1, calibration)
+
+
+def typical_boundaries(decoder: Trained) -> list[np.ndarray]:
+    """Draw boundaries (15, 64, 64) as a decoder will see them: of synthetic drivers, moved to its person."""
+    target, rng, found = read_geometry(decoder.weights, decoder.config), np.random.default_rng(0), []
+    for number in range(CALIBRATION_FACES):
+        driver = random_identity(number)
+        neutral = landmarks_of(driver, Expression())
+        geometry = NeutralToNeutral(Shape(neutral + 0, neutral), target)
+        found.append(heatmap_of(geometry.move(landmarks_of(driver, random_expression(rng)))))
+    return found
 
 
 @contextmanager

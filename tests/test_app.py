@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -29,6 +30,7 @@ from inference.geometry import NeutralToNeutral, Shape, shape_of
 from inference.live import LEARN_FRAMES, NEUTRAL_FRAMES, LatestPicture, LearningGeometry
 from inference.targets import find_targets
 from make_synthetic import moving_head
+from utils.errors import DataError
 from utils.video import ffmpeg, look
 
 pytest.importorskip("gradio", reason="the page's packages are not installed")
@@ -37,6 +39,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 from websockets.sync.client import connect  # noqa: E402
 
 from web.guard import COOKIE, Guard  # noqa: E402
+from web.socket import LiveSockets  # noqa: E402
 
 MAX_SECONDS = 5
 
@@ -182,6 +185,46 @@ def test_a_stranger_and_a_third_are_turned_away(page):
     for origin in ("http://evil.example", "http://127.0.0.1:1"):
         with pytest.raises(InvalidStatus), open_live(page, origin=origin):
             pass
+
+
+class BrowserThatOnlyListens:
+    """A web socket whose browser sends nothing, as when all its pictures are under way."""
+
+    def __init__(self):
+        self.said: list[str] = []
+
+    async def accept(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def receive_text(self) -> str:
+        return '{"target": "somebody"}'
+
+    async def receive(self) -> None:
+        await asyncio.sleep(PATIENCE_S)
+
+    async def send_text(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.mark.parametrize("error, words", [(DataError("what is wrong"), "what is wrong"), (ValueError("x"), "failed")])
+def test_an_error_in_the_middle_is_said_and_frees_the_place(monkeypatch, error, words):
+    class Failing:
+        def __init__(self, decoder, context, precision, take, fail):
+            threading.Timer(0.1, fail, [error]).start()
+
+        def end(self) -> None:
+            ended.append(True)
+
+    ended = []
+    monkeypatch.setattr("web.socket.LiveReenactor", Failing)
+    sockets, browser = (
+        LiveSockets({"somebody": SimpleNamespace(decoder=None)}, "cpu", "float32"),
+        BrowserThatOnlyListens(),
+    )
+    asyncio.run(asyncio.wait_for(sockets.serve(browser), PATIENCE_S))
+    assert "ready" in browser.said[0] and words in json.loads(browser.said[1])["error"]
+    assert ended and sockets._num_open == 0
 
 
 def client(page) -> Client:

@@ -47,8 +47,9 @@ class Limits(NamedTuple):
 class Videos:
     """Make videos of the tab, in folders of their sessions."""
 
-    def __init__(self, targets: dict[str, Target], context: str, limits: Limits, folder: Path):
-        self._targets, self._context, self._limits, self._folder = targets, context, limits, folder
+    def __init__(self, targets: dict[str, Target], context: str, precision: str, limits: Limits, folder: Path):
+        self._targets, self._limits, self._folder = targets, limits, folder
+        self._context, self._precision = context, precision
         self._given: dict[str, Path] = {}  # the upload of each session
 
     def remember(self, video: str | None, request: gr.Request) -> None:
@@ -90,7 +91,9 @@ class Videos:
         seconds = (frames_in.count or 0) / float(frames_in.fps)
         if seconds > self._limits.seconds:
             raise UserError(f"{path}: {seconds:.0f} s long; at most {self._limits.seconds} s are taken, so cut it")
-        reenactor, frames_in = open_reenactor(frames_in, {"decoder": target.decoder}, self._context)
+        reenactor, frames_in = open_reenactor(
+            frames_in, {"decoder": target.decoder}, self._context, precision=self._precision
+        )
         missing, out = MissingFaces("hold"), folder / f"{target.person}-{time.time_ns():x}.mp4"
         comment = generated_mark(f"face of {target.person}, driven by an uploaded video")["Comment"]
         folder.mkdir(parents=True, exist_ok=True)

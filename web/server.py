@@ -15,20 +15,19 @@ from web.socket import LiveSockets
 
 
 def build_application(
-    targets: dict[str, Target], context: str, folder: Path, max_mb: int, max_seconds: int, password: str | None
+    targets: dict[str, Target], context: str, precision: str, folder: Path, limits: Limits, password: str | None
 ) -> Any:
     """Build the web application (ASGI).
 
     Args:
         targets: who can be shown, by name; one at least.
-        context: `cpu` or `cudnn`.
+        context, precision: what computes, as of test_reenactment.py's command line.
         folder: where uploads and results lie until their sessions end.
-        max_mb, max_seconds: of an uploaded video.
+        limits: of an uploaded video.
         password: None where only this machine's own browser may come.
     """
-    limits = Limits(max_mb, max_seconds)
-    page = build_page(targets, context, Videos(targets, context, limits, folder), limits)
-    sockets = LiveSockets(targets, context)
+    page = build_page(targets, context, Videos(targets, context, precision, limits, folder), limits)
+    sockets = LiveSockets(targets, context, precision)
     application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @application.websocket("/live")
@@ -36,7 +35,7 @@ def build_application(
         await sockets.serve(socket)
 
     gr.mount_gradio_app(
-        application, page, path="/", head=head(), max_file_size=max_mb << 20, footer_links=[], ssr_mode=False,
+        application, page, path="/", head=head(), max_file_size=limits.megabytes << 20, footer_links=[], ssr_mode=False,
         show_error=True, theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
         run_history=False,
     )  # fmt: skip

@@ -59,11 +59,11 @@ class LiveSockets:
 
     Args:
         targets: who can be shown, by name.
-        context: `cpu` or `cudnn`.
+        context, precision: as of `open_decoder`.
     """
 
-    def __init__(self, targets: Mapping[str, Target], context: str):
-        self._targets, self._context = targets, context
+    def __init__(self, targets: Mapping[str, Target], context: str, precision: str):
+        self._targets, self._context, self._precision = targets, context, precision
         self._num_open = 0
 
     async def serve(self, socket: WebSocket) -> None:
@@ -102,18 +102,21 @@ class LiveSockets:
             else:
                 tell(encode(number, item, session.geometry.is_learning))
 
-        session = await asyncio.to_thread(LiveReenactor, target.decoder, self._context, take, tell)
-        sender = asyncio.create_task(_send_all(socket, results))
+        session = await asyncio.to_thread(LiveReenactor, target.decoder, self._context, self._precision, take, tell)
+        await socket.send_text(json.dumps({"ready": True}))
+        tasks = [asyncio.create_task(work) for work in (_receive_all(socket, session), _send_all(socket, results))]
         try:
-            await socket.send_text(json.dumps({"ready": True}))
-            await _receive_all(socket, session, sender)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # raises what ended it
         finally:
-            sender.cancel()
+            for task in tasks:
+                task.cancel()
             await asyncio.to_thread(session.end)
 
 
-async def _receive_all(socket: WebSocket, session: LiveReenactor, sender: asyncio.Task) -> None:
-    while not sender.done():
+async def _receive_all(socket: WebSocket, session: LiveReenactor) -> None:
+    while True:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
             return
@@ -125,7 +128,6 @@ async def _receive_all(socket: WebSocket, session: LiveReenactor, sender: asynci
         if not NUMBER.size < len(data) <= MAX_PICTURE_BYTES:
             raise UserError("a picture that is too large, or none")
         session.camera.offer(*NUMBER.unpack_from(data), await asyncio.to_thread(decode, data[NUMBER.size :]))
-    await sender  # raises what ended it
 
 
 async def _send_all(socket: WebSocket, results: asyncio.Queue) -> None:

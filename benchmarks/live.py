@@ -1,0 +1,128 @@
+"""Measure how wide a decoder can be to run live: frames a second and delay by base channels, float and 8 bits.
+
+    python benchmarks/live.py                          # docs/BENCHMARKS.md's table, about ten minutes
+    python benchmarks/live.py --planes 12 --seconds 5
+
+`live` goes from a camera's JPEG of 640x480 to the JPEG that the page shows, with three pictures under way as there; the
+browser is not in it. `file` is a whole command from video file to video file at two lengths, whose difference counts.
+Weights are random; landmarks are found, and moved by geometry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.gpu import networks_in  # noqa: E402
+from benchmarks.reenactment import write_random_networks  # noqa: E402
+from datasets.synthetic.people import Expression, expression_track, landmarks_of, random_identity  # noqa: E402
+from inference.backends import PRECISIONS  # noqa: E402
+from inference.geometry import write_geometry  # noqa: E402
+from inference.live import LiveReenactor  # noqa: E402
+from inference.reenactor import Result  # noqa: E402
+from inference.trained import Trained  # noqa: E402
+from make_synthetic import moving_head  # noqa: E402
+from utils import cli  # noqa: E402
+from utils.ending import call_main  # noqa: E402
+from web.socket import decode, encode  # noqa: E402
+
+PLANES = (8, 12, 16, 24, 32, 48, 64)
+IN_FLIGHT, WARM_UP = 3, 20
+CAMERA = (640, 480)
+LENGTHS = (20, 140)  # frames of the whole commands
+
+
+def camera_pictures() -> list[bytes]:
+    """Paint what a camera sees, as JPEG."""
+    frames = (cv2.resize(frame, CAMERA)[..., ::-1] for frame, _ in moving_head("Rowan=9", 60, seed=0))
+    return [cv2.imencode(".jpg", frame)[1].tobytes() for frame in frames]
+
+
+def live(decoder: Trained, precision: str, pictures: list[bytes], seconds: float) -> tuple[float, float]:
+    """Drive a target live; gives frames a second and the mean delay in milliseconds."""
+    results: queue.Queue = queue.Queue()
+
+    def take(number: int, item: object) -> None:
+        if isinstance(item, Result):
+            encode(number, item, False)
+        results.put(number)
+
+    session = LiveReenactor(decoder, "cpu", precision, take, results.put)
+    sent, delays, number, start = {}, [], 0, time.perf_counter()
+    while len(delays) < WARM_UP or time.perf_counter() - start < seconds:
+        while len(sent) < IN_FLIGHT:
+            sent[number] = time.perf_counter()
+            session.camera.offer(number, decode(pictures[number % len(pictures)]))
+            number += 1
+        came = results.get()
+        if isinstance(came, BaseException):
+            raise came
+        delays.append(time.perf_counter() - sent[came])
+        for earlier in [key for key in sent if key <= came]:  # what was dropped gives its place up, too
+            del sent[earlier]
+        if len(delays) == WARM_UP:
+            start = time.perf_counter()
+    elapsed = time.perf_counter() - start
+    session.end()
+    counted = delays[WARM_UP:]
+    return len(counted) / elapsed, 1e3 * float(np.mean(counted))
+
+
+def from_file_to_file(folder: Path, precision: str, video: Path) -> float:
+    """Measure frames a second of whole commands, without what a start costs."""
+    seconds = []
+    for length in (1, *LENGTHS):  # the first exports and quantizes
+        command = [sys.executable, str(ROOT / "test_reenactment.py"), "--landmarks", "--input", str(video), "-c", "cpu"]
+        command += ["--decoder-config", str(folder / "training_info.yaml"), "-n", str(length), "--layout", "face"]
+        command += ["--decoder-param-file", str(folder / "weights.h5"), "--precision", precision]
+        start = time.perf_counter()
+        subprocess.run([*command, "--out-dir", str(folder / "out"), "--video", str(folder / "out.mp4")], check=True,
+                       capture_output=True)  # fmt: skip
+        seconds.append(time.perf_counter() - start)
+    return (LENGTHS[1] - LENGTHS[0]) / (seconds[2] - seconds[1])
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--planes", type=cli.whole(2, 128), nargs="+", default=PLANES, metavar="N")
+    parser.add_argument("--seconds", type=cli.number(1, 600), default=8, help="of each live session (default 8)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    pictures = camera_pictures()
+    track = expression_track(800, 0)[::4]
+    landmarks = np.array([landmarks_of(random_identity(29), Expression(*map(float, row))) for row in track])
+    heads = [f"{what}, {precision}" for precision in PRECISIONS for what in ("live (frames/s)", "delay (ms)", "file")]
+    print("| base channels | " + " | ".join(heads) + " |\n|" + "---|" * (1 + len(heads)), flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        video = Path(scratch) / "driver.mp4"
+        person = ["video", "--person", "Rowan=9", "--frames", str(LENGTHS[1]), "--out-file", str(video)]
+        subprocess.run([sys.executable, ROOT / "make_synthetic.py", *person], check=True, capture_output=True)
+        for planes in args.planes:
+            folder = Path(scratch) / str(planes)
+            write_random_networks(folder, planes)
+            write_geometry(folder / "decoder", landmarks)
+            cells = []
+            for precision in PRECISIONS:
+                rate, delay = live(networks_in(folder)["decoder"], precision, pictures, args.seconds)
+                file_rate = from_file_to_file(folder / "decoder", precision, video)
+                cells += [f"{rate:.1f}", f"{delay:.0f}", f"{file_rate:.1f}"]
+            print(f"| {planes} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    call_main(main)
