@@ -31,7 +31,7 @@ from training.setup import call_training, parse_training_args, read_training_con
 from training.updater import Updater, adam_of
 from utils.download import load_vgg16
 from utils.panels import face_picture, heatmap_picture, side_by_side
-from utils.parameters import save_parameters
+from utils.parameters import load_parameters, save_parameters
 
 
 class Graph(NamedTuple):
@@ -176,6 +176,8 @@ def main() -> None:
     batches = make_batches(dataset, train, config["seed"], communicator.rank, communicator.size)
     vgg = load_vgg16() if train["feature_loss"]["lambda"] > 0 else None
     graph = build_graph(config, vgg)
+    if config["finetune"]["param_path"] and options.resumed is None:
+        load_parameters(config["finetune"]["param_path"], DECODER)
     solvers = make_solvers(config)
     average = WeightAverage((DECODER,), train["average"])
     plan = Plan(

@@ -17,6 +17,7 @@ from models.vgg import LAYERS
 
 config = {
     **GAN_HEAD,
+    "finetune": {"param_path": ""},  # the generator's weights to start from; '' starts from scratch
     "model": {"planes": 64},  # base channels of generator and discriminator
     "train": {
         **LOADING,

@@ -39,6 +39,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 from websockets.sync.client import connect  # noqa: E402
 
 from web.guard import COOKIE, Guard  # noqa: E402
+from web.page import Limits, Videos  # noqa: E402
 from web.socket import LiveSockets  # noqa: E402
 
 MAX_SECONDS = 5
@@ -293,6 +294,20 @@ def test_files_beyond_the_page_cannot_be_read(page, films):
     found = urllib.request.urlopen(f"http://{address}/gradio_api/call/make/{event}", timeout=PATIENCE_S).read()
     assert b"event: error" in found and b"root:" not in found
     assert not list(folder.glob(".reenactgan*/**/passwd"))
+
+
+def test_the_name_of_a_session_names_no_other_folder(tmp_path):
+    others = tmp_path / "others" / "kept"
+    others.mkdir(parents=True)
+    videos = Videos({}, "cpu", "float32", Limits(1, 1), tmp_path / "page")
+    for name in ("../../others", "..", "", None, str(others), "a/b", "x" * 5000):
+        visitor = SimpleNamespace(session_hash=name)
+        folder = videos.folder_of(visitor)
+        assert folder.parent == tmp_path / "page" / "results"
+        folder.mkdir(parents=True)
+        videos.remember(str(others), visitor)  # no upload of the page's
+        videos.forget(visitor)
+        assert not folder.exists() and others.is_dir()
 
 
 def test_only_this_machine_by_its_own_names(page):

@@ -209,6 +209,8 @@ def test_weights_of_other_networks(broken):
     )
     missing = conf(broken, finetune={"param_path": "x.h5"}, train={"batch_size": 2}, model={"planes": 2})
     must_fail(broken, 4, "x.h5: no such weights file", "train_encoder.py", "--conf", missing)
+    missing = decoder_conf(broken, finetune={"param_path": "x.h5"})
+    must_fail(broken, 4, "x.h5: no such weights file", "train_decoder.py", "--conf", missing)
 
 
 def test_reenactment_refuses_other_people(broken):

@@ -159,6 +159,20 @@ def test_a_second_run_of_the_same_name_gets_its_own_folder_and_the_same_bits(tra
     shutil.rmtree(second)
 
 
+def test_a_decoder_starts_from_other_weights(trained):
+    first = trained / RUNS["decoder"] / "netG_decoder_2.h5"
+    config = TINY["decoder"] | {"experiment_name": "from", "finetune": {"param_path": str(first)}}
+    config["train"] = config["train"] | {"epochs": 1, "lr": 1e-9}
+    write_yaml(trained / "from.yaml", config)
+    must_run(trained, "train_decoder.py", "--conf", "from.yaml")
+    folder = trained / "tmp.monitor/decoder/Linnea/from"
+    with h5py.File(first) as a, h5py.File(folder / "netG_decoder_1.h5") as b:
+        for name in table_names("decoder_generator"):
+            if name.endswith("/W"):
+                np.testing.assert_allclose(b[name][()], a[name][()], atol=1e-6)
+    shutil.rmtree(folder)
+
+
 def test_test_scripts_make_exactly_n_panels(trained):
     must_run(trained, "test_transformer.py", f"{RUNS['transformer']}/training_info.yaml", "-n", 3)
     panels = sorted((trained / "tmp.result/transformer/Rowan2Linnea/tiny").iterdir())

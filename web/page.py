@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from html import escape
@@ -112,8 +113,8 @@ class Videos:
         yield str(out), words + (f"; without a face: {missing.words()}" if missing.reasons else "")
 
     def folder_of(self, request: gr.Request) -> Path:
-        """Return the folder of a session's results."""
-        return self._folder / "results" / str(request.session_hash)
+        """Return the folder of a session's results; the session's name is the visitor's, and could be any text."""
+        return self._folder / "results" / hashlib.sha256(str(request.session_hash).encode()).hexdigest()
 
     def forget(self, request: gr.Request) -> None:
         """Remove what a session brought and made."""
