@@ -30,10 +30,17 @@ DEMO_NETWORKS = [
 ]  # fmt: skip
 PATIENCE_S = 240  # for what takes seconds, on a machine that may be busy with anything
 
+# files that take long, so that no worker is left with one of them at the end
+FIRST = [f"test_{name}.py" for name in ("reenact_people", "app", "resume", "scripts", "quick_start", "input", "drive")]
+
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job, whose scripts would ignore it, too
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in FIRST)
 
 
 @pytest.fixture(autouse=True)

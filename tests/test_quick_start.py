@@ -43,7 +43,8 @@ def commands_of(section: str) -> list[str]:
 
 
 def test_the_quick_start_holds_these_commands():
-    assert commands_of("Quick start") == ["make demo", "make demo VIDEO=me.mp4", "make demo-train", "make test"]
+    expected = ["make demo", "make demo VIDEO=me.mp4", "make app", "make demo-train", "make test"]
+    assert commands_of("Quick start") == expected
 
 
 def test_make_demo(copy):
