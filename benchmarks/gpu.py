@@ -30,15 +30,14 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.reenactment import seconds_of, write_random_networks  # noqa: E402
-from config import load_config  # noqa: E402
+from benchmarks.reenactment import networks_in, seconds_of, write_random_networks  # noqa: E402
 from datasets.batches import make_batches  # noqa: E402
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP  # noqa: E402
 from datasets.samples import open_dataset  # noqa: E402
 from inference.backends import NnablaBackend  # noqa: E402
 from inference.pictures import FaceFrame  # noqa: E402
 from inference.reenactor import Reenactor  # noqa: E402
-from inference.trained import Trained, load_network  # noqa: E402
+from inference.trained import load_network  # noqa: E402
 from models.build import INPUT_SHAPES, MODULES  # noqa: E402
 from tests.reference.steps import our_step, random_batch, small_config  # noqa: E402
 from training.updater import Updater  # noqa: E402
@@ -51,14 +50,6 @@ from utils.files import check_outputs, write_text  # noqa: E402
 CASE_S = 900  # one that takes longer is given up
 TRAININGS = ("encoder", "transformer", "decoder")
 MAX_BATCH = 256
-
-
-def networks_in(folder: Path) -> dict[str, Trained]:
-    """Name the random networks that were written into a folder."""
-    return {
-        module: Trained(load_config(module, folder / module / "training_info.yaml"), folder / module / "weights.h5")
-        for module in MODULES
-    }
 
 
 def measure_parity(case: dict[str, Any]) -> dict[str, Any]:

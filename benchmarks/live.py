@@ -24,8 +24,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.gpu import networks_in  # noqa: E402
-from benchmarks.reenactment import write_random_networks  # noqa: E402
+from benchmarks.reenactment import networks_in, write_random_networks  # noqa: E402
 from datasets.synthetic.people import Expression, expression_track, landmarks_of, random_identity  # noqa: E402
 from inference.backends import PRECISIONS  # noqa: E402
 from inference.geometry import write_geometry  # noqa: E402

@@ -67,6 +67,14 @@ def write_random_networks(folder: Path, planes: int) -> None:
     nn.clear_parameters()
 
 
+def networks_in(folder: Path) -> dict[str, Trained]:
+    """Name the random networks that were written into a folder."""
+    return {
+        module: Trained(load_config(module, folder / module / "training_info.yaml"), folder / module / "weights.h5")
+        for module in MODULES
+    }
+
+
 def seconds_of(work: Callable[[], Any], repeats: int) -> float:
     """Time some runs, after one that does not count; gives the median."""
     work()
@@ -91,10 +99,7 @@ def stages(weights: Path, video: Path, repeats: int) -> None:
         f"decoding {1e3 * decode:.1f} ms a frame, finding a face {1e3 * find:.1f}, both with cutting {1e3 * both:.1f}"
     )
 
-    networks = {
-        module: Trained(load_config(module, weights / module / "training_info.yaml"), weights / module / "weights.h5")
-        for module in MODULES
-    }
+    networks = networks_in(weights)
     faces = [frame.face for frame in faces_of(pictures, finder) if frame.face is not None][:NUM_CALIBRATION]
     inputs = [to_float(face.transpose(2, 0, 1)) for face in faces]
     backends = {

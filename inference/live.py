@@ -20,7 +20,6 @@ LEARN_FRAMES = 75  # of the driver's face, before its shape is taken from them
 NEUTRAL_FRAMES = 8  # that a neutral face is the mean of
 FACES_AHEAD = 1
 SMOOTH = 0.3  # of landmarks, which tremble a little
-WAIT_S = 0.2
 
 Take = Callable[[int, "Result | FaceFrame"], None]  # the number of the picture, and what became of it
 

@@ -103,9 +103,10 @@ class LiveSockets:
                 tell(encode(number, item, session.geometry.is_learning))
 
         session = await asyncio.to_thread(LiveReenactor, target.decoder, self._context, self._precision, take, tell)
-        await socket.send_text(json.dumps({"ready": True}))
-        tasks = [asyncio.create_task(work) for work in (_receive_all(socket, session), _send_all(socket, results))]
+        tasks: list[asyncio.Task] = []
         try:
+            await socket.send_text(json.dumps({"ready": True}))
+            tasks += [asyncio.create_task(work) for work in (_receive_all(socket, session), _send_all(socket, results))]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()  # raises what ended it
