@@ -39,7 +39,7 @@ from web.socket import decode, encode  # noqa: E402
 PLANES = (8, 12, 16, 24, 32, 48, 64)
 IN_FLIGHT, WARM_UP = 3, 20
 CAMERA = (640, 480)
-LENGTHS = (20, 140)  # frames of the whole commands
+LENGTHS = (40, 140)  # frames of the whole commands; calibration reads the first 32
 
 
 def camera_pictures() -> list[bytes]:
@@ -81,7 +81,7 @@ def live(decoder: Trained, precision: str, pictures: list[bytes], seconds: float
 def from_file_to_file(folder: Path, precision: str, video: Path) -> float:
     """Measure frames a second of whole commands, without what a start costs."""
     seconds = []
-    for length in (1, *LENGTHS):  # the first exports and quantizes
+    for length in (LENGTHS[0], *LENGTHS):  # the first exports and quantizes
         command = [sys.executable, str(ROOT / "test_reenactment.py"), "--landmarks", "--input", str(video), "-c", "cpu"]
         command += ["--decoder-config", str(folder / "training_info.yaml"), "-n", str(length), "--layout", "face"]
         command += ["--decoder-param-file", str(folder / "weights.h5"), "--precision", precision]

@@ -209,7 +209,7 @@ class BrowserThatOnlyListens:
 
 
 @pytest.mark.parametrize("error, words", [(DataError("what is wrong"), "what is wrong"), (ValueError("x"), "failed")])
-def test_an_error_in_the_middle_is_said_and_frees_the_place(monkeypatch, error, words):
+def test_an_error_in_the_middle_is_said_and_frees_the_place(monkeypatch, capsys, error, words):
     class Failing:
         def __init__(self, decoder, context, precision, take, fail):
             threading.Timer(0.1, fail, [error]).start()
@@ -226,6 +226,7 @@ def test_an_error_in_the_middle_is_said_and_frees_the_place(monkeypatch, error, 
     asyncio.run(asyncio.wait_for(sockets.serve(browser), PATIENCE_S))
     assert "ready" in browser.said[0] and words in json.loads(browser.said[1])["error"]
     assert ended and sockets._num_open == 0
+    assert ("ValueError: x" in capsys.readouterr().err) == isinstance(error, ValueError)
 
 
 def client(page) -> Client:

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import struct
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -20,7 +21,7 @@ from inference.output import lay_out
 from inference.pictures import FaceFrame
 from inference.reenactor import Result
 from inference.targets import Target
-from utils.errors import UserError, one_line
+from utils.errors import UserError, describe, one_line
 
 MAX_PICTURE_BYTES = 1 << 20
 MAX_PIXELS = 1920 * 1080  # of a picture
@@ -135,7 +136,10 @@ async def _send_all(socket: WebSocket, results: asyncio.Queue) -> None:
     while True:
         item = await results.get()
         if isinstance(item, BaseException):
-            raise item if isinstance(item, UserError) else UserError("the network failed; see the server's messages")
+            if isinstance(item, UserError):
+                raise item
+            print(describe(item)[0], file=sys.stderr, flush=True)
+            raise UserError("the network failed; see the server's messages")
         await (socket.send_text(item) if isinstance(item, str) else socket.send_bytes(item))
 
 
