@@ -19,7 +19,7 @@ from inference.targets import find_targets
 from utils import cli
 from utils.context import set_context
 from utils.ending import call_main
-from utils.errors import ConfigError, ResourceError
+from utils.errors import ConfigError, ResourceError, WeightsError
 from utils.files import temporary_folder
 
 LOCAL_HOST = "127.0.0.1"
@@ -58,7 +58,9 @@ def main() -> None:
     args = parse_args()
     context = set_context(args.context or "auto", args.device_id or 0, must_have=args.context is not None)
     print(context.message)
-    targets = {target.name: target for target in find_targets(args.logdir or [Path(load_config("decoder")["logdir"])])}
+    targets = find_targets(args.logdir or [Path(load_config("decoder")["logdir"])])
+    if not targets:
+        raise WeightsError("there is nobody to be shown; the demo's weights come back with: git checkout demo/weights")
     with temporary_folder() as folder:
         # before Gradio is imported: where uploads lie, and that it calls nobody
         os.environ |= {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}

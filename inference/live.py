@@ -83,6 +83,8 @@ class LearningGeometry:
 
     def move(self, landmarks: np.ndarray) -> np.ndarray:
         """Move landmarks (98, 2) in pixels of the face's picture to the target."""
+        if self._geometry is None:
+            self._geometry = NeutralToNeutral(Shape(landmarks, landmarks), self._target)
         if self._neutral_left:
             self._seen.append(landmarks)
             self._neutral_left -= 1
@@ -90,9 +92,7 @@ class LearningGeometry:
                 self._take(Shape(np.mean(self._seen, axis=0), np.mean(self._seen, axis=0)))
         elif self.is_learning:
             self._seen.append(landmarks)
-            if len(self._seen) == 1:
-                self._geometry = NeutralToNeutral(Shape(landmarks, landmarks), self._target)
-            elif len(self._seen) == LEARN_FRAMES:
+            if len(self._seen) == LEARN_FRAMES:
                 self._take(shape_of(self._seen))
         return self._geometry.move(landmarks)
 

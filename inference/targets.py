@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -32,21 +33,25 @@ class Target(NamedTuple):
     date: str  # of the weights, YYYY-MM-DD
     held_out: dict[str, float]  # psnr in dB, ssim and sharpness, or nothing
 
-    @property
-    def name(self) -> str:
-        """Return what it is called among others."""
-        return f"{self.person}, {self.run}"
 
-
-def find_targets(logdirs: Iterable[Path]) -> list[Target]:
+def find_targets(logdirs: Iterable[Path]) -> dict[str, Target]:
     """Find the demo's target, and all decoder runs with weights and a geometry below some log folders.
 
     What cannot be used is left out with a note.
+
+    Returns:
+        them by name: person and run, with a number where several have the same.
     """
-    infos = [(DEMO / INFO_FILE, "demo")]
+    infos = {DEMO / INFO_FILE: "demo"}
     for logdir in logdirs:
-        infos += [(info, info.parent.name) for info in sorted(logdir.glob(f"decoder/*/*/{INFO_FILE}"))[:MAX_RUNS]]
-    return list(_targets_of(infos))
+        runs = sorted(logdir.resolve().glob(f"decoder/*/*/{INFO_FILE}"))[:MAX_RUNS]
+        infos |= {info: info.parent.name for info in runs}
+    found: dict[str, Target] = {}
+    for target in _targets_of(infos.items()):
+        name = f"{target.person}, {target.run}"
+        names = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
+        found[next(free for free in names if free not in found)] = target
+    return found
 
 
 def _targets_of(infos: Iterable[tuple[Path, str]]) -> Iterator[Target]:

@@ -39,7 +39,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 from websockets.sync.client import connect  # noqa: E402
 
 from web.guard import COOKIE, Guard  # noqa: E402
-from web.page import Limits, Videos  # noqa: E402
+from web.page import Limits, Videos, people_of  # noqa: E402
 from web.socket import LiveSockets  # noqa: E402
 
 MAX_SECONDS = 5
@@ -208,6 +208,32 @@ class BrowserThatOnlyListens:
         self.said.append(text)
 
 
+def serve(browser: BrowserThatOnlyListens) -> list[str]:
+    """What a browser is told until its session ends, and gives its place up."""
+    sockets = LiveSockets({"somebody": SimpleNamespace(decoder=None)}, "cpu", "float32")
+    asyncio.run(asyncio.wait_for(sockets.serve(browser), PATIENCE_S))
+    assert sockets._num_open == 0
+    return browser.said
+
+
+def test_a_browser_that_sends_nothing_gives_its_place_up(monkeypatch):
+    class Idle:
+        def __init__(self, *_): ...
+
+        def end(self) -> None:
+            ended.append(True)
+
+    ended = []
+    monkeypatch.setattr("web.socket.LiveReenactor", Idle)
+    monkeypatch.setattr("web.socket.IDLE_S", 0.2)
+    _, said = serve(BrowserThatOnlyListens())
+    assert "Press Start" in json.loads(said)["error"] and ended
+    silent = BrowserThatOnlyListens()
+    silent.receive_text = silent.receive
+    (said,) = serve(silent)
+    assert "Press Start" in json.loads(said)["error"]
+
+
 @pytest.mark.parametrize("error, words", [(DataError("what is wrong"), "what is wrong"), (ValueError("x"), "failed")])
 def test_an_error_in_the_middle_is_said_and_frees_the_place(monkeypatch, capsys, error, words):
     class Failing:
@@ -219,13 +245,8 @@ def test_an_error_in_the_middle_is_said_and_frees_the_place(monkeypatch, capsys,
 
     ended = []
     monkeypatch.setattr("web.socket.LiveReenactor", Failing)
-    sockets, browser = (
-        LiveSockets({"somebody": SimpleNamespace(decoder=None)}, "cpu", "float32"),
-        BrowserThatOnlyListens(),
-    )
-    asyncio.run(asyncio.wait_for(sockets.serve(browser), PATIENCE_S))
-    assert "ready" in browser.said[0] and words in json.loads(browser.said[1])["error"]
-    assert ended and sockets._num_open == 0
+    ready, said = serve(BrowserThatOnlyListens())
+    assert "ready" in ready and words in json.loads(said)["error"] and ended
     assert ("ValueError: x" in capsys.readouterr().err) == isinstance(error, ValueError)
 
 
@@ -400,6 +421,17 @@ def test_a_live_face_is_learned_and_calibrated():
     np.testing.assert_allclose(geometry.move(driver[5]), NeutralToNeutral(Shape(mean, neutral), target).move(driver[5]))
 
 
+def test_a_live_face_is_calibrated_before_it_was_seen():
+    target, neutral = shape_of(track(29, 100)), landmarks_of(random_identity(9), Expression())
+    geometry = LearningGeometry(target)
+    geometry.calibrate()  # pressed while there was no face yet
+    for _ in range(NEUTRAL_FRAMES):
+        assert geometry.is_learning
+        moved = geometry.move(neutral)
+    assert not geometry.is_learning
+    np.testing.assert_allclose(moved, target.neutral, atol=1e-6)
+
+
 def test_people_are_found_with_what_is_known_of_them(tmp_path, capsys):
     for run in ("good", "no_shape", "no_weights", "damaged"):
         folder = tmp_path / "decoder" / "Linnea" / run
@@ -411,9 +443,24 @@ def test_people_are_found_with_what_is_known_of_them(tmp_path, capsys):
         if run != "no_shape":
             (folder / GEOMETRY_FILE).write_text((DEMO / "decoder" / GEOMETRY_FILE).read_text())
         (folder / HELD_OUT_FILE).write_text('{"psnr": 25.8, "ssim": 0.865, "sharpness": 0.52}')
-    demo, found = find_targets([tmp_path, tmp_path / "nowhere"])
-    assert demo.name == "Linnea, demo" and demo.date > "2026"
-    assert found.name == "Linnea, good" and found.held_out == {"psnr": 25.8, "ssim": 0.865, "sharpness": 0.52}
+    people = find_targets([tmp_path, tmp_path / "nowhere", tmp_path])
+    assert list(people) == ["Linnea, demo", "Linnea, good"] and people["Linnea, demo"].date > "2026"
+    found = people["Linnea, good"]
+    assert found.held_out == {"psnr": 25.8, "ssim": 0.865, "sharpness": 0.52}
     assert capsys.readouterr().out.count("note: left out") == 3
     (found.decoder.weights.parent / HELD_OUT_FILE).write_text('{"psnr": "?"}')
-    assert find_targets([tmp_path])[1].held_out == {}
+    assert find_targets([tmp_path])["Linnea, good"].held_out == {}
+
+
+def test_people_of_one_name_are_all_shown_and_a_damaged_one_hides_nobody(tmp_path):
+    for folder in (tmp_path / name / "decoder" / "Linnea" / "good" for name in ("a", "b")):
+        folder.mkdir(parents=True)
+        for name, own in (("weights.h5", "netG_decoder_3.h5"), (INFO_FILE, INFO_FILE), (GEOMETRY_FILE, GEOMETRY_FILE)):
+            (folder / own).write_bytes((DEMO / "decoder" / name).read_bytes())
+    people = find_targets([tmp_path / "a", tmp_path / "b"])
+    assert list(people) == ["Linnea, demo", "Linnea, good", "Linnea, good (2)"]
+    weights = people["Linnea, good"].decoder.weights
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    shown = people_of(people, "cpu")
+    assert shown.count("<figure") == 3 and shown.count("<img") == 2
+    assert "cannot be shown" in shown and "(2)" in shown

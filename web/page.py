@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections.abc import Iterator
@@ -133,7 +134,10 @@ def people_of(targets: dict[str, Target], context: str) -> str:
             words = "held out: PSNR {psnr:.1f} dB, SSIM {ssim:.2f}, sharpness {sharpness:.2f}"
             facts.append(words.format(**target.held_out))
         words = "<br>".join((f"<b>{escape(name)}</b>", *facts))
-        face = picture(portrait(target, context), f"face of {name}, generated", PORTRAIT_PX)
+        try:
+            face = picture(portrait(target, context), f"face of {name}, generated", PORTRAIT_PX)
+        except UserError as error:
+            face = escape(f"cannot be shown: {one_line(error)}")
         cards.append(f"<figure style='margin:0'>{face}<figcaption>{words}</figcaption></figure>")
     return f"<div style='display:flex;flex-wrap:wrap;gap:1.5rem'>{''.join(cards)}</div>"
 
@@ -181,7 +185,8 @@ def build_page(targets: dict[str, Target], context: str, videos: Videos, limits:
             stop.click(lambda: "stopped", None, progress, cancels=job, queue=False)
         with gr.Tab("People") as people_tab:
             people = gr.HTML("painting them ...", elem_id="people")
-            people_tab.select(lambda: people_of(targets, context), None, people)
+            paint = functools.cache(lambda: people_of(targets, context))  # loads each decoder, so once
+            people_tab.select(lambda: paint(), None, people)
         page.unload(videos.forget)
     page.queue(max_size=MAX_WAITING)
     return page

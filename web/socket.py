@@ -7,7 +7,7 @@ import io
 import json
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -27,6 +27,7 @@ MAX_PICTURE_BYTES = 1 << 20
 MAX_PIXELS = 1920 * 1080  # of a picture
 MAX_TEXT = 1000
 MAX_SESSIONS = 2  # at a time; each takes about two cores
+IDLE_S = 60.0  # without a picture, after which a session gives its place up
 NUMBER = struct.Struct(">I")  # of a picture, before it
 HEAD = struct.Struct(">IB")  # its number, and whether the driver's face is still being learned
 JPEG_QUALITY = 88
@@ -83,7 +84,7 @@ class LiveSockets:
             self._num_open -= 1
 
     async def _serve(self, socket: WebSocket) -> None:
-        target = self._targets.get(str(_read(await socket.receive_text()).get("target", "")))
+        target = self._targets.get(str(_read(await _in_time(socket.receive_text())).get("target", "")))
         if target is None:
             raise UserError("nobody of that name can be shown; load the page again")
         loop = asyncio.get_running_loop()
@@ -119,7 +120,7 @@ class LiveSockets:
 
 async def _receive_all(socket: WebSocket, session: LiveReenactor) -> None:
     while True:
-        message = await socket.receive()
+        message = await _in_time(socket.receive())
         if message["type"] == "websocket.disconnect":
             return
         if (text := message.get("text")) is not None:
@@ -130,6 +131,13 @@ async def _receive_all(socket: WebSocket, session: LiveReenactor) -> None:
         if not NUMBER.size < len(data) <= MAX_PICTURE_BYTES:
             raise UserError("a picture that is too large, or none")
         session.camera.offer(*NUMBER.unpack_from(data), await asyncio.to_thread(decode, data[NUMBER.size :]))
+
+
+async def _in_time(message: Awaitable[Any]) -> Any:
+    try:
+        return await asyncio.wait_for(message, IDLE_S)
+    except asyncio.TimeoutError:
+        raise UserError(f"Stopped: no picture for {IDLE_S:.0f} s. Press Start to go on.") from None
 
 
 async def _send_all(socket: WebSocket, results: asyncio.Queue) -> None:
