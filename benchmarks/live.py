@@ -3,9 +3,9 @@
     python benchmarks/live.py                          # docs/BENCHMARKS.md's table, about twenty minutes
     python benchmarks/live.py --planes 12 --seconds 5
 
-`live` goes from a camera's JPEG of 640x480 to the JPEG that the page shows, with three pictures under way as there; the
-browser is not in it. `file` is a whole command from video file to video file at two lengths, whose difference counts.
-Weights are random; landmarks are found, and moved by geometry.
+`live` goes from a camera's JPEG of 640x480 to the JPEG that the page shows, with as many pictures under way as there;
+the browser is not in it. `file` is a whole command from video file to video file at two lengths, whose difference
+counts. Weights are random; landmarks are found, and moved by geometry.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from utils.ending import call_main  # noqa: E402
 from web.socket import decode, encode  # noqa: E402
 
 PLANES = (8, 12, 16, 24, 32, 48, 64)
-IN_FLIGHT, WARM_UP = 3, 20
+IN_FLIGHT, IN_FLIGHT_SLOW, SLOW_S, FAST_S = 3, 2, 0.25, 0.1  # as in web/live.js
+LAST, WARM_UP = 10, 20
 CAMERA = (640, 480)
 LENGTHS = (40, 200)  # frames of the whole commands
 
@@ -58,9 +59,9 @@ def live(decoder: Trained, precision: str, pictures: list[bytes], seconds: float
         results.put(number)
 
     session = LiveReenactor(decoder, "cpu", precision, take, results.put)
-    sent, delays, number, start = {}, [], 0, time.perf_counter()
+    sent, delays, number, room, start = {}, [], 0, IN_FLIGHT, time.perf_counter()
     while len(delays) < WARM_UP or time.perf_counter() - start < seconds:
-        while len(sent) < IN_FLIGHT:
+        while len(sent) < room:
             sent[number] = time.perf_counter()
             session.camera.offer(number, decode(pictures[number % len(pictures)]))
             number += 1
@@ -70,6 +71,8 @@ def live(decoder: Trained, precision: str, pictures: list[bytes], seconds: float
         delays.append(time.perf_counter() - sent[came])
         for earlier in [key for key in sent if key <= came]:  # what was dropped gives its place up, too
             del sent[earlier]
+        delay = np.mean(delays[-LAST:])
+        room = IN_FLIGHT_SLOW if delay > SLOW_S else IN_FLIGHT if delay < FAST_S else room
         if len(delays) == WARM_UP:
             start = time.perf_counter()
     elapsed = time.perf_counter() - start

@@ -1,7 +1,7 @@
 // The camera's pictures go to the server one by one, and what it makes of them comes back; only a few are under way,
-// so that the picture never falls behind.
+// so that the picture never falls behind: three, or two where that takes long, which keeps the network as busy.
 const live = {
-  IN_FLIGHT: 3, WIDTH: 640, QUALITY: 0.85, WINDOW_MS: 2000, TILES: 4, TILE: 256,
+  IN_FLIGHT: 3, IN_FLIGHT_SLOW: 2, SLOW_MS: 250, FAST_MS: 100, WIDTH: 640, QUALITY: 0.85, WINDOW_MS: 2000, TILES: 4, TILE: 256,
 
   $: (id) => document.getElementById(id),
   say(text) { live.$("live-status").textContent = text; },
@@ -23,7 +23,8 @@ const live = {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(`${scheme}//${location.host}/live`);
     socket.binaryType = "arraybuffer";
-    const session = { stream, socket, sent: new Map(), times: [], delays: [], number: 0, lastTime: -1, reason: "" };
+    const session = { stream, socket, sent: new Map(), times: [], delays: [], number: 0, reason: "",
+      room: live.IN_FLIGHT };
     live.session = session;
     socket.onopen = () => socket.send(JSON.stringify({ target }));
     socket.onmessage = (event) => live.receive(session, event.data);
@@ -92,6 +93,8 @@ const live = {
     if (!many) { return; }
     const span = Math.max(now - session.delays[0][0], 1), rate = many > 1 ? 1000 * (many - 1) / span : 0;
     const delay = session.delays.reduce((sum, [, ms]) => sum + ms, 0) / many;
+    if (delay > live.SLOW_MS) { session.room = live.IN_FLIGHT_SLOW; }
+    if (delay < live.FAST_MS) { session.room = live.IN_FLIGHT; }
     const status = live.$("live-status");
     status.dataset.rate = rate.toFixed(1);
     status.dataset.delay = delay.toFixed(0);
@@ -104,7 +107,7 @@ const live = {
     const video = live.$("live-video");
     const again = () => live.pump(session);
     if (video.requestVideoFrameCallback) { video.requestVideoFrameCallback(again); } else { setTimeout(again, 30); }
-    if (session.sent.size >= live.IN_FLIGHT || session.encoding || !video.videoWidth) { return; }
+    if (session.sent.size >= session.room || session.encoding || !video.videoWidth) { return; }
     session.encoding = true;
     const canvas = live.$("live-in");
     canvas.width = Math.min(video.videoWidth, live.WIDTH);
