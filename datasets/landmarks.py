@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -27,6 +28,8 @@ MESH_PX, MESH_MARGIN = 256, 2.0  # the cut for the mesh, and its side / that of 
 TILE_SHARE = 0.6  # side of overlapping tiles / that of the picture, where nothing is found in the whole
 MAX_DEVIATION = 2.5  # of a shape along a mode, in standard deviations of those it was fitted on
 SAME_SHARE = 0.5  # of a box's width: centres that are nearer belong to one face
+
+_silencing = threading.Lock()  # stderr is the process's, not a thread's
 
 # Points of the mesh that WFLW's landmarks lie near. Left and right are the picture's, as in WFLW.
 _CONTOUR = (127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152)  # from the left ear to the chin
@@ -167,17 +170,18 @@ def _tight(face: Face) -> np.ndarray:
 @contextmanager
 def _silenced() -> Iterator[None]:
     """Keep what MediaPipe's C++ code says while it loads off stderr."""
-    os.environ.setdefault("GLOG_minloglevel", "3")
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        for handle in (kept, nowhere):
-            with suppress(OSError):
-                os.close(handle)
+    with _silencing:
+        os.environ.setdefault("GLOG_minloglevel", "3")
+        sys.stderr.flush()
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            for handle in (kept, nowhere):
+                with suppress(OSError):
+                    os.close(handle)
 
 
 # -- from the mesh to WFLW's landmarks ----------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 
 import nnabla as nn
@@ -19,6 +21,9 @@ PRECISIONS = ("float32", "int8")
 
 Calibration = dict[str, list[np.ndarray]]  # inputs by network
 
+# nnabla's context and parameter scope, and stdout, which converters are kept off, are the process's, not a thread's
+_loading = threading.Lock()
+
 
 def add_backend_argument(parser: argparse.ArgumentParser) -> None:
     """Add `--backend`."""
@@ -33,9 +38,10 @@ class NnablaBackend:
 
     def __init__(self, networks: Networks, batch_size: int):
         self._graphs = {}
-        for module, trained in networks.items():
-            x = nn.Variable((batch_size, *INPUT_SHAPES[module]))
-            self._graphs[module] = x, load_network(module, trained, x)
+        with nn.parameter_scope("", OrderedDict()):  # or another backend's networks would get these weights
+            for module, trained in networks.items():
+                x = nn.Variable((batch_size, *INPUT_SHAPES[module]))
+                self._graphs[module] = x, load_network(module, trained, x)
 
     def infer(self, module: str, x: np.ndarray) -> np.ndarray:
         """Run a network on a batch (B, C, H, W) float32; its output belongs to the caller."""
@@ -85,7 +91,7 @@ def open_backend(
     batch_size: int,
     calibration: Callable[[], Calibration] | None = None,
 ) -> Backend:
-    """Load the networks into a backend.
+    """Load the networks into a backend; other threads may do the same, and are waited for.
 
     Args:
         backend: one of `BACKENDS`; `auto` takes nnabla on a GPU, else ONNX Runtime where it can be had.
@@ -105,9 +111,9 @@ def open_backend(
     print(f"backend: {chosen}" + (f" ({why})" if why else ""))
     if chosen == "nnabla" and calibration is not None:
         raise ConfigError("--precision int8 needs --backend onnxruntime, on a CPU and without test.batch_stat")
-    if chosen == "nnabla":
-        return NnablaBackend(networks, batch_size)
-    return OnnxBackend(networks, batch_size, None if calibration is None else calibration())
+    inputs = None if calibration is None else calibration()
+    with _loading:
+        return NnablaBackend(networks, batch_size) if chosen == "nnabla" else OnnxBackend(networks, batch_size, inputs)
 
 
 def _why_not_onnx(context: str, networks: Networks) -> str:

@@ -13,9 +13,10 @@ from inference.backends import open_backend
 from inference.geometry import NeutralToNeutral, Shape, read_geometry
 from inference.inputs import CALIBRATION_FACES, Input, calibration_inputs, shape_of_source
 from inference.metrics import heatmap_of
+from inference.pictures import FaceFrame
 from inference.reenactor import Backend, MissingFaces, Reenactor, Result
 from inference.trained import Networks, Trained
-from utils.parallel import ahead
+from utils.parallel import ahead, end
 
 RESULTS_AHEAD = 4
 
@@ -86,5 +87,12 @@ def results_of(reenactor: Reenactor, frames_in: Input, missing: MissingFaces) ->
     Args:
         missing: decides what becomes of frames without a face.
     """
-    with ahead(reenactor.reenact(frames_in.frames), RESULTS_AHEAD) as items:
+
+    def reenact() -> Iterator[Result | FaceFrame]:
+        try:
+            yield from reenactor.reenact(frames_in.frames)
+        finally:
+            end(frames_in.frames)  # and with them the programs that decode
+
+    with ahead(reenact(), RESULTS_AHEAD) as items:
         yield (result for result in map(missing.resolve, items) if result is not None)

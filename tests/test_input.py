@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import itertools
 import json
 import os
 import queue
@@ -26,8 +27,10 @@ from test_pages import BROWSER, needs_browser
 from datasets.images import write_image
 from datasets.landmarks import Face, FaceFinder
 from inference.faces import NO_FACE, FaceFollower, Placed
+from inference.inputs import Input
 from inference.output import MeasuredFrames, ResultVideo, lay_out, layout_size, open_results
 from inference.pictures import UNREADABLE, Camera, FaceFrame, Pictures, faces_of, faces_of_camera
+from inference.pipeline import results_of
 from inference.reenactor import MissingFaces, Reenactor, Result, in_batches
 from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
 from utils.errors import DataError, ResourceError
@@ -223,6 +226,21 @@ def test_results_come_in_order_whatever_the_batch(batch_size):
     assert [item.face[0, 0, 0] if isinstance(item, Result) else None for item in items] == greys
     assert all(abs(int(r.generated[0, 0, 0]) - g) <= 1 for r, g in zip(items, greys) if g)
     assert all(sum(f.face is not None for f in batch) <= batch_size for batch in in_batches(frames, batch_size))
+
+
+def test_frames_end_with_the_results_that_are_no_longer_wanted():
+    ended = threading.Event()
+
+    def endless():
+        try:
+            yield from (face_frame(index, 200) for index in itertools.count())
+        finally:
+            ended.set()
+
+    frames = Input(endless(), 25, None)  # held here, as a frame of a traceback may do
+    with results_of(Reenactor(Fake()), frames, MissingFaces("hold")) as results:
+        assert next(results).index == 0
+    assert ended.wait(PATIENCE_S)
 
 
 def test_boundaries_are_steadied_over_time():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import nnabla as nn
 import numpy as np
@@ -37,6 +39,9 @@ def networks_in(folder, **more) -> Networks:
             build_network(module, config, nn.Variable((1, *INPUT_SHAPES[module])))
             for name, variable in parameters_of(SCOPES[module]).items():
                 low, high = (0.5, 1.5) if name.endswith(("var", "gamma")) else (-0.3, 0.3)
+                if name.endswith("W"):  # numbers keep their size
+                    high = float(np.prod(variable.shape[1:]) / 3) ** -0.5
+                    low = -high
                 variable.d = rng.uniform(low, high, variable.shape)
             save_parameters(folder / f"{module}.h5", SCOPES[module])
         networks[module] = Trained(config, folder / f"{module}.h5")
@@ -56,6 +61,43 @@ def test_backends_agree(tmp_path, batch_size):
         assert a.std() > 1e-4
     again = backends[0].infer(module, x)
     assert again is not a and np.array_equal(again, a)  # outputs are the caller's
+
+
+def decoders_in(folder, count: int) -> list[Networks]:
+    """Decoders of different people and widths, for one process."""
+    found = []
+    for number in range(count):
+        (folder / str(number)).mkdir()
+        model = {**load_config("decoder")["model"], "planes": 2 + number // 2}
+        found.append({"decoder": networks_in(folder / str(number), decoder={"model": model})["decoder"]})
+    return found
+
+
+@pytest.mark.parametrize("name", ["nnabla", "onnxruntime"])
+def test_people_of_one_process_keep_their_own_weights(tmp_path, name):
+    x = rng.uniform(0, 1, (1, *INPUT_SHAPES["decoder"])).astype(np.float32)
+    people = decoders_in(tmp_path, 3)
+    alone = []
+    for networks in people:
+        alone.append(open_backend("nnabla", "cpu", networks, 1).infer("decoder", x))
+        nn.clear_parameters()
+    together = [open_backend(name, "cpu", networks, 1) for networks in people]
+    for expected, backend in zip(alone, together):
+        np.testing.assert_allclose(backend.infer("decoder", x), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["nnabla", "onnxruntime"])
+def test_threads_load_networks_at_the_same_time(tmp_path, name):
+    people, stdout = decoders_in(tmp_path, 4), sys.stdout
+    x = rng.uniform(0, 1, (1, *INPUT_SHAPES["decoder"])).astype(np.float32)
+    with ThreadPoolExecutor(len(people)) as threads:
+        opened = list(threads.map(lambda networks: open_backend(name, "cpu", networks, 1), people))
+        painted = list(threads.map(lambda backend: [backend.infer("decoder", x) for _ in range(5)], opened))
+    assert sys.stdout is stdout
+    for networks, pictures in zip(people, painted):
+        expected = open_backend("nnabla", "cpu", networks, 1).infer("decoder", x)
+        for picture in pictures:
+            np.testing.assert_allclose(picture, expected, atol=1e-4)
 
 
 def test_files_are_kept_under_the_hash_of_what_they_are_made_of(tmp_path):

@@ -128,6 +128,12 @@ def _killed() -> ResourceError:
     return ResourceError(words)
 
 
+def end(iterator: Iterator[Any]) -> None:
+    """End a generator now, whoever else holds it; other iterators have nothing to end."""
+    if hasattr(iterator, "close"):
+        iterator.close()
+
+
 @contextmanager
 def ahead(items: Iterable[Any], at_most: int | None) -> Iterator[Iterator[Any]]:
     """Make items in a thread before they are asked for, `at_most` of them (None: as many as come).
@@ -154,8 +160,7 @@ def ahead(items: Iterable[Any], at_most: int | None) -> Iterator[Iterator[Any]]:
         except BaseException as error:
             put(("error", error))
         finally:
-            if hasattr(iterator, "close"):
-                iterator.close()
+            end(iterator)
 
     def take() -> Iterator[Any]:
         while True:
