@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from config import load_config
-from datasets.batches import to_float
+from datasets.batches import heatmap_of, to_float
 from datasets.boundary import HEATMAP_SIZE, NUM_BOUNDARIES
 from datasets.celebv import HEATMAP, IMAGE, read_frame, read_person
 from datasets.images import write_image
@@ -37,7 +37,6 @@ from inference.metrics import (
     correlation,
     face_turn,
     gestures,
-    heatmap_of,
     mouth_opening,
     relative_error,
     temporal_jitter,

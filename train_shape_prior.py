@@ -19,14 +19,13 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from datasets import wflw
-from datasets.batches import Batches, make_batches
+from datasets.batches import Batches, heatmap_of, make_batches
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, draw_heatmap
 from datasets.celebv import find_people, read_person
 from datasets.images import write_image
 from datasets.samples import LandmarkDataset
 from datasets.synthetic.truth import expressions_of, has_expressions, landmarks_on
 from inference.geometry import NeutralToNeutral, shape_of
-from inference.metrics import heatmap_of
 from models.align import SHAPE_CODE_SIZE, align
 from models.build import ALIGN
 from models.losses import mean_squared_error

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from datasets.augment import Transform, random_transform
+from datasets.boundary import HEATMAP_SIZE, draw_heatmap, resize_heatmap
 from utils.errors import ConfigError, DataError, ResourceError
 from utils.parallel import WorkerPool, loader_workers
 
@@ -40,6 +41,11 @@ def to_float(array: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     else:
         np.divide(array, HEATMAP_SCALE, out=out, dtype=np.float32)
     return out
+
+
+def heatmap_of(landmarks: np.ndarray) -> np.ndarray:
+    """Draw landmarks (98, 2) in pixels as the networks take them: (15, 64, 64) in [0, 1]."""
+    return to_float(resize_heatmap(draw_heatmap(landmarks), HEATMAP_SIZE))
 
 
 def collate(samples: Iterable[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:

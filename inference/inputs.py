@@ -12,13 +12,12 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.batches import to_float
+from datasets.batches import heatmap_of, to_float
 from datasets.celebv import HEATMAP
 from datasets.samples import DrawnDataset, FrameDataset
 from inference.backends import Calibration
 from inference.faces import make_finder
 from inference.geometry import CAMERA_CALIBRATION_S, MAX_CALIBRATION_FRAMES, Shape, shape_of
-from inference.metrics import heatmap_of
 from inference.pictures import Camera, FaceFrame, Pictures, faces_of, faces_of_camera
 from inference.reenactor import Geometry
 from utils.cli import limit_count

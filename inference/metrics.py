@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from datasets.batches import to_float
-from datasets.boundary import CHANNELS, HEATMAP_SIZE, IMAGE_SIZE, draw_heatmap, resize_heatmap
+from datasets.boundary import CHANNELS, IMAGE_SIZE
 from datasets.landmarks import Face, angles_of, correction, fit_pose
 
 MAX_PSNR = 100.0  # an identical picture has an infinite one, which would hide all others in the mean
@@ -17,11 +16,6 @@ BLANK = 0.1  # a heatmap that stays below this has no line in it
 
 EYES = {side: [CHANNELS[f"{side}_eye_upper"], CHANNELS[f"{side}_eye_lower"]] for side in ("left", "right")}
 MOUTH = [channel for name, channel in CHANNELS.items() if "lip" in name]
-
-
-def heatmap_of(landmarks: np.ndarray) -> np.ndarray:
-    """Draw landmarks (98, 2) in pixels as the networks take them: (15, 64, 64) in [0, 1]."""
-    return to_float(resize_heatmap(draw_heatmap(landmarks), HEATMAP_SIZE))
 
 
 def face_box(landmarks: np.ndarray) -> tuple[slice, slice]:

@@ -12,10 +12,9 @@ from typing import NamedTuple, Protocol
 import cv2
 import numpy as np
 
-from datasets.batches import to_float
+from datasets.batches import heatmap_of, to_float
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_BOUNDARIES
 from datasets.samples import DrawnDataset
-from inference.metrics import heatmap_of
 from inference.pictures import FaceFrame
 from models.build import MODULES
 from utils.errors import DataError

@@ -12,8 +12,8 @@ import numpy as np
 
 from config import load_config
 from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
+from datasets.batches import heatmap_of
 from inference.geometry import read_geometry
-from inference.metrics import heatmap_of
 from inference.pipeline import open_decoder
 from inference.trained import Trained, find_weights
 from utils.errors import UserError

@@ -14,12 +14,12 @@ from PIL import Image
 
 from config import load_config
 from datasets.annotations import format_line
+from datasets.batches import heatmap_of
 from datasets.celebv import read_person
 from datasets.images import write_image
 from datasets.synthetic.people import Expression, Identity, expression_track, landmarks_of, random_identity, read_habit
 from inference.geometry import MeanToMean, NeutralToNeutral, Shape, read_geometry, shape_of, write_geometry
 from inference.inputs import Input, shape_of_source
-from inference.metrics import heatmap_of
 from inference.pictures import FaceFrame
 from inference.reenactor import Reenactor, Result
 from make_synthetic import moving_head

@@ -8,6 +8,7 @@ import pytest
 from conftest import DEMO_NETWORKS, must_fail, must_run
 
 import evaluate
+from datasets.batches import heatmap_of
 from datasets.landmarks import FaceFinder
 from datasets.prepared import PreparedWriter
 from datasets.synthetic.painter import render
@@ -44,7 +45,7 @@ def test_face_psnr_looks_at_the_face_alone():
 
 @pytest.mark.parametrize("seed", [9, 29])
 def test_measures_of_mouth_and_yaw_follow_the_expression(seed):
-    heatmaps = [metrics.heatmap_of(landmarks_of(random_identity(seed), face)) for face in TRACK]
+    heatmaps = [heatmap_of(landmarks_of(random_identity(seed), face)) for face in TRACK]
     mouth = [metrics.mouth_opening(heatmap) for heatmap in heatmaps]
     turn = [metrics.face_turn(heatmap) for heatmap in heatmaps]
     assert metrics.correlation(mouth, [face.mouth_open for face in TRACK]) > 0.98
@@ -122,7 +123,7 @@ def test_jitter_is_what_an_even_motion_has_not():
 
 
 def test_errors_are_a_share_of_an_empty_answers():
-    heatmaps = [metrics.heatmap_of(landmarks_of(random_identity(3), face)) for face in TRACK[:3]]
+    heatmaps = [heatmap_of(landmarks_of(random_identity(3), face)) for face in TRACK[:3]]
     assert metrics.relative_error([np.zeros_like(h) for h in heatmaps], heatmaps) == pytest.approx(1)
     assert metrics.relative_error([h / 2 for h in heatmaps], heatmaps) == pytest.approx(0.25)
 
