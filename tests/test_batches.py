@@ -165,11 +165,14 @@ import sys, time
 sys.path[:0] = [{root!r}, {tests!r}]
 from test_batches import Numbers
 from datasets.batches import Batches
-batches = Batches(Numbers(10), 2, seed=0, num_workers=3)
-print(*batches._pool._executor._processes, flush=True)
-for iteration in range(10**6):
-    batches[iteration]
-    time.sleep(0.01)
+from utils.ending import call_main
+def main():
+    batches = Batches(Numbers(10), 2, seed=0, num_workers=3)
+    print(*batches._pool._executor._processes, flush=True)
+    for iteration in range(10**6):
+        batches[iteration]
+        time.sleep(0.01)
+call_main(main)
 """
 
 
