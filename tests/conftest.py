@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: pytest's workers have the cores, scripts inherit it
+
 import nnabla as nn
 import numpy as np
 import pytest
