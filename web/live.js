@@ -1,7 +1,8 @@
 // The camera's pictures go to the server one by one, and what it makes of them comes back; only a few are under way,
 // so that the picture never falls behind: three, or two where that takes long, which keeps the network as busy.
 const live = {
-  IN_FLIGHT: 3, IN_FLIGHT_SLOW: 2, SLOW_MS: 250, FAST_MS: 100, WIDTH: 640, QUALITY: 0.85, WINDOW_MS: 2000, TILES: 4, TILE: 256,
+  IN_FLIGHT: 3, IN_FLIGHT_SLOW: 2, SLOW_MS: 250, FAST_MS: 100,
+  WIDTH: 640, QUALITY: 0.85, WINDOW_MS: 2000, TILES: 4, TILE: 256,
 
   $: (id) => document.getElementById(id),
   say(text) { live.$("live-status").textContent = text; },
@@ -23,8 +24,7 @@ const live = {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(`${scheme}//${location.host}/live`);
     socket.binaryType = "arraybuffer";
-    const session = { stream, socket, sent: new Map(), times: [], delays: [], number: 0, reason: "",
-      room: live.IN_FLIGHT };
+    const session = { stream, socket, sent: new Map(), delays: [], number: 0, reason: "", room: live.IN_FLIGHT };
     live.session = session;
     socket.onopen = () => socket.send(JSON.stringify({ target }));
     socket.onmessage = (event) => live.receive(session, event.data);
