@@ -31,6 +31,12 @@ import sys
 sys.path.insert(0, {root!r})
 import reenact_people
 from utils.ending import call_main
+def small(*args):
+    config = of(*args)
+    if "model" in config:
+        config["model"]["planes"] = 2
+    return config
+of, reenact_people.config_of = reenact_people.config_of, small
 reenact_people.TRIAL_STEPS = 1
 reenact_people.QUALITIES["draft"] = reenact_people.Quality(planes=2, batch_size=2, iterations={iterations}, lr=2e-3)
 call_main(reenact_people.main)

@@ -54,6 +54,7 @@ CONFIGS = {
             "epochs": 2,
             "batch_size": 3,
             "lr_decay_start_at": 1,
+            "gan_start_at": 1,
             "feature_loss": {"lambda": 0},
             "augmentation": True,
             "average": 0.9,
