@@ -365,7 +365,8 @@ def test_interrupted_twice(work):
 
 def test_a_number_that_is_not_finite_names_the_last_good_checkpoint(work, stopped):
     state = stopped / "checkpoints"
-    config = {**CONFIGS["decoder"], "experiment_name": "wild", "train": {**CONFIGS["decoder"]["train"], "lr": 1e30}}
+    train = {**CONFIGS["decoder"]["train"], "lr": 1e30, "gan_start_at": 0}
+    config = {**CONFIGS["decoder"], "experiment_name": "wild", "train": train}
     write_yaml(work / "wild.yaml", config)
     line = must_fail(work, 5, "lower train.lr", "train_decoder.py", "--conf", "wild.yaml")
     assert "loss_" in line and "at iteration " in line and "there is no checkpoint yet" in line
