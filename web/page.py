@@ -185,8 +185,8 @@ def build_page(targets: dict[str, Target], context: str, videos: Videos, limits:
             stop.click(lambda: "stopped", None, progress, cancels=job, queue=False)
         with gr.Tab("People") as people_tab:
             people = gr.HTML("painting them ...", elem_id="people")
-            paint = functools.cache(lambda: people_of(targets, context))  # loads each decoder, so once
-            people_tab.select(lambda: paint(), None, people)
+            # loads each decoder, so once
+            people_tab.select(functools.cache(lambda: people_of(targets, context)), None, people)
         page.unload(videos.forget)
     page.queue(max_size=MAX_WAITING)
     return page
