@@ -42,23 +42,23 @@ def find_targets(logdirs: Iterable[Path]) -> dict[str, Target]:
     Returns:
         them by name: person and run, with a number where several have the same.
     """
-    infos = {DEMO / INFO_FILE: "demo"}
+    infos = [DEMO / INFO_FILE]
     for logdir in logdirs:
-        runs = sorted(logdir.resolve().glob(f"decoder/*/*/{INFO_FILE}"))[:MAX_RUNS]
-        infos |= {info: info.parent.name for info in runs}
+        infos += sorted(logdir.resolve().glob(f"decoder/*/*/{INFO_FILE}"))[:MAX_RUNS]
     found: dict[str, Target] = {}
-    for target in _targets_of(infos.items()):
+    for target in _targets_of(dict.fromkeys(infos)):
         name = f"{target.person}, {target.run}"
         names = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
         found[next(free for free in names if free not in found)] = target
     return found
 
 
-def _targets_of(infos: Iterable[tuple[Path, str]]) -> Iterator[Target]:
-    for info, run in infos:
+def _targets_of(infos: Iterable[Path]) -> Iterator[Target]:
+    for info in infos:
+        run, named = ("demo", DEMO / "weights.h5") if info.parent == DEMO else (info.parent.name, None)
         try:
             config = load_config("decoder", info)
-            weights = find_weights("decoder", config, info, info.parent / "weights.h5" if run == "demo" else None)
+            weights = find_weights("decoder", config, info, named)
         except UserError as error:
             print(f"note: left out: {error}")
             continue

@@ -459,6 +459,9 @@ def test_people_of_one_name_are_all_shown_and_a_damaged_one_hides_nobody(tmp_pat
             (folder / own).write_bytes((DEMO / "decoder" / name).read_bytes())
     people = find_targets([tmp_path / "a", tmp_path / "b"])
     assert list(people) == ["Linnea, demo", "Linnea, good", "Linnea, good (2)"]
+    (tmp_path / "b/decoder/Linnea/good").rename(tmp_path / "b/decoder/Linnea/demo")  # as make demo-train calls its runs
+    assert list(find_targets([tmp_path / "b"])) == ["Linnea, demo", "Linnea, demo (2)"]
+    (tmp_path / "b/decoder/Linnea/demo").rename(tmp_path / "b/decoder/Linnea/good")
     weights = people["Linnea, good"].decoder.weights
     weights.write_bytes(weights.read_bytes()[:-1000])
     shown = people_of(people, "cpu")
