@@ -2,7 +2,6 @@
 
 PYTHON = .venv/bin/python
 READY = .venv/.ready
-APP_READY = .venv/.app-ready
 
 .PHONY: demo demo-train app test test-fast lint gpu clean
 
@@ -14,13 +13,13 @@ demo-train: $(READY)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" sh demo/train.sh
 
 # the page in the browser; APP="--logdir result.work/runs" passes options on
-app: $(APP_READY)
+app: $(READY)
 	$(PYTHON) app.py $(APP)
 
-test: $(APP_READY)
+test: $(READY)
 	$(PYTHON) -m pytest
 
-test-fast: $(APP_READY)
+test-fast: $(READY)
 	$(PYTHON) -m pytest -m "not slow"
 
 lint: $(READY)
@@ -34,10 +33,6 @@ gpu: $(READY)
 $(READY): requirements.txt requirements-dev.txt requirements-nodeps.txt setup/venv.sh
 	sh setup/venv.sh
 	touch $(READY)
-
-$(APP_READY): $(READY) requirements-app.txt
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-app.txt
-	touch $(APP_READY)
 
 clean:
 	rm -rf demo_result demo_train .pytest_cache .ruff_cache

@@ -1,10 +1,8 @@
 """A page in the browser: drive a face live with your camera, make videos, look at who can be shown.
 
-    python app.py                                  # http://127.0.0.1:7860, for this machine alone
-    python app.py --logdir result.work/runs        # also the people whose decoders were trained there
-    python app.py --host 0.0.0.0 --password TEXT   # for others, too
-
-It needs Gradio: 'make app', or pip install -r requirements-app.txt.
+python app.py                                  # http://127.0.0.1:7860, for this machine alone
+python app.py --logdir result.work/runs        # also the people whose decoders were trained there
+python app.py --host 0.0.0.0 --password FILE   # for others, too, who know what stands in the file
 """
 
 from __future__ import annotations
@@ -12,6 +10,8 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+
+import uvicorn
 
 from config import load_config
 from inference.backends import PRECISIONS
@@ -21,10 +21,14 @@ from utils.context import set_context
 from utils.ending import call_main
 from utils.errors import ConfigError, ResourceError, WeightsError
 from utils.files import temporary_folder
+from web.server import build_application
+from web.videos import Limits
 
 LOCAL_HOST = "127.0.0.1"
-MIN_PASSWORD = 8
-MESSAGE_BYTES = 1 << 21  # of a web socket
+MIN_PASSWORD, MAX_PASSWORD = 8, 1000
+PASSWORD_VARIABLE = "REENACTGAN_PASSWORD"
+MESSAGE_BYTES = 1 << 20  # of a web socket
+MAX_CONNECTIONS = 256
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,7 +37,8 @@ def parse_args() -> argparse.Namespace:
     help_host = f"address to listen on (default {LOCAL_HOST}: this machine alone); others need --password"
     parser.add_argument("--host", default=LOCAL_HOST, help=help_host)
     parser.add_argument("--port", type=cli.whole(1, 65535), default=7860)
-    parser.add_argument("--password", metavar="TEXT", help=f"what visitors must know, {MIN_PASSWORD} letters at least")
+    help_password = f"a file with what visitors must know, {MIN_PASSWORD} letters at least (or {PASSWORD_VARIABLE})"
+    parser.add_argument("--password", type=cli.path, metavar="FILE", help=help_password)
     help_logdir = "a log folder with decoder runs; may be given several times (default: the configuration's)"
     parser.add_argument("--logdir", type=cli.path, action="append", metavar="DIR", help=help_logdir)
     help_size = "largest upload in MB (default 200)"
@@ -44,14 +49,38 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help=help_precision)
     cli.add_device_arguments(parser)
     args = parser.parse_args()
+    args.password = read_password(args.password)
     if args.host != LOCAL_HOST and args.password is None:
         parser.error(f"--host {args.host}: others could use this machine; give a --password, too")
-    if args.password is not None and len(args.password) < MIN_PASSWORD:
-        parser.error(f"--password: at least {MIN_PASSWORD} letters")
     for folder in args.logdir or ():
         if not folder.is_dir():
             raise ConfigError(f"--logdir {folder}: no such folder")
     return args
+
+
+def read_password(path: Path | None) -> str | None:
+    """Read what visitors must know: a file's first line, or the environment's; never the command line, which all see.
+
+    Raises:
+        ConfigError: the file cannot be read, or the password is too short.
+    """
+    words, where = os.environ.pop(PASSWORD_VARIABLE, None), PASSWORD_VARIABLE
+    if path is not None:
+        where = "--password"
+        try:
+            if not path.is_file():
+                raise ConfigError(
+                    "--password: no such file; write the password to a file that you alone can read, and name that "
+                    f"(on the command line everybody on this machine could read it), or set {PASSWORD_VARIABLE}"
+                )
+            words = path.read_text(encoding="utf-8")[:MAX_PASSWORD].partition("\n")[0].rstrip("\r")
+            if path.stat().st_mode & 0o044:
+                print(f"note: {path}: others on this machine can read it; 'chmod 600' keeps it to you")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--password: {path} cannot be read ({error})") from None
+    if words is not None and len(words) < MIN_PASSWORD:
+        raise ConfigError(f"{where}: at least {MIN_PASSWORD} letters")
+    return words
 
 
 def main() -> None:
@@ -62,19 +91,11 @@ def main() -> None:
     if not targets:
         raise WeightsError("there is nobody to be shown; the demo's weights come back with: git checkout demo/weights")
     with temporary_folder() as folder:
-        # before Gradio is imported: where uploads lie, and that it calls nobody
-        os.environ |= {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
-        try:
-            import uvicorn
-
-            from web.page import Limits
-            from web.server import build_application
-        except ImportError as error:
-            raise ConfigError(f"{error}: the page needs Gradio; run 'make app', or see requirements-app.txt") from None
         limits = Limits(args.max_mb, args.max_seconds)
         application = build_application(targets, context.name, args.precision, folder, limits, args.password)
         print(f"page: http://{args.host}:{args.port} (Ctrl-C ends it)", flush=True)
-        settings = {"host": args.host, "port": args.port, "ws_max_size": MESSAGE_BYTES, "log_level": "warning"}
+        settings = {"host": args.host, "port": args.port, "log_level": "warning", "server_header": False}
+        settings |= {"ws_max_size": MESSAGE_BYTES, "ws_max_queue": 4, "limit_concurrency": MAX_CONNECTIONS}
         server = uvicorn.Server(uvicorn.Config(application, **settings))
         try:
             server.run()

@@ -34,7 +34,8 @@ from inference.trained import Trained  # noqa: E402
 from make_synthetic import moving_head  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.ending import call_main  # noqa: E402
-from web.socket import decode, encode  # noqa: E402
+from web.jpeg import decode  # noqa: E402
+from web.live import encode  # noqa: E402
 
 PLANES = (8, 12, 16, 24, 32, 48, 64)
 IN_FLIGHT, IN_FLIGHT_SLOW, SLOW_S, FAST_S = 3, 2, 0.25, 0.1  # as in web/live.js

@@ -7,38 +7,52 @@ const live = {
   $: (id) => document.getElementById(id),
   say(text) { live.$("live-status").textContent = text; },
 
+  turn: 0,  // counts starts and stops: whoever waited for the camera meanwhile has been overtaken
+
   async start(target) {
     live.stop();
     if (!target) { live.say("Choose whom to show first."); return; }
+    const turn = ++live.turn;
     live.say("Asking for the camera ...");
     let stream;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: { width: live.WIDTH, facingMode: "user" } });
     } catch (error) {
-      live.say(`No camera: ${error.message}. Is one plugged in, free, and allowed for this page?`);
+      if (turn === live.turn) {
+        live.say(`No camera: ${error.message}. Is one plugged in, free, and allowed for this page?`);
+      }
       return;
     }
+    const giveBack = () => stream.getTracks().forEach((track) => track.stop());
+    if (turn !== live.turn) { giveBack(); return; }
     const video = live.$("live-video");
     video.srcObject = stream;
-    await video.play();
+    await video.play().catch(() => {});
+    if (turn !== live.turn) { giveBack(); return; }
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(`${scheme}//${location.host}/live`);
     socket.binaryType = "arraybuffer";
     const session = { stream, socket, sent: new Map(), delays: [], number: 0, reason: "", room: live.IN_FLIGHT };
     live.session = session;
-    socket.onopen = () => socket.send(JSON.stringify({ target }));
+    stream.getVideoTracks()[0].onended = () => live.end(session, "The camera is gone. Plug it in, and press Start.");
+    // the first picture asks for a place on the server, the others follow when that is ready
+    socket.onopen = () => { socket.send(JSON.stringify({ target })); live.pump(session); };
     socket.onmessage = (event) => live.receive(session, event.data);
-    socket.onclose = (event) => live.end(session, event.reason || "The connection ended.");
+    socket.onclose = (event) => live.end(session, event.reason || "The connection ended; is the server still there?");
     live.say("Loading the network ...");
   },
 
-  stop() { if (live.session) { live.end(live.session, "Stopped."); } },
+  stop() {
+    live.turn++;
+    if (live.session) { live.end(live.session, "Stopped."); } else { live.say("Stopped."); }
+  },
 
   end(session, why) {
     if (session !== live.session) { return; }
     live.session = null;
     session.stream.getTracks().forEach((track) => track.stop());
     session.socket.close();
+    live.$("live-video").srcObject = null;
     live.say(why);
   },
 
@@ -51,7 +65,7 @@ const live = {
     if (typeof data === "string") {
       const news = JSON.parse(data);
       if (news.error) { live.end(session, news.error); return; }
-      if (news.ready) { session.ready = true; live.pump(session); return; }
+      if (news.ready) { session.ready = true; return; }
       live.count(session, news.number);
       session.reason = news.reason;
       live.report(session);
@@ -107,7 +121,8 @@ const live = {
     const video = live.$("live-video");
     const again = () => live.pump(session);
     if (video.requestVideoFrameCallback) { video.requestVideoFrameCallback(again); } else { setTimeout(again, 30); }
-    if (session.sent.size >= session.room || session.encoding || !video.videoWidth) { return; }
+    const room = session.ready ? session.room : 1;
+    if (session.sent.size >= room || session.encoding || !video.videoWidth) { return; }
     session.encoding = true;
     const canvas = live.$("live-in");
     canvas.width = Math.min(video.videoWidth, live.WIDTH);

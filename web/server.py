@@ -1,17 +1,72 @@
-"""The application behind the page: Gradio's, the live tab's web socket, and the guard before both."""
+"""The application behind the page: every route that there is, and the guard before all of them."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Awaitable, Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
-from fastapi import FastAPI, WebSocket
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
 
-from inference.targets import Target
+from inference.output import LAYOUTS
+from inference.targets import Target, portrait
+from utils.errors import UserError, one_line
+from utils.html import picture
 from web.guard import Guard
-from web.page import Limits, Videos, build_page, head
-from web.socket import LiveSockets
+from web.live import LiveSockets
+from web.videos import Limits, Refused, Videos
+
+HERE = Path(__file__).resolve().parent
+FILES = {"/page.css": "text/css", "/page.js": "text/javascript", "/live.js": "text/javascript"}
+PORTRAIT_PX = 192
+
+
+class People:
+    """Show who can be shown, each with what is known of it; portraits are painted once."""
+
+    def __init__(self, targets: dict[str, Target], context: str):
+        self._targets, self._context = targets, context
+        self._lock = threading.Lock()
+        self._page = ""
+
+    def html(self) -> str:
+        """Return it as HTML."""
+        with self._lock:
+            self._page = self._page or "".join(self._card(name, target) for name, target in self._targets.items())
+            return self._page
+
+    def _card(self, name: str, target: Target) -> str:
+        facts = [f"{target.decoder.config['model']['planes']} base channels", f"trained {target.date}"]
+        if target.held_out:
+            words = "held out: PSNR {psnr:.1f} dB, SSIM {ssim:.2f}, sharpness {sharpness:.2f}"
+            facts.append(words.format(**target.held_out))
+        words = "<br>".join((f"<b>{escape(name)}</b>", *map(escape, facts)))
+        try:
+            face = picture(portrait(target, self._context), f"face of {name}, generated", PORTRAIT_PX)
+        except UserError as error:
+            face = escape(f"cannot be shown: {one_line(error)}")
+        return f"<figure>{face}<figcaption>{words}</figcaption></figure>"
+
+
+def page_html(targets: dict[str, Target], limits: Limits) -> str:
+    """Fill in the page: who can be shown, what a video can show, and how large an upload may be."""
+    people = "".join(f"<option>{escape(name)}</option>" for name in targets)
+    layouts = "".join(
+        f'<label><input type="radio" name="layout" value="{layout}"{" checked" * (layout == "side-by-side")}> '
+        f"{layout}</label> "
+        for layout in LAYOUTS
+    )
+    page = (HERE / "page.html").read_text(encoding="utf-8")
+    values = {"PEOPLE": people, "LAYOUTS": layouts, "MEGABYTES": str(limits.megabytes), "SECONDS": str(limits.seconds)}
+    for key, value in values.items():
+        page = page.replace(f"{{{{{key}}}}}", value)
+    return page
 
 
 def build_application(
@@ -26,20 +81,44 @@ def build_application(
         limits: of an uploaded video.
         password: None where only this machine's own browser may come.
     """
-    page = build_page(targets, context, Videos(targets, context, precision, limits, folder), limits)
-    sockets = LiveSockets(targets, context, precision)
-    application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    page, people = page_html(targets, limits), People(targets, context)
+    videos, live = Videos(targets, context, precision, limits, folder), LiveSockets(targets, context, precision)
 
-    @application.websocket("/live")
-    async def live(socket: WebSocket) -> None:
-        await sockets.serve(socket)
+    async def show_page(_: Request) -> Response:
+        return HTMLResponse(page)
 
-    gr.mount_gradio_app(
-        application, page, path="/", head=head(), max_file_size=limits.megabytes << 20, footer_links=[], ssr_mode=False,
-        show_error=True, theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-        run_history=False,
-    )  # fmt: skip
-    # Gradio checks that a request's files are uploaded ones only of pages that it launched itself; of mounted ones it
-    # takes any path of this machine, and copies it to where it can be read
-    page.has_launched = True
+    def show_file(path: str) -> Callable[[Request], Awaitable[Response]]:
+        content = (HERE / path.lstrip("/")).read_bytes()
+
+        async def show(_: Request) -> Response:
+            return Response(content, media_type=FILES[path])
+
+        return show
+
+    async def show_people(_: Request) -> Response:
+        return HTMLResponse(await run_in_threadpool(people.html))
+
+    async def take_upload(request: Request) -> Response:
+        await videos.take(request)
+        return JSONResponse({"taken": True})
+
+    async def show_result(request: Request) -> Response:
+        return FileResponse(videos.result(request.path_params["name"]), media_type="video/mp4")
+
+    async def refuse(_: Request, error: Exception) -> Response:
+        headers = {"connection": "close"}  # the rest of what was being sent is not read
+        return JSONResponse({"error": one_line(error)}, status_code=error.status, headers=headers)
+
+    # Nothing else is served. docs/REENACTMENT.md says why each of them must be there.
+    routes = [
+        Route("/", show_page),
+        *(Route(path, show_file(path)) for path in FILES),
+        Route("/people", show_people),
+        Route("/upload", take_upload, methods=["POST"]),
+        Route("/result/{name:str}", show_result),
+        WebSocketRoute("/session", videos.serve),
+        WebSocketRoute("/live", live.serve),
+    ]
+    application = Starlette(routes=routes, exception_handlers={Refused: refuse})
+    application.router.redirect_slashes = False
     return Guard(application, password)

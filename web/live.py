@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import struct
 import sys
+import time
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import cv2
 import numpy as np
-from fastapi import WebSocket, WebSocketDisconnect
-from PIL import Image
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from inference.live import LiveReenactor
 from inference.output import lay_out
@@ -22,31 +21,18 @@ from inference.pictures import FaceFrame
 from inference.reenactor import Result
 from inference.targets import Target
 from utils.errors import UserError, describe, one_line
+from web.jpeg import MAX_PICTURE_BYTES, decode
 
-MAX_PICTURE_BYTES = 1 << 20
-MAX_PIXELS = 1920 * 1080  # of a picture
 MAX_TEXT = 1000
 MAX_SESSIONS = 2  # at a time; each takes about two cores
-IDLE_S = 60.0  # without a picture, after which a session gives its place up
+FIRST_S = 10.0  # for a browser to say whom it wants to see, and to send a picture; no place is taken before that
+IDLE_S = 15.0  # without a picture, after which a session gives its place up
 NUMBER = struct.Struct(">I")  # of a picture, before it
 HEAD = struct.Struct(">IB")  # its number, and whether the driver's face is still being learned
 JPEG_QUALITY = 88
 RESULTS_WAITING = 8
 
-
-def decode(data: bytes) -> np.ndarray:
-    """Decode a JPEG from a browser, (H, W, 3) uint8.
-
-    Raises:
-        UserError: it is none, or too large.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UserError("the camera's pictures are too large")
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError):
-        raise UserError("a picture that is no JPEG") from None
+Picture = tuple[int, np.ndarray]  # its number, and (H, W, 3) uint8 RGB
 
 
 def encode(number: int, result: Result, is_learning: bool) -> bytes:
@@ -69,24 +55,32 @@ class LiveSockets:
         self._num_open = 0
 
     async def serve(self, socket: WebSocket) -> None:
-        """Serve one session to its end."""
+        """Serve one session to its end; it has a place only from its first picture on, and while more of them come."""
         await socket.accept()
-        if self._num_open >= MAX_SESSIONS:
-            return await _end(socket, "Others are using the live page; try again later.")
-        self._num_open += 1
         try:
-            await self._serve(socket)
+            target, first = await _in_time(self._first_of(socket), FIRST_S)
+            if self._num_open >= MAX_SESSIONS:
+                raise UserError("Others are using the live page; try again later.")
+            self._num_open += 1
+            try:
+                await self._serve(socket, target, first)
+            finally:
+                self._num_open -= 1
         except WebSocketDisconnect:
             pass
         except UserError as error:
             await _end(socket, one_line(error))
-        finally:
-            self._num_open -= 1
 
-    async def _serve(self, socket: WebSocket) -> None:
-        target = self._targets.get(str(_read(await _in_time(socket.receive_text())).get("target", "")))
+    async def _first_of(self, socket: WebSocket) -> tuple[Target, Picture]:
+        """Receive who is to be shown, and the first picture."""
+        target = self._targets.get(str(read_message(await socket.receive_text()).get("target", "")))
         if target is None:
             raise UserError("nobody of that name can be shown; load the page again")
+        while (picture := await _picture_of(await socket.receive())) is None:
+            pass
+        return target, picture
+
+    async def _serve(self, socket: WebSocket, target: Target, first: Picture) -> None:
         loop = asyncio.get_running_loop()
         results: asyncio.Queue[Any] = asyncio.Queue(RESULTS_WAITING)
 
@@ -108,6 +102,7 @@ class LiveSockets:
         tasks: list[asyncio.Task] = []
         try:
             await socket.send_text(json.dumps({"ready": True}))
+            session.camera.offer(*first)
             tasks += [asyncio.create_task(work) for work in (_receive_all(socket, session), _send_all(socket, results))]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -119,25 +114,35 @@ class LiveSockets:
 
 
 async def _receive_all(socket: WebSocket, session: LiveReenactor) -> None:
+    seen_at = time.monotonic()
     while True:
-        message = await _in_time(socket.receive())
-        if message["type"] == "websocket.disconnect":
-            return
-        if (text := message.get("text")) is not None:
-            if _read(text).get("calibrate"):
-                session.geometry.calibrate()
-            continue
-        data = message.get("bytes") or b""
-        if not NUMBER.size < len(data) <= MAX_PICTURE_BYTES:
-            raise UserError("a picture that is too large, or none")
-        session.camera.offer(*NUMBER.unpack_from(data), await asyncio.to_thread(decode, data[NUMBER.size :]))
+        message = await _in_time(socket.receive(), seen_at + IDLE_S - time.monotonic())
+        picture = await _picture_of(message)
+        if picture is not None:
+            session.camera.offer(*picture)
+            seen_at = time.monotonic()
+        elif read_message(message["text"]).get("calibrate"):
+            session.geometry.calibrate()
 
 
-async def _in_time(message: Awaitable[Any]) -> Any:
+async def _picture_of(message: dict[str, Any]) -> Picture | None:
+    """Return the picture of a message, or None of one that is a text."""
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect
+    if message.get("text") is not None:
+        return None
+    data = message.get("bytes") or b""
+    if not NUMBER.size < len(data) <= MAX_PICTURE_BYTES:
+        raise UserError("a picture that is too large, or none")
+    (number,) = NUMBER.unpack_from(data)
+    return number, await asyncio.to_thread(decode, data[NUMBER.size :])
+
+
+async def _in_time(work: Awaitable[Any], seconds: float) -> Any:
     try:
-        return await asyncio.wait_for(message, IDLE_S)
+        return await asyncio.wait_for(work, seconds)
     except asyncio.TimeoutError:
-        raise UserError(f"Stopped: no picture for {IDLE_S:.0f} s. Press Start to go on.") from None
+        raise UserError("Stopped: no picture came for a while. Press Start to go on.") from None
 
 
 async def _send_all(socket: WebSocket, results: asyncio.Queue) -> None:
@@ -151,10 +156,15 @@ async def _send_all(socket: WebSocket, results: asyncio.Queue) -> None:
         await (socket.send_text(item) if isinstance(item, str) else socket.send_bytes(item))
 
 
-def _read(text: str) -> dict[str, Any]:
+def read_message(text: str) -> dict[str, Any]:
+    """Read a text that the page sent.
+
+    Raises:
+        UserError: it is none of the page's.
+    """
     try:
         found = json.loads(text[:MAX_TEXT])
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise UserError("a message that is none of the page's")

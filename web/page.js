@@ -1,0 +1,182 @@
+// Tabs, and videos: a file goes up, the server makes a video of it, and says over a web socket how far it is.
+const page = {
+  $: (id) => document.getElementById(id),
+  token: null, isUploading: false, isMaking: false, hasUpload: false, recorder: null,
+
+  say(text, isWrong = false) {
+    const progress = page.$("video-progress");
+    progress.textContent = text;
+    progress.classList.toggle("wrong", isWrong);
+  },
+
+  show(name) {
+    for (const tab of document.querySelectorAll("[role=tab]")) {
+      const isChosen = tab.id === `tab-${name}`;
+      tab.setAttribute("aria-selected", isChosen);
+      tab.tabIndex = isChosen ? 0 : -1;
+      page.$(tab.getAttribute("aria-controls")).hidden = !isChosen;
+    }
+    if (name === "people") { page.showPeople(); }
+  },
+
+  async showPeople() {
+    try {
+      const answer = await fetch("people");
+      page.$("people").innerHTML = await answer.text();
+    } catch (error) {
+      page.$("people").textContent = "The server has ended; start it again, and load this page anew.";
+    }
+  },
+
+  connect() {
+    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+    const socket = page.socket = new WebSocket(`${scheme}//${location.host}/session`);
+    socket.onmessage = (event) => page.receive(JSON.parse(event.data));
+    socket.onclose = () => {
+      page.token = null;
+      page.isMaking = page.hasUpload = false;
+      page.say(page.ended || "The server has ended; start it again, and load this page anew.", true);
+      page.update();
+    };
+  },
+
+  receive(news) {
+    if (news.session) { page.token = news.session; }
+    if (news.error) { page.ended = news.error; }
+    if (news.progress) { page.say(news.progress); }
+    if (news.failed) { page.isMaking = false; page.say(news.failed, true); }
+    if (news.stopped) { page.isMaking = false; page.say("Stopped."); }
+    if (news.done) {
+      page.isMaking = false;
+      page.say(`Done: ${news.done}.`);
+      const address = `result/${encodeURIComponent(news.result)}`;
+      page.$("video-out").src = page.$("video-save").href = address;
+      page.$("video-save").download = `${news.person}.mp4`;
+      page.$("video-out").hidden = page.$("video-save").hidden = false;
+    }
+    page.update();
+  },
+
+  update() {
+    page.$("video-go").disabled = !page.token || !page.hasUpload || page.isMaking || page.isUploading;
+    page.$("video-stop").disabled = !page.isMaking && !page.isUploading && !page.recorder;
+    page.$("video-file").disabled = page.$("video-record").disabled =
+      !page.token || page.isMaking || page.isUploading || Boolean(page.recorder);
+  },
+
+  hideResult() {
+    page.$("video-out").removeAttribute("src");
+    page.$("video-out").hidden = page.$("video-save").hidden = true;
+  },
+
+  upload(file) {
+    const most = Number(document.body.dataset.megabytes);
+    page.hideResult();
+    page.hasUpload = false;
+    if (file.size > most * 2 ** 20) { page.say(`The file is larger than ${most} MB; cut it, or reduce it.`, true); return; }
+    const preview = page.$("video-in");
+    if (page.preview) { URL.revokeObjectURL(page.preview); }
+    preview.src = page.preview = URL.createObjectURL(file);
+    preview.hidden = false;
+    const request = page.request = new XMLHttpRequest();
+    request.open("POST", "upload");
+    request.setRequestHeader("X-Session", page.token);
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    request.upload.onprogress = (event) => {
+      page.say(`uploading: ${Math.round(100 * event.loaded / Math.max(event.total, 1))} %`);
+    };
+    request.onloadend = () => {
+      page.isUploading = false;
+      page.hasUpload = request.status === 200;
+      let words = page.wasStopped ? "Stopped." : "The upload broke off; choose the file again.";
+      if (page.hasUpload) { words = "Uploaded. Press Make the video."; }
+      else if (request.status) { try { words = JSON.parse(request.responseText).error; } catch { /* no answer of ours */ } }
+      page.say(words, !page.hasUpload && !page.wasStopped);
+      page.update();
+    };
+    page.isUploading = true;
+    page.wasStopped = false;
+    page.update();
+    request.send(file);
+  },
+
+  async record() {
+    const most = Number(document.body.dataset.seconds);
+    page.hideResult();
+    page.recorder = { stop() { page.recorder = null; page.update(); } };  // stopped while the browser still asks
+    const asking = page.recorder;
+    page.update();
+    page.say("Asking for the camera ...");
+    let stream;
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({ video: true, audio: true })
+        .catch(() => navigator.mediaDevices.getUserMedia({ video: true }));
+    } catch (error) {
+      page.recorder = null;
+      page.say(`No camera: ${error.message}. Is one plugged in, free, and allowed for this page?`, true);
+      page.update();
+      return;
+    }
+    if (page.recorder !== asking) { stream.getTracks().forEach((track) => track.stop()); page.say("Stopped."); return; }
+    const parts = [], recorder = page.recorder = new MediaRecorder(stream);
+    const clock = setTimeout(() => recorder.state === "recording" && recorder.stop(), most * 1000);
+    stream.getVideoTracks()[0].onended = () => recorder.state === "recording" && recorder.stop();
+    recorder.ondataavailable = (event) => parts.push(event.data);
+    recorder.onstop = () => {
+      clearTimeout(clock);
+      stream.getTracks().forEach((track) => track.stop());
+      page.recorder = null;
+      page.$("video-in").srcObject = null;
+      page.upload(new Blob(parts, { type: recorder.mimeType }));
+    };
+    const preview = page.$("video-in");
+    preview.srcObject = stream;
+    preview.hidden = false;
+    preview.play().catch(() => {});
+    recorder.start(1000);
+    page.say(`Recording, ${most} s at most; Stop ends it.`);
+    page.update();
+  },
+
+  stop() {
+    if (page.recorder) { page.recorder.stop(); return; }
+    if (page.isUploading) { page.wasStopped = true; page.request.abort(); return; }
+    if (page.isMaking) {
+      page.say("stopping ...");
+      page.socket.send(JSON.stringify({ stop: true }));
+    }
+  },
+
+  make() {
+    page.hideResult();
+    page.isMaking = true;
+    page.say("beginning ...");
+    page.socket.send(JSON.stringify({ make: {
+      target: page.$("video-who").value,
+      layout: document.querySelector("[name=layout]:checked").value,
+      label: page.$("video-label").checked,
+    } }));
+    page.update();
+  },
+
+  begin() {
+    const tabs = [...document.querySelectorAll("[role=tab]")];
+    tabs.forEach((tab, i) => {
+      tab.onclick = () => page.show(tab.id.slice("tab-".length));
+      tab.onkeydown = (event) => {
+        const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+        if (step) { const next = tabs[(i + step + tabs.length) % tabs.length]; next.focus(); next.click(); }
+      };
+    });
+    page.$("live-start").onclick = () => live.start(page.$("live-who").value);
+    page.$("live-neutral").onclick = () => live.calibrate();
+    page.$("live-stop").onclick = () => live.stop();
+    page.$("video-file").onchange = (event) => { if (event.target.files[0]) { page.upload(event.target.files[0]); } };
+    page.$("video-record").onclick = () => page.record();
+    page.$("video-go").onclick = () => page.make();
+    page.$("video-stop").onclick = () => page.stop();
+    page.update();
+    page.connect();
+  },
+};
+page.begin();
