@@ -21,13 +21,14 @@ from utils.context import set_context
 from utils.ending import call_main
 from utils.errors import ConfigError, ResourceError, WeightsError
 from utils.files import temporary_folder
+from web.jpeg import MAX_PICTURE_BYTES
 from web.server import build_application
 from web.videos import Limits
 
 LOCAL_HOST = "127.0.0.1"
 MIN_PASSWORD, MAX_PASSWORD = 8, 1000
 PASSWORD_VARIABLE = "REENACTGAN_PASSWORD"
-MESSAGE_BYTES = 1 << 20  # of a web socket
+MESSAGE_BYTES = 2 * MAX_PICTURE_BYTES  # of a web socket
 MAX_CONNECTIONS = 256
 
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -23,24 +24,25 @@ import cv2
 import numpy as np
 import pytest
 from conftest import DEMO, PATIENCE_S, ROOT, must_fail, write_frames
+from starlette.requests import ClientDisconnect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
 from datasets.synthetic.people import Expression, expression_track, landmarks_of, random_identity
 from inference.geometry import NeutralToNeutral, Shape, shape_of
 from inference.live import LEARN_FRAMES, NEUTRAL_FRAMES, LatestPicture, LearningGeometry
-from inference.targets import find_targets
+from inference.targets import Target, find_targets
+from inference.trained import Trained
 from make_synthetic import moving_head
-from utils.errors import DataError
+from utils.errors import DataError, UserError
 from utils.video import ffmpeg, look
-
-pytest.importorskip("gradio", reason="the page's packages are not installed")
-from gradio_client import Client, handle_file  # noqa: E402
-from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
-from websockets.sync.client import connect  # noqa: E402
-
-from web.guard import COOKIE, Guard  # noqa: E402
-from web.page import Limits, Videos, people_of  # noqa: E402
-from web.socket import LiveSockets  # noqa: E402
+from web import guard as guard_module
+from web.guard import COOKIE, HEADERS, Guard
+from web.jpeg import decode
+from web.live import LiveSockets
+from web.server import People, build_application
+from web.videos import Limits, Refused, Videos
 
 MAX_SECONDS = 5
 
@@ -101,12 +103,15 @@ def page(tmp_path_factory) -> Iterator[tuple[str, Path]]:
 
 
 @contextmanager
-def open_live(page, target: str = "Linnea, demo", origin: str | None = None):
+def open_live(page, target: str = "Linnea, demo", origin: str | None = None, first: bytes | None = None):
+    """A live session whose browser has said whom it wants to see, and sent its first picture."""
     address, _ = page
     origin = f"http://{address}" if origin is None else origin
+    first = jpeg(np.full((90, 160, 3), 110, np.uint8)) if first is None else first
     with connect(f"ws://{address}/live", origin=origin, open_timeout=PATIENCE_S, max_size=None) as session:
         with suppress(ConnectionClosed):  # turned away at once; why is there to be read
             session.send(json.dumps({"target": target}))
+            session.send(struct.pack(">I", 1000) + first)
         yield session
 
 
@@ -118,6 +123,7 @@ def live(page):
         with open_live(page) as session:
             first = session.recv(timeout=PATIENCE_S)
             if "ready" in first:
+                assert "face" in json.loads(session.recv(timeout=PATIENCE_S))["reason"]  # of the first picture, grey
                 yield session
                 return
         assert "Others are using" in first and time.monotonic() - since < PATIENCE_S
@@ -188,102 +194,211 @@ def test_a_stranger_and_a_third_are_turned_away(page):
             pass
 
 
-class BrowserThatOnlyListens:
-    """A web socket whose browser sends nothing, as when all its pictures are under way."""
+class Browser:
+    """A web socket whose browser says what it is given, each after some seconds, and then nothing more."""
 
-    def __init__(self):
+    def __init__(self, *messages: tuple[float, str | bytes]):
         self.said: list[str] = []
+        self._messages = list(messages)
 
     async def accept(self) -> None: ...
 
     async def close(self) -> None: ...
 
-    async def receive_text(self) -> str:
-        return '{"target": "somebody"}'
+    async def receive(self) -> dict:
+        wait_s, message = self._messages.pop(0) if self._messages else (PATIENCE_S, "")
+        await asyncio.sleep(wait_s)
+        return {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
 
-    async def receive(self) -> None:
-        await asyncio.sleep(PATIENCE_S)
+    async def receive_text(self) -> str:
+        return (await self.receive())["text"]
 
     async def send_text(self, text: str) -> None:
         self.said.append(text)
 
 
-def serve(browser: BrowserThatOnlyListens) -> list[str]:
-    """What a browser is told until its session ends, and gives its place up."""
+TARGET = (0.0, '{"target": "somebody"}')
+PICTURE = struct.pack(">I", 0) + cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
+
+
+class Idle:
+    """A live reenactor that does nothing."""
+
+    def __init__(self, *_):
+        self.camera = LatestPicture()
+        self.geometry = SimpleNamespace(calibrate=lambda: None)
+
+    def end(self) -> None: ...
+
+
+def serve(*browsers: Browser) -> list[list[str]]:
+    """What browsers are told until their sessions end; each has given its place up."""
     sockets = LiveSockets({"somebody": SimpleNamespace(decoder=None)}, "cpu", "float32")
-    asyncio.run(asyncio.wait_for(sockets.serve(browser), PATIENCE_S))
+
+    async def all_of_them() -> None:
+        await asyncio.wait_for(asyncio.gather(*map(sockets.serve, browsers)), PATIENCE_S)
+
+    asyncio.run(all_of_them())
     assert sockets._num_open == 0
-    return browser.said
+    return [browser.said for browser in browsers]
 
 
-def test_a_browser_that_sends_nothing_gives_its_place_up(monkeypatch):
-    class Idle:
-        def __init__(self, *_): ...
+def test_a_browser_that_sends_no_pictures_gives_its_place_up(monkeypatch):
+    monkeypatch.setattr("web.live.LiveReenactor", Idle)
+    monkeypatch.setattr("web.live.IDLE_S", 0.3)
+    # words alone do not keep the place
+    ((ready, said),) = serve(Browser(TARGET, (0, PICTURE), *[(0.1, '{"calibrate": true}')] * 100))
+    assert "ready" in ready and "Press Start" in json.loads(said)["error"]
 
-        def end(self) -> None:
-            ended.append(True)
 
-    ended = []
-    monkeypatch.setattr("web.socket.LiveReenactor", Idle)
-    monkeypatch.setattr("web.socket.IDLE_S", 0.2)
-    _, said = serve(BrowserThatOnlyListens())
-    assert "Press Start" in json.loads(said)["error"] and ended
-    silent = BrowserThatOnlyListens()
-    silent.receive_text = silent.receive
-    (said,) = serve(silent)
-    assert "Press Start" in json.loads(said)["error"]
+def test_silent_browsers_take_no_place(monkeypatch):
+    monkeypatch.setattr("web.live.LiveReenactor", Idle)
+    monkeypatch.setattr("web.live.IDLE_S", 0.2)
+    monkeypatch.setattr("web.live.FIRST_S", 1.0)
+    silent, without_picture = [Browser()] * 3, [Browser(TARGET), Browser(TARGET, *[(0.1, "{}")] * 100)]
+    one_picture = Browser((0.3, TARGET[1]), (0.0, PICTURE))
+    *others, said = serve(*silent, *without_picture, one_picture)
+    assert "ready" in said[0]  # though all the others were there before
+    assert all("Press Start" in json.loads(words)["error"] for of_one in others for words in of_one)
 
 
 @pytest.mark.parametrize("error, words", [(DataError("what is wrong"), "what is wrong"), (ValueError("x"), "failed")])
 def test_an_error_in_the_middle_is_said_and_frees_the_place(monkeypatch, capsys, error, words):
-    class Failing:
+    class Failing(Idle):
         def __init__(self, decoder, context, precision, take, fail):
+            super().__init__()
             threading.Timer(0.1, fail, [error]).start()
 
         def end(self) -> None:
             ended.append(True)
 
     ended = []
-    monkeypatch.setattr("web.socket.LiveReenactor", Failing)
-    ready, said = serve(BrowserThatOnlyListens())
+    monkeypatch.setattr("web.live.LiveReenactor", Failing)
+    ((ready, said),) = serve(Browser(TARGET, (0, PICTURE)))
     assert "ready" in ready and words in json.loads(said)["error"] and ended
     assert ("ValueError: x" in capsys.readouterr().err) == isinstance(error, ValueError)
 
 
-def client(page) -> Client:
-    return Client(f"http://{page[0]}", verbose=False, analytics_enabled=False)
+def scans_of(data: bytes) -> tuple[bytes, bytes]:
+    """Split a JPEG where its first scan begins."""
+    place = data.index(b"\xff\xda")
+    return data[:place], data[place:-2]
 
 
-def make(visitor: Client, path: Path, layout: str = "side-by-side") -> tuple:
-    video = {"video": handle_file(path)}
-    return visitor.predict(video["video"], "Linnea, demo", layout, True, api_name="/make")
+def slow_pictures() -> dict[str, bytes]:
+    noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3)).astype(np.uint8)
+    plain = jpeg(noise)
+    head, scan = scans_of(plain)
+    short = scan[: 2 + int.from_bytes(scan[2:4], "big") + 20]
+    progressive = cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    frame = plain.index(b"\xff\xc0")
+    return {
+        "progressive": progressive,
+        "many scans": head + short * 5000 + b"\xff\xd9",
+        "arithmetic": plain[:frame] + b"\xff\xc9" + plain[frame + 2 :],
+        "two frames": head + head[frame:] + scan + b"\xff\xd9",
+        "many parts": head[:2] + b"\xff\xe5\x00\x04ab" * 5000 + head[2:] + scan + b"\xff\xd9",
+        "no height": plain[: frame + 5] + b"\0\0" + plain[frame + 7 :],
+        "huge": plain[: frame + 5] + b"\xff\xff\xff\xff" + plain[frame + 9 :],
+        "cut": plain[: frame + 3],
+        "nothing": b"\xff\xd8\xff\xd9",
+    }
 
 
-VISIT = """
-import sys
-from pathlib import Path
-from gradio_client import Client, handle_file
-visitor = Client(sys.argv[1], verbose=False, analytics_enabled=False, download_files=sys.argv[3])
-result, words = visitor.predict(handle_file(sys.argv[2]), "Linnea, demo", "side-by-side", True, api_name="/make")
-on_server = Path(sys.argv[4]).glob(".reenactgan*/**/*.mp4")
-print(words, result["video"] if isinstance(result, dict) else result, *on_server, sep="\\n")
-"""
+@pytest.mark.parametrize("kind", slow_pictures())
+def test_pictures_that_take_long_are_refused_before_they_are_decoded(monkeypatch, kind):
+    monkeypatch.setattr("cv2.imdecode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(UserError, match="picture"):
+        decode(slow_pictures()[kind])
+
+
+def test_plain_pictures_are_decoded():
+    picture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8), (0, 0), 3)
+    for options in ([], [cv2.IMWRITE_JPEG_RST_INTERVAL, 2], [cv2.IMWRITE_JPEG_OPTIMIZE, 1]):
+        data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98, *options])[1].tobytes()
+        assert np.abs(decode(data).astype(int) - picture).mean() < 2
+    grey = cv2.imencode(".jpg", picture[..., 0])[1].tobytes()
+    assert decode(grey).shape == (48, 64, 3)
+
+
+# videos
+
+
+def ask_page(
+    page, path: str, data: bytes | None = None, method: str | None = None, **headers: str
+) -> tuple[int, bytes, dict]:
+    """Ask the page for something as its own script would; status, content and headers of the answer."""
+    address = f"http://{page[0]}{path}"
+    origin = {"Origin": f"http://{page[0]}"} if data is not None else {}
+    request = urllib.request.Request(address, data, {**origin, **headers}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as found:
+            return found.status, found.read(), dict(found.headers)
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(), dict(error.headers)
+
+
+class Visitor:
+    """One open page."""
+
+    def __init__(self, page):
+        self.page = page
+        self.socket = connect(f"ws://{page[0]}/session", origin=f"http://{page[0]}", open_timeout=PATIENCE_S)
+        self.token = self.next("session")["session"]
+
+    def next(self, *wanted: str) -> dict:
+        while True:
+            news = json.loads(self.socket.recv(timeout=PATIENCE_S))
+            if set(wanted) & set(news):
+                return news
+
+    def upload(self, data: bytes) -> tuple[int, bytes]:
+        return ask_page(self.page, "/upload", data, **{"X-Session": self.token})[:2]
+
+    def make(self, **wish: object) -> None:
+        wish = {"target": "Linnea, demo", "layout": "side-by-side", "label": True, **wish}
+        self.socket.send(json.dumps({"make": wish}))
+
+    def stop(self) -> None:
+        self.socket.send(json.dumps({"stop": True}))
+
+    def __enter__(self) -> Visitor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+
+def files_of(page) -> list[Path]:
+    """What sessions have on the server's disk."""
+    return [path for path in page[1].glob(".reenactgan*/**/*") if path.is_file()]
+
+
+def wait_until(is_so) -> None:
+    since = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - since < PATIENCE_S
+        time.sleep(0.1)
 
 
 def test_a_video_is_made_with_its_sound_and_goes_with_its_session(page, films, tmp_path):
-    arguments = (f"http://{page[0]}", films / "face.mp4", tmp_path, page[1])
-    done = subprocess.run(
-        [sys.executable, "-c", VISIT, *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE_S
-    )
-    assert done.returncode == 0, done.stderr
-    words, result, *on_server = done.stdout.splitlines()
-    made = look(Path(result))
-    assert words == "40 frames" and made.has_sound and made.size == (512, 256)
-    assert len(on_server) >= 2  # the upload and the result
-    since = time.monotonic()
-    while list(page[1].glob(".reenactgan*/**/*.mp4")):
-        assert time.monotonic() - since < PATIENCE_S
-        time.sleep(0.2)
+    with Visitor(page) as visitor:
+        assert visitor.upload((films / "face.mp4").read_bytes())[0] == 200
+        visitor.make(file=str(films / "face.mp4"), path="/etc/passwd", video="http://127.0.0.1:1/x")  # are not read
+        done = visitor.next("done", "failed")
+        assert done["done"] == "40 frames" and done["person"] == "Linnea"
+        status, content, headers = ask_page(page, f"/result/{done['result']}")
+        assert status == 200 and headers["content-type"] == "video/mp4"
+        (tmp_path / "made.mp4").write_bytes(content)
+        made = look(tmp_path / "made.mp4")
+        assert made.has_sound and made.size == (512, 256)
+        part = ask_page(page, f"/result/{done['result']}", Range="bytes=4-7")
+        assert part[:2] == (206, b"ftyp")
+        assert len(files_of(page)) == 2  # the upload and the result
+        visitor.upload((films / "silent.mp4").read_bytes())
+        assert len(files_of(page)) == 1  # in the place of the other, whose result is gone
+        assert ask_page(page, f"/result/{done['result']}")[0] == 404
+    wait_until(lambda: not files_of(page))
 
 
 @pytest.mark.parametrize(
@@ -291,71 +406,270 @@ def test_a_video_is_made_with_its_sound_and_goes_with_its_session(page, films, t
     [("text.mp4", "cannot be read as a video"), ("grey.mp4", "no face"), ("long.mp4", "at most 5 s")],
 )
 def test_what_is_wrong_with_a_video_is_said(page, films, name, words):
-    with pytest.raises(Exception, match=words) as caught:
-        make(client(page), films / name)
-    assert str(page[1]) not in str(caught.value)
+    with Visitor(page) as visitor:
+        visitor.upload((films / name).read_bytes())
+        visitor.make()
+        failed = visitor.next("failed", "done")["failed"]
+        assert words in failed and str(page[1]) not in failed and "session-" not in failed
 
 
-def status_of(address: str, host: str | None = None) -> int:
-    request = urllib.request.Request(address, headers={"Host": host} if host else {})
-    try:
-        return urllib.request.urlopen(request, timeout=PATIENCE_S).status
-    except urllib.error.HTTPError as error:
-        return error.code
+def test_a_video_that_was_stopped_is_made_when_it_is_asked_for_again(page, films):
+    with Visitor(page) as visitor:
+        visitor.upload((films / "silent.mp4").read_bytes())
+        visitor.make()
+        visitor.stop()
+        visitor.make()  # though the first may not have ended yet
+        assert "stopped" in visitor.next("stopped", "done", "failed")
+        assert visitor.next("stopped", "done", "failed")["done"] == "40 frames"
+        visitor.stop()  # there is nothing to stop any more
+        visitor.make()
+        assert visitor.next("stopped", "done", "failed")["done"] == "40 frames"
 
 
-def test_files_beyond_the_page_cannot_be_read(page, films):
-    address, folder = page
-    for path in ("/etc/passwd", f"{ROOT}/README.md", f"{folder}/log", f"{ROOT}/app.py", "../../../etc/passwd"):
-        assert status_of(f"http://{address}/gradio_api/file={path}") in (403, 404), path
-    body = {"data": [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, "Linnea, demo", "face", True]}
-    request = urllib.request.Request(
-        f"http://{address}/gradio_api/call/make", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    event = json.loads(urllib.request.urlopen(request, timeout=PATIENCE_S).read())["event_id"]
-    found = urllib.request.urlopen(f"http://{address}/gradio_api/call/make/{event}", timeout=PATIENCE_S).read()
-    assert b"event: error" in found and b"root:" not in found
-    assert not list(folder.glob(".reenactgan*/**/passwd"))
+def test_one_job_and_one_place_for_each_session_and_a_limit_for_all(page, films, monkeypatch):
+    film = (films / "silent.mp4").read_bytes()
+    with Visitor(page) as visitor, Visitor(page) as other:
+        visitor.make()
+        assert "choose or record" in visitor.next("failed")["failed"]
+        visitor.upload(film)
+        for _ in range(3):
+            visitor.make()
+        assert "is being made" in visitor.next("failed")["failed"]
+        status, words = visitor.upload(film)  # not while the one before is read
+        assert status == 409 and b"one file at a time" in words
+        other.upload(film)
+        other.make()
+        assert "waiting" in other.next("progress")["progress"]
+        other.make(target="Nobody")
+        assert "nobody of that name" in other.next("failed")["failed"]
+        assert "done" in visitor.next("done") and "done" in other.next("done")
+    videos = videos_of(films, {"Linnea": demo_target()})
+    monkeypatch.setattr("web.videos.MAX_WAITING", 2)
+
+    async def many() -> list[str]:
+        refused = []
+        sessions = [videos._open() for _ in range(4)]
+        for session in sessions:
+            session.upload = films / "silent.mp4"
+            session.stop.set()  # they shall not do anything
+        async with videos._turn:
+            for session in sessions:
+                session.stop.clear()
+                try:
+                    await videos._begin(session, {"target": "Linnea", "layout": "face"})
+                except UserError as error:
+                    refused.append(str(error))
+            for session in sessions:
+                session.stop.set()
+            await asyncio.gather(*(session.job for session in sessions if session.job))
+        return refused
+
+    assert asyncio.run(many()) == ["too many are waiting; try again later"] * 2
 
 
-def test_the_name_of_a_session_names_no_other_folder(tmp_path):
-    others = tmp_path / "others" / "kept"
-    others.mkdir(parents=True)
-    videos = Videos({}, "cpu", "float32", Limits(1, 1), tmp_path / "page")
-    for name in ("../../others", "..", "", None, str(others), "a/b", "x" * 5000):
-        visitor = SimpleNamespace(session_hash=name)
-        folder = videos.folder_of(visitor)
-        assert folder.parent == tmp_path / "page" / "results"
-        folder.mkdir(parents=True)
-        videos.remember(str(others), visitor)  # no upload of the page's
-        videos.forget(visitor)
-        assert not folder.exists() and others.is_dir()
+def demo_target() -> Target:
+    return Target("Linnea", "demo", Trained({}, DEMO / "decoder" / "weights.h5"), "2026-01-01", {})
+
+
+def videos_of(folder: Path, targets: dict | None = None, megabytes: int = 1) -> Videos:
+    return Videos(targets or {}, "cpu", "float32", Limits(megabytes, MAX_SECONDS), folder)
+
+
+class Upload:
+    """A request whose content comes in parts; an exception among them is raised in its place."""
+
+    def __init__(self, session, *parts: bytes | BaseException, size: int | str | None = None):
+        given = sum(len(part) for part in parts if isinstance(part, bytes))
+        self.headers = {"x-session": session.token, "content-length": str(given if size is None else size)}
+        self._parts = parts
+
+    async def stream(self):
+        for part in self._parts:
+            if isinstance(part, BaseException):
+                raise part
+            yield part
+            await asyncio.sleep(0)
+
+
+def sizes_below(folder: Path) -> list[int]:
+    return [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    "parts, size, status",
+    [
+        ([b"a" * 1000, ClientDisconnect()], 5000, 408),  # the browser went away
+        ([b"a" * 1000], 5000, 408),
+        ([b"a" * 1000, b"b" * 1000], 1500, 413),  # more than it said
+        ([b"a"], (1 << 20) + 1, 413),
+        ([b"a"], "", 411),
+        ([b""], 0, 411),
+        ([b"a"], "-1", 411),
+        ([b"a"], "9" * 5000, 411),
+        ([b"a", OSError(28, "No space left on device")], 2, 507),
+    ],
+)
+def test_what_an_upload_that_fails_leaves(tmp_path, parts, size, status):
+    videos = videos_of(tmp_path)
+
+    async def fail() -> None:
+        session = videos._open()
+        with pytest.raises(Refused) as caught:
+            await videos.take(Upload(session, *parts, size=size))
+        assert caught.value.status == status
+        assert session.upload is None and session.upload_bytes == 0 and not session.is_uploading
+        await videos.take(Upload(session, b"whole"))  # the next one is taken
+        assert sizes_below(tmp_path) == [5]
+        await videos._close(session)
+
+    asyncio.run(fail())
+    assert not list(tmp_path.iterdir())
+
+
+def test_uploads_that_stand_still_are_given_up_and_all_together_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("web.videos.CHUNK_S", 0.2)
+    monkeypatch.setattr("web.videos.MAX_UPLOADS", 2)
+    videos = videos_of(tmp_path)
+
+    async def stands_still():
+        yield b"a"
+        await asyncio.sleep(PATIENCE_S)
+
+    async def drips():
+        while True:
+            yield b"a"
+            await asyncio.sleep(0.01)
+
+    async def many() -> None:
+        sessions = [videos._open() for _ in range(4)]
+        for stream in (stands_still, drips):
+            slow = Upload(sessions[0], size=5000)
+            slow.stream = stream
+            taking = asyncio.create_task(videos.take(slow))
+            await asyncio.sleep(0.05)
+            with pytest.raises(Refused, match="one file at a time"):  # a second beside it
+                await videos.take(Upload(sessions[0], b"a"))
+            with pytest.raises(Refused, match="did not come to its end"):
+                await taking
+        for session in sessions[:2]:
+            await videos.take(Upload(session, bytes(1 << 20)))
+        with pytest.raises(Refused, match="all the room"):
+            await videos.take(Upload(sessions[2], bytes(1 << 20)))
+        await videos.take(Upload(sessions[0], bytes(10)))  # in the place of its own
+        await videos.take(Upload(sessions[2], bytes(1000)))
+        with pytest.raises(Refused, match="not connected"):
+            await videos.take(Upload(SimpleNamespace(token="../x"), b"a"))
+        # closed while it uploads: nothing of it stays
+        late = Upload(sessions[3], size=5000)
+        late.stream = stands_still
+        taking = asyncio.create_task(videos.take(late))
+        await asyncio.sleep(0.05)
+        for session in sessions:
+            await videos._close(session)
+        with pytest.raises(Refused):
+            await taking
+
+    asyncio.run(many())
+    assert not sizes_below(tmp_path) and not list(tmp_path.iterdir())
+
+
+def test_pages_that_hold_nothing_give_way(tmp_path, monkeypatch):
+    monkeypatch.setattr("web.videos.MAX_PAGES", 2)
+    videos = videos_of(tmp_path)
+
+    async def open_many() -> None:
+        first, second = videos._open(), videos._open()
+        await videos.take(Upload(first, b"a"))
+        third = videos._open()
+        assert second.is_over and not first.is_over and third is not None
+        await videos.take(Upload(third, b"a"))
+        assert videos._open() is None
+
+    asyncio.run(open_many())
+
+
+# what is served, and to whom
+
+
+OF_GRADIO = (
+    "/gradio_api/file=https://example.org/x", "/gradio_api/file=/etc/passwd", "/file=/etc/passwd", "/gradio_api/upload",
+    "/gradio_api/queue/join", "/gradio_api/queue/data", "/gradio_api/proxy=https://example.org", "/config",
+    "/gradio_api/custom_component/x/client/component/y", "/monitoring", "/gradio_api/heartbeat/x", "/gradio_api/info",
+    "/static/../../app.py", "/assets/%2e%2e/%2e%2e/app.py", "/login", "/robots.txt", "/docs", "/openapi.json",
+    "/page.py", "/server.py", "/..%2fapp.py", "//etc/passwd", "/result/", "/result/..%2f..%2fapp.py", "/result/x/y",
+    "/people/", "/page.html", "/live.py", "/.git/config",
+)  # fmt: skip
+
+
+def test_nothing_but_the_pages_own_routes_answers(page):
+    for path in OF_GRADIO:
+        for data in (None, b"x"):
+            assert ask_page(page, path, data)[0] in (403, 404, 405), path
+    for path in ("/", "/page.css", "/page.js", "/live.js", "/people"):
+        status, content, headers = ask_page(page, path)
+        assert status == 200 and content
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
+        assert headers["x-content-type-options"] == "nosniff" and headers["x-frame-options"] == "DENY"
+        for method in ("POST", "PUT", "DELETE", "PATCH"):
+            assert ask_page(page, path, b"x", method=method)[0] in (403, 405), path
+    assert ask_page(page, "/upload")[0] == 405
+    for path in ("/", "/gradio_api/queue", "/upload"):
+        with pytest.raises(InvalidStatus), connect(f"ws://{page[0]}{path}", origin=f"http://{page[0]}"):
+            pass
+
+
+def test_every_route_is_in_the_documentation(tmp_path):
+    routes = build_application({"somebody": demo_target()}, "cpu", "float32", tmp_path, Limits(1, 1), None)
+    text = (ROOT / "docs/REENACTMENT.md").read_text()
+    paths = [route.path.replace(":str", "") for route in routes._application.routes]
+    assert len(paths) == 9
+    assert sorted(paths) == sorted(re.findall(r"^\| (?:GET|POST|web socket) `([^`]+)`", text, re.MULTILINE))
+
+
+def test_nobody_names_files_of_others(page, films):
+    with Visitor(page) as visitor, Visitor(page) as other:
+        visitor.upload((films / "silent.mp4").read_bytes())
+        (kept,) = files_of(page)
+        for token in ("", kept.parent.name, str(kept.parent), "../" + kept.parent.name, visitor.token[:-1]):
+            assert ask_page(page, "/upload", b"x", **{"X-Session": token})[0] == 403
+        for name in (kept.name, kept.parent.name, f"..%2f{kept.name}", str(kept)):
+            assert ask_page(page, f"/result/{name}")[0] == 404
+        for words in ('{"make": "/x"}', '{"make": ["a"]}', "[]", "null", "{" * 900, '{"make": {"target": {"a": 1}}}'):
+            other.socket.send(words)
+            assert "failed" in other.next("failed")
+        other.socket.send(json.dumps({"remember": str(kept.parent), "file": str(kept), "forget": True}))
+        other.make(upload=str(kept))
+        assert "choose or record" in other.next("failed")["failed"]
+        assert kept.is_file()
+    wait_until(lambda: not files_of(page))
 
 
 def test_only_this_machine_by_its_own_names(page):
     address, _ = page
     port = address.partition(":")[2]
-    assert status_of(f"http://{address}/", f"localhost:{port}") == 200
-    assert status_of(f"http://{address}/", "rebound.example") == 403
+    assert ask_page(page, "/", Host=f"localhost:{port}")[0] == 200
+    for host in ("rebound.example", "[", "", "127.0.0.1.evil.example", "localhost@evil.example", "[::1"):
+        assert ask_page(page, "/", Host=host)[0] in (400, 403), host
+    log = (page[1] / "log").read_text()
+    assert "Traceback" not in log, log
+    for origin in ("http://[", "null", "http://evil.example", f"http://{address}.evil.example", f"ftp://{address}"):
+        assert ask_page(page, "/upload", b"x", Origin=origin)[0] == 403
+        for path in ("live", "session"):
+            with pytest.raises(InvalidStatus), connect(f"ws://{address}/{path}", origin=origin):
+                pass
+    assert "Traceback" not in (page[1] / "log").read_text()
 
 
-def test_the_command_line(tmp_path, page):
-    must_fail(tmp_path, 2, "give a --password", "app.py", "--host", "0.0.0.0")
-    must_fail(tmp_path, 2, "at least 8", "app.py", "--host", "0.0.0.0", "--password", "short")
-    must_fail(tmp_path, 2, "no such folder", "app.py", "--logdir", "nowhere")
-    must_fail(tmp_path, 6, "cannot be listened on", "app.py", "--port", page[0].partition(":")[2])
-    (tmp_path / "gradio.py").write_text("raise ImportError('No module named gradio')")
-    must_fail(tmp_path, 2, "make app", "app.py", PYTHONPATH=str(tmp_path))
-
-
-def ask(guard: Guard, kind: str = "http", **headers: str) -> tuple[int, dict[bytes, bytes]]:
+def ask(guard: Guard, kind: str = "http", method: str = "GET", path: str = "/", client: str = "10.0.0.9", **headers):
     """What becomes of a request: the status, 0 for a web socket's close, 200 where it is let in; and its headers."""
     messages = []
 
     async def send(message):
         messages.append(message)
 
-    scope = {"type": kind, "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+    pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": kind, "method": method, "path": path, "client": (client, 5), "scheme": "http", "headers": pairs}
     asyncio.run(guard(scope, None, send))
     found = dict(messages[0].get("headers", []))
     return messages[0].get("status", 0), found
@@ -365,23 +679,183 @@ async def welcome(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
 
 
-def test_the_password():
+def test_what_other_sites_may_ask():
+    guard, here = Guard(welcome, None), {"host": "127.0.0.1:7860"}
+    own = "http://127.0.0.1:7860"
+    post = {"method": "POST", "path": "/upload"}
+    assert ask(guard, **here)[0] == 200
+    assert ask(guard, **here, origin=own, sec_fetch_site="same-origin", **post)[0] == 200
+    assert ask(guard, **here, **post)[0] == 403  # nobody says where it comes from
+    assert ask(guard, **here, origin="null", **post)[0] == 403
+    for site in ("cross-site", "same-site"):  # another port of this machine is the same site
+        assert ask(guard, **here, origin=own, sec_fetch_site=site, **post)[0] == 403
+        for mode, dest in (("no-cors", "script"), ("cors", "empty"), ("navigate", "iframe"), ("no-cors", "image")):
+            assert ask(guard, **here, sec_fetch_site=site, sec_fetch_mode=mode, sec_fetch_dest=dest)[0] == 403
+        link = {"sec_fetch_site": site, "sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}
+        assert ask(guard, **here, **link)[0] == 200
+        assert ask(guard, **here, **link, path="/people")[0] == 403
+        assert ask(guard, **here, **link, method="POST", origin=own)[0] == 403  # a form
+        assert ask(guard, "websocket", **here, origin=own, sec_fetch_site=site)[0] == 0
+    assert ask(guard, "websocket", **here)[0] == 0
+    twice = [(b"host", b"127.0.0.1"), (b"host", b"evil.example")]
+    scope = {"type": "websocket", "path": "/", "headers": twice}
+    closed = []
+
+    async def send(message):
+        closed.append(message["type"])
+
+    asyncio.run(guard(scope, None, send))
+    assert closed == ["websocket.close"]
+
+
+def basic(password: str) -> str:
+    return "Basic " + base64.b64encode(f"me:{password}".encode()).decode()
+
+
+def test_the_password(monkeypatch):
+    monkeypatch.setattr(guard_module, "WRONG_S", 0.0)
     guard = Guard(welcome, "a good word")
-    said = "Basic " + base64.b64encode(b"me:a good word").decode()
-    wrong = "Basic " + base64.b64encode(b"me:a bad word").decode()
+    said, wrong = basic("a good word"), basic("a bad word")
     for headers in ({}, {"authorization": wrong}, {"authorization": "Basic ?"}, {"cookie": f"{COOKIE}=x; a"}):
         status, found = ask(guard, host="h", **headers)
-        assert status == 401 and b"www-authenticate" in found
+        assert status == 401 and b"www-authenticate" in found and dict(HEADERS).items() <= found.items()
     status, found = ask(guard, host="h", authorization=said)
     assert status == 200
     cookie = found[b"set-cookie"].decode()
-    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and "Secure" not in cookie
+    behind_proxy = ask(guard, host="h", authorization=said, x_forwarded_proto="https")[1]
+    assert b"; Secure" in behind_proxy[b"set-cookie"]
+    assert b"; Secure" in ask(guard, host="h", authorization=said, origin="https://h")[1][b"set-cookie"]
     cookie = cookie.partition(";")[0]
     assert ask(guard, host="h", cookie=f"other=1; {cookie}")[0] == 200
     assert ask(guard, "websocket", host="h", origin="https://h", cookie=cookie)[0] == 200
     assert ask(guard, "websocket", host="h", origin="https://h")[0] == 0
     assert ask(guard, "websocket", host="h", origin="https://other", cookie=cookie)[0] == 0
+    assert ask(guard, host="h", cookie=cookie, method="POST", path="/upload", origin="http://other")[0] == 403
     assert ask(Guard(welcome, None), host="10.0.0.1")[0] == 403
+
+
+def test_passwords_cannot_be_guessed(monkeypatch):
+    monkeypatch.setattr(guard_module, "WRONG_S", 0.0)
+    guard = Guard(welcome, "a good word")
+    cookie = ask(guard, host="h", authorization=basic("a good word"))[1][b"set-cookie"].decode().partition(";")[0]
+    found = [ask(guard, host="h", authorization=basic(f"word {number}"))[0] for number in range(50)]
+    assert found == [401] * 5 + [429] * 45
+    status, headers = ask(guard, host="h", authorization=basic("a good word"))  # this address has to wait
+    assert status == 429 and 0 < int(headers[b"retry-after"]) <= 31
+    assert ask(guard, "websocket", host="h", origin="http://h", authorization=basic("a good word"))[0] == 0
+    assert ask(guard, host="h", cookie=cookie)[0] == 200  # who is in stays in
+    assert ask(guard, host="h", client="10.0.0.8", authorization=basic("a good word"))[0] == 200
+    # from many addresses; all of an IPv6 network count as one
+    found = [ask(guard, host="h", client=f"2001:db8::{n:x}", authorization=basic("x"))[0] for n in range(20)]
+    assert found.count(401) == 5
+    found = [ask(guard, host="h", client=f"10.1.0.{n}", authorization=basic("x"))[0] for n in range(200)]
+    assert found.count(401) == guard_module.MAX_WRONG_OF_ALL - 10
+    monkeypatch.setattr(guard_module, "WAIT_S", 0.0)
+    assert ask(guard, host="h", authorization=basic("a good word"))[0] == 200
+
+
+def test_wrong_passwords_are_answered_slowly(monkeypatch):
+    monkeypatch.setattr(guard_module, "WRONG_S", 0.3)
+    begin = time.monotonic()
+    assert ask(Guard(welcome, "a good word"), host="h", authorization=basic("x"))[0] == 401
+    assert time.monotonic() - begin >= 0.3
+
+
+def test_the_command_line(tmp_path, page):
+    must_fail(tmp_path, 2, "give a --password", "app.py", "--host", "0.0.0.0")
+    words = must_fail(tmp_path, 2, "no such file", "app.py", "--host", "0.0.0.0", "--password", "a good word")
+    assert "a good word" not in words  # it may be the password
+    (tmp_path / "short").write_text("short\n")
+    must_fail(tmp_path, 2, "at least 8", "app.py", "--host", "0.0.0.0", "--password", "short")
+    must_fail(tmp_path, 2, "at least 8", "app.py", "--host", "0.0.0.0", REENACTGAN_PASSWORD="")
+    (tmp_path / "binary").write_bytes(b"\xff" * 20)
+    must_fail(tmp_path, 2, "cannot be read", "app.py", "--password", "binary")
+    must_fail(tmp_path, 2, "no such file", "app.py", "--password", tmp_path)
+    must_fail(tmp_path, 2, "no such folder", "app.py", "--logdir", "nowhere")
+    port = page[0].partition(":")[2]
+    must_fail(tmp_path, 6, "cannot be listened on", "app.py", "--port", port, REENACTGAN_PASSWORD="a good word")
+
+
+# the page's own scripts, with a browser around them that is made of what they ask for
+
+
+BROWSER = """
+var tracks = [], sockets = [], waiting = [], shown = {};
+function element(id) {
+  return shown[id] = shown[id] || { id, textContent: "", dataset: {}, classList: { toggle() {} }, width: 0,
+    play: async () => {}, getContext: () => ({ drawImage() {} }), parentElement: { clientWidth: 900 },
+    toBlob() {}, setAttribute() {}, getAttribute: () => "", removeAttribute() {}, videoWidth: 0 };
+}
+var window = {}, location = { protocol: "http:", host: "here" }, performance = { now: () => 0 };
+var document = { getElementById: element, querySelectorAll: () => [], querySelector: () => ({ value: "face" }),
+                 body: { dataset: { megabytes: "1", seconds: "5" } } };
+function setTimeout() {}
+function WebSocket(address) { sockets.push(this); this.sent = []; this.send = (data) => this.sent.push(data);
+  this.close = () => { this.isClosed = true; }; }
+WebSocket.OPEN = 1;
+function stream() {
+  const track = { state: "live", stop() { this.state = "ended"; } };
+  tracks.push(track);
+  return { getTracks: () => [track], getVideoTracks: () => [track] };
+}
+var navigator = { mediaDevices: { getUserMedia: () => new Promise((give) => waiting.push(() => give(stream()))) } };
+function answer() { const all = waiting; waiting = []; all.forEach((give) => give()); }
+var running = () => tracks.filter((track) => track.state === "live").length;
+var status = () => element("live-status").textContent, progress = () => element("video-progress").textContent;
+"""
+
+
+@pytest.fixture
+def browser():
+    racer = pytest.importorskip("py_mini_racer", reason="of requirements-dev.txt")
+    engine = racer.MiniRacer()
+    engine.eval(BROWSER + "".join((ROOT / "web" / name).read_text() for name in ("live.js", "page.js")))
+    return engine
+
+
+def test_start_and_stop(browser):
+    run = browser.eval
+    for words in ("live.start('x')", "live.start('x')", "live.stop()", "answer()"):
+        run(f"{words}; 0")
+    assert run("running()") == 0 and run("!live.session") and run("status()") == "Stopped."
+    run("live.start('x'); live.start('x'); answer(); 0")  # twice: one camera
+    run("0")
+    assert run("running()") == 1 and run("sockets.length") == 2  # the page's own, and one live one
+    run("live.stop(); 0")
+    assert run("running()") == 0 and run("sockets.at(-1).isClosed") is True
+    run("live.start('x'); 0")
+    run("answer(); 0")
+    run("tracks.at(-1).onended(); 0")
+    assert run("running()") == 0 and "camera is gone" in run("status()")
+    run("live.start('x'); live.start('y'); live.start('z'); 0")
+    run("answer(); 0")
+    run("sockets.at(-1).onopen(); 0")
+    assert run("running()") == 1 and json.loads(run("sockets.at(-1).sent[0]")) == {"target": "z"}
+    run("sockets.at(-1).onclose({ reason: '' }); 0")
+    assert run("running()") == 0 and "still there" in run("status()")
+
+
+def test_make_and_stop_and_a_server_that_dies(browser):
+    run = browser.eval
+    tell = "sockets[0].onmessage({{ data: JSON.stringify({}) }}); 0"
+    run(tell.format("{session: 't'}"))
+    run("page.hasUpload = true; page.make(); page.stop(); 0")
+    assert run("progress()") == "stopping ..." and run("element('video-go').disabled") is True
+    run(tell.format("{stopped: true}"))
+    assert run("progress()") == "Stopped." and run("element('video-go').disabled") is False
+    run("page.make(); 0")
+    run(tell.format("{progress: '1 of 587 frames'}"))
+    assert run("progress()") == "1 of 587 frames"
+    assert [next(iter(json.loads(text))) for text in run("JSON.stringify(sockets[0].sent)") and
+            [run(f"sockets[0].sent[{i}]") for i in range(3)]] == ["make", "stop", "make"]  # fmt: skip
+    run("sockets[0].onclose({}); 0")
+    assert "server has ended" in run("progress()") and run("element('video-go').disabled") is True
+    # the camera that records, stopped while the browser still asks
+    run(tell.format("{session: 't'}"))
+    run("page.record(); page.stop(); 0")
+    run("answer(); 0")
+    assert run("running()") == 0 and run("progress()") == "Stopped."
 
 
 # what lies behind it
@@ -464,6 +938,6 @@ def test_people_of_one_name_are_all_shown_and_a_damaged_one_hides_nobody(tmp_pat
     (tmp_path / "b/decoder/Linnea/demo").rename(tmp_path / "b/decoder/Linnea/good")
     weights = people["Linnea, good"].decoder.weights
     weights.write_bytes(weights.read_bytes()[:-1000])
-    shown = people_of(people, "cpu")
+    shown = People(people, "cpu").html()
     assert shown.count("<figure") == 3 and shown.count("<img") == 2
     assert "cannot be shown" in shown and "(2)" in shown

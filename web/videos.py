@@ -199,7 +199,7 @@ class Videos:
         path = session.folder / secrets.token_hex(8)
         try:
             session.folder.mkdir(exist_ok=True)
-            await asyncio.wait_for(self._write(request.stream(), path, int(size)), CHUNK_S + int(size) / SLOWEST)
+            await self._write(request.stream(), path, int(size))
             if session.is_over:
                 raise ClientDisconnect
             session.upload = path
@@ -217,9 +217,9 @@ class Videos:
 
     @staticmethod
     async def _write(chunks: AsyncIterator[bytes], path: Path, size: int) -> None:
-        came = 0
+        came, until = 0, time.monotonic() + CHUNK_S + size / SLOWEST
         with open(path, "xb") as file:
-            while (chunk := await asyncio.wait_for(anext(chunks, None), CHUNK_S)) is not None:
+            while chunk := await asyncio.wait_for(anext(chunks, b""), min(CHUNK_S, until - time.monotonic())):
                 came += len(chunk)
                 if came > size:
                     raise Refused(413, "the file is larger than was said")
