@@ -34,7 +34,7 @@ from datasets.images import write_image
 from datasets.landmarks import Face
 from datasets.prepared import Packed, pack
 from datasets.samples import FrameDataset
-from inference.faces import MIN_SHOT_S, Finder, Placed, follow_face, make_finder
+from inference.faces import MIN_SHOT_S, WAIT_S, Finder, Placed, follow_face, make_finder
 from inference.pictures import UNREADABLE, Pictures
 from inference.trained import Trained, choose_context, find_weights, load_network
 from models.build import INPUT_SHAPES
@@ -47,6 +47,7 @@ from utils.parallel import WorkerPool, available_cores
 
 PICTURES_AT_ONCE = 16  # that a worker looks at in a row
 LEAD = 3  # pictures of a video before them, in which a face may be seen that is lost for a moment
+ANOTHER = "the face of somebody else, who is seen less often"
 SHEET_TILES, SHEET_COLUMNS, SHEET_TILE_PX = 48, 8, 128
 
 
@@ -97,7 +98,11 @@ def find_faces(pictures: Pictures, make: Callable[[bool], Finder], num_workers: 
         for found in pool.map(runs(), at_once=1):
             faces += found
             bar.update(len(found))
-    crops = follow_face(faces, sizes, pictures.fps, MIN_SHOT_S if is_video else 0.0)
+    shot_s, wait_s = (MIN_SHOT_S, WAIT_S) if is_video else (0.0, 0.0)
+    crops = follow_face(faces, sizes, pictures.fps, shot_s, wait_s)
+    seen = Counter(crop.person for crop in crops if isinstance(crop, Placed))
+    most = max(seen, key=seen.get, default=0)
+    crops = [ANOTHER if isinstance(crop, Placed) and crop.person != most else crop for crop in crops]
     return [UNREADABLE if size is None else crop for crop, size in zip(crops, sizes)]
 
 

@@ -29,6 +29,15 @@ TILE_SHARE = 0.6  # side of overlapping tiles / that of the picture, where nothi
 MAX_DEVIATION = 2.5  # of a shape along a mode, in standard deviations of those it was fitted on
 SAME_SHARE = 0.5  # of a box's width: centres that are nearer belong to one face
 
+# What tells faces of one film apart: colours at some points, and the shape of the head. Both differ by about their
+# spread between two frames of one person; found on real clips and synthetic people (docs/REENACTMENT.md).
+_COLOR_POINTS = (151, 50, 280, 4, 199, 105, 334, 14)  # forehead, cheeks, nose, chin, brows, mouth
+_SHAPE_POINTS = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 9, 8, 151, 10, 234, 454, 127, 356, 98, 97, 2, 326, 327)
+_SHAPE_POINTS += (70, 105, 336, 300, 58, 288, 132, 361)
+COLOR_SPREAD, SHAPE_SPREAD = 0.08, 0.0065  # of logarithms of colours, and in units of the head's scale
+COLOR_SHARE = 0.06  # of the box's width: side of the square that a colour is the mean of
+DARK = 8.0  # added to colours, so that black ones do not count for much
+
 _silencing = threading.Lock()  # stderr is the process's, not a thread's
 
 # Points of the mesh that WFLW's landmarks lie near. Left and right are the picture's, as in WFLW.
@@ -61,6 +70,7 @@ class Face(NamedTuple):
     landmarks: np.ndarray | None = None  # (98, 2) in pixels of the picture; None of a detector that has none
     confidence: float = 1.0  # the detector's, from 0 to 1
     mesh: np.ndarray | None = None  # (478, 3) in pixels; z, away from the camera, at the scale of x
+    look: np.ndarray | None = None  # (88,), what tells it from others; faces of one person are 1 to 2.5 apart
 
 
 class FaceFinder:
@@ -104,6 +114,7 @@ class FaceFinder:
             if mesh is None:
                 continue
             face = face_of_mesh(mesh, float(confidence))
+            face = face._replace(look=look_of(image, face))
             if not any(_is_same(face.box, other.box) for other in faces):
                 faces.append(face)
         self._before = [np.append(_tight(face), face.confidence) for face in faces]
@@ -154,6 +165,19 @@ class FaceFinder:
         mesh = np.array([(point.x, point.y, point.z) for point in found[0].landmark]) * MESH_PX
         mesh[:, :2] -= shift
         return mesh / factor
+
+
+def look_of(image: np.ndarray, face: Face) -> np.ndarray:
+    """Describe what tells a face from others in the same film (88,): colours, and the shape of its head."""
+    side = max(COLOR_SHARE * face.box[2], 2)
+    colors = []
+    for x, y in face.mesh[list(_COLOR_POINTS), :2]:
+        left, top = (int(np.clip(round(v - side / 2), 0, n - 1)) for v, n in zip((x, y), image.shape[1::-1]))
+        part = image[top : max(round(y + side / 2), top + 1), left : max(round(x + side / 2), left + 1)]
+        colors.append(np.log(part.reshape(-1, 3).mean(axis=0) + DARK))
+    shape = straightened(face.mesh, fit_pose(face.mesh, correction()["canonical"]))[list(_SHAPE_POINTS), :2]
+    spreads = COLOR_SPREAD * np.sqrt(3 * len(_COLOR_POINTS)), SHAPE_SPREAD * np.sqrt(len(_SHAPE_POINTS))
+    return np.concatenate([np.ravel(colors) / spreads[0], shape.ravel() / spreads[1]])
 
 
 def _is_same(first: np.ndarray, second: np.ndarray) -> bool:

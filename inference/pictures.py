@@ -14,7 +14,7 @@ import numpy as np
 
 from datasets.crop import cut_square
 from datasets.images import IMAGE_ENDINGS, list_pictures, read_image
-from inference.faces import MIN_SHOT_S, FaceFollower, Finder, Placed
+from inference.faces import MIN_SHOT_S, WAIT_S, FaceFollower, Finder, Placed
 from utils.errors import DataError, ResourceError
 from utils.parallel import ahead
 from utils.video import MAX_FPS, MIN_FPS, Video, look, read_video
@@ -45,6 +45,7 @@ class Pictures:
         self.fps: float | Fraction = fps or FOLDER_FPS
         self.video: Video | None = None
         self.unreadable: dict[Path, str] = {}  # files that are no pictures, and why
+        self._changes: set[float] = set()  # when another face was followed, as far as it was said
         if path.is_file() and path.suffix.lower() not in IMAGE_ENDINGS:
             # at the lowest rate so many frames last longest
             self.video = look(path, None if wanted is None else wanted / (fps or MIN_FPS))
@@ -76,6 +77,14 @@ class Pictures:
                     print(f"note: {error}")
                 self.unreadable[file] = str(error)
                 yield None
+
+    def note_change(self, time_s: float) -> None:
+        """Say, once, that from a time on another face is followed."""
+        if time_s not in self._changes and len(self._changes) < MAX_NAMED:
+            print(
+                f"note: {self.path}: from {time_s:.2f} s on another face is followed; --face chooses, or cut the video"
+            )
+        self._changes.add(time_s)
 
 
 def natural_order(path: Path) -> list[tuple[bool, int, str]]:
@@ -150,7 +159,13 @@ def faces_of(
         wanted: the first so many pictures; None is all.
     """
     is_video = pictures.video is not None
-    follower = FaceFollower(pictures.fps, MIN_SHOT_S if is_video else 0.0, number=number)
+    follower = FaceFollower(
+        pictures.fps,
+        MIN_SHOT_S if is_video else 0.0,
+        number=number,
+        wait_s=WAIT_S if is_video else 0.0,
+        say_change=pictures.note_change,
+    )
     looked_at = None if wanted is None else wanted + follower.look_ahead  # the first are steadied by what follows them
     with (
         ahead(find_crops(pictures.first(looked_at), finder, follower), CROPS_AHEAD) as crops,

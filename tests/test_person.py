@@ -18,7 +18,20 @@ from datasets.crop import Square, cut_square
 from datasets.images import read_image, write_image
 from datasets.landmarks import Face, FaceFinder
 from inference.backends import NnablaBackend
-from inference.faces import BRIEF, EDGE, NO_FACE, SMALL, DetectorFinder, follow_face, make_finder
+from inference.faces import (
+    BRIEF,
+    EDGE,
+    GONE,
+    NO_FACE,
+    SAME,
+    SMALL,
+    WAIT_S,
+    DetectorFinder,
+    FaceFollower,
+    Placed,
+    follow_face,
+    make_finder,
+)
 from inference.pictures import Pictures, natural_order
 from inference.trained import Trained
 from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
@@ -48,8 +61,12 @@ def video(tmp_path_factory) -> Path:
     return path
 
 
-def face(center_x: float, center_y: float, width: float) -> list[Face]:
-    return [Face(np.array([center_x - width / 2, center_y - width / 2, width, width]))]
+LOOKS = 10 * np.eye(88)  # of people that nobody takes for each other
+
+
+def face(center_x: float, center_y: float, width: float, who: int | None = None) -> list[Face]:
+    box = np.array([center_x - width / 2, center_y - width / 2, width, width])
+    return [Face(box, look=None if who is None else LOOKS[who])]
 
 
 NOTHING: list[Face] = []
@@ -85,10 +102,10 @@ def test_the_crop_is_steadier_than_the_detector():
 
 
 def test_two_people_a_cut_and_a_glance():
-    left, right, small = (100, 180, 90), (500, 180, 100), (560, 60, 60)
+    left, right, small = (100, 180, 90, 0), (500, 180, 100, 0), (560, 60, 60, 1)
     found = [face(*left) + face(*small)] * 20  # the larger one, though another is there
-    found += [face(*right)] * 20  # a cut
-    found[30] = face(*left)  # a false find, for an instant
+    found += [face(*right)] * 20  # a cut to the same face
+    found[30] = face(*left)  # at another place, for an instant
     found[10] = found[11] = NOTHING
     crops = follow_face(found, [SIZE] * 40, FPS)
     assert crops[10] == crops[11] == NO_FACE and crops[30] == BRIEF
@@ -97,12 +114,105 @@ def test_two_people_a_cut_and_a_glance():
     assert [center for center in centers[20:] if center] == pytest.approx([500] * 19, abs=1)
 
 
+DRIVER, BYSTANDER = (200, 180, 100, 0), (500, 200, 60, 1)
+BOTH, ALONE = face(*DRIVER) + face(*BYSTANDER), face(*BYSTANDER)
+LARGER = face(*DRIVER) + face(480, 180, 140, 1)
+MOVED = face(*BYSTANDER) + face(360, 120, 100, 0)
+WITHOUT_LOOKS = face(*DRIVER[:3]) + face(*BYSTANDER[:3])
+
+
+def followed(found: list[list[Face]], **options: object) -> tuple[list[str], list[float]]:
+    """Who is followed in each picture ('d'river, 'b'ystander, 'g'one, '.' nobody there), and when that is said."""
+    said: list[float] = []
+    follower = FaceFollower(FPS, 0.0, 0.0, say_change=said.append, **options)
+    crops = [crop for faces in found for crop in follower.add(faces, SIZE)]
+    letters = {NO_FACE: ".", GONE: "g"}
+
+    def letter(crop: Placed | str) -> str:
+        if isinstance(crop, str):
+            return letters.get(crop, "?")
+        return "b" if crop.face.box[2] in (60, 140) else "d"
+
+    return "".join(map(letter, crops)), said
+
+
+@pytest.mark.parametrize(
+    "found, expected",
+    [
+        ([BOTH] * 5 + [ALONE] + [BOTH] * 5, "d" * 5 + "g" + "d" * 5),  # one missed frame
+        ([BOTH] * 5 + [NOTHING] * 3 + [ALONE] * 60 + [BOTH] * 5, "d" * 5 + "..." + "g" * 60 + "d" * 5),
+        ([LARGER] * 1 + [BOTH] * 4, "b" * 5),  # it begins with the larger one
+        ([BOTH] * 5 + [LARGER[1:]] * 9 + [LARGER] * 5, "d" * 5 + "g" * 9 + "d" * 5),
+        ([BOTH] * 5 + [ALONE] * 20 + [MOVED] * 5, "d" * 5 + "g" * 20 + "d" * 5),  # known again at another place
+        ([BOTH] * 5 + [face(200, 180, 140, 1)] * 9 + [BOTH] * 2, "d" * 5 + "g" * 9 + "d" * 2),  # in its place
+        ([BOTH] * 5 + [face(210, 180, 100)] * 3, "d" * 8),  # nothing is known of its look
+        ([WITHOUT_LOOKS] * 5 + [WITHOUT_LOOKS[1:]] * 9 + [WITHOUT_LOOKS] * 5, "d" * 5 + "g" * 9 + "d" * 5),
+    ],
+)
+def test_nobody_takes_the_place_of_a_face_that_is_gone_for_a_while(found, expected):
+    assert followed(found) == (expected, [])
+
+
+def test_another_is_followed_after_a_while_until_the_first_comes_back_and_it_is_said():
+    wait = int(WAIT_S * FPS)
+    found = [BOTH] * 5 + [ALONE] * (wait + 10) + [BOTH] * 5
+    letters, said = followed(found)
+    assert letters == "d" * 5 + "g" * wait + "b" * 10 + "d" * 5
+    assert said == [pytest.approx((wait + 5) / FPS), pytest.approx((wait + 15) / FPS)]
+    # a number chooses once
+    letters, said = followed([BOTH] * 5 + [MOVED] * 5, number=2)
+    assert letters == "b" * 10 and said == []
+
+
+def test_pictures_that_do_not_follow_each_other_wait_for_nobody():
+    found = [face(200, 180, 100, 0), face(500, 200, 140, 1), face(210, 100, 100, 2)]
+    assert followed(found, wait_s=0.0) == ("dbd", [])
+
+
+def test_one_missed_frame_of_a_driver_beside_a_smaller_one():
+    """The detector's own faces: the driver is covered for a frame, and later for many."""
+    large, small = ([frame for frame, _ in moving_head(who, 40, 3)] for who in ("Mira=41", "Bo=7"))
+    finder, found = FaceFinder(is_video=True), []
+    for time, (driver, other) in enumerate(zip(large, small)):
+        picture = np.full((360, 960, 3), 90, np.uint8)
+        picture[:, :640] = 128 if time == 10 or 20 <= time < 30 else driver
+        picture[180:, 640:] = cv2.resize(other, (320, 180), interpolation=cv2.INTER_AREA)
+        found.append(finder.find(picture))
+    crops = follow_face(found, [(360, 960)] * 40, FPS)
+    assert {index for index, crop in enumerate(crops) if isinstance(crop, str)} == {10, *range(20, 30)}
+    assert all(crop.square.left + crop.square.side / 2 < 640 for crop in crops if isinstance(crop, Placed))
+
+
+def test_the_looks_of_two_people_differ_by_more_than_those_of_one():
+    looks = {}
+    for who in ("Mira=41", "Bo=7", "Rowan=9"):
+        finder = FaceFinder()
+        frames = [frame for frame, _ in moving_head(who, 60, 3)][::6]
+        looks[who] = np.array([finder.find(frame)[0].look for frame in frames])
+    for who, of_one in looks.items():
+        mean = of_one.mean(axis=0)
+        assert np.linalg.norm(of_one - mean, axis=1).max() < SAME
+        for other, of_other in looks.items():
+            if other != who:
+                assert np.median(np.linalg.norm(of_other - mean, axis=1)) > SAME
+
+
 def test_the_nearest_of_two_is_followed():
     found = [face(100, 180, 100) + face(400, 180, 95 + time) for time in range(20)]
     crops = follow_face(found, [SIZE] * 20, FPS)
     assert {round(crop.square.left + crop.square.side / 2) for crop in crops} == {
         100
     }  # also when the other grows larger
+
+
+def test_a_person_is_made_of_one_face(tmp_path):
+    """Two people in a row: the one that is seen more often is the person."""
+    frames = [frame for who, count in (("Bo=7", 30), ("Mira=41", 120)) for frame, _ in moving_head(who, count, seed=0)]
+    write_frames(tmp_path / "two.mp4", frames)
+    said = must_run(tmp_path, "prepare_person.py", "two.mp4", "--name", "Me", "--data-dir", "people")
+    names = (tmp_path / "people/Me/all_98pt.txt").read_text().splitlines()
+    numbers = [int(line.split()[-1].removesuffix(".jpg")) for line in names]
+    assert min(numbers) > 30 and len(numbers) > 40 and "somebody else" in said
 
 
 def test_small_faces_and_faces_at_the_edge_are_left_out():
