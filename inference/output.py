@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from inference.reenactor import Result
 from utils.errors import DataError
 from utils.files import atomic_path
 from utils.panels import heatmap_picture, labelled, side_by_side
-from utils.video import VideoWriter, open_video, sound_of, write_preview
+from utils.video import VideoWriter, open_video, write_preview
 
 
 class Kind(NamedTuple):
@@ -199,8 +199,8 @@ def open_result_video(
         yield ResultVideo(None, float(frames_in.fps), is_live)
         return
     has_sound = frames_in.sound is not None and with_sound
-    sound = sound_of(frames_in.sound, frames_in.count / float(frames_in.fps)) if has_sound else nullcontext()
-    with sound as track, open_video(path, size, frames_in.fps, comment, track) as writer:
+    sound = (frames_in.sound, frames_in.count / float(frames_in.fps)) if has_sound else ()
+    with open_video(path, size, frames_in.fps, comment, *sound) as writer:
         video = ResultVideo(writer, float(frames_in.fps), is_live)
         yield video
         video.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import wave
 from pathlib import Path
@@ -14,7 +15,7 @@ from conftest import DEMO_NETWORKS, must_fail, must_run, write_frames
 from inference.pictures import Pictures
 from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
 from utils.errors import DataError, ResourceError
-from utils.video import MAX_SIDE, Video, count_frames, look, read_video, sound_of
+from utils.video import MAX_SIDE, Video, check_sound, count_frames, look, open_video, read_video
 
 FRAMES = 40
 WIDTH, HEIGHT = VIDEO_SIZE
@@ -50,23 +51,20 @@ def tone(path: Path, hertz: int, seconds: float, begin_s: float = 0.0) -> Path:
     return path
 
 
-def pitch_of(path: Path) -> float:
-    """The strongest frequency of a sound file, in hertz."""
-    command = [
-        imageio_ffmpeg.get_ffmpeg_exe(),
-        "-v",
-        "error",
-        "-i",
-        str(path),
-        "-f",
-        "s16le",
-        "-ac",
-        "1",
-        "-ar",
-        "8000",
-    ]
-    sound = np.frombuffer(subprocess.run([*command, "-"], capture_output=True, check=True).stdout, np.int16)
-    return float(np.abs(np.fft.rfft(sound)).argmax() * 8000 / len(sound))
+def samples_of(path: Path) -> np.ndarray:
+    """The sound of a file, at 8000 a second."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path)]
+    command += ["-f", "s16le", "-ac", "1", "-ar", "8000", "-"]
+    return np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.int16).astype(int)
+
+
+def sound_with(video: Video, path: Path, frames: list[np.ndarray]) -> np.ndarray:
+    """The sound that frames of a video get with them."""
+    with open_video(path, video.size, video.fps, "x", video, len(frames) / float(video.fps)) as writer:
+        for frame in frames:
+            writer.write(frame)
+    assert count_frames(path) == len(frames)
+    return samples_of(path)
 
 
 # Sound that is longer, later, or one of several
@@ -80,10 +78,11 @@ def test_sound_of_another_length(films, tmp_path, capsys, seconds, begin_s, dela
     video, frames = frames_of(tmp_path / "l.mp4")
     assert len(frames) == FRAMES and video.num_frames(VIDEO_FPS) == FRAMES
     assert "pictures last 1.60 of its" in capsys.readouterr().out
-    with sound_of(video, video.seconds) as track:
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(track), "-f", "null", "-"]
-        words = subprocess.run(command, capture_output=True, text=True).stderr
-        assert "Duration: 00:00:01.6" in words
+    sound = sound_with(video, tmp_path / "with.mp4", frames[:FRAMES])
+    assert len(sound) / 8000 == pytest.approx(1.6, abs=0.07)
+    silent = int(8000 * (max(begin_s, delay_s) - 0.1))
+    assert silent < 0 or np.abs(sound[:silent]).max() < 200
+    assert np.abs(sound[max(silent, 0) + 1600 :]).max() > 8000
 
 
 def test_pictures_that_begin_later_than_the_sound(films, tmp_path):
@@ -101,8 +100,9 @@ def test_the_default_one_of_several_sounds(films, tmp_path):
         dispositions = [f"-disposition:a:{chosen}", "default", f"-disposition:a:{1 - chosen}", "0"]
         inputs = ("-i", films / "m.mp4", "-i", sounds[0], "-i", sounds[1])
         ffmpeg(*inputs, *maps, *dispositions, tmp_path / "two.mkv")
-        with sound_of(look(tmp_path / "two.mkv"), 1.6) as track:
-            assert pitch_of(track) == pytest.approx(hertz, abs=5)
+        video, frames = frames_of(tmp_path / "two.mkv")
+        sound = sound_with(video, tmp_path / "with.mp4", frames)
+        assert np.abs(np.fft.rfft(sound)).argmax() * 8000 / len(sound) == pytest.approx(hertz, abs=5)
 
 
 @pytest.mark.slow
@@ -291,10 +291,147 @@ def test_names_that_look_like_something_else(films, tmp_path, monkeypatch):
 
 
 def test_a_missing_ffmpeg_is_not_the_videos_fault(films, tmp_path, monkeypatch):
+    video = look(films / "m.mp4")
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: (_ for _ in ()).throw(RuntimeError("No ffmpeg")))
-    for use in (lambda: look(films / "m.mp4"), lambda: count_frames(films / "m.mp4")):
-        with pytest.raises(ResourceError, match="ffmpeg is missing"):
+    with pytest.raises(ResourceError, match="ffmpeg is missing"):
+        list(read_video(video))
+
+
+# Facts are facts
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "Duration: 01:02:03",
+        "\n  Stream #0:0: Video: h264, yuv420p, 64x48, 5 fps, 5 tbr\n  Stream #0:1: Audio: aac",
+        "smpte2084, arib-std-b67; Error during demuxing; partial file; exceeds specified max pixel count",
+        "Output #0\nStream mapping:\n  Stream #0:7 frame= 9999 time=99:00:00.00",
+    ],
+)
+@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
+def test_words_in_a_file_are_no_facts(films, tmp_path, capsys, tag, ending):
+    tags = [word for name in ("comment", "title", "encoder", "description") for word in ("-metadata", f"{name}={tag}")]
+    own = ("-metadata:s:v:0", f"title={tag}", "-metadata:s:v:0", f"handler_name={tag}")
+    ffmpeg("-i", films / "m.mp4", "-c", "copy", *tags, *own, tmp_path / f"tagged{ending}")
+    video, frames = frames_of(tmp_path / f"tagged{ending}")
+    assert len(frames) == FRAMES and not video.has_sound and not video.is_hdr
+    assert (video.fps, video.size, video.seconds) == (VIDEO_FPS, VIDEO_SIZE, pytest.approx(1.6, abs=0.01))
+    assert "note" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["h264", "hevc", "m4v", "mjpeg", "mpeg2video", "ivf", "obu"])
+def test_streams_without_a_container(films, tmp_path, kind):
+    codecs = {"h264": "libx264", "hevc": "libx265", "m4v": "mpeg4", "ivf": "libvpx-vp9", "obu": "libaom-av1"}
+    codec = codecs.get(kind, kind)
+    extra = ("-cpu-used", 8, "-vf", "scale=160:90") if kind == "obu" else ()
+    extra += ("-x265-params", "log-level=none") if kind == "hevc" else ()
+    ffmpeg("-i", films / "m.mp4", "-c:v", codec, *extra, "-f", kind, tmp_path / f"raw.{kind}")
+    video, frames = frames_of(tmp_path / f"raw.{kind}")
+    assert len(frames) == FRAMES and video.fps == VIDEO_FPS
+    whole = list(read_video(look(films / "m.mp4")))
+    size = video.size[::-1]
+    for index in (0, 20, FRAMES - 1):  # in their order
+        there = frames[index].astype(float)
+        apart = [np.abs(there - whole[other][:: HEIGHT // size[0], :: WIDTH // size[1]]).mean() for other in range(40)]
+        assert abs(int(np.argmin(apart)) - index) <= 1
+
+
+@pytest.mark.parametrize("begin_s", [0.0, 3600.0, 90_000.0])
+def test_a_stream_that_begins_late(films, tmp_path, capsys, begin_s):
+    ffmpeg("-i", films / "m.mp4", "-c", "copy", "-output_ts_offset", begin_s, tmp_path / "late.ts")
+    video, frames = frames_of(tmp_path / "late.ts")
+    assert len(frames) == FRAMES and video.seconds == pytest.approx(1.6, abs=0.01)
+    assert "note" not in capsys.readouterr().out
+
+
+def test_pictures_and_sound_of_a_stream_stay_in_step(films, tmp_path):
+    """A tone from 1.0 s on, pictures from 0.5 s on, all of it an hour late."""
+    inputs = ("-i", tone(tmp_path / "a.wav", 440, 3.0, 1.0), "-itsoffset", 0.5, "-i", films / "m.mp4")
+    ffmpeg(*inputs, "-c:v", "copy", "-output_ts_offset", 3600, tmp_path / "both.ts")
+    video, frames = frames_of(tmp_path / "both.ts")
+    assert len(frames) == pytest.approx(FRAMES + 0.5 * VIDEO_FPS, abs=1)
+    sound = np.abs(sound_with(video, tmp_path / "with.mp4", frames))
+    assert np.argmax(sound > 4000) / 8000 == pytest.approx(1.0, abs=0.06)
+
+
+def test_a_cover_is_no_film(films, tmp_path):
+    """The picture of a song, which stands before the film in one file, and alone in another."""
+    ffmpeg("-i", films / "m.mp4", "-frames:v", 1, tmp_path / "cover.png")
+    song = ("-i", tone(tmp_path / "a.wav", 440, 1.6), "-i", tmp_path / "cover.png")
+    ffmpeg(*song, "-map", 0, "-map", 1, "-c:v", "copy", "-disposition:v:0", "attached_pic", tmp_path / "song.m4a")
+    with pytest.raises(DataError, match="no pictures in it"):
+        look(tmp_path / "song.m4a")
+    film = ("-i", films / "m.mp4", "-map", 1, "-map", 2, "-c:v", "copy", "-disposition:v:0", "attached_pic")
+    ffmpeg(*song, *film, tmp_path / "film.mp4")
+    assert len(frames_of(tmp_path / "film.mp4")[1]) == FRAMES
+
+
+# Whose fault it is
+
+
+def stand_in(folder: Path, exit_code: int, monkeypatch) -> None:
+    """An ffmpeg that ends at once."""
+    program = folder / "ffmpeg"
+    program.write_text(f"#!/bin/sh\necho something >&2\nexit {exit_code}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(program))
+
+
+@pytest.mark.parametrize(
+    "number, words",
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EAGAIN, "limit of threads"),
+        (errno.ENOMEM, "out of memory"),
+        (errno.EMFILE, "too many files"),
+        (errno.EFBIG, "ulimit -f"),
+    ],
+)
+def test_what_the_machine_lacks_is_not_the_videos_fault(films, tmp_path, monkeypatch, number, words):
+    ffmpeg("-i", films / "m.mp4", "-i", tone(tmp_path / "a.wav", 440, 2), "-c:v", "copy", tmp_path / "sound.mp4")
+    video, frames = frames_of(tmp_path / "sound.mp4")
+    stand_in(tmp_path, 256 - number, monkeypatch)
+    for use in (
+        lambda: list(read_video(video)),
+        lambda: check_sound(video, 1.0),
+        lambda: sound_with(video._replace(sound=None), tmp_path / "o.mp4", frames),
+    ):
+        with pytest.raises(ResourceError, match=words) as caught:
             use()
+        assert "disk" not in str(caught.value) or number == errno.ENOSPC
+    stand_in(tmp_path, 183, monkeypatch)  # AVERROR_INVALIDDATA
+    with pytest.raises(DataError, match="--no-audio"):
+        check_sound(video, 1.0)
+    assert not (tmp_path / "o.mp4").exists()
+
+
+def test_a_real_ffmpeg_says_so_by_its_exit_code(films):
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "quiet", "-nostdin", "-y", "-i", str(films / "m.mp4")]
+    assert subprocess.run([*command, "-f", "rawvideo", "/dev/full"]).returncode == 256 - errno.ENOSPC
+
+
+def test_sound_needs_no_temporary_folder(films, tmp_path, monkeypatch):
+    ffmpeg("-i", films / "m.mp4", "-i", tone(tmp_path / "a.wav", 440, 2), "-c:v", "copy", tmp_path / "sound.mp4")
+    video, frames = frames_of(tmp_path / "sound.mp4")
+    monkeypatch.setattr("tempfile.gettempdir", lambda: "/nowhere")
+    assert len(sound_with(video, tmp_path / "o.mp4", frames)) > 12000
+
+
+def test_a_pyav_that_cannot_be_loaded(films, tmp_path, monkeypatch):
+    (tmp_path / "av.py").write_text("raise ImportError('libX11.so.6: cannot open shared object file')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ResourceError, match="PyAV.*libX11"):
+        look(films / "m.mp4")
+
+
+def test_who_looks_into_a_file_may_crash_or_hang(films, tmp_path, monkeypatch):
+    for words, expected in (("import os; os.abort()", "cannot be read"), ("import time; time.sleep(99)", "within 1 s")):
+        (tmp_path / "av.py").write_text(f"class FFmpegError(Exception): ...\nlogging = None\n{words}")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.setattr("utils.video.LOOK_TIMEOUT_S", 1.0)
+        with pytest.raises(DataError, match=expected):
+            look(films / "m.mp4")
 
 
 def test_a_file_of_sound_alone(tmp_path):

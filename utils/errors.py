@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import signal
 import traceback
@@ -65,12 +66,43 @@ def describe(error: BaseException) -> tuple[str, int]:
         return "error: interrupted", 128 + signal.SIGINT
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return f"error: {one_line(where + (error.strerror or str(error)))}", ResourceError.exit_code
+        words = where + (error.strerror or str(error)) + remedy(error.errno)
+        return f"error: {one_line(words)}", ResourceError.exit_code
+    # what Python and C++ libraries raise where no thread can be started
+    if isinstance(error, RuntimeError) and re.search("(?i)start new thread|temporarily unavailable", str(error)):
+        return f"error: no thread can be started{remedy(errno.EAGAIN)}", ResourceError.exit_code
+    if isinstance(error, ImportError):
+        return f"error: {one_line(cannot_load(error))}", ConfigError.exit_code
     # nnabla has errors of one type for everything
     if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and re.search("(?i)memory|alloc", str(error)):
         words = "out of memory; a smaller batch, fewer workers or smaller pictures need less"
         return f"error: {words}", ResourceError.exit_code
     return "".join(traceback.format_exception(error)).rstrip(), 1
+
+
+REMEDIES = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk's quota is used up",
+    errno.EFBIG: "larger than a limit (ulimit -f) or the file system lets a file be",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
+    errno.ENFILE: "too many files are open on this machine",
+    errno.EAGAIN: "a limit of threads and processes is reached; raise it (ulimit -u, a container's pids)",
+    errno.ENOMEM: "out of memory; a smaller batch, fewer workers or smaller pictures need less",
+    errno.EIO: "the disk, or the connection to it, fails",
+    errno.EROFS: "the file system takes no changes",
+}
+
+
+def remedy(number: int | None) -> str:
+    """Say what a system error means and what helps, to be appended to a message; nothing where its name says it."""
+    return f"; {REMEDIES[number]}" if number in REMEDIES else ""
+
+
+def cannot_load(error: BaseException) -> str:
+    """Say that a library is missing or cannot be loaded, and what to do."""
+    name = getattr(error, "name", None)
+    what = f"{name} cannot be loaded" if name else "a library cannot be loaded"
+    return f"{what} ({one_line(error, 200)}); install it again, as setup/venv.sh does: pip install -r requirements.txt"
 
 
 def one_line(text: object, at_most: int = 600) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.ending import remove, removed_at_the_end
-from utils.errors import ConfigError, ResourceError
+from utils.errors import ConfigError, ResourceError, remedy
 
 MARK = ".unfinished-"  # in the names of temporary folders
 LEFTOVER = re.compile(rf"\..*{re.escape(MARK)}[a-z0-9_]{{8}}", re.DOTALL)
@@ -57,7 +57,7 @@ def install(temporary: Path, path: Path) -> None:
 def _with_path(error: BaseException, path: Path) -> BaseException:
     """Name the file in the error of a write that failed, which does not say where."""
     if isinstance(error, OSError) and (error.filename is None or MARK in str(error.filename)):
-        return ResourceError(f"{path}: cannot be written ({error.strerror or error}); is the disk full?")
+        return ResourceError(f"{path}: cannot be written ({error.strerror or error}){remedy(error.errno)}")
     return error
 
 

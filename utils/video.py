@@ -1,24 +1,32 @@
-"""Videos and animated previews from frames, through imageio-ffmpeg and Pillow; no ffmpeg on the system is needed."""
+"""Videos and animated previews: facts by PyAV, pictures and sound by imageio-ffmpeg, GIFs by Pillow.
+
+No ffmpeg on the system is needed. What ffmpeg prints is shown to people, and never read as a fact.
+"""
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import re
+import signal
 import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
 from utils.ending import end_child, run_child, start_child
-from utils.errors import DataError, ResourceError, one_line
-from utils.files import atomic_path, shown, temporary_folder
+from utils.errors import DataError, ResourceError, one_line, remedy
+from utils.files import atomic_path, shown
 
 MIN_FPS, MAX_FPS = 0.5, 240.0
 USUAL_FPS = 25.0  # where a file claims another rate, or none
@@ -26,6 +34,7 @@ MAX_SIDE = 4096  # pixels; larger frames are reduced to it
 MAX_PIXELS = 36_000_000  # of a frame in the file, as of 8192 x 4320
 DECODER_THREADS = 2  # each holds frames of its own, which on many cores and of 8K would be gigabytes
 LOOK_TIMEOUT_S = 30.0
+END_S = 2.0  # for an encoder that fails to say why
 SPARE_FRAMES = 3
 SHORTER = 0.9  # share of a video that must be there
 
@@ -45,7 +54,6 @@ AS_SHOWN = (
     f"scale=w='st(0,iw*max(sar,1));st(1,ih*max(1/sar,1));max(2,round(ld(0)*min(1,{MAX_SIDE}/max(ld(0),ld(1)))))':"
     f"h='st(0,iw*max(sar,1));st(1,ih*max(1/sar,1));max(2,round(ld(1)*min(1,{MAX_SIDE}/max(ld(0),ld(1)))))',setsar=1"
 )
-HDR = re.compile(r"smpte2084|arib-std-b67")
 TO_SDR = "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv"
 
 
@@ -55,17 +63,26 @@ class Video(NamedTuple):
     path: Path
     fps: Fraction
     size: tuple[int, int]  # width and height of the frames in pixels
-    seconds: float  # of its pictures, as far as they are there
-    has_sound: bool
+    seconds: float  # from the beginning of pictures or sound to the end of the pictures, as far as they are there
+    stream: int  # number of the pictures' stream in the file
+    sound: int | None  # number of the sound's stream: of several, the one that players choose
+    lead_s: float  # how long after the beginning the first picture comes
+    sound_lead_s: float  # and the sound
+    is_timed: bool  # False of streams without times, whose pictures follow each other at the rate
     is_hdr: bool
 
     def num_frames(self, fps: float | Fraction) -> int:
         """Return about how many frames there are at a rate."""
         return max(round(self.seconds * float(fps)), 1)
 
+    @property
+    def has_sound(self) -> bool:
+        """Tell whether there is any sound."""
+        return self.sound is not None
+
 
 def exact_rate(fps: float) -> Fraction:
-    """Undo the rounding of ffmpeg to two digits: 23.98 is 24000/1001, as television has it."""
+    """Undo the rounding of times in a file: about 23.98 is 24000/1001, as television has it."""
     television = Fraction(round(fps * 1.001) * 1000, 1001)
     return television if abs(float(television) - fps) < 0.006 else Fraction(fps).limit_denominator(1000)
 
@@ -89,6 +106,36 @@ def _input(path: Path) -> list[str]:
     return ["-nostdin", "-threads", str(DECODER_THREADS), *SAFE, "-i", str(path.absolute())]
 
 
+def probe(path: Path, at_most_s: float | None = None) -> dict[str, Any]:
+    """Find out what a file holds, in a process of its own (utils/probe.py).
+
+    Raises:
+        DataError: it is no video.
+        ResourceError: this machine lacks something.
+    """
+    arguments = (os.path.abspath(path), FORMATS, MAX_PIXELS, int(LOOK_TIMEOUT_S), at_most_s or 0)
+    command = [sys.executable, str(Path(__file__).with_name("probe.py")), *map(str, arguments)]
+    child = start_child(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        answer, words = child.communicate()
+    finally:
+        end_child(child)
+    if child.returncode == -signal.SIGALRM:
+        raise DataError(f"{path}: nothing can be decoded within {LOOK_TIMEOUT_S:.0f} s; {HINT}")
+    try:
+        found = json.loads(answer)
+    except ValueError:
+        if b"ImportError" in words or b"ModuleNotFoundError" in words:
+            last = one_line(words.decode(errors="replace").strip().splitlines()[-1], 200)
+            raise ResourceError(f"PyAV, which looks into videos, is not usable ({last}); install 'av' again") from None
+        raise DataError(f"{path}: cannot be read as a video (it ends who looks into it); {HINT}") from None
+    if found.get("errno") in RESOURCES:
+        raise ResourceError(f"{path}: {found['error']}{remedy(found['errno'])}")
+    if "error" in found:
+        raise DataError(f"{path}: cannot be read as a video ({one_line(found['error'], 120)}); {HINT}")
+    return found
+
+
 def look(path: Path, at_most_s: float | None = None) -> Video:
     """Find out what a video file holds; its pictures are counted, but not decoded.
 
@@ -97,85 +144,69 @@ def look(path: Path, at_most_s: float | None = None) -> Video:
 
     Raises:
         DataError: it is no video, a playlist, too large, or much of it is missing.
-        ResourceError: there is no ffmpeg.
+        ResourceError: this machine lacks something.
     """
-    command = [ffmpeg(), "-hide_banner", *_input(path), "-an", "-sn", "-dn"]
-    try:
-        _, text = run_child([*command, "-frames:v", "1", "-vf", AS_SHOWN, "-f", "null", "-"], LOOK_TIMEOUT_S)
-    except TimeoutError:
-        raise DataError(f"{path}: nothing can be decoded within {LOOK_TIMEOUT_S:.0f} s; {HINT}") from None
-    about, _, output = text.partition("Output #0")
-    shown = re.search(r"Video: .*?, (\d+)x(\d+)[, ]", output)
-    if shown is None:
-        raise DataError(f"{path}: cannot be read as a video ({_why_not(text)}); {HINT}")
-    chosen = re.search(r"Stream mapping:\s+Stream #0:(\d+)", text)
-    streams = dict(re.findall(r"Stream #0:(\d+)[^\n]*?: (Video: [^\n]*)", about))
-    stream = streams.get(chosen.group(1), "") if chosen else ""
-    fps = _rate(path, stream)
-    has_sound = re.search(r"Stream #0:\d+[^\n]*: Audio: ", about) is not None
-    limit = [] if at_most_s is None else ["-t", f"{at_most_s:.6f}"]
-    _, words = run_child([*command, "-v", "error", "-stats", "-c", "copy", *limit, "-f", "null", "-"])
-    count, seconds = _count(words, float(fps))
+    found = probe(path, at_most_s)
+    fps, count = _rate(path, found["rates"]), found["count"]
+    begin, sound_begin, lead_s, sound_lead_s = 0.0, found["sound_first_s"], 0.0, 0.0
+    if found["is_timed"]:
+        begin = found["first_s"] if sound_begin is None else min(found["first_s"], sound_begin)
+        lead_s, sound_lead_s = found["first_s"] - begin, (begin if sound_begin is None else sound_begin) - begin
+        seconds = found["last_s"] - begin + 1 / float(fps)
+    else:
+        seconds = count / float(fps)
     if count < MIN_FPS * seconds - 2:
         raise DataError(f"{path}: only {count} pictures in {seconds:.0f} s; its times are damaged, or it is no film")
-    video = Video(path, fps, (int(shown.group(1)), int(shown.group(2))), seconds, has_sound, bool(HDR.search(stream)))
-    if at_most_s is None or seconds < at_most_s - 1:
-        _compare_length(video, about, words)
+    size = _shown_size(found["width"], found["height"], Fraction(*found["pixel_ratio"]), found["rotation"])
+    sound = found["sound"] if sound_begin is not None else None
+    video = Video(
+        path, fps, size, seconds, found["stream"], sound, lead_s, sound_lead_s, found["is_timed"], found["is_hdr"]
+    )
+    if found["is_timed"] and (at_most_s is None or seconds < at_most_s - 1):
+        _compare_length(video, found, begin)
     return video
 
 
-def _why_not(text: str) -> str:
-    """Say in a few words why ffmpeg gives no picture."""
-    if "Format not on whitelist" in text:
-        return "a playlist, or no format of videos"
-    if "exceeds specified max pixel count" in text:
-        return f"its frames have more than {MAX_PIXELS // 1_000_000} million pixels"
-    if "does not contain any stream" in text or "matches no streams" in text:
-        return "no pictures in it"
-    lines = [line for line in text.splitlines() if "Error" in line or "Invalid" in line]
-    return one_line(re.sub(r"\[[^]]* @ 0x[0-9a-f]+\] *", "", lines[0]), 120) if lines else "no pictures in it"
+def _shown_size(width: int, height: int, ratio: Fraction, rotation: int) -> tuple[int, int]:
+    """Return a frame's size as a player shows it: pixels that are not square are stretched, never shrunk."""
+    if rotation % 180:
+        width, height, ratio = height, width, 1 / ratio
+    wide, high = width * max(ratio, 1), height * max(1 / ratio, 1)
+    factor = min(1, Fraction(MAX_SIDE) / max(wide, high))
+    return tuple(max(2, int(side * factor + Fraction(1, 2))) for side in (wide, high))
 
 
-def _rate(path: Path, stream: str) -> Fraction:
+def _rate(path: Path, claims: list[list[int]]) -> Fraction:
     """Choose frames a second out of what a file says of its pictures: their mean rate, else that of its clock."""
-    claims = re.findall(r", ([\d.]+)(k?) (?:fps|tbr)", stream)
-    rates = [float(number) * (1000 if kilo else 1) for number, kilo in claims]
+    rates = [top / bottom for top, bottom in claims]
     fitting = [rate for rate in rates if MIN_FPS <= rate <= MAX_FPS]
     if rates and not fitting:
         print(f"note: {path}: claims {rates[0]:g} frames a second; taken for {USUAL_FPS:g} (--fps has others)")
     return exact_rate(fitting[0] if fitting else USUAL_FPS)
 
 
-def _count(words: str, fps: float) -> tuple[int, float]:
-    """Return the number of pictures, and when the last one ends in seconds, by what ffmpeg says while it copies."""
-    times = re.findall(r"time=(\d+):(\d+):([\d.]+)", words)
-    counts = [int(count) for count in re.findall(r"frame= *(\d+)", words)] or [0]
-    hours, minutes, seconds = times[-1] if times else (0, 0, 0)
-    end = 3600 * int(hours) + 60 * int(minutes) + float(seconds) + 1 / fps
-    # it counts in the order of decoding, in which the last picture can come some places earlier
-    return counts[-1], min(max(end, counts[-1] / fps), end + 4 / fps)
-
-
-def _compare_length(video: Video, about: str, words: str) -> None:
+def _compare_length(video: Video, found: dict[str, Any], begin: float) -> None:
     """Say it where pictures end before the file does.
 
     Raises:
         DataError: much is missing, and no longer sound explains it.
     """
-    claimed = re.search(r"Duration: (\d+):(\d+):([\d.]+)", about)
-    if claimed is None:
-        return
-    hours, minutes, seconds = claimed.groups()
-    whole = 3600 * int(hours) + 60 * int(minutes) + float(seconds)
-    is_cut = re.search("partial file|ended prematurely|truncated|Error during demuxing", words) is not None
-    if whole - video.seconds <= 2.5 / float(video.fps) and not is_cut:
-        return
-    ends = f"{video.path}: ends after {video.seconds:.2f} of {whole:.2f} s"
-    if is_cut or not video.has_sound:
+    slack = 2.5 / float(video.fps)
+    if found["stream_s"] is not None:  # the pictures' own
+        whole = found["stream_s"] + video.lead_s
+    elif found["claimed_s"] is not None:
+        whole = (found["start_of_all_s"] or 0.0) + found["claimed_s"] - begin
+    else:
+        whole = video.seconds
+    is_there = video.seconds if found["stream_s"] is not None else found["end_of_all_s"] - begin
+    is_cut = found["claimed_count"] - found["num_packets"] > 2 or bool(found["problem"])
+    if is_cut or whole - is_there > slack:
+        ends = f"{video.path}: ends after {video.seconds:.2f} of {max(whole, video.seconds):.2f} s"
         if video.seconds < SHORTER * whole:
             raise DataError(f"{ends}; {HINT}")
         print(f"note: {ends}; it seems to be cut")
-    else:
+    elif found["end_of_all_s"] - begin - video.seconds > slack:
+        whole = found["end_of_all_s"] - begin
         print(f"note: {video.path}: pictures last {video.seconds:.2f} of its {whole:.2f} s; sound is cut to them")
 
 
@@ -194,15 +225,16 @@ def read_video(video: Video, fps: float | Fraction | None = None, at_most: int |
     """
     fps = fps or video.fps
     width, height = video.size
-    filters = [*([TO_SDR] if video.is_hdr else []), AS_SHOWN]
+    begin = f"setpts=PTS-STARTPTS+{video.lead_s:.6f}/TB" if video.is_timed else f"setpts=N/({video.fps}*TB)"
+    filters = [begin, *([TO_SDR] if video.is_hdr else []), AS_SHOWN]
     # where frames change their size on the way, all of them get that of the first
     filters += [f"scale={width}:{height}:force_original_aspect_ratio=decrease", f"pad={width}:{height}:-1:-1"]
     # last, so that what it repeats of a picture that stays for long is not held in memory many times
-    filters += ["format=rgb24", f"fps={fps}"]
+    filters += ["format=rgb24", f"fps={fps}:start_time=0"]
     expected = min(video.num_frames(fps), at_most or video.num_frames(fps))
     limit = at_most or expected + SPARE_FRAMES  # a picture with a time of its own far away must not be waited for
-    command = [ffmpeg(), "-v", "error", *_input(video.path), "-an", "-sn", "-dn", "-vf", ",".join(filters)]
-    command += ["-frames:v", str(limit), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    command = [ffmpeg(), "-v", "error", *_input(video.path), "-map", f"0:{video.stream}", "-vf", ",".join(filters)]
+    command += ["-frames:v", str(limit), "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     child = start_child(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     complaints = _Complaints(child)
     count = 0
@@ -210,8 +242,12 @@ def read_video(video: Video, fps: float | Fraction | None = None, at_most: int |
         while len(frame := child.stdout.read(width * height * 3)) == width * height * 3:
             yield np.frombuffer(frame, np.uint8).reshape(height, width, 3)
             count += 1
+        child.stdout.close()
+        child.wait()
     finally:
         end_child(child)
+    if (reason := _lacking(child.returncode)) is not None:
+        raise ResourceError(f"{video.path}: decoding ended ({os.strerror(reason)}){remedy(reason)}")
     if count < SHORTER * expected - 2:  # a file's own words are rough
         raise DataError(f"{video.path}: ends after {count} of about {expected} frames; {HINT}")
     complaints.note(video.path)
@@ -244,34 +280,42 @@ class _Complaints:
 _noted: set[Path] = set()
 
 
-@contextmanager
-def sound_of(video: Video, seconds: float) -> Iterator[Path | None]:
-    """Extract a video's sound, in step with its frames, to a file that is there while the block runs.
+def _sound_filter(video: Video, seconds: float) -> str:
+    # in step with the frames, filled up with silence where it begins later or has gaps
+    begin = f"asetpts=PTS-STARTPTS+{video.sound_lead_s:.6f}/TB"
+    return f"{begin},aresample=async=1:first_pts=0,atrim=end={seconds:.6f}"
 
-    Of several tracks it is the one that players choose, the default one.
+
+def check_sound(video: Video, seconds: float) -> None:
+    """Decode a video's sound once, so that a fault of it is known before the work.
 
     Args:
-        seconds: no more than so many.
-
-    Yields:
-        None where there is no sound.
+        seconds: as much as will be used.
 
     Raises:
-        DataError: there is one that cannot be decoded.
+        DataError: it cannot be decoded.
+        ResourceError: this machine lacks something.
     """
     if not video.has_sound:
-        yield None
         return
-    with temporary_folder() as folder:
-        sound = folder / "sound.m4a"
-        # filled up with silence where it begins later than the frames
-        command = [ffmpeg(), "-v", "error", *_input(video.path), "-vn", "-sn", "-dn", "-t", f"{seconds:.6f}"]
-        command += ["-af", "aresample=async=1:first_pts=0", "-c:a", "aac", "-b:a", "160k", str(sound)]
-        exit_code, words = run_child(command)
-        if exit_code != 0:
-            reason = one_line((words.strip() or "ffmpeg failed").splitlines()[-1], 120)
-            raise DataError(f"{video.path}: its sound cannot be decoded ({reason}); pass --no-audio to do without")
-        yield sound
+    command = [ffmpeg(), "-v", "error", *_input(video.path), "-map", f"0:{video.sound}"]
+    exit_code, words = run_child([*command, "-af", _sound_filter(video, seconds), "-f", "null", "-"])
+    if (reason := _lacking(exit_code)) is not None:
+        raise ResourceError(f"{video.path}: decoding ended ({os.strerror(reason)}){remedy(reason)}")
+    if exit_code != 0:
+        words = one_line((words.strip() or "ffmpeg failed").splitlines()[-1], 120)
+        raise DataError(f"{video.path}: its sound cannot be decoded ({words}); pass --no-audio to do without")
+
+
+# What this machine lacks, and not a file; ffmpeg's exit code is the number of its error, negative, in 8 bits
+RESOURCES = (errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.EFBIG, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+def _lacking(exit_code: int | None) -> int | None:
+    """Return the number of the system error that ended ffmpeg, if it is one of what this machine lacks."""
+    if exit_code == -signal.SIGXFSZ:
+        return errno.EFBIG
+    return next((number for number in RESOURCES if exit_code == 256 - number), None)
 
 
 class VideoWriter:
@@ -279,7 +323,7 @@ class VideoWriter:
 
     def __init__(self, path: Path, child: subprocess.Popen):
         self.path, self.count = path, 0
-        self._child = child
+        self._child, self._exit_code = child, None
         self._words: deque[bytes] = deque(maxlen=20)
         self._reader = threading.Thread(target=lambda: self._words.extend(child.stderr), daemon=True)
         self._reader.start()
@@ -310,15 +354,22 @@ class VideoWriter:
             raise self._failure()
 
     def _failure(self) -> ResourceError:
+        with suppress(subprocess.TimeoutExpired):  # it says why, and ends
+            self._exit_code = self._child.wait(END_S)
         self._child.kill()
         self._reader.join()
         words = one_line(next((line.decode(errors="replace").strip() for line in self._words), "ffmpeg ended"), 120)
-        return ResourceError(f"{self.path}: cannot be encoded ({words}); is the disk full?")
+        return ResourceError(f"{self.path}: cannot be encoded ({words}){remedy(_lacking(self._exit_code))}")
 
 
 @contextmanager
 def open_video(
-    path: Path, size: tuple[int, int], fps: float | Fraction, comment: str, sound: Path | None = None
+    path: Path,
+    size: tuple[int, int],
+    fps: float | Fraction,
+    comment: str,
+    sound: Video | None = None,
+    seconds: float = 0.0,
 ) -> Iterator[VideoWriter]:
     """Open an H.264 mp4 that plays everywhere (yuv420p, faststart), to write frames to while the block runs.
 
@@ -328,16 +379,21 @@ def open_video(
         size: (width, height) of the frames in pixels, both even.
         fps: frames a second.
         comment: kept in the file's tags.
-        sound: a file of AAC, as `sound_of` gives it.
+        sound: a video whose sound it gets, of as many seconds, if that has any.
 
     Raises:
-        DataError: no frame was written.
+        DataError: no frame was written, or the sound cannot be decoded.
         ResourceError: encoding failed.
     """
+    if sound is not None:
+        check_sound(sound, seconds)
     with atomic_path(path) as temporary:
         command = [ffmpeg(), "-y", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}"]
         command += ["-r", str(fps), "-i", "-"]
-        command += [] if sound is None else ["-i", str(sound.absolute()), "-c:a", "copy"]
+        if sound is not None and sound.has_sound:
+            # what its pictures say does not matter here
+            command += [*_input(sound.path), "-map", "0:v", "-map", f"1:{sound.sound}"]
+            command += ["-af", _sound_filter(sound, seconds), "-c:a", "aac", "-b:a", "160k"]
         command += ["-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
         command += ["-metadata", f"comment={shown(comment)}", "-f", "mp4", str(temporary.absolute())]
         child = start_child(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -351,14 +407,15 @@ def open_video(
             end_child(child)
         found = count_frames(temporary)
         if found != video.count:
-            raise ResourceError(f"{path}: {found} of {video.count} frames were encoded; is the disk full?")
+            raise ResourceError(f"{path}: {found} of {video.count} frames were encoded; is there room on the disk?")
 
 
 def count_frames(path: Path) -> int:
     """Count the pictures in a video file without decoding them; 0 where there is none."""
-    command = [ffmpeg(), "-v", "error", "-stats", *_input(path), "-map", "0:v:0", "-c", "copy", "-f", "null", "-"]
-    counts = re.findall(r"frame= *(\d+)", run_child(command)[1])
-    return int(counts[-1]) if counts else 0
+    try:
+        return probe(path)["count"]
+    except DataError:
+        return 0
 
 
 def write_preview(path: Path, frames: list[np.ndarray], fps: float, comment: str) -> None:
