@@ -126,7 +126,7 @@ class Clock:
 
 def _count(container: Any, chosen: int, sound: int | None, at_most_s: float) -> dict[str, Any]:
     """Count the pictures, and find when they begin and end, and when everything does."""
-    count, timed, num_packets, problem = 0, 0, 0, ""
+    count, timed, num_packets, is_broken, problem = 0, 0, 0, False, ""
     clocks = {
         stream.index: Clock(bool(container.format.flags & Flags.ts_discont.value))
         for stream in (*container.streams.video, *container.streams.audio)
@@ -139,7 +139,7 @@ def _count(container: Any, chosen: int, sound: int | None, at_most_s: float) -> 
                 continue
             is_timed = clocks[packet.stream.index].add(packet)
             if packet.stream.index == chosen:
-                count, timed = count + 1, timed + is_timed
+                count, timed, is_broken = count + 1, timed + is_timed, packet.is_corrupt
                 if at_most_s and is_timed and pictures.last - pictures.first > at_most_s:
                     break
     except av.FFmpegError as error:
@@ -153,7 +153,7 @@ def _count(container: Any, chosen: int, sound: int | None, at_most_s: float) -> 
         "sound_first_s": None if sound is None else clocks[sound].first,
         "end_of_all_s": max((clock.end for clock in clocks.values() if clock.end is not None), default=None),
         "start_of_all_s": None if container.start_time is None else container.start_time / av.time_base,
-        "problem": problem,
+        "problem": problem or ("its last picture is not whole" if is_broken else ""),
     }
 
 

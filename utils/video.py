@@ -250,6 +250,8 @@ def read_video(video: Video, fps: float | Fraction | None = None, at_most: int |
         raise ResourceError(f"{video.path}: decoding ended ({os.strerror(reason)}){remedy(reason)}")
     if count < SHORTER * expected - 2:  # a file's own words are rough
         raise DataError(f"{video.path}: ends after {count} of about {expected} frames; {HINT}")
+    if count < expected - SPARE_FRAMES:
+        print(f"note: {video.path}: {count} of about {expected} frames can be decoded; it seems to be cut")
     complaints.note(video.path)
 
 
