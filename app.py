@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     help_host = f"address to listen on (default {LOCAL_HOST}: this machine alone); others need --password"
-    parser.add_argument("--host", default=LOCAL_HOST, help=help_host)
+    parser.add_argument("--host", type=cli.text, default=LOCAL_HOST, help=help_host)
     parser.add_argument("--port", type=cli.whole(1, 65535), default=7860)
     help_password = f"a file with what visitors must know, {MIN_PASSWORD} letters at least (or {PASSWORD_VARIABLE})"
     parser.add_argument("--password", type=cli.path, metavar="FILE", help=help_password)

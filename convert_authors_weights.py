@@ -22,8 +22,8 @@ import numpy as np
 
 from utils import cli
 from utils.ending import call_main
-from utils.errors import ConfigError, WeightsError
-from utils.files import atomic_path, check_outputs, write_text
+from utils.errors import ConfigError, WeightsError, cannot_load
+from utils.files import atomic_path, check_outputs, open_file, write_text
 from utils.weights import listed, read_manifest, read_parameters, require_names, write_arrays
 
 # In a module of PyTorch the parameters stand in this order.
@@ -169,11 +169,13 @@ def import_torch() -> Any:
     """
     try:
         import torch
-    except ImportError:
+    except ModuleNotFoundError:
         raise ConfigError(
             "PyTorch is not installed here; 'pip install torch' in an environment of its own, "
             "which needs only numpy and h5py beside it"
         ) from None
+    except Exception as error:
+        raise ConfigError(cannot_load(error, "PyTorch", "pip install torch")) from None
     # before 1.13 there is no loading without executing what a file says
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (1, 13):
         raise ConfigError(f"PyTorch {torch.__version__} is too old to load files safely; 'pip install torch>=1.13'")
@@ -228,9 +230,12 @@ def read_pca(folder: Path) -> dict[str, np.ndarray]:
     arrays = {}
     for name, ours, shape in ((PCA_WEIGHT, "affine/W", (212, 212)), (PCA_BIAS, "affine/b", (212,))):
         try:
-            array = np.loadtxt(folder / name).astype(np.float32)
-        except OSError:
+            with open_file(folder / name, "r") as file:
+                array = np.loadtxt(file).astype(np.float32)
+        except FileNotFoundError:
             raise WeightsError(f"{folder / name}: no such file; name the folder that holds it") from None
+        except OSError as error:
+            raise WeightsError(f"{folder / name}: cannot be read ({error.strerror})") from None
         except ValueError as error:
             raise WeightsError(f"{folder / name}: not a table of numbers ({error})") from None
         if array.shape != shape or not np.isfinite(array).all():

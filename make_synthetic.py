@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,7 +53,9 @@ def claim(folder: Path) -> None:
     Raises:
         DataError: the folder holds something else.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / MARKER_FILE).exists():
+    # what a system leaves in folders, such as .DS_Store, is nobody's data
+    holds_some = folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir())
+    if holds_some and not (folder / MARKER_FILE).exists():
         raise DataError(f"{folder}: holds data that is not synthetic; choose another name or --out-dir")
     write_text(folder / MARKER_FILE, "Synthetic people, made by make_synthetic.py.\n")
 
@@ -104,6 +107,10 @@ def read_people(people: list[str], habits: list[tuple[str, str]]) -> tuple[list[
         habit_of = {name: read_habit(text) for name, text in habits}
     except ValueError as error:
         raise ConfigError(f"--people, --habit: {error}") from None
+    for flag, names in (("--people", [name for name, _ in found]), ("--habit", [name for name, _ in habits])):
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ConfigError(f"{flag}: {twice[0]} is named twice; give each its own name")
     strangers = habit_of.keys() - {name for name, _ in found}
     if strangers:
         raise ConfigError(f"--habit {min(strangers)}: not one of --people")

@@ -32,16 +32,16 @@ from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, draw_heatmap, overlay
 from datasets.crop import cut_square
 from datasets.images import write_image
 from datasets.landmarks import Face
-from datasets.prepared import Packed, pack
+from datasets.prepared import Packed, pack, require_own_names
 from datasets.samples import FrameDataset
-from inference.faces import MIN_SHOT_S, WAIT_S, Finder, Placed, follow_face, make_finder
+from inference.faces import WAIT_S, Finder, Placed, follow_face, make_finder
 from inference.pictures import UNREADABLE, Pictures
 from inference.trained import Trained, choose_context, find_weights, load_network
 from models.build import INPUT_SHAPES
 from utils import cli
 from utils.ending import call_main
 from utils.errors import ConfigError, DataError
-from utils.files import atomic_folder, check_outputs, file_digest, locked, write_text
+from utils.files import atomic_folder, check_outputs, claimed, file_digest, locked, write_text
 from utils.panels import contact_sheet, evenly, face_picture
 from utils.parallel import WorkerPool, available_cores
 
@@ -73,7 +73,7 @@ def find_faces(pictures: Pictures, make: Callable[[bool], Finder], num_workers: 
         make: makes a finder, for pictures that follow each other or not; each process has its own.
     """
     sizes: list[tuple[int, int] | None] = []
-    is_video = pictures.video is not None
+    is_video = pictures.is_film
 
     def runs() -> Iterator[Run]:
         """Give pictures that follow each other, some at a time."""
@@ -98,8 +98,7 @@ def find_faces(pictures: Pictures, make: Callable[[bool], Finder], num_workers: 
         for found in pool.map(runs(), at_once=1):
             faces += found
             bar.update(len(found))
-    shot_s, wait_s = (MIN_SHOT_S, WAIT_S) if is_video else (0.0, 0.0)
-    crops = follow_face(faces, sizes, pictures.fps, shot_s, wait_s)
+    crops = follow_face(faces, sizes, pictures.fps, pictures.min_shot_s, WAIT_S if is_video else 0.0)
     seen = Counter(crop.person for crop in crops if isinstance(crop, Placed))
     most = max(seen, key=seen.get, default=0)
     crops = [ANOTHER if isinstance(crop, Placed) and crop.person != most else crop for crop in crops]
@@ -179,6 +178,7 @@ def write_heatmaps(network: Encoder, root: Path, person: str, out_dir: Path) -> 
     if network.trained.config["test"]["batch_stat"]:  # then a heatmap depends on those of its batch
         made_from["batch_statistics_of"] = batch_size
     archives = celebv.describe_archives(root, person, frames.names, out_dir, made_from)
+    require_own_names([archives])
     if not archives.must_be_written():
         return
     on_sheet, tiles = set(evenly(len(frames), SHEET_TILES)), []
@@ -217,7 +217,7 @@ def parse_args() -> argparse.Namespace:
     help_out = "where npz files of the encoder's boundaries go (default datasets/celebv_heatmaps_encoder)"
     parser.add_argument("--out-dir", type=cli.path, default=Path("datasets/celebv_heatmaps_encoder"), help=help_out)
     help_detector = "what finds faces: a Python function, which gives no landmarks (default: MediaPipe's face mesh)"
-    parser.add_argument("--detector", metavar="MODULE:FUNCTION", help=help_detector)
+    parser.add_argument("--detector", type=cli.text, metavar="MODULE:FUNCTION", help=help_detector)
     parser.add_argument("--batch-size", type=cli.batch_size, default=1, help="of the encoder (1)")
     help_workers = "processes that find faces (default: one for each core)"
     parser.add_argument(
@@ -252,8 +252,9 @@ def main() -> None:
     elif (root / args.name).exists():
         raise DataError(f"{root / args.name}: exists already; choose another --name, or remove that folder first")
     else:
-        inputs = [Pictures(path) for path in args.inputs]
-        make_person(inputs, root / args.name, partial(make_finder, args.detector), args.num_workers, args.every)
+        with claimed(root / args.name):  # from the beginning, so that nobody finds out at the end
+            inputs = [Pictures(path) for path in args.inputs]
+            make_person(inputs, root / args.name, partial(make_finder, args.detector), args.num_workers, args.every)
     if network is not None:
         with locked(args.out_dir):
             write_heatmaps(network, root, args.name, args.out_dir)

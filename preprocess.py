@@ -23,7 +23,7 @@ from datasets import celebv, wflw
 from datasets.check import check_people, check_wflw
 from datasets.check_page import check_page, summary
 from datasets.images import write_image
-from datasets.prepared import Archives, Packed, images_digest, pack
+from datasets.prepared import RECORD_ENDING, Archives, Packed, images_digest, pack, require_own_names
 from datasets.samples import DrawnDataset
 from utils import cli
 from utils.ending import call_main
@@ -65,7 +65,7 @@ def wflw_job(root: Path, mode: str, out_dir: Path, seed: int, picture_dir: Path 
     archives = Archives(
         name=f"WFLW {mode}",
         count=len(faces),
-        record=out_dir / f"WFLW_{mode}_prepared.yaml",
+        record=out_dir / f"WFLW_{mode}{RECORD_ENDING}",
         made_from=made_from,
         paths=list(wflw.prepared_paths(out_dir, mode)),
         texts={out_dir / f"{mode}_data.csv": table.getvalue()},
@@ -110,7 +110,7 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     help_dataset = "WFLW, CelebV, or the folder that WFLW is unpacked in"
-    parser.add_argument("--dataset", required=True, metavar="WFLW|CelebV|DIR", help=help_dataset)
+    parser.add_argument("--dataset", type=cli.text, required=True, metavar="WFLW|CelebV|DIR", help=help_dataset)
     parser.add_argument("--src-dir", type=cli.path, default=Path("datasets"), help="where the data sets are unpacked")
     parser.add_argument("--out-dir", type=cli.path, help="where the npz files go")
     parser.add_argument("--mode", choices=wflw.MODES, help="WFLW: which list (default train; --check: both)")
@@ -182,6 +182,7 @@ def main() -> None:
         return
     jobs = make_jobs(root, args)
     with locked(args.out_dir):
+        require_own_names([job.archives for job in jobs])
         for job in jobs:
             why_anyway = "pictures of the boundaries are wanted" if args.save_boundary_image else ""
             execute(job, args.num_workers, why_anyway)

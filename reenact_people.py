@@ -49,6 +49,7 @@ from utils.errors import ConfigError, DataError
 from utils.files import (
     atomic_path,
     check_outputs,
+    check_room,
     file_digest,
     is_folder_name,
     locked,
@@ -57,11 +58,12 @@ from utils.files import (
     write_text,
     write_yaml,
 )
+from utils.html import address as address_of
 from utils.html import line_chart, page, table
 from utils.panels import contact_sheet, evenly, generated_mark
 from utils.parallel import available_cores
 from utils.steps import Step, has_mpi, run_steps
-from utils.video import look
+from utils.video import check_sound, look
 
 NUM_COORDINATES = 196  # of WFLW's 98 landmarks
 HEATMAP_SHAPES = ((15, 64, 64), (15, 256, 256))
@@ -71,6 +73,8 @@ PREPARING_S, REENACTING_S = 0.03, 0.1  # a frame, roughly
 TRIAL_STEPS = 4
 MIN_SHARE = 2  # samples of a batch for each process: normalised alone, a sample costs a real face more than 1 dB
 SHOWN_FRAMES, TILE_PX = 6, 192
+RESULT_BYTES = 400_000  # of a frame of a result, roughly
+OWN_NAMES = ("people", "runs", "held-out", "result")
 INPUTS_FILE = "inputs.yaml"
 
 
@@ -250,6 +254,8 @@ def announce(args: argparse.Namespace, work: Work) -> None:
         raise DataError(
             f"{args.target}: {counts['target']} frames are too few to learn a face from; {MIN_FRAMES} at least"
         )
+    check_sound(videos["source"], videos["source"].seconds)
+    check_room(work.folder, RESULT_BYTES * counts["source"], "the result's frames")
     to_prepare = sum(counts[role] for role in counts if not work.person(getattr(work, role)).exists())
     frames = ", ".join(f"{getattr(args, role)} ({count} frames)" for role, count in counts.items())
     times = {f"prepare {frames}": PREPARING_S * to_prepare}
@@ -297,22 +303,24 @@ def claim(work: Work, args: argparse.Namespace) -> None:
 def name_of(path: Path, role: str) -> str:
     """Make a person's name of a file's."""
     name = re.sub(r"[^\w-]+", "_", path.stem).strip("_-")[:40]
+    if name.lower().startswith(OWN_NAMES):  # folders of this script's own beside the people's
+        name = f"{name}-{role}"
     return name if is_folder_name(name) else role
 
 
-def prepare(work: Work, videos: dict[str, Path]) -> None:
+def prepare(work: Work, videos: dict[str, Path], run: Callable[..., None]) -> None:
     """Make people of videos, unless they are there."""
     for name, video in videos.items():  # one by one, since each takes all cores
         if not work.person(name).exists():
             args = (video, "--name", name, "--data-dir", work.root(name))
-            run_steps([Step(f"prepare {name}", "prepare_person.py", args)])
+            run([Step(f"prepare {name}", "prepare_person.py", args)])
         link = work.people / name
         if not link.is_symlink():
             work.people.mkdir(exist_ok=True)
             link.symlink_to(Path("..") / name / name)
 
 
-def split(work: Work, name: str) -> int:
+def split(work: Work, name: str, run: Callable[..., None]) -> int:
     """Split a person's frames, unless that is done; gives the number of those to train on."""
     everything = list_path(work.root(name), name, "all")
     count = len(read_names(everything, num_numbers(everything), ""))
@@ -321,7 +329,7 @@ def split(work: Work, name: str) -> int:
         raise DataError(f"{everything}: {count} usable frames are too few to learn from; {least} at least")
     num_train = int((1 - HELD_OUT) * count)
     if not list_path(work.root(name), name, "test").exists():
-        run_steps([Step(f"split {name}", "split_celebv.sh", (work.root(name), num_train))])
+        run([Step(f"split {name}", "split_celebv.sh", (work.root(name), num_train))])
     return num_train
 
 
@@ -332,13 +340,14 @@ def training_step(work: Work, module: str, num_train: dict[str, int]) -> Step:
         args = ("--resume", work.run(module))
     else:
         if work.run(module).exists():  # killed before its first checkpoint; its name must be free
-            remove_folder(work.run(module))
+            with locked(work.run(module)):
+                remove_folder(work.run(module))
         write_yaml(work.conf(module), config)
         args = ("--conf", work.conf(module))
     return Step(f"train the {module}", f"train_{module}.py", args, processes)
 
 
-def reenact(work: Work, args: argparse.Namespace) -> dict[str, Path]:
+def reenact(work: Work, args: argparse.Namespace, run: Callable[..., None]) -> dict[str, Path]:
     """Reenact the source's video and the target's own held-out frames, and measure both; gives the results' folders."""
     trained = [module for module in ("encoder", "transformer") if module in work.modules]
     networks = [word for module in trained for word in (f"--{module}-config", work.run(module) / INFO_FILE)]
@@ -353,9 +362,9 @@ def reenact(work: Work, args: argparse.Namespace) -> dict[str, Path]:
         if not list(parent.glob("*/*/scores.json")):
             decoder = ("--decoder-config", work.run("decoder") / INFO_FILE)
             args_of = (*decoder, *flags, "--out-dir", parent)
-            run_steps([Step(f"reenact: {what}", "test_reenactment.py", args_of)])
+            run([Step(f"reenact: {what}", "test_reenactment.py", args_of)])
             newest = max(parent.glob("*/*/reenactment.yaml"), key=lambda path: path.stat().st_mtime)
-            run_steps([Step(f"measure: {what}", "evaluate.py", (newest.parent,))])
+            run([Step(f"measure: {what}", "evaluate.py", (newest.parent,))])
         results[what] = max(parent.glob("*/*/scores.json"), key=lambda path: path.stat().st_mtime).parent
     if not args.out.exists() or file_digest(args.out) != file_digest(video):
         with atomic_path(args.out) as temporary:
@@ -374,10 +383,7 @@ def write_comparison(path: Path, result: Path) -> None:
 
 def write_page(work: Work, args: argparse.Namespace, results: dict[str, Path]) -> Path:
     """Write one page with all of it."""
-
-    def address(path: Path) -> str:
-        return escape(os.path.relpath(path, work.folder))
-
+    address = partial(address_of, folder=work.folder)
     scores = {
         name: json.loads((folder / "scores.json").read_text(encoding="utf-8")) for name, folder in results.items()
     }
@@ -459,17 +465,19 @@ def main() -> None:
     modules = ("encoder",) if args.encoder else ()
     modules += ("shape_prior", "transformer") if args.transformer else ()
     work = Work(args.work_dir, source, target, QUALITIES[args.quality], (*modules, "decoder"), available_cores())
-    with locked(work.folder):
+    with locked(work.folder) as lock:
         claim(work, args)
         announce(args, work)
+        # what runs holds the lock, too: the same command cannot go on beside what is left of one that was killed
+        run = partial(run_steps, held=(lock,))
         videos = {source: args.source, target: args.target}
-        prepare(work, videos)
+        prepare(work, videos, run)
         # a source that only drives may be as short as it likes
         learned_from = [target] if work.modules == ("decoder",) else [source, target]
-        num_train = {name: split(work, name) for name in learned_from}
+        num_train = {name: split(work, name, run) for name in learned_from}
         lanes = [[training_step(work, module, num_train) for module in lane] for lane in work.lanes()]
-        run_steps(*lanes, logs=work.folder)
-        results = reenact(work, args)
+        run(*lanes, logs=work.folder)
+        results = reenact(work, args, run)
         print(f"video: {args.out}\nlook through it: {write_page(work, args, results)}")
 
 

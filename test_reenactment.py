@@ -55,13 +55,13 @@ def parse_args() -> argparse.Namespace:
         help_name = f"{who} (default: the transformer's {'source' if flag == 'src' else 'target'})"
         parser.add_argument(f"--{flag}-celeb-name", type=cli.folder_name, metavar=letter, help=help_name)
     help_input = "a video, a folder of pictures, a picture, or webcam[:N], instead of a data set"
-    parser.add_argument("--input", metavar="PATH", help=help_input)
+    parser.add_argument("--input", type=cli.text, metavar="PATH", help=help_input)
     help_face = "with --input: which face, counted from the left (default: the largest)"
     parser.add_argument("--face", type=cli.whole(1, MAX_FACES), metavar="N", help=help_face)
     help_no_face = "with --input: frames without a face hold the last result, are left out, or are an error"
     parser.add_argument("--no-face", choices=NO_FACE_CHOICES, default="hold", help=help_no_face)
     help_detector = "with --input: what finds faces, a Python function (default: MediaPipe's face mesh)"
-    parser.add_argument("--detector", metavar="MODULE:FUNCTION", help=help_detector)
+    parser.add_argument("--detector", type=cli.text, metavar="MODULE:FUNCTION", help=help_detector)
     help_smooth = "steady boundaries: the share that comes from the frame before, 0 to below 1 (0)"
     parser.add_argument("--smooth", type=cli.share, default=0.0, metavar="S", help=help_smooth)
     parser.add_argument("-n", "--num", type=cli.count, help="number of frames (default: all)")

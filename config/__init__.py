@@ -118,6 +118,8 @@ def _merge(target: dict, given: dict, prefix: str, without_effect: dict[str, Rul
             close = [by_letters[name] for name in close]
             hint = f"did you mean '{prefix}{close[0]}'?" if close else f"known here: {', '.join(sorted(known))}"
             raise ConfigError(f"{path}: unknown key '{dotted}'; {hint}")
+        elif value is None and target[key] in ("", [], None) or value is None and isinstance(target[key], dict):
+            continue  # 'key:' with nothing behind it, which YAML calls null
         elif isinstance(target[key], dict):
             if not isinstance(value, dict):
                 raise ConfigError(f"{path}: {dotted}: must hold keys of its own, not {_short(value)}")

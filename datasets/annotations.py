@@ -10,6 +10,7 @@ import numpy as np
 
 from datasets.boundary import NUM_LANDMARKS
 from utils.errors import DataError, one_line
+from utils.files import NotRegular, open_file
 
 NUM_COORDINATES = 2 * NUM_LANDMARKS
 MAX_LINE = 20_000  # letters; 206 numbers and a name have some thousand
@@ -63,7 +64,7 @@ def read_lines(path: str | Path, hint: str) -> Iterator[tuple[int, str]]:
     """
     is_empty = True
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with open_file(path, "r", encoding="utf-8-sig") as file:
             for number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), ""), start=1):
                 if len(line) > MAX_LINE:
                     raise DataError(f"{path}: line {number} is longer than {MAX_LINE} letters; is it a list?")
@@ -74,6 +75,8 @@ def read_lines(path: str | Path, hint: str) -> Iterator[tuple[int, str]]:
         raise DataError(f"{path}: no such annotation list; {hint}") from None
     except (UnicodeDecodeError, IsADirectoryError):
         raise DataError(f"{path}: not a text file (UTF-8); unpack the annotations again") from None
+    except NotRegular as error:
+        raise DataError(f"{path}: {error.strerror}; unpack the annotations again") from None
     if is_empty:
         raise DataError(f"{path}: no annotation in it; {hint}")
 

@@ -14,7 +14,7 @@ import numpy as np
 from datasets.annotations import NUM_COORDINATES, Annotations, read_annotations, read_names
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE
 from datasets.images import read_image
-from datasets.prepared import Archives, images_digest
+from datasets.prepared import RECORD_ENDING, Archives, images_digest
 from utils.errors import DataError
 from utils.files import file_digest
 
@@ -137,7 +137,7 @@ def prepared_path(folder: Path, person: str, part: str) -> Path:
 
 def record_path(folder: Path, person: str) -> Path:
     """Return the file that says how the npz files of a person were made."""
-    return folder / f"{person}_prepared.yaml"
+    return folder / f"{person}{RECORD_ENDING}"
 
 
 def describe_archives(root: Path, person: str, names: list[str], out_dir: Path, made_from: dict[str, Any]) -> Archives:

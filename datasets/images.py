@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin
 
 from utils.errors import DataError, ResourceError, one_line
-from utils.files import atomic_path, shown
+from utils.files import NotRegular, atomic_path, open_file, shown
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif")
 MAX_PIXELS = 64_000_000  # of a picture, which is 0.2 GB decoded
 MAX_RATIO = 40  # of a picture's sides; more is no picture of anybody
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "AVIF", "GIF")
+ANIMATED, NEVER_ANIMATED = ("PNG", "WEBP", "AVIF", "GIF"), (".jpg", ".jpeg", ".jpe", ".jfif", ".bmp")
+MAX_ANIMATION = 100_000  # pictures
+MIN_STAY_MS, USUAL_STAY_MS = 11, 100  # of a picture; less is taken for 0.1 s, as browsers do
 BITS_PER_SAMPLE = 258  # TIFF's tag
 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit comes earlier
@@ -24,7 +28,9 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit
 def list_pictures(folder: Path) -> list[Path]:
     """List the pictures of a folder by their endings; hidden files are none. Says which other files are left out."""
     files = [path for path in folder.iterdir() if not path.name.startswith(".") and not path.is_dir()]
-    pictures = [path for path in files if path.suffix.lower() in IMAGE_ENDINGS]
+    # a link that leads nowhere is named when it is read
+    real = {path for path in files if path.is_file() or path.is_symlink() and not path.exists()}
+    pictures = [path for path in files if path in real and path.suffix.lower() in IMAGE_ENDINGS]
     others = Counter(path.suffix.lower() or path.name for path in set(files).difference(pictures))
     if pictures and others:
         endings = ", ".join(one_line(ending, 20) for ending, _ in others.most_common(5))
@@ -42,7 +48,7 @@ def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
         DataError: the file is missing, truncated or no picture.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_file(path) as file, Image.open(file, formats=FORMATS) as image:
             _check_size(image)
             image.load()  # Pillow notices truncation only here; OpenCV would fill the rest with grey
             return to_rgb(ImageOps.exif_transpose(image) if upright else image)
@@ -52,11 +58,69 @@ def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
         if Path(path).is_symlink():
             raise DataError(f"{path}: a link to a file that is not there; replace or remove it") from None
         raise DataError(f"{path}: no such image; the annotation list names it") from None
+    except NotRegular as error:
+        raise DataError(f"{path}: {error.strerror}; remove it") from None
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
         words = one_line(str(error).replace(repr(str(path)), "it") or type(error).__name__, 120)
         raise DataError(f"{path}: cannot be decoded ({words}); replace or remove it") from None
+
+
+def animation_times(path: Path) -> list[float]:
+    """Return how long each picture of an animation stays, in seconds; nothing for a single picture.
+
+    Raises:
+        DataError: it cannot be decoded, or has more pictures than a film of an hour.
+    """
+    if not _is_animated(path):
+        return []
+    times = []
+    for _, stays_s in _animation(path):
+        times.append(stays_s)
+    return times
+
+
+def read_animation(path: Path) -> Iterator[np.ndarray]:
+    """Decode the pictures of an animation, (H, W, 3) uint8 RGB, one after the other.
+
+    Raises:
+        DataError: they cannot be decoded.
+    """
+    for picture, _ in _animation(path):
+        yield to_rgb(picture)
+
+
+def _is_animated(path: Path) -> bool:
+    """Tell whether a file is an animation; pages of a TIFF, and a camera's second pictures, are none."""
+    if path.suffix.lower() in NEVER_ANIMATED:
+        return False
+    try:
+        with open_file(path) as file, Image.open(file, formats=FORMATS) as image:
+            count = getattr(image, "n_frames", 1)
+            if count > 1 and image.format not in ANIMATED:
+                print(f"note: {path}: {count} pages, of which the first is taken")
+            return count > 1 and image.format in ANIMATED
+    except Exception:  # whoever reads it says what is wrong
+        return False
+
+
+def _animation(path: Path) -> Iterator[tuple[Image.Image, float]]:
+    try:
+        with open_file(path) as file, Image.open(file, formats=FORMATS) as image:
+            _check_size(image)
+            if image.n_frames > MAX_ANIMATION:
+                raise ValueError(f"{image.n_frames} pictures, {MAX_ANIMATION} at most")
+            for number in range(image.n_frames):
+                image.seek(number)
+                image.load()
+                milliseconds = image.info.get("duration") or 0
+                yield image, (milliseconds if milliseconds >= MIN_STAY_MS else USUAL_STAY_MS) / 1000
+    except (MemoryError, GeneratorExit):
+        raise
+    except Exception as error:
+        words = one_line(str(error).replace(repr(str(path)), "it") or type(error).__name__, 120)
+        raise DataError(f"{path}: cannot be decoded ({words}); is it an animation that plays to its end?") from None
 
 
 def _check_size(image: Image.Image) -> None:

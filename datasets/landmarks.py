@@ -19,6 +19,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from utils.libraries import load
+
 CORRECTION = Path(__file__).with_name("mesh_to_wflw.npz")
 
 MIN_CONFIDENCE = 0.5  # of the detector
@@ -79,13 +81,14 @@ class FaceFinder:
     Args:
         is_video: pictures follow each other: where the detector loses a face for a moment, it is looked for where it
             was.
+
+    Raises:
+        LibraryError: MediaPipe cannot be loaded.
     """
 
     def __init__(self, is_video: bool = False):
         with _silenced():
-            import mediapipe
-
-            solutions = mediapipe.solutions
+            solutions = load("mediapipe", "pip install --no-deps -r requirements-nodeps.txt").solutions
             self._detector = solutions.face_detection.FaceDetection(MIN_CONFIDENCE, model_selection=1)
             self._mesh = solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True)
             blank = np.zeros((MESH_PX, MESH_PX, 3), np.uint8)

@@ -10,6 +10,7 @@ import hashlib
 import io
 import math
 import os
+import stat
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,11 +22,12 @@ import numpy as np
 from zlib_ng import zlib_ng
 
 from utils.errors import DataError
-from utils.files import atomic_path, file_digest, read_yaml, write_yaml
+from utils.files import atomic_path, file_digest, open_file, read_yaml, write_yaml
 from utils.panels import evenly
 
 RAW_DEFLATE = -15  # zlib's name for a stream without header and checksum, as zip files hold it
 COMPRESSION_LEVEL = 1
+RECORD_ENDING = "_prepared.yaml"
 MAX_READ = 1000  # pictures whose content is compared
 WHY_STALE = {
     "list": "the annotation list has changed",
@@ -86,7 +88,7 @@ class PreparedFile:
     def __init__(self, path: Path, shape: tuple[int, ...], command: str, dtype: type = np.uint8):
         self.path, self.shape, self.command, self.dtype = path, shape, command, np.dtype(dtype)
         try:
-            with zipfile.ZipFile(path) as archive:
+            with open_file(path) as file, zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
         except FileNotFoundError:
             raise DataError(f"{path}: missing; run '{command}' first") from None
@@ -94,7 +96,7 @@ class PreparedFile:
             raise DataError(f"{path}: not a complete npz file; remove it and run '{command}'") from None
         self._members = {info.filename.removesuffix(".npy"): info for info in members}
         self.names: list[str] = list(self._members)
-        self._file = open(path, "rb")  # noqa: SIM115, open as long as samples are read
+        self._file = open_file(path)  # open as long as samples are read
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": self.dtype.str, "fortran_order": False, "shape": shape})
         self._usual_header = header.getvalue()
@@ -208,11 +210,38 @@ def images_digest(folder: Path, names: Sequence[str]) -> str:
     read = {names[index] for index in evenly(len(names), MAX_READ)}
     for name in names:
         try:
-            size = (folder / name).stat().st_size
+            about = (folder / name).stat()
         except FileNotFoundError:
             raise DataError(f"{folder / name}: no such image; the annotation list names it") from None
-        digest.update(f"{name} {size} {file_digest(folder / name) if name in read else ''}\n".encode())
+        if not stat.S_ISREG(about.st_mode):
+            raise DataError(f"{folder / name}: is no regular file; remove it")
+        digest.update(f"{name} {about.st_size} {file_digest(folder / name) if name in read else ''}\n".encode())
     return digest.hexdigest()
+
+
+def require_own_names(archives: Sequence[Archives]) -> None:
+    """Raise unless no file is written for two makers, be it now or by an earlier run into the same folder.
+
+    A person's name can be another's with an ending that files have.
+
+    Raises:
+        DataError: with both names.
+    """
+    makers: dict[Path, str] = {}
+    for own in archives:
+        names = {path.name for path in (*own.paths, *own.texts)}
+        for path in (own.record, *own.paths, *own.texts):
+            if makers.setdefault(path, own.name) != own.name:
+                raise DataError(f"{path}: is a file of {own.name} and of {makers[path]}; rename one of them")
+        for record in own.record.parent.glob(f"*{RECORD_ENDING}"):
+            kept = read_record(record)
+            other = record.name.removesuffix(RECORD_ENDING)
+            if kept is None or record == own.record and names == {*kept["bytes"]}:
+                continue
+            shared = names & {*kept["bytes"]} or ({record.name} if record == own.record else set())
+            if shared:
+                words = "rename one of them, or use another --out-dir"
+                raise DataError(f"{record.parent / min(shared)}: is a file of {own.name} and of {other}; {words}")
 
 
 class Archives(NamedTuple):

@@ -8,13 +8,13 @@ if [ -n "${VIDEO:-}" ]; then
     python test_reenactment.py \
         --decoder-config demo/weights/decoder/training_info.yaml \
         --decoder-param-file demo/weights/decoder/weights.h5 \
-        --landmarks --input "$VIDEO" --src-celeb-name driver --layout side-by-side \
+        --landmarks --input="$VIDEO" --src-celeb-name driver --layout side-by-side \
         --out-dir "$out/mine" --video "$out/mine.mp4" --preview "$out/mine.gif"
     exit
 fi
 frames=${DEMO_FRAMES:-420}          # of each person
 test_frames=${DEMO_TEST_FRAMES:-100} # of these
-rm -rf "$out"
+rm -rf "$out/CelebV" "$out/reenactment" "$out/reenactment.mp4" "$out/preview.gif" # not what VIDEO=... made
 
 echo "== two synthetic people; Rowan drives, Linnea is shown"
 python make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames "$frames" --seed 7 --stride 2 --expressions --out-dir "$out/CelebV"

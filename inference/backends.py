@@ -15,6 +15,7 @@ from inference.reenactor import Backend
 from inference.trained import Networks, load_network
 from models.build import INPUT_SHAPES
 from utils.errors import ConfigError, DataError
+from utils.libraries import LibraryError
 
 BACKENDS = ("auto", "nnabla", "onnxruntime")
 PRECISIONS = ("float32", "int8")
@@ -113,7 +114,15 @@ def open_backend(
         raise ConfigError("--precision int8 needs --backend onnxruntime, on a CPU and without test.batch_stat")
     inputs = None if calibration is None else calibration()
     with _loading:
-        return NnablaBackend(networks, batch_size) if chosen == "nnabla" else OnnxBackend(networks, batch_size, inputs)
+        if chosen == "nnabla":
+            return NnablaBackend(networks, batch_size)
+        try:
+            return OnnxBackend(networks, batch_size, inputs)
+        except LibraryError as error:
+            if backend != "auto" or inputs is not None:
+                raise
+            print(f"note: {error}\nbackend: nnabla (slower)")
+            return NnablaBackend(networks, batch_size)
 
 
 def _why_not_onnx(context: str, networks: Networks) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,12 +17,13 @@ from config.runs import GEOMETRY_FILE
 from datasets.annotations import format_line, read_annotations
 from datasets.celebv import read_person
 from datasets.synthetic.people import UNIT_PX, Expression, landmarks_3d, random_identity
+from inference.trained import Trained
 from utils.errors import DataError, WeightsError
 from utils.files import write_text
 from utils.panels import evenly
 
 MEAN, NEUTRAL = "mean", "neutral"
-MAX_CALIBRATION_FRAMES = 250  # of a video, from its beginning
+MAX_CALIBRATION_FRAMES = 250  # of a video, its first ones with a face
 CAMERA_CALIBRATION_S = 3.0
 MAX_SHAPE_FRAMES = 2000  # that a person's shape is found in
 MIN_NEUTRAL_FRAMES = 20  # fewer do not tell a habit from an expression: then the mean stands for the neutral face
@@ -139,7 +140,7 @@ def shape_of(landmarks: Iterable[np.ndarray]) -> Shape:
     """
     frames = list(landmarks)
     if not frames:
-        raise DataError("no face with landmarks to begin with; is one to be seen in the input's first seconds?")
+        raise DataError("no face with landmarks; is one to be seen in the input?")
     mean = np.mean(frames, axis=0)
     if len(frames) < MIN_NEUTRAL_FRAMES:
         return Shape(mean, mean)
@@ -205,13 +206,16 @@ def write_geometry(folder: Path, landmarks: np.ndarray) -> None:
     write_text(folder / GEOMETRY_FILE, "\n".join(lines) + "\n")
 
 
-def read_geometry(weights: Path, config: dict[str, Any]) -> Shape:
-    """Read the shape of a decoder's person: beside its weights, or of the person's frames.
+def read_geometry(decoder: Trained) -> Shape:
+    """Read the shape of a decoder's person: beside its weights or its training_info.yaml, or of the person's frames.
 
     Raises:
         WeightsError: neither is there.
     """
-    path = weights.parent / GEOMETRY_FILE
+    folders = [decoder.weights.parent, *([decoder.info.parent] if decoder.info else [])]
+    paths = [folder / GEOMETRY_FILE for folder in folders]
+    path = next((path for path in paths if path.exists()), paths[0])
+    config = decoder.config
     if path.exists():
         found = read_annotations(path, 0, "")
         if not {MEAN, NEUTRAL} <= {*found.names}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -19,10 +20,10 @@ from inference.backends import Calibration
 from inference.faces import make_finder
 from inference.geometry import CAMERA_CALIBRATION_S, MAX_CALIBRATION_FRAMES, Shape, shape_of
 from inference.pictures import Camera, FaceFrame, Pictures, faces_of, faces_of_camera
-from inference.reenactor import Geometry
+from inference.reenactor import Geometry, no_face_words
 from utils.cli import limit_count
 from utils.ending import requests
-from utils.errors import ConfigError
+from utils.errors import ConfigError, DataError
 from utils.panels import evenly
 from utils.video import Video
 
@@ -38,7 +39,7 @@ class Input(NamedTuple):
     truth: DrawnDataset | None = None  # true heatmaps by the frames' numbers, (15, 64, 64) uint8
     sound: Video | None = None  # that may have some
     camera: Camera | None = None  # whose frames come as they are seen
-    some_frames: Callable[[], Iterator[FaceFrame]] | None = None  # with a face, to calibrate on
+    some_frames: Callable[[], Iterator[FaceFrame]] | None = None  # the first ones with a face, to calibrate on
 
 
 def open_test_split(data_dir: str | Path, person: str, wanted: int | None, fps: float) -> Input:
@@ -48,7 +49,7 @@ def open_test_split(data_dir: str | Path, person: str, wanted: int | None, fps: 
         wanted: number of frames; None takes all.
 
     Raises:
-        DataError: it is missing or damaged, or has fewer frames.
+        DataError: it is missing or damaged.
     """
     images = FrameDataset(data_dir, person, "test")
     truth = DrawnDataset(data_dir, person, "test", (HEATMAP,))
@@ -90,12 +91,21 @@ def open_input(
         frames = islice(faces_of_camera(camera, finder, face_number), wanted)
         return Input(frames, fps or camera.fps, wanted, camera=camera)
     pictures = Pictures(Path(os.path.expanduser(name)), fps, wanted)
-    finder = make_finder(detector, is_video=pictures.video is not None)
+    finder = make_finder(detector, is_video=pictures.is_film)
     count = pictures.count if wanted is None else min(wanted, pictures.count)
 
     def first_frames() -> Iterator[FaceFrame]:
-        first = min(wanted or MAX_CALIBRATION_FRAMES, MAX_CALIBRATION_FRAMES)
-        return (frame for frame in faces_of(pictures, finder, face_number, first) if frame.face is not None)
+        num_faces, reasons = 0, Counter()
+        for frame in faces_of(pictures, finder, face_number, wanted):
+            if frame.face is None:
+                reasons[frame.reason] += 1
+                continue
+            yield frame
+            num_faces += 1
+            if num_faces == MAX_CALIBRATION_FRAMES:
+                return
+        if not num_faces:
+            raise DataError(no_face_words(name, reasons))
 
     frames = faces_of(pictures, finder, face_number, wanted)
     sound = pictures.video if with_sound else None

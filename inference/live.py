@@ -118,7 +118,7 @@ class LiveReenactor:
         self, decoder: Trained, context: str, precision: str, take: Take, fail: Callable[[BaseException], None]
     ):
         self.camera = LatestPicture()
-        self.geometry = LearningGeometry(read_geometry(decoder.weights, decoder.config))
+        self.geometry = LearningGeometry(read_geometry(decoder))
         backend, finder = open_decoder(decoder, context, precision), make_finder(None, is_video=True)
         target = decoder.config["trg_celeb_name"]
         reenactor = Reenactor(backend, 1, SMOOTH, None, target, ("decoder",), self.geometry)

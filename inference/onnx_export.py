@@ -30,6 +30,7 @@ from inference.trained import Networks, Trained, load_network
 from models.build import INPUT_SHAPES
 from utils.errors import ConfigError, ResourceError, WeightsError
 from utils.files import atomic_path, check_writable, file_digest
+from utils.libraries import load
 from utils.parallel import available_cores
 
 if TYPE_CHECKING:
@@ -129,8 +130,8 @@ def quantized(module: str, trained: Trained, batch_size: int, calibration: list[
 
 
 def _quantize(full: Path, path: Path, batch_size: int, calibration: list[np.ndarray]) -> None:
-    import onnx
-    from onnxruntime import quantization
+    onnx = load("onnx", HOW_TO_INSTALL)
+    quantization = load("onnxruntime.quantization", HOW_TO_INSTALL)
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self):
@@ -166,7 +167,7 @@ def split_deconvolutions(model: onnx.ModelProto) -> int:
     A pixel of the output sees two rows and two columns of the input, and which of the kernel's depends on whether its
     own row and column are even or odd. So it is one of four convolutions of 2x2, whose results lie in turn.
     """
-    from onnx import helper, numpy_helper
+    helper, numpy_helper = (load(f"onnx.{name}", HOW_TO_INSTALL) for name in ("helper", "numpy_helper"))
 
     graph, nodes, kernels, count = model.graph, [], [], 0
     weights = {initializer.name: initializer for initializer in graph.initializer}
@@ -250,16 +251,14 @@ def export(networks: Networks, path: Path, batch_size: int = 1) -> float:
 
 
 def _convert(x: nn.Variable, outputs: dict[str, nn.Variable], path: Path, batch_size: int) -> None:
-    from nnabla.utils.converter.nnabla import NnpImporter
-    from nnabla.utils.converter.onnx import OnnxExporter
-
+    importers, exporters = (load(f"nnabla.utils.converter.{name}", HOW_TO_INSTALL) for name in ("nnabla", "onnx"))
     network = {"name": "chain", "batch_size": batch_size, "outputs": outputs, "names": {"input": x}}
     executor = {"name": "run", "network": "chain", "data": ["input"], "output": list(outputs)}
     with _quiet():
         nnp = str(path.parent / "chain.nnp")  # in a temporary folder
         nnabla.utils.save.save(nnp, {"networks": [network], "executors": [executor]})
-        importer = NnpImporter(nnp, expand_network=False, executor_index=0)
-        OnnxExporter(importer.execute(), batch_size, -1, opset=OPSET).execute(str(path))
+        importer = importers.NnpImporter(nnp, expand_network=False, executor_index=0)
+        exporters.OnnxExporter(importer.execute(), batch_size, -1, opset=OPSET).execute(str(path))
 
 
 def _compare(x: nn.Variable, outputs: dict[str, nn.Variable], path: Path) -> float:
@@ -277,9 +276,9 @@ def open_session(path: Path, num_threads: int | None = None) -> Callable[[np.nda
 
     Raises:
         WeightsError: it is no ONNX file.
+        LibraryError: ONNX Runtime cannot be loaded.
     """
-    import onnxruntime
-
+    onnxruntime = load("onnxruntime", HOW_TO_INSTALL)
     options = onnxruntime.SessionOptions()
     # not the machine's cores, of which a container may have fewer
     options.intra_op_num_threads = num_threads or available_cores()

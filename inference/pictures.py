@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,17 +14,18 @@ import cv2
 import numpy as np
 
 from datasets.crop import cut_square
-from datasets.images import IMAGE_ENDINGS, list_pictures, read_image
+from datasets.images import IMAGE_ENDINGS, animation_times, list_pictures, read_animation, read_image
 from inference.faces import MIN_SHOT_S, WAIT_S, FaceFollower, Finder, Placed
 from utils.errors import DataError, ResourceError
 from utils.parallel import ahead
-from utils.video import MAX_FPS, MIN_FPS, Video, look, read_video
+from utils.video import MAX_FPS, MIN_FPS, Video, exact_rate, look, read_video
 
 FOLDER_FPS = 25.0  # pictures of a folder are taken for the frames of a video
 CAMERA_FPS = 30.0  # where a camera does not say
 UNREADABLE = "picture that cannot be decoded"
 PICTURES_AHEAD, CROPS_AHEAD = 4, 64
 MAX_NAMED = 20  # pictures that cannot be decoded; each gets a note
+MAX_REPEATED = 250  # times that a picture of an animation comes, on an average
 MAX_DIGITS = 18  # of a number in a name
 
 
@@ -46,7 +48,16 @@ class Pictures:
         self.video: Video | None = None
         self.unreadable: dict[Path, str] = {}  # files that are no pictures, and why
         self._changes: set[float] = set()  # when another face was followed, as far as it was said
-        if path.is_file() and path.suffix.lower() not in IMAGE_ENDINGS:
+        self._stays: list[float] = []  # of an animation, how long each picture stays in seconds
+        if path.is_file() and path.suffix.lower() in IMAGE_ENDINGS:
+            self._stays = animation_times(path)
+        if self._stays:
+            length = sum(self._stays)
+            self.fps = fps or exact_rate(min(max(len(self._stays) / length, MIN_FPS), MAX_FPS))
+            self.count = max(round(length * float(self.fps)), 1)
+            if self.count > MAX_REPEATED * len(self._stays):
+                raise DataError(f"{path}: {len(self._stays)} pictures in {length:.0f} s; it is no film")
+        elif path.is_file() and path.suffix.lower() not in IMAGE_ENDINGS:
             # at the lowest rate so many frames last longest
             self.video = look(path, None if wanted is None else wanted / (fps or MIN_FPS))
             self.fps = fps or self.video.fps
@@ -58,8 +69,11 @@ class Pictures:
             self.count = len(self._files)
         elif path.is_file():
             self._files, self.count = [path], 1
+        elif path.exists():
+            raise DataError(f"{path}: is no regular file, but a pipe, a socket or a device; save it to a file first")
         else:
             raise DataError(f"{path}: no such video, picture or folder")
+        self.is_film = self.video is not None or bool(self._stays)  # pictures follow each other in time
 
     def __iter__(self) -> Iterator[np.ndarray | None]:
         return self.first(None)
@@ -69,6 +83,9 @@ class Pictures:
         if self.video is not None:
             yield from read_video(self.video, self.fps, count)
             return
+        if self._stays:
+            yield from islice(self._evenly_played(), count)
+            return
         for file in self._files[:count]:
             try:
                 yield read_image(file, upright=True)
@@ -77,6 +94,20 @@ class Pictures:
                     print(f"note: {error}")
                 self.unreadable[file] = str(error)
                 yield None
+
+    def _evenly_played(self) -> Iterator[np.ndarray]:
+        """Give an animation's pictures at an even rate."""
+        end_s, given = 0.0, 0
+        for picture, stays_s in zip(read_animation(self.path), self._stays):
+            end_s += stays_s
+            while given < min(round(end_s * float(self.fps)), self.count):
+                yield picture
+                given += 1
+
+    @property
+    def min_shot_s(self) -> float:
+        """Return how long a face must be seen to count: all of a film that is shorter."""
+        return min(MIN_SHOT_S, (self.count - 0.5) / float(self.fps)) if self.is_film else 0.0
 
     def note_change(self, time_s: float) -> None:
         """Say, once, that from a time on another face is followed."""
@@ -158,12 +189,11 @@ def faces_of(
         number: which face of several, from 1, counted from the left; None is the largest.
         wanted: the first so many pictures; None is all.
     """
-    is_video = pictures.video is not None
     follower = FaceFollower(
         pictures.fps,
-        MIN_SHOT_S if is_video else 0.0,
+        pictures.min_shot_s,
         number=number,
-        wait_s=WAIT_S if is_video else 0.0,
+        wait_s=WAIT_S if pictures.is_film else 0.0,
         say_change=pictures.note_change,
     )
     looked_at = None if wanted is None else wanted + follower.look_ahead  # the first are steadied by what follows them

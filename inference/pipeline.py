@@ -48,7 +48,7 @@ def open_reenactor(
     """
     decoder, geometry = networks["decoder"], None
     if "transformer" not in networks:
-        target_shape = read_geometry(decoder.weights, decoder.config)
+        target_shape = read_geometry(decoder)
         source_shape, frames_in = shape_of_source(frames_in)
         geometry = NeutralToNeutral(source_shape, target_shape)
     batch_size = min(batch_size, frames_in.count or batch_size)
@@ -71,7 +71,7 @@ def open_decoder(decoder: Trained, context: str, precision: str = "float32") -> 
 
 def typical_boundaries(decoder: Trained) -> list[np.ndarray]:
     """Draw boundaries (15, 64, 64) as a decoder will see them: of synthetic drivers, moved to its person."""
-    target, rng, found = read_geometry(decoder.weights, decoder.config), np.random.default_rng(0), []
+    target, rng, found = read_geometry(decoder), np.random.default_rng(0), []
     for number in range(CALIBRATION_FACES):
         driver = random_identity(number)
         neutral = landmarks_of(driver, Expression())

@@ -198,11 +198,21 @@ class MissingFaces:
     def require_some(self, where: str) -> None:
         """Raise a DataError if there was no face at all in `where`."""
         if self.num_faces == 0:
-            raise DataError(f"{where}: no usable face in {self.reasons.total()} frames ({self.words()})")
+            raise DataError(no_face_words(where, self.reasons))
 
     def words(self) -> str:
         """Say how many frames were without a face, by reason."""
-        return ", ".join(f"{count} x {reason}" for reason, count in self.reasons.most_common())
+        return count_words(self.reasons)
+
+
+def count_words(reasons: Counter[str]) -> str:
+    """Say how often each reason came, the most frequent first."""
+    return ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+
+
+def no_face_words(where: str, reasons: Counter[str]) -> str:
+    """Say that there is no face in an input, and why not."""
+    return f"{where}: no usable face in {reasons.total()} frames ({count_words(reasons)})"
 
 
 _BLACK = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)

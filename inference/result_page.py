@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 import yaml
 
 from utils.errors import DataError
-from utils.files import read_yaml, write_text, write_yaml
-from utils.html import line_chart, page, table
+from utils.files import read_text, read_yaml, write_text, write_yaml
+from utils.html import address, line_chart, page, table
 
 RECORD_FILE, FRAMES_FILE, SCORES_FILE = "reenactment.yaml", "frames.json", "scores.json"
 
@@ -82,7 +81,7 @@ def add_scores(folder: Path, record: dict[str, Any], section: str) -> None:
     """Write the page of a finished reenactment again, with a section (HTML) of scores."""
     path = folder / FRAMES_FILE
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        given = json.loads(read_text(path))
         metrics = {name: {key: float(value) for key, value in of_frame.items()} for name, of_frame in given.items()}
         if not metrics:
             raise ValueError
@@ -96,9 +95,9 @@ def _write_page(folder: Path, record: dict[str, Any], metrics: dict[str, dict[st
     title = f"{record['input'] or record['source']} to {record['target']}"
     body = ["<p>All faces of the target in this folder are <b>synthetic</b>: they were made by a neural network.</p>"]
     if record["video"]:
-        address = escape(os.path.relpath(record["video"], folder))
         poster = f"result/{names[0]}"
-        body.append(f'<video controls preload="metadata" poster="{poster}" src="{address}"></video>')
+        source = address(record["video"], folder)
+        body.append(f'<video controls preload="metadata" poster="{poster}" src="{source}"></video>')
     body += ["<h2>Frames</h2>", '<p><img id="frame" alt="a frame of the result"></p>']
     body.append(
         f'<p><input id="slider" type="range" min="0" max="{len(names) - 1}" value="0" style="width: 70%" '

@@ -17,6 +17,7 @@ from inference.geometry import read_geometry
 from inference.pipeline import open_decoder
 from inference.trained import Trained, find_weights
 from utils.errors import UserError
+from utils.files import read_text
 from utils.panels import face_picture, labelled
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "weights" / "decoder"
@@ -62,11 +63,11 @@ def _targets_of(infos: Iterable[Path]) -> Iterator[Target]:
         except UserError as error:
             print(f"note: left out: {error}")
             continue
-        if not (weights.parent / GEOMETRY_FILE).exists():
+        if not any((folder / GEOMETRY_FILE).exists() for folder in (weights.parent, info.parent)):
             print(f"note: left out: {weights.parent}: no {GEOMETRY_FILE}; train the decoder on landmarks")
             continue
         yield Target(
-            config["trg_celeb_name"], run, Trained(config, weights), date_of(weights), read_held_out(info.parent)
+            config["trg_celeb_name"], run, Trained(config, weights, info), date_of(weights), read_held_out(info.parent)
         )
 
 
@@ -78,7 +79,7 @@ def date_of(path: Path) -> str:
 def read_held_out(folder: Path) -> dict[str, float]:
     """Read what was measured on held-out frames; nothing where nothing was, or the file is damaged."""
     try:
-        found = json.loads((folder / HELD_OUT_FILE).read_text(encoding="utf-8"))
+        found = json.loads(read_text(folder / HELD_OUT_FILE))
         return {key: float(found[key]) for key in HELD_OUT}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
@@ -86,6 +87,6 @@ def read_held_out(folder: Path) -> dict[str, float]:
 
 def portrait(target: Target, context: str) -> np.ndarray:
     """Let a target's decoder paint its neutral face, (256, 256, 3) uint8 with the mark 'synthetic'."""
-    shape = read_geometry(target.decoder.weights, target.decoder.config)
+    shape = read_geometry(target.decoder)
     painted = open_decoder(target.decoder, context).infer("decoder", heatmap_of(shape.neutral)[None])
     return labelled(face_picture(painted[0]))

@@ -22,6 +22,7 @@ class Trained(NamedTuple):
 
     config: dict[str, Any]
     weights: Path
+    info: Path | None = None  # the training_info.yaml that the configuration is of
 
 
 Networks = dict[str, Trained]  # by module
@@ -99,7 +100,7 @@ def find_networks(args: argparse.Namespace, configs: dict[str, dict[str, Any]]) 
     networks = {}
     for module, config in configs.items():
         info, param_file = (getattr(args, f"{module}_{what}") for what in ("config", "param_file"))
-        networks[module] = Trained(config, find_weights(module, config, info, param_file))
+        networks[module] = Trained(config, find_weights(module, config, info, param_file), info)
     return networks
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from pathlib import Path
@@ -15,7 +16,14 @@ import numpy as np
 import pytest
 
 from training import checkpoints
-from training.checkpoints import load_checkpoint, read_state, save_checkpoint
+from training.checkpoints import (
+    CHECKPOINTS,
+    checkpoints_of,
+    load_checkpoint,
+    newest_checkpoint,
+    read_state,
+    save_checkpoint,
+)
 from utils.errors import WeightsError
 from utils.files import file_digest
 from utils.weights import format_sums
@@ -124,10 +132,28 @@ def test_a_missing_file(saved, name):
         read_state(folder)
 
 
-def test_a_file_too_many(saved):
+def test_strays_are_no_matter(saved):
+    """What file managers, synchronisers and people leave: beside a checkpoint's files, and beside checkpoints."""
     folder, _, _ = saved
-    (folder / "extra.h5").write_bytes(b"")
-    with pytest.raises(WeightsError, match="no complete checkpoint"):
+    before = read_state(folder)
+    for name in (".DS_Store", "._state.json", "Thumbs.db", "extra.h5", "state (copy).json"):
+        (folder / name).write_bytes(b"x")
+    (folder / "__MACOSX").mkdir()
+    assert read_state(folder) == before
+    run = folder.parent / "run"
+    (run / CHECKPOINTS).mkdir(parents=True)
+    kept = shutil.copytree(folder, run / CHECKPOINTS / "000000007")
+    for name in (".DS_Store", "000000009", "²", "12"):
+        (run / CHECKPOINTS / name).write_bytes(b"x")  # files, of which none is a checkpoint
+    (run / CHECKPOINTS / "000000003 copy").mkdir()
+    assert checkpoints_of(run) == [kept] and newest_checkpoint(run)[0] == kept
+
+
+def test_a_checkpoint_that_cannot_be_read(saved):
+    folder, _, _ = saved
+    (folder / "net.h5").unlink()
+    os.mkfifo(folder / "net.h5")
+    with pytest.raises(WeightsError, match="no regular file"):
         read_state(folder)
 
 

@@ -22,6 +22,7 @@ from inference.geometry import MeanToMean, NeutralToNeutral, Shape, read_geometr
 from inference.inputs import Input, shape_of_source
 from inference.pictures import FaceFrame
 from inference.reenactor import Reenactor, Result
+from inference.trained import Trained
 from make_synthetic import moving_head
 from utils.errors import DataError, WeightsError
 
@@ -147,25 +148,28 @@ def test_landmarks_that_are_no_face_give_numbers(points):
 def test_a_geometry_is_kept_and_read(tmp_path):
     frames = track_of(random_identity(9), 40, 0, "")
     write_geometry(tmp_path, frames)
-    for found, truth in zip(read_geometry(tmp_path / "weights.h5", {}), shape_of(frames)):
+    for found, truth in zip(read_geometry(Trained({}, tmp_path / "weights.h5")), shape_of(frames)):
         np.testing.assert_allclose(found, truth, atol=1e-4)
     (tmp_path / "face_98pt.txt").write_text(format_line(marks(0), "mean") + "\n")
     with pytest.raises(WeightsError, match="no lines 'mean' and 'neutral'"):
-        read_geometry(tmp_path / "weights.h5", {})
+        read_geometry(Trained({}, tmp_path / "weights.h5"))
 
 
 def test_without_a_file_it_comes_from_the_persons_frames(data, tmp_path):
     config = load_config("decoder") | {"train_dir": str(data / "datasets/CelebV"), "trg_celeb_name": "Linnea"}
     truth = read_person(data / "datasets/CelebV", "Linnea", "all").landmarks.mean(axis=0)
-    np.testing.assert_allclose(read_geometry(tmp_path / "weights.h5", config).mean, truth)
+    np.testing.assert_allclose(read_geometry(Trained(config, tmp_path / "weights.h5")).mean, truth)
     with pytest.raises(WeightsError, match="name a --transformer-config, or train the decoder on landmarks"):
-        read_geometry(tmp_path / "weights.h5", config | {"trg_celeb_name": "Nobody"})
+        read_geometry(Trained(config | {"trg_celeb_name": "Nobody"}, tmp_path / "weights.h5"))
 
 
 def test_the_demos_weights_have_one():
     config = load_config("decoder", DEMO / "decoder/training_info.yaml")
     assert (DEMO / "decoder/face_98pt.txt").exists()
-    found, truth = read_geometry(DEMO / "decoder/weights.h5", config), landmarks_of(random_identity(29), Expression())
+    found, truth = (
+        read_geometry(Trained(config, DEMO / "decoder/weights.h5")),
+        landmarks_of(random_identity(29), Expression()),
+    )
     assert np.linalg.norm(found.neutral - truth, axis=1).mean() < 2
 
 
@@ -279,7 +283,7 @@ def test_a_decoders_run_keeps_its_persons_geometry_and_is_driven(film, data, tmp
     must_run(tmp_path, "train_decoder.py", "--conf", "decoder.yaml")
     run = tmp_path / "tmp.monitor/decoder/Linnea/one"
     truth = read_person(data / "datasets/CelebV", "Linnea", "train").landmarks.mean(axis=0)
-    np.testing.assert_allclose(read_geometry(run / "netG_decoder_1.h5", {}).mean, truth, atol=1e-3)
+    np.testing.assert_allclose(read_geometry(Trained({}, run / "netG_decoder_1.h5")).mean, truth, atol=1e-3)
     info = ("--decoder-config", run / "training_info.yaml")
     must_run(tmp_path, "test_reenactment.py", *info, "--landmarks", "--input", film / "m.mp4", "-n", 2)
 

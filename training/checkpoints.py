@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import nnabla.solvers as S
 import numpy as np
 
 from utils.errors import WeightsError
-from utils.files import atomic_folder, file_digest, remove_folder
+from utils.files import atomic_folder, file_digest, read_text, remove_folder
 from utils.parameters import parameters_of, write_parameters
 from utils.weights import SUMS_FILE, format_sums, read_parameters, read_sums, write_arrays
 
@@ -45,19 +46,24 @@ def _moments(solver: S.Solver) -> dict[str, np.ndarray]:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Read the values of a checkpoint, after every file of it was compared with its sum.
+    """Read the values of a checkpoint, after every file of it was compared with its sum; strays are no matter.
 
     Raises:
-        WeightsError: a file is missing, changed or strange.
+        WeightsError: a file is missing, changed or cannot be read.
     """
     sums = read_sums(folder)
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if STATE_FILE not in sums or found != {*sums, SUMS_FILE}:
+    if STATE_FILE not in sums:
         raise WeightsError(f"{folder}: no complete checkpoint; remove it")
     for name, digest in sums.items():
-        if file_digest(folder / name) != digest:
+        try:
+            found = file_digest(folder / name)
+        except FileNotFoundError:
+            raise WeightsError(f"{folder}: no complete checkpoint, {name} is missing; remove it") from None
+        except OSError as error:
+            raise WeightsError(f"{folder / name}: cannot be read ({error.strerror})") from None
+        if found != digest:
             raise WeightsError(f"{folder / name}: changed since it was saved (SHA-256); remove the checkpoint")
-    return json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    return json.loads(read_text(folder / STATE_FILE))
 
 
 def load_checkpoint(folder: Path, scopes: Iterable[str], solvers: dict[str, S.Solver]) -> dict[str, Any]:
@@ -95,7 +101,8 @@ def load_checkpoint(folder: Path, scopes: Iterable[str], solvers: dict[str, S.So
 def checkpoints_of(run_folder: Path) -> list[Path]:
     """List a run's checkpoints, the oldest first."""
     root = run_folder / CHECKPOINTS
-    return sorted(path for path in root.iterdir() if path.name.isdigit()) if root.is_dir() else []
+    found = root.iterdir() if root.is_dir() else ()
+    return sorted(path for path in found if re.fullmatch("[0-9]{9,}", path.name) and path.is_dir())
 
 
 def newest_checkpoint(run_folder: Path, note: Callable[[str], object] = print) -> tuple[Path, dict[str, Any]]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from utils import cuda
 from utils.errors import ConfigError, one_line
+from utils.libraries import LibraryError, load
 
 # set by Open MPI, by MPICH and its relatives
 SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE")
@@ -54,9 +55,9 @@ class CpuCommunicator(Communicator):
 
     def __init__(self) -> None:
         try:
-            from mpi4py import MPI
-        except (ImportError, RuntimeError) as error:
-            raise ConfigError(f"several processes need mpi4py and an MPI ({error}); pip install mpi4py mpich") from None
+            MPI = load("mpi4py.MPI", "pip install mpi4py mpich")
+        except LibraryError as error:
+            raise ConfigError(f"several processes need mpi4py and an MPI: {error}") from None
         self._mpi, self._world = MPI, MPI.COMM_WORLD
         self.rank, self.size = self._world.rank, self._world.size
 

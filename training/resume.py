@@ -13,23 +13,28 @@ from config.runs import INFO_FILE, run_parent
 from training.checkpoints import STATE_FILE, checkpoints_of, newest_checkpoint
 from training.plan import Plan
 from utils.errors import ConfigError, WeightsError, one_line
+from utils.files import read_text, read_yaml
 
 # Keys that a resumed run may change: none of them changes what an iteration computes.
 # Where data lies may change, too: what it is, is compared by itself.
 FREE_KEYS = ("experiment_name", "context", "device_id", "logdir", "train_dir", "ref_dir")
 FREE_KEYS += ("path.data_dir", "finetune.param_path")
 FREE_KEYS += ("train.epochs", "train.num_workers", "train.with_memory_cache")
+PEOPLE_KEYS = ("src_celeb_name", "src_celeb_names", "trg_celeb_name")
 FREE_SECTIONS = ("monitor.", "test.")
 
 
 def find_run(wanted: str, module: str, config: dict[str, Any]) -> Path | None:
     """Find the run that --resume means: a folder, its training_info.yaml, or `auto` for the one saved last.
 
+    What `auto` passes over, it says.
+
     Returns:
         None where `auto` finds no run with a checkpoint.
 
     Raises:
         ConfigError: there is no such run.
+        WeightsError: there are runs with checkpoints, and none of them can be read.
     """
     if wanted != "auto":
         folder = Path(wanted).parent if Path(wanted).name == INFO_FILE else Path(wanted)
@@ -37,17 +42,41 @@ def find_run(wanted: str, module: str, config: dict[str, Any]) -> Path | None:
             raise ConfigError(f"--resume {wanted}: not a run (a folder with {INFO_FILE})")
         return folder
     parent = run_parent(module, config)
-    saved = {}
-    for folder in parent.iterdir() if parent.is_dir() else ():
-        for checkpoint in checkpoints_of(folder):
-            with suppress(OSError, ValueError, KeyError):
-                saved[json.loads((checkpoint / STATE_FILE).read_text())["saved_at"]] = folder
+    saved = {folder: _saved_at(folder) for folder in sorted(parent.iterdir() if parent.is_dir() else ())}
+    runs = sorted((folder for folder in saved if saved[folder] is not None), key=saved.get, reverse=True)
+    runs = [folder for folder in runs if _is_of(folder, config)]
     # only the run that is chosen is read in full
-    for _, folder in sorted(saved.items(), reverse=True):
-        with suppress(WeightsError):
-            newest_checkpoint(folder, note=lambda _: None)
+    for folder in runs:
+        try:
+            newest_checkpoint(folder, note=print)
             return folder
+        except WeightsError as error:
+            print(f"note: passed over: {error}")
+    if runs:
+        raise WeightsError(
+            f"{runs[0]}: no checkpoint of it, or of another run in {parent}, can be read; see the notes; mend "
+            "or remove them, or begin anew without --resume"
+        )
     return None
+
+
+def _is_of(run_folder: Path, config: dict[str, Any]) -> bool:
+    """Tell whether a run is of the same people; names can meet in a folder's, as A and 2B do with A2 and B."""
+    try:
+        found = read_yaml(run_folder / INFO_FILE)
+    except (OSError, ValueError):
+        return True  # whoever reads it says what is wrong
+    return not isinstance(found, dict) or all(found.get(key, config.get(key)) == config.get(key) for key in PEOPLE_KEYS)
+
+
+def _saved_at(run_folder: Path) -> str | None:
+    """Return when a run was saved last, '' where its checkpoints do not say; None of what has no checkpoint."""
+    checkpoints = checkpoints_of(run_folder)
+    times = [""]
+    for checkpoint in checkpoints:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            times.append(str(json.loads(read_text(checkpoint / STATE_FILE))["saved_at"]))
+    return max(times) if checkpoints else None
 
 
 def require_same(plan: Plan, folder: Path, state: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from training.series import TIMER, read_series
 from utils.files import write_text
-from utils.html import line_chart, page, table
+from utils.html import address, line_chart, page, table
 
 NUM_PANELS_SHOWN = 8
 PANEL_PATTERNS = ("result/epoch-*.png", "result_epoch-*/000.png")  # of the GANs, of the encoder
@@ -55,7 +55,7 @@ def _samples(folder: Path) -> list[str]:
     """Show the newest panels first, older ones folded away."""
     panels = sorted((path for pattern in PANEL_PATTERNS for path in folder.glob(pattern)), key=_epoch_of, reverse=True)
     figures = [
-        f'<figure><img loading="lazy" src="{escape(path.relative_to(folder).as_posix())}" '
+        f'<figure><img loading="lazy" src="{address(path, folder)}" '
         f'alt="samples of epoch {_epoch_of(path)}"><figcaption>epoch {_epoch_of(path)}</figcaption></figure>'
         for path in panels
     ]

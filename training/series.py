@@ -16,6 +16,7 @@ from typing import Any
 import nnabla as nn
 
 from utils.files import write_text
+from utils.libraries import LibraryError, load
 
 TIMER = "time_per_iteration"
 
@@ -101,9 +102,12 @@ def _tensorboard(folder: Path, first_index: int) -> Any:
     """Open a writer where tensorboardX is installed, else give False."""
     if importlib.util.find_spec("tensorboardX") is None:
         return False
-    from tensorboardX import SummaryWriter
-
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=first_index, flush_secs=30)
+    try:
+        board = load("tensorboardX", "pip install tensorboardX")
+    except LibraryError as error:
+        print(f"note: no TensorBoard: {error}")
+        return False
+    return board.SummaryWriter(str(folder / "tensorboard"), purge_step=first_index, flush_secs=30)
 
 
 def read_series(folder: Path) -> dict[str, list[tuple[int, float]]]:

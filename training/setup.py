@@ -27,10 +27,11 @@ FORWARD_S = 0.5  # that mpirun has to pass a message on, before the end of all e
 def parse_training_args(description: str) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--conf", "--config", metavar="FILE.yaml", help="overrides the defaults of config/")
+    help_conf = "overrides the defaults of config/"
+    parser.add_argument("--conf", "--config", type=cli.text, metavar="FILE.yaml", help=help_conf)
     parser.add_argument("--info", default="", metavar="TEXT", help="appended to the run's name")
     help_resume = "go on with a run where its newest checkpoint stands (auto: the run that was saved last)"
-    parser.add_argument("--resume", nargs="?", const="auto", metavar="RUN|auto", help=help_resume)
+    parser.add_argument("--resume", nargs="?", const="auto", type=cli.text, metavar="RUN|auto", help=help_resume)
     parser.add_argument("--keep", type=cli.count, default=3, metavar="N", help="checkpoints to keep (3)")
     parser.add_argument("--dry-run", action="store_true", help="check everything, print the plan, and end")
     help_type = "precision on a GPU; half comes with dynamic loss scaling (default float)"

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from utils.errors import DataError, one_line
+from utils.errors import one_line
 from utils.files import A_FOLDER_NAME, is_folder_name
 from utils.parallel import MAX_WORKERS
 
@@ -94,6 +94,13 @@ def path(text: str) -> Path:
     return Path(os.path.expanduser(text))
 
 
+def text(given: str) -> str:
+    """Read a text that means something; an empty one is often a variable of the shell's that was not set."""
+    if not given.strip():
+        raise argparse.ArgumentTypeError("must not be empty")
+    return given
+
+
 def folder_name(text: str) -> str:
     """Read a name that becomes a folder's, such as a person's."""
     if not is_folder_name(text):
@@ -102,11 +109,7 @@ def folder_name(text: str) -> str:
 
 
 def limit_count(wanted: int | None, available: int, what: str) -> int:
-    """Return how many images `-n` means; None is all of them.
-
-    Raises:
-        DataError: more are wanted than there are.
-    """
+    """Return how many images `-n` means; None is all of them, as are more than there are, which is said."""
     if wanted is not None and wanted > available:
-        raise DataError(f"-n {wanted}: {what} has only {available} images; ask for fewer")
-    return wanted or available
+        print(f"note: -n {wanted}: {what} has only {available} images; all are taken")
+    return min(wanted or available, available)

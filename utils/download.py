@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
+import shutil
 import sys
 import tempfile
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -20,8 +23,9 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils.ending import call_main
-from utils.errors import ConfigError, ResourceError, WeightsError
-from utils.files import check_writable, file_digest, install, locked, read_yaml, write_text
+from utils.errors import ConfigError, ResourceError, WeightsError, one_line
+from utils.files import NotRegular, check_writable, file_digest, install, locked, open_file, read_yaml, write_text
+from utils.libraries import load
 from utils.weights import SUMS_FILE, read_manifest, read_parameters, read_sums, set_sum
 
 DEFAULT_URL = "https://nnabla.org/pretrained-models/nnabla-examples/GANs/reenactgan/"
@@ -31,6 +35,8 @@ THIS_MACHINE = "http://127.0.0.1:"  # besides https, for tests and tunnels
 TIMEOUT_S = 60
 ATTEMPTS = 3
 BLOCK = 1 << 20
+MAX_BYTES = 4 << 30  # of a file
+MAX_NAME = 500  # letters of what a server calls a file's version
 
 
 class File(NamedTuple):
@@ -63,12 +69,21 @@ SETS = {
 
 
 class _BrokenOff(Exception):
-    """Say that a transfer ended before its end."""
+    """Say that a transfer ended before its end; where what came is of no use, it begins anew."""
+
+    def __init__(self, message: str, start_anew: bool = False):
+        super().__init__(message)
+        self.start_anew = start_anew
 
 
 def is_allowed(url: str) -> bool:
     """Tell whether anything may be fetched from an address."""
-    return url.startswith(("https://", THIS_MACHINE))
+    try:
+        parts = urllib.parse.urlsplit(url)
+        has_place = bool(parts.hostname) and parts.port != 0  # a port that is none raises
+    except ValueError:
+        return False
+    return has_place and url.startswith(("https://", THIS_MACHINE)) and url.isprintable() and " " not in url
 
 
 class _OnlyAllowed(urllib.request.HTTPRedirectHandler):
@@ -135,16 +150,19 @@ def transfer(url: str, part: Path) -> None:
                 part.unlink(missing_ok=True)
             if error.code != 416 or attempt == ATTEMPTS:
                 raise ResourceError(
-                    f"{url}: the server answers {error.code} ({error.reason}); is the address right? "
+                    f"{url}: the server answers {error.code} ({one_line(error.reason, 80)}); is the address right? "
                     f"{URL_VARIABLE} names a mirror"
                 ) from None
         except _BrokenOff as error:
+            if error.start_anew:
+                part.unlink(missing_ok=True)
             if attempt == ATTEMPTS:
                 raise ResourceError(f"{url}: {error}; run it again to go on") from None
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        # ValueError: an address, of ours or of a redirection, whose parts are wrong
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise ResourceError(
-                f"{url}: cannot be fetched ({reason}); are you online? {URL_VARIABLE} names a mirror"
+                f"{url}: cannot be fetched ({one_line(reason, 120)}); are you online? {URL_VARIABLE} names a mirror"
             ) from None
     version.unlink(missing_ok=True)
 
@@ -157,17 +175,26 @@ def _transfer_once(url: str, part: Path, version: Path) -> None:
     with _opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S) as response:
         if response.status != 206:
             start = 0
-        length = response.headers.get("Content-Length")
-        total = None if length is None else start + int(length)
-        name = response.headers.get("ETag") or response.headers.get("Last-Modified")
-        if name is None or name.startswith("W/"):  # nothing that says for sure whether it is the same file later
-            version.unlink(missing_ok=True)
-        else:
+        if response.status == 206 and _range_start(response.headers.get("Content-Range")) != start:
+            raise _BrokenOff("the server goes on at another place than it was asked to", start_anew=True)
+        length = _whole_number(response.headers.get("Content-Length"))
+        total = None if length is None else start + length
+        free = shutil.disk_usage(part.parent).free
+        if (total or 0) > min(MAX_BYTES, start + free):
+            raise ResourceError(f"{url}: {total} bytes are announced, where {min(MAX_BYTES, free)} can be taken")
+        name = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+        if not name.isprintable() or not name.isascii() or len(name) > MAX_NAME or name.startswith(("W/", " ")):
+            name = ""
+        if name:
             write_text(version, name)
+        else:  # nothing that says for sure whether it is the same file later
+            version.unlink(missing_ok=True)
         with open(part, "ab" if start else "wb") as file:
             try:
                 while block := response.read(BLOCK):
                     file.write(block)
+                    if file.tell() > MAX_BYTES:
+                        raise ResourceError(f"{url}: more than {MAX_BYTES} bytes come; is the address right?")
             except (http.client.HTTPException, ConnectionError, TimeoutError):
                 pass  # the size tells
             else:
@@ -179,6 +206,16 @@ def _transfer_once(url: str, part: Path, version: Path) -> None:
         raise _BrokenOff(f"the transfer broke off ({size} of {total or 'an unknown number of'} bytes came)")
 
 
+def _whole_number(text: str | None) -> int | None:
+    """Read a number of an answer; None of what is none."""
+    return int(text) if text is not None and re.fullmatch("[0-9]{1,15}", text.strip()) else None
+
+
+def _range_start(text: str | None) -> int | None:
+    match = re.match("bytes ([0-9]{1,15})-", text or "")
+    return int(match.group(1)) if match else None
+
+
 def check(where: str, path: Path, manifest: str | None) -> None:
     """Raise unless a file is the weights of a network, or the YAML of a training.
 
@@ -186,14 +223,14 @@ def check(where: str, path: Path, manifest: str | None) -> None:
         WeightsError: it is neither.
     """
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             if file.read(256).lstrip().lower().startswith((b"<!doctype", b"<html")):
                 raise ValueError("it is a web page")
         if manifest is not None:
             read_parameters(path, read_manifest(manifest))
         elif not isinstance(read_yaml(path), dict):
             raise ValueError("no 'key: value' lines")
-    except (WeightsError, ValueError) as error:
+    except (WeightsError, ValueError, NotRegular) as error:
         reason = " ".join(str(error).split()).replace(f"{path}: ", "")
         raise WeightsError(f"{where}: what came is not the file ({reason})") from None
 
@@ -205,8 +242,9 @@ def load_vgg16() -> Any:
         ResourceError: it cannot be fetched.
         WeightsError: the file there is not complete.
     """
-    from nnabla.models.imagenet import VGG16
-    from nnabla.models.utils import get_model_home, get_model_url_base
+    VGG16 = load("nnabla.models.imagenet").VGG16
+    utils = load("nnabla.models.utils")
+    get_model_home, get_model_url_base = utils.get_model_home, utils.get_model_url_base
 
     try:
         home = get_model_home()
@@ -233,7 +271,7 @@ def load_vgg16() -> Any:
 def main() -> None:
     base = os.environ.get(URL_VARIABLE) or DEFAULT_URL
     if not is_allowed(base):
-        raise ConfigError(f"{URL_VARIABLE}={base}: must begin with https://")
+        raise ConfigError(f"{URL_VARIABLE}={base}: must be an address that begins with https://")
     if sys.argv[1:] not in [[name] for name in SETS]:
         raise ConfigError(f"usage: python utils/download.py {'|'.join(SETS)}")
     for file in SETS[sys.argv[1]]:

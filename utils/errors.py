@@ -98,11 +98,11 @@ def remedy(number: int | None) -> str:
     return f"; {REMEDIES[number]}" if number in REMEDIES else ""
 
 
-def cannot_load(error: BaseException) -> str:
+def cannot_load(error: BaseException, name: str = "", how: str = "") -> str:
     """Say that a library is missing or cannot be loaded, and what to do."""
-    name = getattr(error, "name", None)
-    what = f"{name} cannot be loaded" if name else "a library cannot be loaded"
-    return f"{what} ({one_line(error, 200)}); install it again, as setup/venv.sh does: pip install -r requirements.txt"
+    name = name or getattr(error, "name", None) or "a library"
+    words = one_line(error, 200) or type(error).__name__
+    return f"{name} cannot be loaded ({words}); install it again: {how or 'pip install -r requirements.txt'}"
 
 
 def one_line(text: object, at_most: int = 600) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import itertools
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from utils.ending import remove, removed_at_the_end
 from utils.errors import ConfigError, ResourceError, remedy
@@ -28,15 +30,47 @@ A_FOLDER_NAME = f"must be a folder's name (no '/', no '.' or '-' in front, print
 LOCK_PATIENCE_S = 3.0  # workers of a run that was killed hold its lock for a moment
 
 
+class NotRegular(OSError):
+    """Report a pipe, a socket or a device where a file is meant."""
+
+    def __init__(self, path: str | Path):
+        super().__init__(errno.EINVAL, "is no regular file, but a pipe, a socket or a device", str(path))
+
+
+def open_file(path: str | Path, mode: str = "rb", **options: Any) -> IO:
+    """Open a regular file to read; what is none would be waited for, or never end.
+
+    Raises:
+        NotRegular: it is none.
+        OSError: as of `open`.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    kind = os.fstat(handle).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(handle)
+        raise IsADirectoryError(errno.EISDIR, "is a folder", str(path)) if stat.S_ISDIR(kind) else NotRegular(path)
+    return open(handle, mode, **options)
+
+
+def read_text(path: str | Path, encoding: str = "utf-8") -> str:
+    """Read a whole text file; errors as of `open_file`."""
+    with open_file(path, "r", encoding=encoding) as file:
+        return file.read()
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path of the same name, in a hidden folder beside; move it to `path` once the block ends well.
+
+    Where `path` is a link, the file that it leads to is written, and the link stays.
 
     The file is synced before the rename, so that a crash leaves the old file or the new one, never half of one.
     Missing folders are made. On an exception the temporary file is removed and `path` stays as it was; that of a
     process that was killed is removed by the next that writes into the folder.
     """
     path = Path(path)
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with _temporary_folder(path.parent, path.name) as folder:
@@ -173,8 +207,11 @@ def _remove_if_free(path: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[int]:
     """Hold an exclusive lock on the folder while the block runs; it goes with the process, however that ends.
+
+    Yields:
+        the handle that holds it; a child that is given it holds it, too.
 
     Raises:
         ResourceError: another process holds it.
@@ -183,13 +220,54 @@ def locked(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY)
     try:
         deadline = time.monotonic() + LOCK_PATIENCE_S
-        while not _try_lock(handle):
+        while not _try_lock_or_say(handle, folder):
             if time.monotonic() > deadline:
                 raise ResourceError(f"{folder}: another process is writing there; wait for it to end")
             time.sleep(0.1)
-        yield
+        yield handle
     finally:
         os.close(handle)
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Hold the right to make a file or folder that is not there yet, while the block runs.
+
+    Raises:
+        ResourceError: another process is making it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    folder = path.parent / f".{path.name[:MAX_LETTERS]}{MARK}{digest}"  # looks like a leftover where nobody holds it
+    for _ in range(10):
+        folder.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError), locked(folder) as handle:
+            if os.fstat(handle).st_nlink == 0:  # somebody took it for a leftover before it was locked
+                continue
+            with removed_at_the_end(folder):
+                try:
+                    yield
+                finally:
+                    remove(folder)
+                return
+    raise ResourceError(f"{path}: cannot be claimed; is something removing {folder}?")
+
+
+_said_unlocked = False
+
+
+def _try_lock_or_say(handle: int, folder: Path) -> bool:
+    """Lock, or say once that the file system knows no locks; then nobody is kept out."""
+    global _said_unlocked
+    try:
+        return _try_lock(handle)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        if not _said_unlocked:
+            print(f"note: {folder}: this file system has no locks ({error.strerror}); let one process at a time write")
+            _said_unlocked = True
+        return True
 
 
 def _try_lock(handle: int) -> bool:
@@ -218,7 +296,7 @@ def _sync(path: Path) -> None:
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file as 64 letters."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -260,10 +338,12 @@ def read_yaml(path: Path, loader: type | None = None) -> Any:
     import yaml  # not at the top: the converter of weights does without
 
     try:
-        with open(path, encoding="utf-8") as file:
+        with open_file(path, "r", encoding="utf-8") as file:
             text = file.read(MAX_YAML_LETTERS + 1)
     except (IsADirectoryError, UnicodeDecodeError):
         raise ValueError("no text") from None
+    except NotRegular as error:
+        raise ValueError(error.strerror) from None
     if len(text) > MAX_YAML_LETTERS:
         raise ValueError(f"longer than {MAX_YAML_LETTERS} letters")
     try:
@@ -332,7 +412,9 @@ def check_outputs(outputs: dict[str, Path | None], inputs: Iterable[Path | None]
         is_folder = flag.endswith("dir")
         if path.exists() and path.is_dir() != is_folder:
             raise ConfigError(f"{flag} {path}: is {'no' if is_folder else 'a'} folder; name another")
-        check_writable(path if is_folder else path.parent, f"{flag} {path}")
+        if path.exists() and not is_folder and not path.is_file():
+            raise ConfigError(f"{flag} {path}: is no regular file, but a pipe, a socket or a device; name another")
+        check_writable(path if is_folder else Path(os.path.realpath(path)).parent, f"{flag} {path}")
         if not is_folder and path.exists() and not os.access(path, os.W_OK):
             raise ResourceError(f"{flag} {path}: is there and must not be overwritten; name another file")
 
@@ -359,6 +441,19 @@ def check_writable(folder: Path, what: str) -> None:
         tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
         raise ResourceError(f"{what}: {existing} cannot be written to ({error.strerror}); name another place") from None
+
+
+def check_room(folder: Path, num_bytes: int, what: str) -> None:
+    """Check that a disk has room.
+
+    Raises:
+        ResourceError: it has not.
+    """
+    free = shutil.disk_usage(existing_part(folder)).free
+    if free < num_bytes:
+        raise ResourceError(
+            f"{folder}: {free / 2**30:.1f} GiB free, {num_bytes / 2**30:.1f} GiB needed for {what}; free some space"
+        )
 
 
 def existing_part(path: Path) -> Path:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+import urllib.parse
 from collections.abc import Iterable
 from html import escape
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -34,6 +37,13 @@ def page(title: str, body: Iterable[str]) -> str:
         + "\n".join(body)
         + "\n</body></html>\n"
     )
+
+
+def address(path: str | Path, folder: Path) -> str:
+    """Return the address of a file for a page in a folder, as a link has it; its name may hold anything."""
+    relative = os.path.relpath(os.path.abspath(path), os.path.abspath(folder))
+    quoted = urllib.parse.quote(os.fsencode(relative))
+    return escape(f"./{quoted}" if ":" in relative.partition("/")[0] else quoted)  # else it seems to name a protocol
 
 
 def picture(image: np.ndarray, description: str, width: int | None = None) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +27,7 @@ MPIRUN = shutil.which("mpirun", path=str(Path(sys.executable).parent)) or "mpiru
 MPI_PROBE = "from mpi4py import MPI; raise SystemExit(MPI.COMM_WORLD.size != 2)"
 MPI_PROBE_S = 30
 TAIL_LINES, TAIL_BYTES = 3, 4096  # of a log that are shown where its step failed
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP)
 
 
@@ -62,10 +65,11 @@ class Lane:
 
     Args:
         log: where what they say goes; None shows it.
+        held: handles of locks, which the steps hold, too, for as long as they run.
     """
 
-    def __init__(self, steps: list[Step], log: Path | None):
-        self.steps, self.log = steps, log
+    def __init__(self, steps: list[Step], log: Path | None, held: Collection[int] = ()):
+        self.steps, self.log, self.held = steps, log, held
         self.child: subprocess.Popen | None = None
 
     def begin(self) -> None:
@@ -81,6 +85,8 @@ class Lane:
                 [*command, str(ROOT / step.script), *map(str, step.args)],
                 stdout=log,
                 stderr=log,
+                pass_fds=self.held,
+                preexec_fn=end_with(os.getpid()),
                 # a session of its own: else a Ctrl-C would reach it twice, and twice means at once
                 start_new_session=True,
             )
@@ -118,7 +124,19 @@ def _passed_on(lanes: Collection[Lane]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def run_steps(*lanes: list[Step], logs: Path | None = None) -> None:
+def end_with(parent: int) -> Callable[[], None]:
+    """Return what a child calls before it becomes a program: it is asked to stop when its parent ends, even killed."""
+    libc = ctypes.CDLL(None, use_errno=True)  # loaded here, since a child that was forked should do little
+
+    def prepare() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it ended meanwhile
+            os._exit(1)
+
+    return prepare if hasattr(libc, "prctl") else lambda: None
+
+
+def run_steps(*lanes: list[Step], logs: Path | None = None, held: Collection[int] = ()) -> None:
     """Run lanes of steps side by side, each lane in its order.
 
     The first lane is seen; another's words go to a file of its first step's name. Where a step fails, the others are
@@ -126,13 +144,15 @@ def run_steps(*lanes: list[Step], logs: Path | None = None) -> None:
 
     Args:
         logs: the folder of the logs, where there are several lanes.
+        held: handles of locks that the steps hold, too, so that nobody enters while one of them outlives this process.
 
     Raises:
         Stopped: on request.
         StepFailed: a step ended with an error.
     """
     first, *others = [lane for lane in lanes if lane]
-    running = [Lane(first, None), *(Lane(lane, logs / f"{lane[0].name.replace(' ', '_')}.log") for lane in others)]
+    running = [Lane(first, None, held)]
+    running += [Lane(lane, logs / f"{lane[0].name.replace(' ', '_')}.log", held) for lane in others]
     failed: StepFailed | None = None
     next_words = 0.0
     with _passed_on(running) as requests_to_stop:

@@ -7,16 +7,26 @@ compared at each load. Files without a sum (published ones) are taken by their c
 from __future__ import annotations
 
 import csv
+import errno
+import os
 import re
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from utils.errors import WeightsError, one_line
-from utils.files import file_digest, write_text
+from utils.errors import ResourceError, WeightsError, one_line, remedy
+from utils.files import NotRegular, file_digest, read_text, write_text
 
 MAX_LISTED = 8
+# What HDF5 says where it cannot lock a file, and how to do without
+UNLOCKABLE = {
+    errno.EAGAIN: "locked: another process has it open to write; wait for that to end",
+    errno.ENOLCK: "lies on a file system without locks",
+    errno.ENOSYS: "lies on a file system without locks",
+    errno.EOPNOTSUPP: "lies on a file system without locks",
+}
+HOW_UNLOCKED = "HDF5_USE_FILE_LOCKING=FALSE in the environment reads it all the same"
 MAX_PACKED = 20  # times that compressed arrays may be larger than the file
 SUMS_FILE = "SHA256SUMS"
 MANIFESTS = Path(__file__).resolve().parent.parent / "models" / "parameters"
@@ -30,7 +40,7 @@ def read_manifest(network: str) -> dict[str, tuple[int, ...]]:
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray], need_grad: dict[str, bool] | None = None) -> None:
     """Write an HDF5 file of the form that nnabla's own functions read."""
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", locking="best-effort") as file:  # nobody else knows of it yet
         for index, (name, array) in enumerate(arrays.items()):
             dataset = file.create_dataset(name, data=np.asarray(array, np.float32))
             dataset.attrs["need_grad"] = True if need_grad is None else need_grad[name]
@@ -46,6 +56,7 @@ def read_parameters(path: str | Path, expected: dict[str, tuple[int, ...]] | Non
     Raises:
         WeightsError: the file is missing, foreign or damaged, or has other names, shapes or types, or values that are
             not finite.
+        ResourceError: it is locked, or must not be read.
     """
     path = Path(path)
     if not path.is_file():
@@ -64,7 +75,13 @@ def read_parameters(path: str | Path, expected: dict[str, tuple[int, ...]] | Non
             else:
                 _check_claims(path, found)
             arrays = {name: dataset[()] for name, dataset in found.items()}
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+    except OSError as error:
+        if error.errno in UNLOCKABLE:
+            raise ResourceError(f"{path}: {UNLOCKABLE[error.errno]}; {HOW_UNLOCKED}") from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE):
+            raise ResourceError(f"{path}: cannot be read ({os.strerror(error.errno)}){remedy(error.errno)}") from None
+        raise WeightsError(f"{path}: not a complete HDF5 file ({_first_line(error)}); get it again") from None
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise WeightsError(f"{path}: not a complete HDF5 file ({_first_line(error)}); get it again") from None
     broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if broken:
@@ -149,7 +166,7 @@ def last_epoch_file(folders: list[Path], prefix: str) -> Path:
         epochs = {}
         for path in folder.glob("*.h5") if folder.is_dir() else ():
             match = pattern.fullmatch(path.name)
-            if match:
+            if match and path.is_file():
                 epochs[int(match.group(1))] = path
         if epochs:
             return epochs[max(epochs)]
@@ -164,10 +181,10 @@ def read_sums(folder: Path) -> dict[str, str]:
         WeightsError: the list cannot be read as one.
     """
     try:
-        lines = (folder / SUMS_FILE).read_text(encoding="ascii").splitlines()
-    except FileNotFoundError:
+        lines = read_text(folder / SUMS_FILE, "ascii").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, NotRegular, IsADirectoryError):
         lines = ["damaged"]
     sums = {}
     for line in lines:

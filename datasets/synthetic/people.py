@@ -21,7 +21,7 @@ import numpy as np
 from datasets.boundary import NUM_LANDMARKS
 from utils.cli import MAX_SEED
 from utils.errors import DataError
-from utils.files import atomic_path, is_folder_name
+from utils.files import atomic_path, is_folder_name, open_file
 
 UNIT_PX = 70.0  # one head unit in pixels at scale 1
 ORIGIN_PX = (128.0, 116.0)  # where the head's origin falls in the 256-pixel frame
@@ -148,7 +148,7 @@ def read_expressions(folder: Path) -> tuple[list[Expression], int]:
     """
     path = folder / EXPRESSION_FILE
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_file(path) as opened, np.load(opened, allow_pickle=False) as file:
             return [Expression(*map(float, row)) for row in file["expressions"]], int(file["identity_seed"])
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(
