@@ -254,7 +254,8 @@ def announce(args: argparse.Namespace, work: Work) -> None:
         raise DataError(
             f"{args.target}: {counts['target']} frames are too few to learn a face from; {MIN_FRAMES} at least"
         )
-    check_sound(videos["source"], videos["source"].seconds)
+    if args.audio:
+        check_sound(videos["source"], videos["source"].seconds)
     check_room(work.folder, RESULT_BYTES * counts["source"], "the result's frames")
     to_prepare = sum(counts[role] for role in counts if not work.person(getattr(work, role)).exists())
     frames = ", ".join(f"{getattr(args, role)} ({count} frames)" for role, count in counts.items())
@@ -355,6 +356,7 @@ def reenact(work: Work, args: argparse.Namespace, run: Callable[..., None]) -> d
     name = "-".join(["result", *trained])
     video = work.folder / f"{name}.mp4"
     film = ("--input", args.source, "--src-celeb-name", work.source, "--video", video, "--layout", "side-by-side")
+    film += () if args.audio else ("--no-audio",)
     held_out = ("--landmarks", "--src-celeb-name", work.target, "--data-dir", work.people)
     results = {}
     for what, flags in (("held-out", held_out), (name, (*networks, *film))):
@@ -444,6 +446,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--encoder", action="store_true", help=help_encoder)
     help_transformer = "train a shape prior and a transformer, and move boundaries by it"
     parser.add_argument("--transformer", action="store_true", help=help_transformer)
+    parser.add_argument("--no-audio", action="store_false", dest="audio", help="leave the source's sound out")
     parser.add_argument("--work-dir", type=cli.path, help="where everything else goes (default: OUT.work)")
     args = parser.parse_args()
     if args.out.suffix != ".mp4":

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -97,6 +98,9 @@ def make_valid(folder: Path) -> None:
     picture = ["-i", "datasets/CelebV/Rowan/Image/000003.jpg"]
     for name in ("whole.png", "whole.jpg", "whole.tif", "whole.webp"):
         subprocess.run([ffmpeg(), "-y", "-v", "error", *picture, name], cwd=folder, check=True)
+    frames = [Image.open(folder / "datasets/CelebV/Rowan/Image" / f"{number:06d}.jpg") for number in range(1, 7)]
+    for name in ("film.webp", "film.png"):
+        frames[0].save(folder / name, save_all=True, append_images=frames[1:], duration=40)
     shutil.copytree(DEMO, folder / "weights")
     run(
         "test_reenactment.py",
@@ -180,8 +184,8 @@ def video(valid: Path, work: Path, rng: np.random.Generator) -> list[str]:
 
 
 def picture(valid: Path, work: Path, rng: np.random.Generator) -> list[str]:
-    ending = (".png", ".jpg", ".tif", ".webp")[rng.integers(4)]
-    path = _damaged(valid / f"whole{ending}", work / f"pictures/1{ending}", rng)
+    name = ("whole.png", "whole.jpg", "whole.tif", "whole.webp", "film.webp", "film.png")[rng.integers(6)]
+    path = _damaged(valid / name, work / f"pictures/1{Path(name).suffix}", rng)
     if rng.integers(2):  # a good one beside it
         shutil.copy(valid / "whole.jpg", work / "pictures/2.jpg")
         path = path.parent

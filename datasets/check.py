@@ -17,6 +17,7 @@ from datasets.annotations import Annotations, read_annotations, read_names
 from datasets.boundary import IMAGE_SIZE, NUM_LANDMARKS, draw_heatmap, overlay
 from datasets.images import IMAGE_ENDINGS, read_image
 from utils.errors import DataError
+from utils.files import NotRegular, open_file
 from utils.panels import evenly
 from utils.parallel import WorkerPool
 
@@ -104,14 +105,15 @@ def look_at_image(path: Path) -> ImageFacts | None:
     """Decode an image fully; None where it is not there."""
     kind, is_rotated, size = "", False, (0, 0)
     try:
-        with Image.open(path) as image:
+        with open_file(path) as file, Image.open(file) as image:
             size, kind = image.size, _kind_of(image)
             image.load()
             is_rotated = image.getexif().get(EXIF_ORIENTATION, 1) not in (0, 1)
     except FileNotFoundError:
         return None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return ImageFacts(*size, kind, is_rotated, str(error).replace(str(path), path.name))
+        words = error.strerror if isinstance(error, NotRegular) else str(error)
+        return ImageFacts(*size, kind, is_rotated, words.replace(str(path), path.name))
     return ImageFacts(*size, kind, is_rotated, "")
 
 

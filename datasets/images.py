@@ -73,7 +73,7 @@ def animation_times(path: Path) -> list[float]:
     Raises:
         DataError: it cannot be decoded, or has more pictures than a film of an hour.
     """
-    if not _is_animated(path):
+    if not is_animated(path):
         return []
     times = []
     for _, stays_s in _animation(path):
@@ -91,7 +91,7 @@ def read_animation(path: Path) -> Iterator[np.ndarray]:
         yield to_rgb(picture)
 
 
-def _is_animated(path: Path) -> bool:
+def is_animated(path: Path) -> bool:
     """Tell whether a file is an animation; pages of a TIFF, and a camera's second pictures, are none."""
     if path.suffix.lower() in NEVER_ANIMATED:
         return False

@@ -69,7 +69,7 @@ def require_packages() -> None:
 
 def cached_path(module: str, trained: Trained, batch_size: int, calibration: list[np.ndarray] | None = None) -> Path:
     """Return where a network's ONNX file is kept: beside its weights, named by a hash of all that decides it."""
-    config, weights = trained
+    config, weights = trained.config, trained.weights
     what = [FORMAT, module, config["model"], config.get("norm_type"), config.get("loss_name"), batch_size]
     if calibration is not None:
         what += ["int8", hashlib.sha256(b"".join(x.tobytes() for x in calibration)).hexdigest()]

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from datasets.crop import cut_square
-from datasets.images import IMAGE_ENDINGS, animation_times, list_pictures, read_animation, read_image
+from datasets.images import IMAGE_ENDINGS, animation_times, is_animated, list_pictures, read_animation, read_image
 from inference.faces import MIN_SHOT_S, WAIT_S, FaceFollower, Finder, Placed
 from utils.errors import DataError, ResourceError
 from utils.parallel import ahead
@@ -48,6 +48,7 @@ class Pictures:
         self.video: Video | None = None
         self.unreadable: dict[Path, str] = {}  # files that are no pictures, and why
         self._changes: set[float] = set()  # when another face was followed, as far as it was said
+        self._noted: set[Path] = set()  # pictures of a folder that were looked at
         self._stays: list[float] = []  # of an animation, how long each picture stays in seconds
         if path.is_file() and path.suffix.lower() in IMAGE_ENDINGS:
             self._stays = animation_times(path)
@@ -87,6 +88,11 @@ class Pictures:
             yield from islice(self._evenly_played(), count)
             return
         for file in self._files[:count]:
+            if file not in self._noted and is_animated(file):
+                print(
+                    f"note: {file}: is an animation, of which the first picture is taken; name it itself as the input"
+                )
+            self._noted.add(file)
             try:
                 yield read_image(file, upright=True)
             except DataError as error:

@@ -66,8 +66,22 @@ def test_errors_of_the_scripts(published, tmp_path):
     must_fail(tmp_path, 6, "404", "download_converted_weights.sh", **source)
     must_fail(tmp_path, 6, "are you online?", "download_pretrained_weight.sh", **{URL_VARIABLE: "http://127.0.0.1:9/"})
     for address in ("ftp://x/", "http://example.org/"):
-        must_fail(tmp_path, 2, "must begin with https", "download_pretrained_weight.sh", **{URL_VARIABLE: address})
+        must_fail(tmp_path, 2, "begins with https", "download_pretrained_weight.sh", **{URL_VARIABLE: address})
     assert not list(tmp_path.glob(".*")) and not list(tmp_path.glob("pretrained_weights/*/*.h5"))
+
+
+# headers of answers that no server should give, and what becomes of them
+ANSWERS = {
+    "length of letters": {"Content-Length": "abc"},
+    "negative length": {"Content-Length": "-5"},
+    "length of other digits": {"Content-Length": "\u0661\u0662".encode().decode("latin-1")},
+    "endless length": {"Content-Length": "9" * 5000},
+    "no length": {},
+    "version of other letters": {"ETag": '"\u00e4\u00f6"'},
+    "long version": {"ETag": '"' + "x" * 5000 + '"'},
+    "version that is split": {"ETag": "a\r\n b"},
+    "empty version": {"ETag": ""},
+}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -87,9 +101,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         wanted = self.headers.get("Range")
         if wanted and behaviour != "ignores ranges" and self.headers.get("If-Range") == version:
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        if behaviour in ANSWERS:
+            self.send_response(200)
+            for name, value in ANSWERS[behaviour].items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2 if behaviour == "too little" else None])
+            return
         self.send_response(206 if start else 200)
         if behaviour != "no version":
             self.send_header("ETag", version)
+        if start and behaviour == "another range":
+            self.send_header("Content-Range", f"bytes 0-{len(content) - 1}/{len(content)}")
+        elif start and behaviour != "no range":
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         end = (start + len(content)) // 2 if behaviour in ("breaks off", "no version") else len(content)
@@ -137,7 +162,69 @@ def test_it_goes_on_in_another_run_too(server, target):
     assert server.ranges[-1].startswith("bytes=") and target.read_bytes() == server.content
 
 
-@pytest.mark.parametrize("behaviour", ["ignores ranges", "range is wrong"])
+@pytest.mark.parametrize("behaviour", ANSWERS)
+def test_answers_that_no_server_should_give(server, target, behaviour):
+    server.behaviours = [behaviour]
+    fetch(server.url, target, "pca")
+    assert target.read_bytes() == server.content
+    assert sorted(path.name for path in target.parent.iterdir()) == ["PCA_weights.h5", SUMS_FILE]
+
+
+@pytest.mark.parametrize("length", ["900000000000000", "99999999999"])
+def test_more_than_can_be_taken_is_refused_before_it_comes(server, target, monkeypatch, length):
+    monkeypatch.setitem(ANSWERS, "much", {"Content-Length": length})
+    server.behaviours = ["much"]
+    with pytest.raises(ResourceError, match="are announced"):
+        fetch(server.url, target, "pca")
+    monkeypatch.setattr(download, "MAX_BYTES", 1000)
+    server.behaviours = ["no length"]
+    with pytest.raises(ResourceError, match="more than 1000 bytes come"):
+        fetch(server.url, target, "pca")
+
+
+@pytest.mark.parametrize(
+    "address, is_good",
+    [
+        ("https://example.org/x", True), ("https://example.org:8443/x", True), ("http://127.0.0.1:80/x", True),
+        ("https://", False), ("https:///x", False), ("https://example.org:abc/x", False), ("https://[::1/x", False),
+        ("https://example.org:0/x", False), ("https://example.org:99999/x", False), ("https://a b/x", False),
+        ("https://example.org/x\r\nHost: y", False), ("http://127.0.0.1:abc/x", False), ("http://127.0.0.1:/x", True),
+        ("http://127.0.0.1.evil.example/x", False), ("ftp://example.org/x", False), ("", False), ("https://\0/", False),
+    ],
+)  # fmt: skip
+def test_addresses(address, is_good):
+    assert download.is_allowed(address) == is_good
+
+
+WRONG = (
+    "http://127.0.0.1:abc/",
+    "https://[bad/",
+    "https://",
+    "http://127.0.0.1:99999/x",
+    "\u00e4:",
+    "https://\u20ac" * 9,
+)
+
+
+@pytest.mark.parametrize("place", WRONG)
+def test_redirections_to_nowhere(server, target, monkeypatch, place):
+    def redirect(self):
+        self.send_response(302)
+        self.send_header("Location", place.encode().decode("latin-1"))
+        self.end_headers()
+
+    monkeypatch.setattr(Handler, "do_GET", redirect)
+    with pytest.raises(ResourceError, match="PCA_weights.h5: "):
+        fetch(server.url, target, "pca")
+    assert not list(target.parent.glob("*.h5"))
+
+
+@pytest.mark.parametrize("address", ["https://", "https://x:abc/", "https://[/", "http://127.0.0.1:abc", "https://a b"])
+def test_an_address_that_is_none(tmp_path, address):
+    must_fail(tmp_path, 2, "must be an address", "download_converted_weights.sh", **{URL_VARIABLE: address})
+
+
+@pytest.mark.parametrize("behaviour", ["ignores ranges", "range is wrong", "another range", "no range"])
 def test_a_server_without_ranges(server, target, behaviour):
     server.behaviours = ["breaks off", behaviour]
     fetch(server.url, target, "pca")

@@ -19,7 +19,7 @@ from datasets.celebv import read_person
 from datasets.images import write_image
 from datasets.synthetic.people import Expression, Identity, expression_track, landmarks_of, random_identity, read_habit
 from inference.geometry import MeanToMean, NeutralToNeutral, Shape, read_geometry, shape_of, write_geometry
-from inference.inputs import Input, shape_of_source
+from inference.inputs import Input, open_input, shape_of_source
 from inference.pictures import FaceFrame
 from inference.reenactor import Reenactor, Result
 from inference.trained import Trained
@@ -258,6 +258,56 @@ def test_other_combinations_run(film, data, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_shape_lies_beside_the_weights_or_beside_the_configuration(tmp_path):
+    frames = landmarks_of(random_identity(29), Expression())[None] + np.zeros((30, 1, 1))
+    weights, info = tmp_path / "weights", tmp_path / "run"
+    for folder in (weights, info):
+        folder.mkdir()
+    decoder = Trained({"train_dir": "nowhere", "trg_celeb_name": "X", "mode": "all"}, weights / "w.h5", info / "i.yaml")
+    with pytest.raises(WeightsError, match="weights/face_98pt.txt: not there"):
+        read_geometry(decoder)
+    write_geometry(info, frames)
+    np.testing.assert_allclose(read_geometry(decoder).mean, frames[0], atol=1e-3)
+    write_geometry(weights, frames + 5)  # those of the weights come first
+    np.testing.assert_allclose(read_geometry(decoder).mean, frames[0] + 5, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def intro(tmp_path_factory) -> Path:
+    """300 frames without a face, then 20 with one."""
+    path = tmp_path_factory.mktemp("intro") / "intro.mp4"
+    faces = [frame for frame, _ in moving_head("Rowan=9", 20, 0)]
+    write_frames(path, [np.full((360, 640, 3), 90, np.uint8)] * 300 + faces)
+    return path
+
+
+def test_the_first_frames_with_a_face_are_meant(intro):
+    found = list(open_input(str(intro)).some_frames())
+    assert [frame.index for frame in found] == list(range(300, 320))
+    shape, _ = shape_of_source(open_input(str(intro)))
+    assert np.abs(shape.mean - np.mean([frame.landmarks for frame in found], axis=0)).max() < 1e-6
+    with pytest.raises(DataError, match="no usable face in 250 frames .250 x no face found"):
+        list(open_input(str(intro), wanted=250).some_frames())
+
+
+@pytest.mark.slow
+def test_an_intro_without_a_face(intro, tmp_path):
+    for more in ((), ("--precision", "int8")):
+        said = must_run(tmp_path, "test_reenactment.py", *DECODER, "--landmarks", "--input", intro, *more, "-c", "cpu")
+        assert "320 frames of" in said and "300 x no face found" in said
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_films_that_are_shorter_than_a_glance(tmp_path, count):
+    write_frames(tmp_path / "short.mp4", [frame for frame, _ in moving_head("Rowan=9", count, 0)])
+    frames = list(open_input(str(tmp_path / "short.mp4")).frames)
+    assert len(frames) == count and all(frame.face is not None for frame in frames)
+    (grey := np.full((360, 640, 3), 110, np.uint8))[:5] = 0
+    write_frames(tmp_path / "grey.mp4", [grey] * count)
+    with pytest.raises(DataError, match=f"no usable face in {count} frames .{count} x no face found"):
+        shape_of_source(open_input(str(tmp_path / "grey.mp4")))
+
+
 def test_wrong_combinations_say_what_is_missing(film, tmp_path):
     reenact, own = "test_reenactment.py", ("--input", film / "m.mp4")
     must_fail(tmp_path, 2, "name one of --encoder-config and --landmarks", reenact, *DECODER, *own)
@@ -271,7 +321,8 @@ def test_wrong_combinations_say_what_is_missing(film, tmp_path):
     must_fail(tmp_path, 4, "name a --transformer-config", reenact, *bare, "--landmarks", *own)
     grey = [np.full((360, 640, 3), 110, np.uint8)] * 5
     write_frames(tmp_path / "grey.mp4", grey)
-    must_fail(tmp_path, 3, "no face with landmarks", reenact, *DECODER, "--landmarks", "--input", "grey.mp4")
+    words = "no usable face in 5 frames (5 x no face found)"
+    must_fail(tmp_path, 3, words, reenact, *DECODER, "--landmarks", "--input", "grey.mp4")
 
 
 @pytest.mark.slow

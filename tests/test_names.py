@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DEMO, DEMO_NETWORKS, must_fail, must_run
+from conftest import DEMO, DEMO_NETWORKS, ROOT, must_fail, must_run, write_frames
 from PIL import Image
 
 from config import load_config
 from datasets import celebv
 from datasets.annotations import format_line, read_annotations, read_names
 from datasets.images import write_image
+from datasets.prepared import Archives, pack, require_own_names
+from make_synthetic import moving_head, read_people
+from reenact_people import name_of
+from training.resume import find_run
 from utils import cli
-from utils.errors import ConfigError, DataError, ResourceError, one_line
-from utils.files import check_outputs, is_folder_name, new_result, write_yaml
+from utils.errors import ConfigError, DataError, ResourceError, WeightsError, one_line
+from utils.files import check_outputs, claimed, is_folder_name, new_result, remove_leftovers, write_yaml
 
 MODULES = ("encoder", "transformer", "decoder", "shape_prior")
 
@@ -317,3 +324,149 @@ def test_split_keeps_lines_of_any_encoding(tmp_path):
     for number in ("0", "00", "-1", "1e3", "", "999999999999999999999"):
         if number:
             must_fail(tmp_path, 2, "NUM_TRAIN must be", "split_celebv.sh", "people", number)
+
+
+# Names that people give, and names that programs use
+
+
+def prepared_by(name: str, out_dir: Path) -> Archives:
+    paths = [celebv.prepared_path(out_dir, name, part) for part in celebv.SHAPES]
+    return Archives(name, 1, celebv.record_path(out_dir, name), {"list": name}, paths, {})
+
+
+def write_archives(archives: Archives) -> None:
+    archives.write([("1.jpg", [pack(np.zeros(shape, np.uint8)) for shape in celebv.SHAPES.values()])])
+
+
+@pytest.mark.parametrize("pair", [("A", "A_resized"), ("A_resized", "A"), ("b_resized_resized", "b_resized")])
+def test_people_whose_files_have_one_name(tmp_path, pair):
+    first, second = (prepared_by(name, tmp_path) for name in pair)
+    with pytest.raises(DataError, match=f"is a file of {pair[1]} and of {pair[0]}"):
+        require_own_names([first, second])
+    require_own_names([first])
+    write_archives(first)
+    require_own_names([first])  # again, over its own
+    with pytest.raises(DataError, match=f"{pair[0]}; rename"):
+        require_own_names([second])
+    require_own_names([prepared_by("C", tmp_path), prepared_by("A2", tmp_path), prepared_by("resized", tmp_path)])
+
+
+def test_a_person_called_as_wflw_is(tmp_path):
+    write_yaml(tmp_path / "WFLW_train_prepared.yaml", {"made_from": {"seed": 42}, "bytes": {"WFLW_image_train.npz": 5}})
+    with pytest.raises(DataError, match="is a file of WFLW_train"):
+        require_own_names([prepared_by("WFLW_train", tmp_path)])
+
+
+@pytest.mark.slow
+def test_the_commands_refuse_people_whose_files_have_one_name(data, tmp_path):
+    people = tmp_path / "datasets/CelebV"
+    for name in ("A", "A_resized"):
+        shutil.copytree(data / "datasets/CelebV/Rowan", people / name)
+    run = ("preprocess.py", "--dataset", "CelebV", "--out-dir", "npz")
+    must_fail(tmp_path, 3, "npz/A_resized_heatmap.npz", *run)
+    must_run(tmp_path, *run, "--celeb-name-list", "A")
+    must_fail(tmp_path, 3, "npz/A_resized_heatmap.npz", *run, "--celeb-name-list", "A_resized")
+    assert "kept" in must_run(tmp_path, *run, "--celeb-name-list", "A")
+
+
+@pytest.mark.parametrize("stem", ["people", "Runs", "held-out", "result", "results of today", "result-encoder"])
+def test_videos_called_as_folders_of_a_work_are(stem):
+    name = name_of(Path(f"{stem}.mp4"), "target")
+    assert name.endswith("-target") and is_folder_name(name)
+    assert name.lower() not in ("people", "runs", "held-out", "result", "result-encoder", "result-encoder-transformer")
+    assert name_of(Path("me.mp4"), "source") == "me" and name_of(Path("...mp4"), "source") == "source"
+
+
+def test_runs_of_others_whose_folder_has_one_name(tmp_path):
+    """A2 drives B, and A drives 2B: both in A22B."""
+    folder = tmp_path / "transformer" / "A22B"
+    for run, source, target in (("one", "A2", "B"), ("two", "A", "2B")):
+        (folder / run / "checkpoints/000000005").mkdir(parents=True)
+        people = {"src_celeb_name": source, "trg_celeb_name": target, "src_celeb_names": []}
+        write_yaml(folder / run / "training_info.yaml", people)
+    config = load_config("transformer") | {"logdir": str(tmp_path), "src_celeb_name": "A", "trg_celeb_name": "2B"}
+    with pytest.raises(WeightsError, match="A22B/two"):  # not the other, which would be refused
+        find_run("auto", "transformer", config)
+    assert find_run("auto", "transformer", config | {"src_celeb_name": "A22", "trg_celeb_name": "B"}) is None
+
+
+def test_one_name_for_two(tmp_path):
+    for people in (["A=1", "A=2"], ["A", "B", "A"]):
+        with pytest.raises(ConfigError, match="A is named twice"):
+            read_people(people, [])
+    with pytest.raises(ConfigError, match="--habit: A is named twice"):
+        read_people(["A"], [("A", "smile=0.1"), ("A", "smile=0.2")])
+
+
+CLAIM = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from utils.files import claimed
+with claimed(Path(sys.argv[2])):
+    print("claimed", flush=True)
+    time.sleep(99)
+"""
+
+
+def test_two_that_make_one_name(tmp_path):
+    path = tmp_path / "people" / "Me"
+    command = [sys.executable, "-c", CLAIM, str(ROOT), str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(ResourceError, match="another process is writing there"), claimed(path):
+            pass
+        with claimed(path.with_name("You")):
+            pass
+        other.kill()
+    with claimed(path):  # what was killed holds nobody up
+        remove_leftovers(path.parent)
+        assert [entry.name.startswith(".Me.unfinished-") for entry in path.parent.iterdir()] == [True]
+    assert not list(path.parent.iterdir())
+
+
+@pytest.mark.slow
+def test_a_person_that_another_process_prepares(tmp_path):
+    write_frames(tmp_path / "me.mp4", [frame for frame, _ in moving_head("Rowan=9", 6, seed=0)])
+    command = [sys.executable, "-c", CLAIM, str(ROOT), str(tmp_path / "people/Me")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        args = ("prepare_person.py", "me.mp4", "--name", "Me", "--data-dir", "people")
+        words = must_fail(tmp_path, 6, "another process is writing there", *args)
+        assert "finding faces" not in words
+        other.kill()
+    must_run(tmp_path, *args)
+
+
+# Nothing where something is meant
+
+
+@pytest.mark.slow
+def test_empty_words_on_the_command_line(tmp_path):
+    run = "test_reenactment.py"
+    must_fail(tmp_path, 2, "--input: must not be empty", run, *DEMO_NETWORKS, "--input", "")
+    must_fail(tmp_path, 2, "--conf/--config: must not be empty", "train_decoder.py", "--conf", "")
+    must_fail(tmp_path, 2, "--resume: must not be empty", "train_decoder.py", "--resume", "")
+    must_fail(tmp_path, 2, "--dataset: must not be empty", "preprocess.py", "--dataset", "", "--check")
+    must_fail(tmp_path, 2, "--detector: must not be empty", run, *DEMO_NETWORKS, "--input", "x", "--detector", " ")
+    must_fail(tmp_path, 2, "must name a file", "prepare_person.py", "", "--name", "Me")
+
+
+@pytest.mark.parametrize(
+    "module, text, key, value",
+    [
+        ("decoder", "ref_dir: null", "ref_dir", ""),
+        ("decoder", "ref_dir:", "ref_dir", ""),
+        ("decoder", "experiment_name: ~", "experiment_name", ""),
+        ("transformer", "src_celeb_names: null", "src_celeb_names", []),
+    ],
+)
+def test_null_is_nothing_given(tmp_path, module, text, key, value):
+    assert load(tmp_path, text, module)[key] == value
+
+
+def test_null_for_a_whole_section_and_for_a_number(tmp_path):
+    assert load(tmp_path, "train:\n# lr: 1\nmodel: null") == load(tmp_path, "{}")
+    for text in ("train: {lr: null}", "seed: ~", "mode: null"):
+        with pytest.raises(ConfigError, match="must be"):
+            load(tmp_path, text)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
+import os
 import re
 import shutil
 import subprocess
+import urllib.parse
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +19,10 @@ from config import load_config
 from datasets.check import Report
 from datasets.check_page import check_page
 from datasets.images import write_image
+from inference.result_page import write_result
 from training.run_page import write_run_page
 from training.series import read_series
-from utils.html import line_chart
+from utils.html import address, line_chart
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 BROWSER = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"]
@@ -75,6 +79,37 @@ def test_the_page_of_a_run(run_folder):
 def test_a_run_without_anything_yet(tmp_path):
     write_run_page(tmp_path, "encoder", load_config("encoder"), 0, 1, DATA, VERSIONS)
     assert "none yet" in (tmp_path / "index.html").read_text()
+
+
+NAMES = (
+    "clip #1 50%?.mp4", "a:b.mp4", "it's \"me\" <b>.mp4", "a&b;.mp4", "\u00e4 \u20ac.mp4", "%41.mp4", "x/y z/c.mp4",
+    " .mp4", "\udcff.mp4", "a\nb.mp4", "javascript:alert(1).mp4",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_link_leads_to_its_file(tmp_path, name):
+    path = tmp_path / "here" / name
+    written = html.unescape(address(path, tmp_path / "here"))
+    parts = urllib.parse.urlsplit(written)
+    assert not (parts.scheme or parts.netloc or parts.query or parts.fragment)
+    assert os.path.normpath(tmp_path / "here" / os.fsdecode(urllib.parse.unquote_to_bytes(parts.path))) == str(path)
+    assert not set('"<>') & set(address(path, tmp_path / "here"))
+    assert address(path, tmp_path / "here" / "deeper").startswith("../")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_video_of_a_results_page(tmp_path, name):
+    record = {key: "" for key in ("input", "source", "target", "data_dir")} | {
+        "frames": 1,
+        "configs": {},
+        "weights": {},
+    }
+    write_result(tmp_path / "result", {**record, "video": str(tmp_path / name)}, {"000000-000.png": {}})
+    page = (tmp_path / "result/index.html").read_text()
+    (source,) = re.findall(r'<video[^>]* src="([^"]*)"', page)
+    path = os.fsdecode(urllib.parse.unquote_to_bytes(urllib.parse.urlsplit(html.unescape(source)).path))
+    assert os.path.normpath(tmp_path / "result" / path) == os.path.normpath(tmp_path / name)
 
 
 def test_curves_show_what_is_there():

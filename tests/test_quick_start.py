@@ -60,6 +60,30 @@ def test_make_demo(copy):
     assert scores["encoder_error"] < 0.3
 
 
+def test_make_demo_leaves_what_a_video_made(tmp_path):
+    """The script alone, with commands that do nothing."""
+    for name in ("mine.mp4", "mine.gif", "mine/x/index.html", "notes.txt", "CelebV/old", "reenactment/old"):
+        path = tmp_path / "demo_result" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    (tmp_path / "bin").mkdir()
+    for name in ("python", "split"):
+        (tmp_path / "bin" / name).write_text("#!/bin/sh\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / "split_celebv.sh").write_text("")
+    environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    type_command(tmp_path, f"sh {ROOT / 'demo/reenact.sh'}", **environment)
+    left = sorted(str(path.relative_to(tmp_path / "demo_result")) for path in tmp_path.glob("demo_result/**/*.*"))
+    assert left == ["mine.gif", "mine.mp4", "mine/x/index.html", "notes.txt"]
+    assert not list(tmp_path.glob("demo_result/*/old"))
+
+
+def test_make_demo_with_a_video_of_a_name_like_an_option(copy):
+    make = ".venv/bin/python make_synthetic.py video --person Mira=41 --frames 6"
+    type_command(copy, f"{make} --out-file ./-x.mp4")
+    assert "6 frames of -x.mp4 to Linnea" in type_command(copy, "make demo VIDEO=-x.mp4")
+
+
 def test_make_demo_with_a_video(copy):
     """Of a name with a space and a quote, as people have them."""
     make = ".venv/bin/python make_synthetic.py video --person Mira=41 --frames 12"

@@ -18,8 +18,10 @@ import reenact_people
 from datasets.images import read_image
 from inference.targets import find_targets
 from make_synthetic import moving_head
+from utils.errors import ResourceError
+from utils.files import locked
 from utils.steps import Step, StepFailed, run_steps
-from utils.video import count_frames, look
+from utils.video import count_frames, ffmpeg, look
 
 pytestmark = pytest.mark.slow
 
@@ -156,6 +158,100 @@ def test_steps_of_a_lane_keep_their_order_and_lanes_do_not_wait(tmp_path):
         logs=tmp_path,
     )
     assert (tmp_path / "b.log").exists() and not (tmp_path / "a.log").exists()
+
+
+STEPS = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from utils.files import locked
+from utils.errors import ResourceError
+from utils.files import locked
+from utils.steps import Step, run_steps
+with locked(Path("work")) as lock:
+    run_steps([Step("trains", {script!r})], [Step("beside", {script!r}, ("2",))], logs=Path("."), held=(lock,))
+"""
+CHILD = """
+import os, signal, sys, time
+def stop(*_):
+    time.sleep({ending_s})  # it writes a checkpoint
+    os._exit(0)
+signal.signal(signal.SIGTERM, stop)
+open("pid" + "".join(sys.argv[1:]), "w").write(str(os.getpid()))
+time.sleep(300)
+"""
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def wait_until(is_so) -> None:
+    since = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - since < PATIENCE_S
+        time.sleep(0.05)
+
+
+def kill_parent(folder: Path, ending_s: float) -> list[int]:
+    """Kill what runs two steps, as nothing can be told by; returns their processes."""
+    (folder / "child.py").write_text(CHILD.format(ending_s=ending_s))
+    code = STEPS.format(root=str(ROOT), script=str(folder / "child.py"))
+    with subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdout=subprocess.DEVNULL) as parent:
+        names = [folder / "pid", folder / "pid2"]
+        wait_until(lambda: all(name.exists() and name.read_text() for name in names))
+        parent.kill()
+    return [int(name.read_text()) for name in names]
+
+
+def test_steps_end_with_whoever_runs_them_even_killed(tmp_path):
+    pids = kill_parent(tmp_path, 0.0)
+    wait_until(lambda: not any(map(is_alive, pids)))
+    with locked(tmp_path / "work"):  # the same command can go on
+        pass
+
+
+def test_nobody_enters_while_a_step_of_one_that_was_killed_still_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr("utils.files.LOCK_PATIENCE_S", 0.2)
+    pids = kill_parent(tmp_path, 300.0)  # it takes long to end
+    with pytest.raises(ResourceError, match="another process is writing there"), locked(tmp_path / "work"):
+        pass
+    assert any(map(is_alive, pids))
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(is_alive, pids)))
+    with locked(tmp_path / "work"):
+        pass
+
+
+def test_a_run_that_somebody_trains_in_is_not_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("utils.files.LOCK_PATIENCE_S", 0.2)
+    work = reenact_people.Work(tmp_path, "a", "b", reenact_people.QUALITIES["draft"], ("decoder",), 1)
+    run = work.run("decoder")
+    code = f"import sys, time; sys.path.insert(0, {str(ROOT)!r}); from pathlib import Path; "
+    code += f"from utils.files import locked\nwith locked(Path({str(run)!r})): print('in', flush=True); time.sleep(300)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(ResourceError, match="another process is writing there"):
+            reenact_people.training_step(work, "decoder", {"b": 50})
+        assert run.exists()
+        other.kill()
+
+
+def test_a_sound_that_cannot_be_decoded_is_said_before_anything_is_done(films, tmp_path):
+    """The same file with a codec that nobody knows: its name in the header is changed."""
+    tone = ["-f", "lavfi", "-i", "sine=duration=0.8", "-i", str(films / "a.mp4"), "-map", "1:v", "-map", "0:a"]
+    subprocess.run([ffmpeg(), "-v", "error", *tone, "-c:v", "copy", str(tmp_path / "a.mkv")], check=True)
+    (tmp_path / "b.mkv").write_bytes((tmp_path / "a.mkv").read_bytes().replace(b"A_VORBIS", b"A_XYZZYX"))
+    args = ("--source", "b.mkv", "--target", films / "b b.mp4", "--out", "o.mp4")
+    must_fail(tmp_path, 3, "its sound cannot be decoded", "reenact_people.py", *args)
+    assert not list(tmp_path.glob("o.work/*/*"))
+    (tmp_path / "o.work").rename(tmp_path / "old.work")
+    few = ("--source", "b.mkv", "--target", films / "few.mp4", "--out", "o.mp4", "--no-audio")
+    must_fail(tmp_path, 3, "12 frames are too few", "reenact_people.py", *few)
 
 
 def test_what_cannot_become_a_reenactment(films, tmp_path):

@@ -20,7 +20,10 @@ import pytest
 from conftest import PATIENCE_S, ROOT, must_fail, must_run
 from PIL import Image
 
+from config import load_config
 from datasets.images import write_image
+from training.resume import find_run
+from utils.errors import WeightsError
 from utils.files import file_digest, write_yaml
 from utils.weights import SUMS_FILE, format_sums
 
@@ -311,6 +314,46 @@ def test_a_run_is_entered_by_one_process_only(work, stopped):
     assert "run" in line
     os.close(handle)  # as when its holder dies
     must_run(work, "train_decoder.py", "--conf", "decoder.yaml", "--resume", stopped)
+
+
+def make_runs(folder: Path, *names: str) -> dict:
+    """Runs of a decoder, saved one after the other, each with a checkpoint."""
+    for number, name in enumerate(names):
+        checkpoint = folder / "decoder/Linnea" / name / "checkpoints/000000005"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "state.json").write_text(json.dumps({"saved_at": f"2026-01-0{number + 1}"}))
+        (checkpoint / SUMS_FILE).write_text(format_sums({"state.json": file_digest(checkpoint / "state.json")}))
+        write_yaml(folder / "decoder/Linnea" / name / "training_info.yaml", {"trg_celeb_name": "Linnea"})
+    return load_config("decoder") | {"logdir": str(folder), "trg_celeb_name": "Linnea"}
+
+
+def test_auto_passes_over_what_cannot_be_read_and_says_so(tmp_path, capsys):
+    config = make_runs(tmp_path, "old", "new")
+    old, new = (tmp_path / "decoder/Linnea" / name for name in ("old", "new"))
+    for run in (old, new):  # strays are no matter
+        for place in (run.parent, run, run / "checkpoints", run / "checkpoints/000000005"):
+            (place / ".DS_Store").write_bytes(b"x")
+    assert find_run("auto", "decoder", config) == new
+    (new / "checkpoints/000000005/state.json").write_text("{}")
+    assert find_run("auto", "decoder", config) == old
+    assert f"note: passed over: {new}" in capsys.readouterr().out
+    (old / "checkpoints/000000005/state.json").unlink()
+    with pytest.raises(WeightsError, match="no checkpoint of it.*begin anew without --resume"):  # never beside them
+        find_run("auto", "decoder", config)
+    said = capsys.readouterr().out
+    assert str(old) in said and str(new) in said
+    for run in (old, new):
+        shutil.rmtree(run / "checkpoints")  # ended before the first one
+    assert find_run("auto", "decoder", config) is None
+
+
+def test_auto_says_which_checkpoint_of_the_run_is_passed_over(tmp_path, capsys):
+    config = make_runs(tmp_path, "one")
+    run = tmp_path / "decoder/Linnea/one"
+    shutil.copytree(run / "checkpoints/000000005", run / "checkpoints/000000009")
+    (run / "checkpoints/000000009/state.json").write_text("{}")
+    assert find_run("auto", "decoder", config) == run
+    assert "000000009" in capsys.readouterr().out
 
 
 def test_auto_without_a_run_begins_one(work):

@@ -1,5 +1,7 @@
+import errno
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -10,7 +12,8 @@ import pytest
 from models.align import shape_code
 from models.transformer import transformer_discriminator
 from utils import parameters
-from utils.errors import WeightsError
+from utils.errors import ResourceError, WeightsError
+from utils.files import claimed, locked
 from utils.parameters import load_parameters, parameters_of, save_parameters
 from utils.weights import SUMS_FILE, last_epoch_file, read_parameters
 
@@ -147,6 +150,52 @@ def test_a_failed_save_keeps_the_old_file(saved, monkeypatch):
         save_parameters(saved, SCOPE)
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == ["weights.h5"]
+
+
+HOLD = "import h5py, sys, time; f = h5py.File(sys.argv[1], 'r+'); print('open', flush=True); time.sleep(99)"
+
+
+def test_a_file_that_another_process_writes_is_locked_not_damaged(saved):
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(saved)], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(ResourceError, match="locked.*HDF5_USE_FILE_LOCKING"):
+            read_parameters(saved)
+        other.kill()
+    assert read_parameters(saved)
+
+
+@pytest.mark.parametrize(
+    "number, words",
+    [
+        (errno.ENOLCK, "without locks.*HDF5_USE_FILE_LOCKING"),
+        (errno.ENOSYS, "without locks"),
+        (errno.EOPNOTSUPP, "without locks"),
+        (errno.EACCES, "cannot be read .Permission denied"),
+        (errno.EMFILE, "too many files"),
+        (errno.EIO, "the disk, or the connection"),
+    ],
+)
+def test_what_the_system_says_is_no_damage(saved, monkeypatch, number, words):
+
+    def fail(*_, **__):
+        raise OSError(number, f"Unable to synchronously open file (unable to lock file, errno = {number})")
+
+    monkeypatch.setattr("h5py.File", fail)
+    with pytest.raises(ResourceError, match=words) as caught:
+        read_parameters(saved)
+    assert "get it again" not in str(caught.value)
+
+
+def test_a_file_system_without_locks_is_said_and_written_to(tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    monkeypatch.setattr("utils.files._said_unlocked", False)
+    for _ in range(2):
+        with locked(tmp_path / "run"), claimed(tmp_path / "person"):
+            pass
+    assert capsys.readouterr().out.count("has no locks") == 1
 
 
 def test_last_epoch_is_found_by_number_not_by_time(tmp_path):

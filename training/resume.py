@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +70,14 @@ def _is_of(run_folder: Path, config: dict[str, Any]) -> bool:
 
 
 def _saved_at(run_folder: Path) -> str | None:
-    """Return when a run was saved last, '' where its checkpoints do not say; None of what has no checkpoint."""
-    checkpoints = checkpoints_of(run_folder)
-    times = [""]
-    for checkpoint in checkpoints:
-        with suppress(OSError, ValueError, KeyError, TypeError):
+    """Return when a run was saved last, by its checkpoints, else by their folders; None of what has no checkpoint."""
+    times = []
+    for checkpoint in checkpoints_of(run_folder):
+        try:
             times.append(str(json.loads(read_text(checkpoint / STATE_FILE))["saved_at"]))
-    return max(times) if checkpoints else None
+        except (OSError, ValueError, KeyError, TypeError):
+            times.append(datetime.fromtimestamp(checkpoint.stat().st_mtime, timezone.utc).isoformat())
+    return max(times, default=None)
 
 
 def require_same(plan: Plan, folder: Path, state: dict[str, Any]) -> None:

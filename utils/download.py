@@ -256,7 +256,7 @@ def load_vgg16() -> Any:
         home = get_model_home()
     path = Path(home) / "imagenet" / "VGG-16.nnp"
     way_on = f"put VGG-16.nnp at {path}, set {NNABLA_URL_VARIABLE} to a mirror, or set train.feature_loss.lambda to 0"
-    if path.exists() and not zipfile.is_zipfile(path):
+    if path.exists() and not (path.is_file() and zipfile.is_zipfile(path)):
         raise WeightsError(f"{path}: not a complete network file; remove it to fetch it again")
     try:
         return VGG16()

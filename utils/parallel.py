@@ -32,7 +32,7 @@ _work: Callable[[Any], Any] | None = None  # what this process does, if it is a 
 
 def available_cores() -> int:
     """Count the cores that this process may use, which in a container can be fewer than the machine has."""
-    return max(1, min(len(os.sched_getaffinity(0)), math.ceil(cgroup_cores())))
+    return max(1, math.ceil(min(len(os.sched_getaffinity(0)), cgroup_cores())))
 
 
 def available_memory() -> int | None:

@@ -55,7 +55,7 @@ def probe(path: str, formats: str, max_pixels: int, at_most_s: float) -> dict[st
             raise NoVideo(f"its frames have more than {max_pixels // 1_000_000} million pixels")
         first = _first_picture(container, stream)
         signal.alarm(0)
-        sounds = [sound for sound in container.streams.audio if sound.codec_context is not None]
+        sounds = list(container.streams.audio)
         sounds.sort(key=lambda sound: (not sound.disposition & Disposition.default, sound.index))
         ratio = stream.sample_aspect_ratio or 1
         facts = {
@@ -127,17 +127,15 @@ class Clock:
 def _count(container: Any, chosen: int, sound: int | None, at_most_s: float) -> dict[str, Any]:
     """Count the pictures, and find when they begin and end, and when everything does."""
     count, timed, num_packets, is_broken, problem = 0, 0, 0, False, ""
-    clocks = {
-        stream.index: Clock(bool(container.format.flags & Flags.ts_discont.value))
-        for stream in (*container.streams.video, *container.streams.audio)
-    }
+    may_jump = bool(container.format.flags & Flags.ts_discont.value)
+    clocks = {stream.index: Clock(may_jump) for stream in container.streams}
     pictures = clocks[chosen]
     try:
-        for packet in container.demux(*(container.streams[index] for index in clocks)):
+        for packet in container.demux():
             num_packets += packet.size > 0 and packet.stream.index == chosen
             if packet.size == 0 or packet.is_discard:  # the last of each stream is empty
                 continue
-            is_timed = clocks[packet.stream.index].add(packet)
+            is_timed = clocks.setdefault(packet.stream.index, Clock(may_jump)).add(packet)
             if packet.stream.index == chosen:
                 count, timed, is_broken = count + 1, timed + is_timed, packet.is_corrupt
                 if at_most_s and is_timed and pictures.last - pictures.first > at_most_s:

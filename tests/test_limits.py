@@ -1,0 +1,200 @@
+"""What a machine or a container allows, and libraries that cannot be loaded: one line that says whose fault it is."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import DEMO, ROOT, must_fail, must_run
+
+from config import load_config
+from inference.backends import open_backend
+from inference.trained import Trained
+from training.series import _tensorboard
+from utils import parallel
+from utils.errors import ConfigError, ResourceError, describe
+from utils.files import atomic_path
+from utils.libraries import LibraryError, load
+
+MIB = 1 << 20
+
+
+def group(monkeypatch, tmp_path: Path, own: str, files: dict[str, str]) -> None:
+    """Control groups as the system would show them."""
+    for name, text in files.items():
+        path = tmp_path / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    (tmp_path / "own").write_text(own + "\n")
+    monkeypatch.setattr(parallel, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(parallel, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)))
+
+
+@pytest.mark.parametrize(
+    "own, files, cores",
+    [
+        ("0::/", {"cpu.max": "200000 100000"}, 2),  # a container's own root
+        ("0::/", {"cpu.max": "50000 100000"}, 1),
+        ("0::/", {"cpu.max": "150000 100000"}, 2),
+        ("0::/", {"cpu.max": "max 100000"}, 16),
+        ("0::/a/b", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),  # of a group around it
+        ("0::/docker/x", {"cpu.max": "400000 100000"}, 4),  # a path that is not seen from within
+        ("4:cpu,cpuacct:/", {"cpu,cpuacct/cpu.cfs_quota_us": "250000", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 3),
+        ("4:cpu:/x", {"cpu/x/cpu.cfs_quota_us": "100000", "cpu/x/cpu.cfs_period_us": "100000"}, 1),
+        ("4:cpu:/x", {"cpu/x/cpu.cfs_quota_us": "-1", "cpu/x/cpu.cfs_period_us": "100000"}, 16),
+        ("0::/", {"cpu.max": "nonsense"}, 16),
+        ("0::/", {"cpu.max": "100000 0"}, 16),
+        ("no groups", {}, 16),
+    ],
+)
+def test_cores_of_a_container(monkeypatch, tmp_path, own, files, cores):
+    group(monkeypatch, tmp_path, own, files)
+    assert parallel.available_cores() == cores
+
+
+@pytest.mark.parametrize(
+    "own, files, expected",
+    [
+        ("0::/", {"memory.max": f"{100 * MIB}", "memory.current": f"{40 * MIB}"}, 60),
+        (
+            "0::/",
+            {
+                "memory.max": f"{100 * MIB}",
+                "memory.current": f"{90 * MIB}",
+                "memory.stat": f"x 1\ninactive_file {50 * MIB}",
+            },
+            60,
+        ),
+        ("0::/", {"memory.max": "max", "memory.current": "5"}, None),
+        ("0::/a/b", {"a/memory.max": f"{50 * MIB}", "a/memory.current": f"{60 * MIB}"}, 0),
+        (
+            "9:memory:/x",
+            {"memory/x/memory.limit_in_bytes": f"{100 * MIB}", "memory/x/memory.usage_in_bytes": f"{30 * MIB}"},
+            70,
+        ),
+    ],
+)  # fmt: skip
+def test_memory_of_a_container(monkeypatch, tmp_path, own, files, expected):
+    group(monkeypatch, tmp_path, own, files)
+    left = parallel.available_memory()
+    assert left > 100 * MIB if expected is None else left == expected * MIB
+
+
+# Errors of the system
+
+
+@pytest.mark.parametrize(
+    "number, words",
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.EFBIG, "ulimit -f"),
+        (errno.EDQUOT, "quota"),
+        (errno.EROFS, "takes no changes"),
+    ],
+)
+def test_why_a_file_cannot_be_written(tmp_path, number, words):
+    with pytest.raises(ResourceError, match=words) as caught, atomic_path(tmp_path / "a.txt"):
+        raise OSError(number, os.strerror(number))
+    assert ("disk is full" in str(caught.value)) == (number == errno.ENOSPC)
+    assert words in describe(OSError(number, os.strerror(number)))[0]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("can't start new thread"),
+        BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)),  # of a fork
+        RuntimeError("pthread_create: Resource temporarily unavailable"),
+    ],
+)
+def test_a_limit_of_threads_or_processes(error):
+    words, exit_code = describe(error)
+    assert exit_code == 6 and "limit of threads and processes" in words and "Traceback" not in words
+
+
+def test_threads_that_cannot_be_started_end_a_script_with_a_line(tmp_path):
+    """A limit that also holds for root: of memory, which threads' stacks take."""
+    code = "import resource, sys, threading; sys.path.insert(0, sys.argv[1]); from utils.ending import call_main\n"
+    code += "def main():\n    resource.setrlimit(resource.RLIMIT_AS, (600 << 20, 600 << 20))\n"
+    code += "    threading.stack_size(200 << 20)\n    stop = threading.Event()\n"
+    code += "    for _ in range(9): threading.Thread(target=stop.wait, daemon=True).start()\ncall_main(main)\n"
+    (tmp_path / "many.py").write_text(code)
+    must_fail(tmp_path, 6, "limit of threads and processes", str(tmp_path / "many.py"), ROOT)
+
+
+# Libraries
+
+
+BROKEN = {
+    "ImportError": "raise ImportError('libgomp.so.1: cannot open shared object file', name='{name}')",
+    "OSError": "raise OSError('libcudart.so.12: wrong ELF class')",
+    "ValueError": "raise ValueError('numpy.dtype size changed, may indicate binary incompatibility')",
+}
+
+
+def break_library(folder: Path, name: str, how: str = "ImportError") -> dict[str, str]:
+    """An environment in which a library is installed and cannot be loaded."""
+    path = folder.joinpath(*name.split("."))
+    path.mkdir(parents=True)
+    (path / "__init__.py").write_text(BROKEN[how].format(name=name))
+    return {"PYTHONPATH": str(folder)}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_what_cannot_be_loaded_is_named(tmp_path, monkeypatch, how):
+    break_library(tmp_path, "brokenlib", how)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(LibraryError, match="brokenlib cannot be loaded .*pip install brokenlib"):
+        load("brokenlib", "pip install brokenlib")
+    sys.modules.pop("brokenlib", None)
+    words, exit_code = describe(ImportError("DLL load failed", name="cv2"))
+    assert exit_code == 2 and "cv2 cannot be loaded (DLL load failed)" in words and "Traceback" not in words
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "nnabla.utils.converter.onnx"])
+def test_auto_goes_on_without_onnx_runtime(tmp_path, monkeypatch, capsys, name):
+    folder = tmp_path / "decoder"
+    folder.mkdir()
+    (folder / "weights.h5").write_bytes((DEMO / "decoder/weights.h5").read_bytes())
+    networks = {"decoder": Trained(load_config("decoder", DEMO / "decoder/training_info.yaml"), folder / "weights.h5")}
+    real = load
+
+    def broken(wanted: str, how: str = ""):
+        if wanted.startswith(name):
+            raise LibraryError(f"{name} cannot be loaded (libgomp.so.1)")
+        return real(wanted, how)
+
+    monkeypatch.setattr("inference.onnx_export.load", broken)
+    assert open_backend("auto", "cpu", networks, 1).name == "nnabla"
+    assert f"note: {name} cannot be loaded" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        open_backend("onnxruntime", "cpu", networks, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["ImportError", "OSError"])
+def test_scripts_with_libraries_that_cannot_be_loaded(data, tmp_path, how):
+    decoder = ("--decoder-config", DEMO / "decoder/training_info.yaml")
+    decoder += ("--decoder-param-file", DEMO / "decoder/weights.h5", "--landmarks", "-c", "cpu")
+    drives = (*decoder, "--src-celeb-name", "Rowan", "--data-dir", data / "datasets/CelebV", "-n", 2)
+    broken = break_library(tmp_path / "a", "onnxruntime", how)
+    said = must_run(tmp_path, "test_reenactment.py", *drives, **broken)
+    assert "onnxruntime cannot be loaded" in said and "backend: nnabla" in said
+    must_fail(tmp_path, 2, "onnxruntime", "test_reenactment.py", *drives, "--backend", "onnxruntime", **broken)
+    broken = break_library(tmp_path / "b", "mediapipe", how)
+    (tmp_path / "me.png").write_bytes((ROOT / "imgs/encoder.png").read_bytes())
+    must_fail(tmp_path, 2, "mediapipe cannot be", "test_reenactment.py", *decoder, "--input", "me.png", **broken)
+    must_fail(tmp_path, 2, "mediapipe cannot be", "prepare_person.py", "me.png", "--name", "Me", **broken)
+
+
+def test_a_broken_tensorboard_is_done_without(tmp_path, monkeypatch, capsys):
+    def broken(name: str, how: str = ""):
+        raise LibraryError("tensorboardX cannot be loaded (protobuf)")
+
+    monkeypatch.setattr("training.series.load", broken)
+    assert _tensorboard(tmp_path, 0) is False and "no TensorBoard: tensorboardX" in capsys.readouterr().out

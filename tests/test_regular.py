@@ -1,0 +1,229 @@
+"""What is no regular file, and what a file manager leaves: named or passed over, in every command; nothing hangs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import DEMO, DEMO_NETWORKS, ROOT, must_fail, must_run
+from PIL import Image
+
+from config import load_config
+from datasets.annotations import read_names
+from datasets.images import list_pictures, read_image, write_image
+from datasets.prepared import PreparedFile
+from inference.pictures import Pictures
+from inference.result_page import read_record
+from inference.targets import read_held_out
+from make_synthetic import moving_head
+from utils.errors import ConfigError, DataError, UserError, WeightsError
+from utils.files import NotRegular, atomic_path, check_outputs, file_digest, open_file, read_yaml
+from utils.weights import read_parameters, read_sums
+
+DECODER = ("--decoder-config", DEMO / "decoder/training_info.yaml", "--decoder-param-file", DEMO / "decoder/weights.h5")
+
+
+@pytest.fixture(params=["pipe", "socket", "device"])
+def strange(request, tmp_path, monkeypatch):
+    """Make something of a name that is no regular file."""
+    monkeypatch.chdir(tmp_path)
+    kept = []
+
+    def make(name: str) -> Path:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if request.param == "pipe":
+            os.mkfifo(path)
+        elif request.param == "socket":
+            kept.append(socket.socket(socket.AF_UNIX))
+            kept[-1].bind(str(path))
+        else:
+            path.symlink_to("/dev/zero")
+        return path
+
+    yield make
+    for one in kept:
+        one.close()
+
+
+def test_every_reader_refuses_it_at_once(strange):
+    with pytest.raises(OSError):
+        open_file(strange("a"))
+    with pytest.raises(OSError):
+        file_digest(strange("b"))
+    with pytest.raises((ValueError, OSError)):
+        read_yaml(strange("c.yaml"))
+    for read, name in (
+        (lambda path: load_config("decoder", path), "d.yaml"),
+        (read_image, "e.png"),
+        (lambda path: read_names(path, 0, ""), "f.txt"),
+        (read_parameters, "g.h5"),
+        (Pictures, "h.png"),
+        (Pictures, "i.mp4"),
+        (lambda path: PreparedFile(path, (1,), "x"), "j.npz"),
+        (lambda path: read_sums(path.parent), "k/SHA256SUMS"),
+        (lambda path: read_record(path.parent), "l/reenactment.yaml"),
+        (lambda path: check_outputs({"--video": path}), "m.mp4"),
+    ):
+        path = strange(name)
+        try:
+            read(path)
+        except (UserError, OSError):
+            continue
+        pytest.fail(name)
+    assert read_held_out(strange("n/held_out.json").parent) == {}
+
+
+def test_a_folder_of_pictures_leaves_it_out(strange, capsys):
+    frame = next(moving_head("Rowan=9", 1, 0))[0]
+    for number in (1, 3):
+        write_image(f"pictures/{number}.png", frame)
+    strange("pictures/2.png")
+    for stray in (".DS_Store", "._1.png", "Thumbs.db", ".1.png.icloud"):
+        Path("pictures", stray).write_bytes(b"x")
+    assert [path.name for path in sorted(list_pictures(Path("pictures")))] == ["1.png", "3.png"]
+    assert "other files left out" in capsys.readouterr().out
+    assert len([picture for picture in Pictures(Path("pictures")) if picture is not None]) == 2
+
+
+def test_plain_files_are_read_and_errors_keep_their_kinds(tmp_path):
+    (tmp_path / "a").write_text("x")
+    assert open_file(tmp_path / "a").read() == b"x"
+    with pytest.raises(IsADirectoryError):
+        open_file(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        open_file(tmp_path / "b")
+    assert issubclass(NotRegular, OSError)
+
+
+@pytest.mark.slow
+def test_commands_end_with_a_line(data, tmp_path):
+    """Each would wait for ever: a configuration, a list, a frame, a picture, an input and an output."""
+    for name in ("pipe.yaml", "pipe.mp4", "out.mp4"):
+        os.mkfifo(tmp_path / name)
+    people = shutil.copytree(data / "datasets/CelebV", tmp_path / "datasets/CelebV")
+    run = "test_reenactment.py"
+    must_fail(tmp_path, 2, "no regular file", "train_decoder.py", "--conf", "pipe.yaml")
+    must_fail(tmp_path, 2, "no regular file", run, "--decoder-config", "pipe.yaml", "--landmarks", "--input", "x")
+    must_fail(tmp_path, 3, "no regular file", run, *DECODER, "--landmarks", "--input", "pipe.mp4")
+    must_fail(tmp_path, 2, "no regular file", run, *DEMO_NETWORKS, "--video", "out.mp4")
+    must_fail(tmp_path, 3, "no regular file", "prepare_person.py", "pipe.mp4", "--name", "Me")
+    args = ("--source", "pipe.mp4", "--target", "pipe.mp4", "--out", "o.mp4")
+    must_fail(tmp_path, 3, "no such video", "reenact_people.py", *args)
+    frame = people / "Rowan/Image/000003.jpg"
+    frame.unlink()
+    os.mkfifo(frame)
+    must_fail(tmp_path, 3, "no regular file", "preprocess.py", "--dataset", "CelebV", "--out-dir", "npz")
+    must_fail(tmp_path, 3, "training would fail", "preprocess.py", "--dataset", "CelebV", "--check")
+    (people / "Rowan/all_98pt.txt").unlink()
+    os.mkfifo(people / "Rowan/all_98pt.txt")
+    must_fail(tmp_path, 3, "", "preprocess.py", "--dataset", "CelebV", "--check", "--celeb-name-list", "Rowan")
+
+
+# Links
+
+
+def test_what_a_link_leads_to_is_written_and_the_link_stays(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far/real.txt").write_text("old")
+    for name, target in (("link.txt", "far/real.txt"), ("new.txt", "far/not_yet.txt"), ("two.txt", "link.txt")):
+        (tmp_path / name).symlink_to(target)
+        with atomic_path(tmp_path / name) as temporary:
+            temporary.write_text(name)
+        assert (tmp_path / name).is_symlink() and (tmp_path / name).read_text() == name
+    assert (tmp_path / "far/real.txt").read_text() == "two.txt"
+    assert (tmp_path / "far/not_yet.txt").read_text() == "new.txt"
+    (tmp_path / "nowhere.txt").symlink_to("missing/x.txt")
+    check_outputs({"--video": tmp_path / "nowhere.txt"})
+    with pytest.raises(ConfigError, match="is the input"):
+        check_outputs({"--video": tmp_path / "link.txt"}, [tmp_path / "far/real.txt"])
+
+
+# Animations
+
+
+def save_animation(path: Path, frames: list[np.ndarray], times_ms: list[int]) -> None:
+    first, *others = (Image.fromarray(frame) for frame in frames)
+    first.save(path, save_all=True, append_images=others, duration=times_ms, lossless=True, loop=0)
+
+
+@pytest.mark.parametrize("ending", [".webp", ".png", ".gif", ".avif"])
+def test_an_animation_is_a_film(tmp_path, ending):
+    frames = [frame for frame, _ in moving_head("Rowan=9", 6, seed=0)]
+    save_animation(tmp_path / f"a{ending}", frames, [40] * 6)
+    pictures = Pictures(tmp_path / f"a{ending}")
+    found = list(pictures)
+    assert pictures.is_film and pictures.count == len(found) == 6 and float(pictures.fps) == 25
+    for frame, true in zip(found, frames):
+        assert np.abs(frame.astype(int) - true).mean() < 8
+    assert len(list(pictures.first(2))) == 2 and len(list(Pictures(tmp_path / f"a{ending}", 50.0))) == 12
+
+
+def test_pictures_of_an_animation_stay_as_long_as_they_should(tmp_path, capsys):
+    colors = [np.full((60, 80, 3), value, np.uint8) for value in (0, 100, 200)]
+    save_animation(tmp_path / "a.webp", colors, [40, 400, 160])
+    found = [int(picture[0, 0, 0]) for picture in Pictures(tmp_path / "a.webp", 25.0)]
+    assert found == [0] + [100] * 10 + [200] * 4
+    save_animation(tmp_path / "zero.webp", colors, [0, 0, 0])
+    assert float(Pictures(tmp_path / "zero.webp").fps) == 10  # as browsers show it
+    save_animation(tmp_path / "long.webp", colors, [40, 10_000_000, 40])
+    with pytest.raises(DataError, match="it is no film"):
+        Pictures(tmp_path / "long.webp", 30.0)
+    Image.fromarray(colors[0]).save(tmp_path / "one.webp")
+    assert not Pictures(tmp_path / "one.webp").is_film
+    pages = [Image.fromarray(color) for color in colors]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    assert len(list(Pictures(tmp_path / "pages.tif"))) == 1 and "3 pages" in capsys.readouterr().out
+    (tmp_path / "folder").mkdir()
+    shutil.copy(tmp_path / "a.webp", tmp_path / "folder/a.webp")
+    assert len(list(Pictures(tmp_path / "folder"))) == 1
+    assert "of which the first picture is taken" in capsys.readouterr().out
+    save_animation(tmp_path / "a.png", [frame for frame, _ in moving_head("Rowan=9", 3, seed=0)], [40] * 3)
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="cannot be decoded"):
+        Pictures(tmp_path / "cut.png")
+
+
+@pytest.mark.slow
+def test_an_animation_drives_a_face(tmp_path):
+    save_animation(tmp_path / "me.webp", [frame for frame, _ in moving_head("Rowan=9", 6, seed=0)], [40] * 6)
+    said = must_run(tmp_path, "test_reenactment.py", *DECODER, "--landmarks", "--input", "me.webp", "-c", "cpu")
+    assert "6 frames of me.webp" in said
+
+
+# Strays in other places
+
+
+@pytest.mark.slow
+def test_strays_in_a_data_sets_folders(data, tmp_path):
+    people = shutil.copytree(data / "datasets/CelebV", tmp_path / "datasets/CelebV")
+    for folder in (people, people / "Rowan", people / "Rowan/Image"):
+        (folder / ".DS_Store").write_bytes(b"x")
+        (folder / "._x.jpg").write_bytes(b"x")
+    must_run(tmp_path, "preprocess.py", "--dataset", "CelebV", "--check")
+    must_run(tmp_path, "split_celebv.sh", "datasets/CelebV", 8)
+    must_run(tmp_path, "preprocess.py", "--dataset", "CelebV", "--out-dir", "npz")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/.DS_Store").write_bytes(b"x")
+    must_run(tmp_path, "make_synthetic.py", "celebv", "--people", "Rowan=9", "--frames", 2, "--out-dir", "new")
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from utils.weights import last_epoch_file; "
+    code += "from pathlib import Path; print(last_epoch_file([Path('.')], 'net_'))"
+    (tmp_path / "net_3.h5").write_bytes(b"x")
+    (tmp_path / "._net_9.h5").write_bytes(b"x")
+    (tmp_path / "net_7.h5").mkdir()
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert found.stdout.strip() == "net_3.h5", found.stderr
+
+
+def test_a_missing_file_of_sums_is_none(tmp_path):
+    assert read_sums(tmp_path) == {}
+    (tmp_path / "SHA256SUMS").mkdir()
+    with pytest.raises(WeightsError, match="damaged"):
+        read_sums(tmp_path)
