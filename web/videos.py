@@ -35,6 +35,7 @@ from web.live import read_message
 
 SAY_EVERY_S = 0.5
 MAX_PAGES = 100  # open at a time
+KEEP_S = 600.0  # without an upload or a video of it, after which a page gives way where there are too many
 MAX_WAITING = 20  # videos that are made or wait, of all sessions
 MAX_UPLOADS = 8  # of the largest size, that all sessions' files may take together
 SPARE_BYTES = 1 << 30  # of the disk, that uploads leave free
@@ -76,11 +77,18 @@ class Session:
         self.job: asyncio.Task | None = None
         self.stop = threading.Event()
         self.is_over = False
+        self.active_at = time.monotonic()
 
     def say(self, **message: Any) -> None:
         """Tell the page something; one that does not listen misses some."""
         with suppress(asyncio.QueueFull):
             self.messages.put_nowait(message)
+
+    def holds_much(self) -> bool:
+        """Tell whether the page has something that it would miss, and did anything with it lately."""
+        if self.is_uploading or self.is_busy():
+            return True
+        return bool(self.upload or self.result) and time.monotonic() - self.active_at < KEEP_S
 
     def is_busy(self) -> bool:
         """Tell whether a video is made, or waits for its turn."""
@@ -126,14 +134,15 @@ class Videos:
                 await socket.close()
 
     def _open(self) -> Session | None:
-        """Make a session; where there are too many, one that holds nothing gives way."""
+        """Make a session; where there are too many, one that holds nothing, or does nothing, gives way."""
         if len(self._sessions) >= MAX_PAGES:
-            idle = [s for s in self._sessions.values() if not (s.upload or s.result or s.is_uploading or s.is_busy())]
+            idle = [session for session in self._sessions.values() if not session.holds_much()]
             if not idle:
                 return None
-            idle[0].is_over = True
-            idle[0].say(error="Others opened the page; load it again to go on.")
-            del self._sessions[idle[0].token]
+            longest = min(idle, key=lambda session: session.active_at)
+            longest.is_over = True
+            longest.say(error="Others opened the page; load it again to go on.")
+            del self._sessions[longest.token]
         session = Session(self._folder)
         self._sessions[session.token] = session
         return session
@@ -202,7 +211,7 @@ class Videos:
             await self._write(request.stream(), path, int(size))
             if session.is_over:
                 raise ClientDisconnect
-            session.upload = path
+            session.upload, session.active_at = path, time.monotonic()
         except (asyncio.TimeoutError, ClientDisconnect):
             raise Refused(408, "the file did not come to its end; send it again") from None
         except OSError as error:
@@ -293,7 +302,7 @@ class Videos:
             name, path = secrets.token_hex(16), session.folder / f"{secrets.token_hex(8)}.mp4"
             work = (session.upload, target, layout, has_label, path, session.stop, say)
             words = await loop.run_in_executor(self._maker, self._reenact, *work)
-            session.result = name, path
+            session.result, session.active_at = (name, path), time.monotonic()
             session.say(done=words, result=name, person=target.person)
         except _Stop:
             session.say(stopped=True)
