@@ -7,6 +7,8 @@ python app.py --host 0.0.0.0 --password FILE   # for others, too, who know what 
 
 from __future__ import annotations
 
+import utils.startup  # first: it reports what cannot be imported
+
 import argparse
 import os
 from pathlib import Path

@@ -11,6 +11,8 @@ bias_212.txt and needs no PyTorch.
 
 from __future__ import annotations
 
+import utils.startup  # first: it reports what cannot be imported
+
 import argparse
 import pickle
 import re

@@ -10,6 +10,8 @@ beside baselines. Writes scores.json, a table, and a section of the result's pag
 
 from __future__ import annotations
 
+import utils.startup  # first: it reports what cannot be imported
+
 import argparse
 import json
 from collections.abc import Iterable

@@ -10,6 +10,8 @@ test_reenactment.py needs none of this: it keeps files of its own beside the wei
 
 from __future__ import annotations
 
+import utils.startup  # first: it reports what cannot be imported
+
 import argparse
 
 from inference.onnx_export import export

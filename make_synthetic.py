@@ -8,6 +8,8 @@ python make_synthetic.py video --person Mira=41 --frames 200 --out-file mira.mp4
 
 from __future__ import annotations
 
+import utils.startup  # first: it reports what cannot be imported
+
 import argparse
 import shutil
 import zlib

@@ -10,6 +10,8 @@ folder of CelebV's form is taken as it is.
 
 from __future__ import annotations
 
+import utils.startup  # first: it reports what cannot be imported
+
 import argparse
 import os
 from collections import Counter

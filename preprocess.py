@@ -7,6 +7,8 @@ python preprocess.py --dataset CelebV --check --report check.html
 
 from __future__ import annotations
 
+import utils.startup  # first: it reports what cannot be imported
+
 import argparse
 import csv
 import io

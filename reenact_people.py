@@ -10,6 +10,8 @@ result). Stop it whenever you like: the same command goes on where it stopped.
 
 from __future__ import annotations
 
+import utils.startup  # first: it reports what cannot be imported
+
 import argparse
 import json
 import math

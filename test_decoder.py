@@ -5,6 +5,8 @@ python test_decoder.py tmp.monitor/decoder/<B>/<run>/training_info.yaml -n 100
 
 from __future__ import annotations
 
+import utils.startup  # first: it reports what cannot be imported
+
 from pathlib import Path
 
 import nnabla as nn

@@ -13,6 +13,8 @@ Writes panels of input, boundary, transformed boundary, generated face and, of a
 
 from __future__ import annotations
 
+import utils.startup  # first: it reports what cannot be imported
+
 import argparse
 from pathlib import Path
 

@@ -5,6 +5,8 @@ python test_transformer.py tmp.monitor/transformer/<A>2<B>/<run>/training_info.y
 
 from __future__ import annotations
 
+import utils.startup  # first: it reports what cannot be imported
+
 import argparse
 from pathlib import Path
 from typing import Any

@@ -5,6 +5,8 @@ python train_encoder.py [--conf FILE.yaml]
 
 from __future__ import annotations
 
+import utils.startup  # first: it reports what cannot be imported
+
 from pathlib import Path
 from typing import Any, NamedTuple
 

@@ -8,6 +8,8 @@ well they do and a picture of what the components mean.
 
 from __future__ import annotations
 
+import utils.startup  # first: it reports what cannot be imported
+
 from itertools import combinations, islice
 from pathlib import Path
 from typing import Any, NamedTuple

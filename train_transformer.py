@@ -9,6 +9,8 @@ The shape loss needs the align network and the PCA: published ones, or those of 
 
 from __future__ import annotations
 
+import utils.startup  # first: it reports what cannot be imported
+
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path

@@ -36,7 +36,7 @@ SAME_SHARE = 0.5  # of a box's width: centres that are nearer belong to one face
 _COLOR_POINTS = (151, 50, 280, 4, 199, 105, 334, 14)  # forehead, cheeks, nose, chin, brows, mouth
 _SHAPE_POINTS = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 9, 8, 151, 10, 234, 454, 127, 356, 98, 97, 2, 326, 327)
 _SHAPE_POINTS += (70, 105, 336, 300, 58, 288, 132, 361)
-COLOR_SPREAD, SHAPE_SPREAD = 0.08, 0.0065  # of logarithms of colours, and in units of the head's scale
+COLOR_SPREAD, SHAPE_SPREAD = 0.08, 0.0065  # logarithms of colours, and units of the head's scale
 COLOR_SHARE = 0.06  # of the box's width: side of the square that a colour is the mean of
 DARK = 8.0  # added to colours, so that black ones do not count for much
 

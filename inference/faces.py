@@ -33,8 +33,8 @@ WAIT_S = 3.0  # for a face that is gone, before another is followed
 # Looks (`datasets.landmarks.look_of`) that are nearer belong to one person: 96 % of a person's frames are that near to
 # their mean, 99.9 % to the frame before; of others' frames 5 % are
 SAME = 2.8
-LOOK_FRAMES = 50  # that a person's look is the mean of, about
-MAX_PEOPLE = 16  # that are known again
+LOOK_FRAMES = 50  # a person's look is the mean of about this many
+MAX_PEOPLE = 16  # remembered at a time
 MIN_SHOT_S = 0.2
 CENTER_SIGMA_S, SIZE_SIGMA_S = 0.15, 0.8
 REACH = 3.0  # of a smoothing window, in its widths
@@ -92,7 +92,7 @@ class Placed(NamedTuple):
 
     square: Square
     face: Face
-    person: int = 0  # who of those that were followed, in the order of their coming
+    person: int = 0  # number of the person, in the order in which they were first followed
 
     def landmarks(self) -> np.ndarray | None:
         """Return the landmarks (98, 2) in pixels of what `cut_square` cuts out, if the face has them."""
@@ -202,7 +202,7 @@ class FaceFollower:
         return None, None
 
     def _who(self, face: Face) -> int:
-        """Return who of those that were followed a face is, or somebody new."""
+        """Return the number of the person a face belongs to, which may be a new one."""
         distances = [person.distance(face) for person in self._people]
         if distances and (min(distances) < SAME or not self._wait_count):
             return int(np.argmin(distances))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -190,6 +192,29 @@ def test_scripts_with_libraries_that_cannot_be_loaded(data, tmp_path, how):
     (tmp_path / "me.png").write_bytes((ROOT / "imgs/encoder.png").read_bytes())
     must_fail(tmp_path, 2, "mediapipe cannot be", "test_reenactment.py", *decoder, "--input", "me.png", **broken)
     must_fail(tmp_path, 2, "mediapipe cannot be", "prepare_person.py", "me.png", "--name", "Me", **broken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, how", [("cv2", "ImportError"), ("nnabla", "ValueError"), ("PIL", "OSError")])
+def test_libraries_that_scripts_import_at_their_top(tmp_path, name, how):
+    broken = break_library(tmp_path, name, how)
+    for script in ("train_decoder.py", "test_reenactment.py", "app.py"):
+        words = must_fail(tmp_path, 2, f"{name} cannot be loaded", script, "--help", **broken)
+        assert "pip install -r requirements.txt" in words
+
+
+def test_every_script_begins_with_what_reports_imports():
+    for script in ROOT.glob("*.py"):
+        tree = ast.parse(script.read_text())
+        imports = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        assert [alias.name for alias in imports[1].names] == ["utils.startup"], script.name
+
+
+def test_mistakes_of_ours_keep_their_traceback(tmp_path):
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport utils.startup\nraise ValueError('ours')\n"
+    (tmp_path / "x.py").write_text(code)
+    found = subprocess.run([sys.executable, str(tmp_path / "x.py")], capture_output=True, text=True)
+    assert found.returncode == 1 and "Traceback" in found.stderr and "ValueError: ours" in found.stderr
 
 
 def test_a_broken_tensorboard_is_done_without(tmp_path, monkeypatch, capsys):

@@ -38,7 +38,7 @@ class NotRegular(OSError):
 
 
 def open_file(path: str | Path, mode: str = "rb", **options: Any) -> IO:
-    """Open a regular file to read; what is none would be waited for, or never end.
+    """Open a regular file to read. Opening a pipe could wait for ever, and a device may have no end.
 
     Raises:
         NotRegular: it is none.

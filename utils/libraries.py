@@ -1,4 +1,4 @@
-"""Libraries that are loaded when they are needed: heavy ones, and those that are optional."""
+"""Heavy and optional libraries, loaded when they are needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def load(name: str, how: str = "") -> ModuleType:
     """Import a module.
 
     Args:
-        how: a command that installs it; '' is that of all requirements.
+        how: the command that installs it; '' stands for all requirements.
 
     Raises:
         LibraryError: it cannot be loaded, for whatever reason, such as a system library that is missing.

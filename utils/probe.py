@@ -1,4 +1,4 @@
-"""Find out what a video file holds, by PyAV: run in a process of its own, since a damaged file may do anything to it.
+"""Find out what a video file holds, with PyAV. It runs in its own process, which a damaged file may crash or hang.
 
     python utils/probe.py FILE FORMATS MAX_PIXELS SECONDS AT_MOST_S
 
@@ -15,8 +15,8 @@ import sys
 from typing import Any
 
 if __name__ == "__main__":
-    del sys.path[0]  # this folder, whose names are also those of other libraries
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends the process
+    del sys.path[0]  # this folder: its html.py would hide Python's own
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the alarm ends the process
     signal.alarm(int(sys.argv[4]))
 
 import av
@@ -26,7 +26,7 @@ from av.stream import Disposition
 MAX_MEMORY = 4 << 30  # bytes of addresses, the libraries' included
 HDR = (16, 18)  # transfer functions by their numbers in ITU-T H.273: PQ, HLG
 MAX_BROKEN = 50  # packets in a row that cannot be decoded, before the first picture
-JUMP_S = 10.0  # forward; longer ones, and those back, are taken for another recording that follows, as ffmpeg does
+JUMP_S = 10.0  # a longer jump forward, or one back, is where another recording begins, as ffmpeg has it
 # what a file is opened with: nothing but itself, whatever it names
 OPTIONS = {"protocol_whitelist": "file", "max_streams": "64"}
 

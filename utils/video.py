@@ -128,7 +128,7 @@ def probe(path: Path, at_most_s: float | None = None) -> dict[str, Any]:
         if b"ImportError" in words or b"ModuleNotFoundError" in words:
             last = one_line(words.decode(errors="replace").strip().splitlines()[-1], 200)
             raise ResourceError(f"PyAV, which looks into videos, is not usable ({last}); install 'av' again") from None
-        raise DataError(f"{path}: cannot be read as a video (it ends who looks into it); {HINT}") from None
+        raise DataError(f"{path}: cannot be read as a video (PyAV crashes on it); {HINT}") from None
     if found.get("errno") in RESOURCES:
         raise ResourceError(f"{path}: {found['error']}{remedy(found['errno'])}")
     if "error" in found:

@@ -16,10 +16,10 @@ LOCAL = frozenset(("127.0.0.1", "localhost", "::1"))
 CHANGING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 
 MAX_WRONG = 5  # passwords in a row from one address, after which it has to wait
-WAIT_S = 30.0
+WAIT_S = 30.0  # how long
 MAX_WRONG_OF_ALL = 60  # in `WAIT_S`, from all addresses together
 WRONG_S = 1.0  # before a wrong password is answered
-MAX_ADDRESSES = 10_000  # that are remembered
+MAX_ADDRESSES = 10_000  # remembered at a time
 
 POLICY = "; ".join(
     (
@@ -51,7 +51,7 @@ class Guard:
 
     Without a password: requests to this machine by its own names, so that no page of another site reaches it by a name
     that leads here. With one: those who say it (HTTP Basic, any user name), and then a cookie. Whatever a browser asks
-    on behalf of another site's page is refused, but for following a link to the page itself.
+    on behalf of another site's page is refused, except following a link to the page itself.
     """
 
     def __init__(self, application: Any, password: str | None):
@@ -149,7 +149,11 @@ class Guesses:
 
 
 class _Headers(dict):
-    """Hold a request's headers by name; which of them must not come twice did, `has_twice` tells."""
+    """Hold a request's headers by name.
+
+    Attributes:
+        has_twice: whether a header that decides who asks was sent more than once.
+    """
 
     def __init__(self, pairs: list[tuple[bytes, bytes]]):
         super().__init__((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in pairs)
@@ -177,7 +181,7 @@ def _address_of(scope: dict[str, Any]) -> str:
 
 
 def _is_https(scope: dict[str, Any], headers: _Headers) -> bool:
-    """Tell whether the browser speaks HTTPS, be it to a proxy before this server."""
+    """Tell whether the browser speaks HTTPS, to this server or to a proxy in front of it."""
     forwarded = headers.get("x-forwarded-proto", "").split(",")[0].strip()
     return "https" in (scope.get("scheme"), forwarded) or headers.get("origin", "").startswith("https://")
 

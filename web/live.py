@@ -25,8 +25,8 @@ from web.jpeg import MAX_PICTURE_BYTES, decode
 
 MAX_TEXT = 1000
 MAX_SESSIONS = 2  # at a time; each takes about two cores
-FIRST_S = 10.0  # for a browser to say whom it wants to see, and to send a picture; no place is taken before that
-IDLE_S = 15.0  # without a picture, after which a session gives its place up
+FIRST_S = 10.0  # seconds a browser gets to choose a person and send a picture; it has no place before that
+IDLE_S = 15.0  # a session that sends no picture for this long gives its place up
 NUMBER = struct.Struct(">I")  # of a picture, before it
 HEAD = struct.Struct(">IB")  # its number, and whether the driver's face is still being learned
 JPEG_QUALITY = 88

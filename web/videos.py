@@ -35,10 +35,10 @@ from web.live import read_message
 
 SAY_EVERY_S = 0.5
 MAX_PAGES = 100  # open at a time
-KEEP_S = 600.0  # without an upload or a video of it, after which a page gives way where there are too many
+KEEP_S = 600.0  # a page that did nothing for this long gives way if too many are open
 MAX_WAITING = 20  # videos that are made or wait, of all sessions
-MAX_UPLOADS = 8  # of the largest size, that all sessions' files may take together
-SPARE_BYTES = 1 << 30  # of the disk, that uploads leave free
+MAX_UPLOADS = 8  # all sessions' files together may be as large as this many of the largest
+SPARE_BYTES = 1 << 30  # disk space that uploads leave free
 CHUNK_S, SLOWEST = 20.0, 50_000  # an upload's longest pause in seconds, and its least bytes a second
 MAX_JOB_S = 1800.0  # for one video, from its turn on
 MESSAGES_WAITING = 100
@@ -71,7 +71,7 @@ class Session:
         self.folder = folder / f"session-{secrets.token_hex(8)}"
         self.messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MESSAGES_WAITING)
         self.upload: Path | None = None
-        self.upload_bytes = 0  # that it takes, or will take
+        self.upload_bytes = 0  # its size, reserved before it comes
         self.is_uploading = False
         self.result: tuple[str, Path] | None = None  # its name in addresses, and its file
         self.job: asyncio.Task | None = None
@@ -85,7 +85,7 @@ class Session:
             self.messages.put_nowait(message)
 
     def holds_much(self) -> bool:
-        """Tell whether the page has something that it would miss, and did anything with it lately."""
+        """Tell whether the page is at work, or used its files recently."""
         if self.is_uploading or self.is_busy():
             return True
         return bool(self.upload or self.result) and time.monotonic() - self.active_at < KEEP_S
@@ -368,7 +368,7 @@ class Videos:
 
 
 def _watched(frames_in: Input, watched: Callable[[Iterator[FaceFrame]], Iterator[FaceFrame]]) -> Input:
-    """Have the frames that a face's shape is found in looked at, too: there may be many before the first face."""
+    """Let a job also be stopped while the face's shape is being found, which may take many frames."""
     some_frames = frames_in.some_frames
     return frames_in._replace(some_frames=lambda: watched(some_frames()))
 
