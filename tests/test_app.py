@@ -166,6 +166,7 @@ def test_a_face_is_driven_live(page, faces):
         (b"", "or none"),
         (b"0" * (1 << 20), "too large"),
         ("no message", "none of the page's"),
+        ("[" * 900, "none of the page's"),
     ],
 )
 def test_what_is_no_picture_ends_a_live_session(page, data, words):
@@ -209,9 +210,6 @@ class Browser:
         wait_s, message = self._messages.pop(0) if self._messages else (PATIENCE_S, "")
         await asyncio.sleep(wait_s)
         return {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
-
-    async def receive_text(self) -> str:
-        return (await self.receive())["text"]
 
     async def send_text(self, text: str) -> None:
         self.said.append(text)
@@ -638,8 +636,9 @@ def test_nobody_names_files_of_others(page, films):
         for name in (kept.name, kept.parent.name, f"..%2f{kept.name}", str(kept)):
             assert ask_page(page, f"/result/{name}")[0] == 404
         for words in ('{"make": "/x"}', '{"make": ["a"]}', "[]", "null", "{" * 900, '{"make": {"target": {"a": 1}}}'):
-            other.socket.send(words)
-            assert "failed" in other.next("failed")
+            for sent in (words, words.encode()):  # bytes are no message either
+                other.socket.send(sent)
+                assert "failed" in other.next("failed")
         other.socket.send(json.dumps({"remember": str(kept.parent), "file": str(kept), "forget": True}))
         other.make(upload=str(kept))
         assert "choose or record" in other.next("failed")["failed"]

@@ -73,7 +73,7 @@ class LiveSockets:
 
     async def _first_of(self, socket: WebSocket) -> tuple[Target, Picture]:
         """Receive who is to be shown, and the first picture."""
-        target = self._targets.get(str(read_message(await socket.receive_text()).get("target", "")))
+        target = self._targets.get(str((await receive_message(socket)).get("target", "")))
         if target is None:
             raise UserError("nobody of that name can be shown; load the page again")
         while (picture := await _picture_of(await socket.receive())) is None:
@@ -154,6 +154,19 @@ async def _send_all(socket: WebSocket, results: asyncio.Queue) -> None:
             print(describe(item)[0], file=sys.stderr, flush=True)
             raise UserError("the network failed; see the server's messages")
         await (socket.send_text(item) if isinstance(item, str) else socket.send_bytes(item))
+
+
+async def receive_message(socket: WebSocket) -> dict[str, Any]:
+    """Receive what the page says.
+
+    Raises:
+        UserError: it is none of the page's.
+        WebSocketDisconnect: the page is gone.
+    """
+    message = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect
+    return read_message(message.get("text") or "")
 
 
 def read_message(text: str) -> dict[str, Any]:

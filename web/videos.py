@@ -31,14 +31,14 @@ from inference.targets import Target
 from utils.ending import remove
 from utils.errors import UserError, describe, one_line
 from utils.panels import generated_mark
-from web.live import read_message
+from web.live import receive_message
 
 SAY_EVERY_S = 0.5
 MAX_PAGES = 100  # open at a time
 KEEP_S = 600.0  # a page that did nothing for this long gives way if too many are open
 MAX_WAITING = 20  # videos that are made or wait, of all sessions
 MAX_UPLOADS = 8  # all sessions' files together may be as large as this many of the largest
-SPARE_BYTES = 1 << 30  # disk space that uploads leave free
+SPARE_BYTES = 256 << 20  # disk space that uploads leave free
 CHUNK_S, SLOWEST = 20.0, 50_000  # an upload's longest pause in seconds, and its least bytes a second
 MAX_JOB_S = 1800.0  # for one video, from its turn on
 MESSAGES_WAITING = 100
@@ -158,13 +158,11 @@ class Videos:
     async def _listen(self, socket: WebSocket, session: Session) -> None:
         while True:
             try:
-                wish = read_message(await socket.receive_text())
+                wish = await receive_message(socket)
                 if "make" in wish:
                     await self._begin(session, wish["make"])
                 elif "stop" in wish:
                     session.stop.set()
-            except KeyError:  # no text
-                return
             except WebSocketDisconnect:
                 return
             except UserError as error:
@@ -203,7 +201,7 @@ class Videos:
         self._drop_upload(session)
         self._drop_result(session)
         if shutil.disk_usage(self._folder).free < int(size) + SPARE_BYTES:
-            raise Refused(507, "the server's disk is full; try again later")
+            raise Refused(507, "the server has no room for it (TMPDIR names where it is kept); try again later")
         session.is_uploading, session.upload_bytes = True, int(size)
         path = session.folder / secrets.token_hex(8)
         try:
