@@ -20,9 +20,11 @@ import cv2
 import numpy as np
 
 from utils.libraries import load
+from utils.parallel import available_cores, require_threads
 
 CORRECTION = Path(__file__).with_name("mesh_to_wflw.npz")
 
+NUM_THREADS = 8 + available_cores()  # of MediaPipe's, about
 MIN_CONFIDENCE = 0.5  # of the detector
 MAX_FACES = 8  # in a picture, the largest
 MAX_DETECTION_PX = 1280  # larger pictures are reduced to find faces; the mesh sees the picture itself
@@ -84,9 +86,11 @@ class FaceFinder:
 
     Raises:
         LibraryError: MediaPipe cannot be loaded.
+        ResourceError: its threads cannot be started.
     """
 
     def __init__(self, is_video: bool = False):
+        require_threads(NUM_THREADS)
         with _silenced():
             solutions = load("mediapipe", "pip install --no-deps -r requirements-nodeps.txt").solutions
             self._detector = solutions.face_detection.FaceDetection(MIN_CONFIDENCE, model_selection=1)

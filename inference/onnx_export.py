@@ -31,7 +31,7 @@ from models.build import INPUT_SHAPES
 from utils.errors import ConfigError, ResourceError, WeightsError
 from utils.files import atomic_path, check_writable, file_digest
 from utils.libraries import load
-from utils.parallel import available_cores
+from utils.parallel import available_cores, require_threads
 
 if TYPE_CHECKING:
     import onnx
@@ -282,6 +282,7 @@ def open_session(path: Path, num_threads: int | None = None) -> Callable[[np.nda
     options = onnxruntime.SessionOptions()
     # not the machine's cores, of which a container may have fewer
     options.intra_op_num_threads = num_threads or available_cores()
+    require_threads(options.intra_op_num_threads)
     options.log_severity_level = 3
     # threads that wait actively would take time from those that read and write frames
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

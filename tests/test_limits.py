@@ -7,13 +7,16 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from conftest import DEMO, ROOT, must_fail, must_run
 
 from config import load_config
+from datasets.landmarks import FaceFinder
 from inference.backends import open_backend
+from inference.onnx_export import open_session
 from inference.trained import Trained
 from training.series import _tensorboard
 from utils import parallel
@@ -117,6 +120,30 @@ def test_why_a_file_cannot_be_written(tmp_path, number, words):
 def test_a_limit_of_threads_or_processes(error):
     words, exit_code = describe(error)
     assert exit_code == 6 and "limit of threads and processes" in words and "Traceback" not in words
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: parallel.require_threads(3),
+        FaceFinder,
+        lambda: parallel.WorkerPool(str, 2),
+        lambda: open_session(Path("x.onnx")),
+    ],
+)
+def test_what_ends_or_hangs_without_threads_is_checked_before(monkeypatch, use):
+    def fail(_) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", fail)
+    with pytest.raises(ResourceError, match="threads cannot be started; a limit of threads"):
+        use()
+
+
+def test_threads_that_were_tried_are_gone():
+    before = threading.active_count()
+    parallel.require_threads(20)
+    assert threading.active_count() == before
 
 
 def test_threads_that_cannot_be_started_end_a_script_with_a_line(tmp_path):

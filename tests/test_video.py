@@ -16,6 +16,7 @@ from inference.pictures import Pictures
 from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
 from utils.errors import DataError, ResourceError
 from utils.video import MAX_SIDE, Video, check_sound, count_frames, look, open_video, read_video
+from utils.video import ffmpeg as find_ffmpeg
 
 FRAMES = 40
 WIDTH, HEIGHT = VIDEO_SIZE
@@ -295,6 +296,17 @@ def test_a_missing_ffmpeg_is_not_the_videos_fault(films, tmp_path, monkeypatch):
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: (_ for _ in ()).throw(RuntimeError("No ffmpeg")))
     with pytest.raises(ResourceError, match="ffmpeg is missing"):
         list(read_video(video))
+
+
+def test_an_ffmpeg_that_is_there_and_cannot_be_started_is_not_missing(tmp_path, monkeypatch):
+    """imageio-ffmpeg tries its program, and says of one that fails that there is none."""
+    (tmp_path / "binaries").mkdir()
+    stand_in(tmp_path, 256 - errno.EAGAIN, monkeypatch)
+    (tmp_path / "ffmpeg").rename(tmp_path / "binaries/ffmpeg-linux")
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: (_ for _ in ()).throw(RuntimeError("No ffmpeg")))
+    monkeypatch.setattr(imageio_ffmpeg, "__file__", str(tmp_path / "__init__.py"))
+    with pytest.raises(ResourceError, match="binaries/ffmpeg-linux: .*limit of threads"):
+        find_ffmpeg()
 
 
 # Facts are facts

@@ -92,8 +92,8 @@ def requests(counts: dict[int, int]) -> Iterator[None]:
 def call_main(main: Callable[[], None]) -> None:
     """Call a script's main and exit; an error that a user can mend ends in one line on stderr and its exit code."""
     use_tolerant_streams()
-    _watch_signals()
     try:
+        _watch_signals()
         main()
     except (Exception, KeyboardInterrupt) as error:
         message, exit_code = describe(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import math
 import multiprocessing
@@ -18,9 +19,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from utils.errors import ResourceError
+from utils.errors import ResourceError, remedy
 
 MAX_WORKERS = 64  # that can be asked for
+TASKS_OF_WORKER, TASKS_OF_POOL = 3, 4  # processes and threads that count together against a limit
 MAX_LOADER_WORKERS = 8  # more only wait for each other's memory
 
 GRACE_S = 5
@@ -43,6 +45,26 @@ def available_memory() -> int | None:
         limits.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
     limits += cgroup_memory()
     return min(limits, default=None)
+
+
+def require_threads(count: int) -> None:
+    """Check that so many threads can be started: libraries written in C++ end the process where they cannot.
+
+    Raises:
+        ResourceError: they cannot.
+    """
+    is_over = threading.Event()
+    threads = [threading.Thread(target=is_over.wait, daemon=True) for _ in range(count)]
+    try:
+        for thread in threads:
+            thread.start()
+    except RuntimeError:
+        raise ResourceError(f"{count} threads cannot be started{remedy(errno.EAGAIN)}") from None
+    finally:
+        is_over.set()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
 
 
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -119,6 +141,7 @@ class WorkerPool:
     def __init__(self, work: Callable[[Any], Any], num_workers: int):
         self.num_workers = num_workers
         context = multiprocessing.get_context("fork")
+        require_threads(num_workers * TASKS_OF_WORKER + TASKS_OF_POOL)  # too few later would be a pool that hangs
         try:
             self._executor = ProcessPoolExecutor(num_workers, context, initializer=_enter_worker, initargs=(work,))
         except OSError as error:

@@ -8,6 +8,7 @@ longer than SECONDS; pictures are counted, as far as AT_MOST_S (0: all of it), b
 
 from __future__ import annotations
 
+import errno
 import json
 import resource
 import signal
@@ -51,6 +52,7 @@ def probe(path: str, formats: str, max_pixels: int, at_most_s: float) -> dict[st
             raise NoVideo("no pictures in it")
         stream = max(pictures, key=lambda stream: (bool(stream.disposition & Disposition.default), -stream.index))
         stream.codec_context.options = {"max_pixels": str(max_pixels)}
+        stream.codec_context.thread_count = 1  # for one picture; more could be more than may be started
         if stream.codec_context.width * stream.codec_context.height > max_pixels:
             raise NoVideo(f"its frames have more than {max_pixels // 1_000_000} million pixels")
         first = _first_picture(container, stream)
@@ -92,7 +94,7 @@ def _first_picture(container: Any, stream: av.VideoStream) -> av.VideoFrame:
                 return frame
         except av.FFmpegError as error:
             broken += 1
-            if broken > MAX_BROKEN or isinstance(error, MemoryError):
+            if broken > MAX_BROKEN or error.errno in (errno.EAGAIN, errno.ENOMEM):
                 raise
     raise NoVideo("no pictures in it")
 

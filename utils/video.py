@@ -96,6 +96,10 @@ def ffmpeg() -> str:
     try:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except (RuntimeError, OSError):
+        for program in Path(imageio_ffmpeg.__file__).parent.glob("binaries/ffmpeg-*"):  # it is there: why not usable?
+            exit_code, _ = run_child([str(program), "-version"])
+            if (reason := _lacking(exit_code)) is not None:
+                raise ResourceError(f"{program}: {os.strerror(reason)}{remedy(reason)}") from None
         raise ResourceError(
             "ffmpeg is missing; 'pip install --force-reinstall imageio-ffmpeg' brings one, or set IMAGEIO_FFMPEG_EXE"
         ) from None
