@@ -141,8 +141,8 @@ def _quantize(full: Path, path: Path, batch_size: int, calibration: list[np.ndar
             x = next(self.batches, None)
             return None if x is None else {"input": x}
 
-    with _quiet():
-        folder = path.parent  # a temporary one
+    folder = path.parent  # a temporary one
+    with _converting_in(folder):
         newer, prepared = (str(folder / name) for name in ("newer.onnx", "prepared.onnx"))
         # ranges of single channels are known from this version of ONNX on
         model = onnx.version_converter.convert_version(onnx.load(str(full)), 13)
@@ -203,8 +203,9 @@ def split_deconvolutions(model: onnx.ModelProto) -> int:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the converters, which speak of their progress."""
+def _converting_in(folder: Path) -> Iterator[None]:
+    """Silence the converters, which speak of their progress, and have their temporary files in a folder with room."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
     loggers = [logging.getLogger(name) for name in ("nnabla", "root")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -213,6 +214,7 @@ def _quiet() -> Iterator[None]:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
+        tempfile.tempdir = before
         for logger, level in zip(loggers, levels):
             logger.setLevel(level)
 
@@ -254,7 +256,7 @@ def _convert(x: nn.Variable, outputs: dict[str, nn.Variable], path: Path, batch_
     importers, exporters = (load(f"nnabla.utils.converter.{name}", HOW_TO_INSTALL) for name in ("nnabla", "onnx"))
     network = {"name": "chain", "batch_size": batch_size, "outputs": outputs, "names": {"input": x}}
     executor = {"name": "run", "network": "chain", "data": ["input"], "output": list(outputs)}
-    with _quiet():
+    with _converting_in(path.parent):
         nnp = str(path.parent / "chain.nnp")  # in a temporary folder
         nnabla.utils.save.save(nnp, {"networks": [network], "executors": [executor]})
         importer = importers.NnpImporter(nnp, expand_network=False, executor_index=0)

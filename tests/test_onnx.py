@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import nnabla as nn
@@ -150,6 +151,16 @@ def test_which_backend_is_taken_and_why(tmp_path, monkeypatch, capsys):
     assert "nnabla (some-package not installed" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="some-package not installed; 'pip install"):
         open_backend("onnxruntime", "cpu", networks, 1)
+
+
+def test_converters_need_no_temporary_folder_of_the_systems(tmp_path, monkeypatch):
+    """What it has may be small; a full one would be blamed on the folder of the weights."""
+    networks = networks_in(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    path = onnx.exported("decoder", networks["decoder"], 1)
+    inputs = [np.random.default_rng(0).random((15, 64, 64), np.float32)]
+    assert onnx.quantized("decoder", networks["decoder"], 1, inputs).stat().st_size > 1000 < path.stat().st_size
+    assert tempfile.tempdir == str(tmp_path / "nowhere")
 
 
 def test_a_damaged_file_is_named(tmp_path):
