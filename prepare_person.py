@@ -251,7 +251,7 @@ def main() -> None:
         if len(args.inputs) > 1:
             raise ConfigError(f"{given}: a person already; name it alone")
         root = given.parent
-    elif (root / args.name).exists():
+    elif os.path.lexists(root / args.name):  # a link that leads nowhere, too
         raise DataError(f"{root / args.name}: exists already; choose another --name, or remove that folder first")
     else:
         with claimed(root / args.name):  # from the beginning, so that nobody finds out at the end

@@ -40,6 +40,7 @@ from datasets.annotations import read_names
 from datasets.boundary import IMAGE_SIZE
 from datasets.celebv import list_path, num_numbers
 from datasets.images import read_image, write_image
+from inference.pictures import Pictures
 from models.build import ALIGN, ENCODER
 from training.checkpoints import checkpoints_of
 from training.series import TIMER, read_series
@@ -65,7 +66,7 @@ from utils.html import line_chart, page, table
 from utils.panels import contact_sheet, evenly, generated_mark
 from utils.parallel import available_cores
 from utils.steps import Step, has_mpi, run_steps
-from utils.video import check_sound, look
+from utils.video import check_sound
 
 NUM_COORDINATES = 196  # of WFLW's 98 landmarks
 HEATMAP_SHAPES = ((15, 64, 64), (15, 256, 256))
@@ -250,14 +251,15 @@ def plan_of(work: Work, module: str, num_train: dict[str, int]) -> tuple[dict, i
 
 def announce(args: argparse.Namespace, work: Work) -> None:
     """Say what will be done, and about how long it takes on this machine."""
-    videos = {"source": look(args.source), "target": look(args.target)}
-    counts = {role: video.num_frames(video.fps) for role, video in videos.items()}
+    videos = {"source": Pictures(args.source), "target": Pictures(args.target)}
+    counts = {role: pictures.count for role, pictures in videos.items()}
     if counts["target"] < MIN_FRAMES:
         raise DataError(
             f"{args.target}: {counts['target']} frames are too few to learn a face from; {MIN_FRAMES} at least"
         )
-    if args.audio:
-        check_sound(videos["source"], videos["source"].seconds)
+    film = videos["source"].video  # an animation is none
+    if args.audio and film is not None:
+        check_sound(film, film.seconds)
     check_room(work.folder, RESULT_BYTES * counts["source"], "the result's frames")
     to_prepare = sum(counts[role] for role in counts if not work.person(getattr(work, role)).exists())
     frames = ", ".join(f"{getattr(args, role)} ({count} frames)" for role, count in counts.items())

@@ -67,6 +67,19 @@ def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
         raise DataError(f"{path}: cannot be decoded ({words}); replace or remove it") from None
 
 
+def is_picture(path: Path) -> bool:
+    """Tell whether a file is a picture or an animation, by its ending or its first bytes.
+
+    What can be an animation is known by its bytes: others would show its first picture as if that were all.
+    """
+    if path.suffix.lower() in IMAGE_ENDINGS:
+        return True
+    with open_file(path) as file:
+        head = file.read(12)
+    is_webp = head[:4] == b"RIFF" and head[8:] == b"WEBP"
+    return is_webp or head[:8] == b"\x89PNG\r\n\x1a\n" or head[4:] in (b"ftypavif", b"ftypavis")
+
+
 def animation_times(path: Path) -> list[float]:
     """Return how long each picture of an animation stays, in seconds; nothing for a single picture.
 

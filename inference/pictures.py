@@ -14,7 +14,15 @@ import cv2
 import numpy as np
 
 from datasets.crop import cut_square
-from datasets.images import IMAGE_ENDINGS, animation_times, is_animated, list_pictures, read_animation, read_image
+from datasets.images import (
+    IMAGE_ENDINGS,
+    animation_times,
+    is_animated,
+    is_picture,
+    list_pictures,
+    read_animation,
+    read_image,
+)
 from inference.faces import MIN_SHOT_S, WAIT_S, FaceFollower, Finder, Placed
 from utils.errors import DataError, ResourceError
 from utils.parallel import ahead
@@ -50,7 +58,8 @@ class Pictures:
         self._changes: set[float] = set()  # when another face was followed, as far as it was said
         self._noted: set[Path] = set()  # pictures of a folder that were looked at
         self._stays: list[float] = []  # of an animation, how long each picture stays in seconds
-        if path.is_file() and path.suffix.lower() in IMAGE_ENDINGS:
+        is_one = path.is_file() and is_picture(path)
+        if is_one:
             self._stays = animation_times(path)
         if self._stays:
             length = sum(self._stays)
@@ -58,7 +67,7 @@ class Pictures:
             self.count = max(round(length * float(self.fps)), 1)
             if self.count > MAX_REPEATED * len(self._stays):
                 raise DataError(f"{path}: {len(self._stays)} pictures in {length:.0f} s; it is no film")
-        elif path.is_file() and path.suffix.lower() not in IMAGE_ENDINGS:
+        elif path.is_file() and not is_one:
             # at the lowest rate so many frames last longest
             self.video = look(path, None if wanted is None else wanted / (fps or MIN_FPS))
             self.fps = fps or self.video.fps

@@ -162,6 +162,9 @@ def test_an_animation_is_a_film(tmp_path, ending):
     assert pictures.is_film and pictures.count == len(found) == 6 and float(pictures.fps) == 25
     for frame, true in zip(found, frames):
         assert np.abs(frame.astype(int) - true).mean() < 8
+    shutil.copy(tmp_path / f"a{ending}", tmp_path / "upload")  # as the page has it, and as people rename files
+    shutil.copy(tmp_path / f"a{ending}", tmp_path / "film.mp4")
+    assert [len(list(Pictures(tmp_path / name))) for name in ("upload", "film.mp4")] == [6, 6]
     assert len(list(pictures.first(2))) == 2 and len(list(Pictures(tmp_path / f"a{ending}", 50.0))) == 12
 
 
