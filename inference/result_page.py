@@ -63,7 +63,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD_FILE
     try:
         record = read_yaml(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{folder}: no {RECORD_FILE} there; name a folder that test_reenactment.py finished") from None
     except ValueError:
         record = None
