@@ -237,7 +237,7 @@ def serve(*browsers: Browser) -> list[list[str]]:
         await asyncio.wait_for(asyncio.gather(*map(sockets.serve, browsers)), PATIENCE_S)
 
     asyncio.run(all_of_them())
-    assert sockets._num_open == 0
+    assert not sockets._places
     return [browser.said for browser in browsers]
 
 
@@ -258,6 +258,18 @@ def test_silent_browsers_take_no_place(monkeypatch):
     *others, said = serve(*silent, *without_picture, one_picture)
     assert "ready" in said[0]  # though all the others were there before
     assert all("Press Start" in json.loads(words)["error"] for of_one in others for words in of_one)
+
+
+def test_who_hardly_sends_pictures_makes_room_for_who_does(monkeypatch):
+    monkeypatch.setattr("web.live.LiveReenactor", Idle)
+    monkeypatch.setattr("web.live.QUIET_S", 1.0)
+    monkeypatch.setattr("web.live.IDLE_S", 4.0)
+    many = [(0.05, PICTURE)] * 40
+    browsers = [Browser(TARGET, (0, PICTURE), *more) for more in ([(3.0, PICTURE)] * 3, many)]
+    browsers += [Browser((wait_s, TARGET[1]), (0.0, PICTURE), *many) for wait_s in (1.5, 1.6)]
+    first, second, third, fourth = serve(*browsers)
+    assert "others were waiting" in first[1] and "ready" in second[0] and "ready" in third[0]
+    assert len(fourth) == 1 and "Others are using" in fourth[0]  # both others send pictures
 
 
 @pytest.mark.parametrize("error, words", [(DataError("what is wrong"), "what is wrong"), (ValueError("x"), "failed")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import struct
 import sys
 import time
@@ -27,6 +28,7 @@ MAX_TEXT = 1000
 MAX_SESSIONS = 2  # at a time; each takes about two cores
 FIRST_S = 10.0  # seconds a browser gets to choose a person and send a picture; it has no place before that
 IDLE_S = 15.0  # a session that sends no picture for this long gives its place up
+QUIET_S = 3.0  # without a picture: then a session has to give its place up to somebody who sends one
 NUMBER = struct.Struct(">I")  # of a picture, before it
 HEAD = struct.Struct(">IB")  # its number, and whether the driver's face is still being learned
 JPEG_QUALITY = 88
@@ -42,6 +44,18 @@ def encode(number: int, result: Result, is_learning: bool) -> bytes:
     return HEAD.pack(number, is_learning) + jpeg.tobytes()
 
 
+class _Place:
+    """Hold a live session's place: when its last picture came, and whether somebody else has got it."""
+
+    def __init__(self) -> None:
+        self.seen_at = math.inf  # while it is being loaded
+        self.is_taken = asyncio.Event()
+
+    async def until_taken(self) -> None:
+        await self.is_taken.wait()
+        raise UserError("Stopped: no picture came, and others were waiting. Press Start to go on.")
+
+
 class LiveSockets:
     """Serve live sessions, a few at a time.
 
@@ -52,24 +66,38 @@ class LiveSockets:
 
     def __init__(self, targets: Mapping[str, Target], context: str, precision: str):
         self._targets, self._context, self._precision = targets, context, precision
-        self._num_open = 0
+        self._places: list[_Place] = []
 
     async def serve(self, socket: WebSocket) -> None:
         """Serve one session to its end; it has a place only from its first picture on, and while more of them come."""
         await socket.accept()
         try:
             target, first = await _in_time(self._first_of(socket), FIRST_S)
-            if self._num_open >= MAX_SESSIONS:
-                raise UserError("Others are using the live page; try again later.")
-            self._num_open += 1
+            place = self._find_place()
             try:
-                await self._serve(socket, target, first)
+                await self._serve(socket, target, first, place)
             finally:
-                self._num_open -= 1
+                if place in self._places:
+                    self._places.remove(place)
         except WebSocketDisconnect:
             pass
         except UserError as error:
             await _end(socket, one_line(error))
+
+    def _find_place(self) -> _Place:
+        """Take a free place, or that of the session that has been quiet for longest.
+
+        Raises:
+            UserError: all of them send pictures.
+        """
+        if len(self._places) >= MAX_SESSIONS:
+            quiet = min(self._places, key=lambda place: place.seen_at)
+            if time.monotonic() - quiet.seen_at < QUIET_S:
+                raise UserError("Others are using the live page; try again later.")
+            quiet.is_taken.set()
+            self._places.remove(quiet)
+        self._places.append(_Place())
+        return self._places[-1]
 
     async def _first_of(self, socket: WebSocket) -> tuple[Target, Picture]:
         """Receive who is to be shown, and the first picture."""
@@ -80,7 +108,7 @@ class LiveSockets:
             pass
         return target, picture
 
-    async def _serve(self, socket: WebSocket, target: Target, first: Picture) -> None:
+    async def _serve(self, socket: WebSocket, target: Target, first: Picture, place: _Place) -> None:
         loop = asyncio.get_running_loop()
         results: asyncio.Queue[Any] = asyncio.Queue(RESULTS_WAITING)
 
@@ -103,7 +131,9 @@ class LiveSockets:
         try:
             await socket.send_text(json.dumps({"ready": True}))
             session.camera.offer(*first)
-            tasks += [asyncio.create_task(work) for work in (_receive_all(socket, session), _send_all(socket, results))]
+            place.seen_at = time.monotonic()
+            works = (_receive_all(socket, session, place), _send_all(socket, results), place.until_taken())
+            tasks += map(asyncio.create_task, works)
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()  # raises what ended it
@@ -113,14 +143,13 @@ class LiveSockets:
             await asyncio.to_thread(session.end)
 
 
-async def _receive_all(socket: WebSocket, session: LiveReenactor) -> None:
-    seen_at = time.monotonic()
+async def _receive_all(socket: WebSocket, session: LiveReenactor, place: _Place) -> None:
     while True:
-        message = await _in_time(socket.receive(), seen_at + IDLE_S - time.monotonic())
+        message = await _in_time(socket.receive(), place.seen_at + IDLE_S - time.monotonic())
         picture = await _picture_of(message)
         if picture is not None:
             session.camera.offer(*picture)
-            seen_at = time.monotonic()
+            place.seen_at = time.monotonic()
         elif read_message(message["text"]).get("calibrate"):
             session.geometry.calibrate()
 
