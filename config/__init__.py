@@ -118,7 +118,7 @@ def _merge(target: dict, given: dict, prefix: str, without_effect: dict[str, Rul
             close = [by_letters[name] for name in close]
             hint = f"did you mean '{prefix}{close[0]}'?" if close else f"known here: {', '.join(sorted(known))}"
             raise ConfigError(f"{path}: unknown key '{dotted}'; {hint}")
-        elif value is None and target[key] in ("", [], None) or value is None and isinstance(target[key], dict):
+        elif value is None and (isinstance(target[key], dict) or target[key] in ("", [], None)):
             continue  # 'key:' with nothing behind it, which YAML calls null
         elif isinstance(target[key], dict):
             if not isinstance(value, dict):

@@ -63,8 +63,12 @@ def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
-        words = one_line(str(error).replace(repr(str(path)), "it") or type(error).__name__, 120)
-        raise DataError(f"{path}: cannot be decoded ({words}); replace or remove it") from None
+        raise _not_decoded(path, error, "replace or remove it") from None
+
+
+def _not_decoded(path: str | Path, error: Exception, way_on: str) -> DataError:
+    words = one_line(str(error).replace(repr(str(path)), "it") or type(error).__name__, 120)
+    return DataError(f"{path}: cannot be decoded ({words}); {way_on}")
 
 
 def is_picture(path: Path) -> bool:
@@ -86,12 +90,7 @@ def animation_times(path: Path) -> list[float]:
     Raises:
         DataError: it cannot be decoded, or has more pictures than a film of an hour.
     """
-    if not is_animated(path):
-        return []
-    times = []
-    for _, stays_s in _animation(path):
-        times.append(stays_s)
-    return times
+    return [stays_s for _, stays_s in _animation(path)] if is_animated(path) else []
 
 
 def read_animation(path: Path) -> Iterator[np.ndarray]:
@@ -132,8 +131,7 @@ def _animation(path: Path) -> Iterator[tuple[Image.Image, float]]:
     except (MemoryError, GeneratorExit):
         raise
     except Exception as error:
-        words = one_line(str(error).replace(repr(str(path)), "it") or type(error).__name__, 120)
-        raise DataError(f"{path}: cannot be decoded ({words}); is it an animation that plays to its end?") from None
+        raise _not_decoded(path, error, "is it an animation that plays to its end?") from None
 
 
 def _check_size(image: Image.Image) -> None:

@@ -24,7 +24,7 @@ from utils.parallel import available_cores, require_threads
 
 CORRECTION = Path(__file__).with_name("mesh_to_wflw.npz")
 
-NUM_THREADS = 8 + available_cores()  # of MediaPipe's, about
+NUM_THREADS = 8  # of MediaPipe's, about, and one for each core
 MIN_CONFIDENCE = 0.5  # of the detector
 MAX_FACES = 8  # in a picture, the largest
 MAX_DETECTION_PX = 1280  # larger pictures are reduced to find faces; the mesh sees the picture itself
@@ -90,7 +90,7 @@ class FaceFinder:
     """
 
     def __init__(self, is_video: bool = False):
-        require_threads(NUM_THREADS)
+        require_threads(NUM_THREADS + available_cores())
         with _silenced():
             solutions = load("mediapipe", "pip install --no-deps -r requirements-nodeps.txt").solutions
             self._detector = solutions.face_detection.FaceDetection(MIN_CONFIDENCE, model_selection=1)

@@ -251,13 +251,15 @@ class _Person:
 
     def distance(self, face: Face) -> float:
         """Return how far a face's look is from this; not a number where one is unknown."""
-        if face.look is None or self._look is None:
-            return np.nan
-        return float(np.linalg.norm(face.look - self._look))
+        return _apart(face.look, self._look)
 
     def step(self, face: Face) -> float:
         """Return how far a face's look is from the last one; not a number where one is unknown."""
-        return np.nan if face.look is None or self._last is None else float(np.linalg.norm(face.look - self._last))
+        return _apart(face.look, self._last)
+
+
+def _apart(first: np.ndarray | None, second: np.ndarray | None) -> float:
+    return np.nan if first is None or second is None else float(np.linalg.norm(first - second))
 
 
 class _Shot:

@@ -25,6 +25,7 @@ from datasets.images import (
 )
 from inference.faces import MIN_SHOT_S, WAIT_S, FaceFollower, Finder, Placed
 from utils.errors import DataError, ResourceError
+from utils.files import NOT_REGULAR
 from utils.parallel import ahead
 from utils.video import MAX_FPS, MIN_FPS, Video, exact_rate, look, read_video
 
@@ -57,17 +58,18 @@ class Pictures:
         self.unreadable: dict[Path, str] = {}  # files that are no pictures, and why
         self._changes: set[float] = set()  # when another face was followed, as far as it was said
         self._noted: set[Path] = set()  # pictures of a folder that were looked at
-        self._stays: list[float] = []  # of an animation, how long each picture stays in seconds
         is_one = path.is_file() and is_picture(path)
-        if is_one:
-            self._stays = animation_times(path)
+        # of an animation, how long each picture stays in seconds
+        self._stays: list[float] = animation_times(path) if is_one else []
         if self._stays:
             length = sum(self._stays)
             self.fps = fps or exact_rate(min(max(len(self._stays) / length, MIN_FPS), MAX_FPS))
             self.count = max(round(length * float(self.fps)), 1)
             if self.count > MAX_REPEATED * len(self._stays):
                 raise DataError(f"{path}: {len(self._stays)} pictures in {length:.0f} s; it is no film")
-        elif path.is_file() and not is_one:
+        elif is_one:
+            self._files, self.count = [path], 1
+        elif path.is_file():
             # at the lowest rate so many frames last longest
             self.video = look(path, None if wanted is None else wanted / (fps or MIN_FPS))
             self.fps = fps or self.video.fps
@@ -77,10 +79,8 @@ class Pictures:
             if not self._files:
                 raise DataError(f"{path}: no picture in it ({', '.join(IMAGE_ENDINGS)})")
             self.count = len(self._files)
-        elif path.is_file():
-            self._files, self.count = [path], 1
         elif path.exists():
-            raise DataError(f"{path}: is no regular file, but a pipe, a socket or a device; save it to a file first")
+            raise DataError(f"{path}: {NOT_REGULAR}; save it to a file first")
         else:
             raise DataError(f"{path}: no such video, picture or folder")
         self.is_film = self.video is not None or bool(self._stays)  # pictures follow each other in time
@@ -98,9 +98,7 @@ class Pictures:
             return
         for file in self._files[:count]:
             if file not in self._noted and is_animated(file):
-                print(
-                    f"note: {file}: is an animation, of which the first picture is taken; name it itself as the input"
-                )
+                print(f"note: {file}: is an animation, of which the first picture is taken; make it the input itself")
             self._noted.add(file)
             try:
                 yield read_image(file, upright=True)
@@ -127,9 +125,8 @@ class Pictures:
     def note_change(self, time_s: float) -> None:
         """Say, once, that from a time on another face is followed."""
         if time_s not in self._changes and len(self._changes) < MAX_NAMED:
-            print(
-                f"note: {self.path}: from {time_s:.2f} s on another face is followed; --face chooses, or cut the video"
-            )
+            words = f"from {time_s:.2f} s on another face is followed"
+            print(f"note: {self.path}: {words}; --face chooses, or cut the video")
         self._changes.add(time_s)
 
 

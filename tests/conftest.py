@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -81,6 +82,14 @@ def must_fail(cwd: Path, exit_code: int, words: str, script: str, *args: object,
     assert len(lines) == 1, result.stderr
     assert words in lines[0], lines[0]
     return lines[0]
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait for something that may take its time on a busy machine."""
+    since = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - since < PATIENCE_S
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from conftest import DEMO, PATIENCE_S, ROOT, must_fail, write_frames
+from conftest import DEMO, PATIENCE_S, ROOT, must_fail, wait_until, write_frames
 from starlette.requests import ClientDisconnect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -382,13 +382,6 @@ class Visitor:
 def files_of(page) -> list[Path]:
     """What sessions have on the server's disk."""
     return [path for path in page[1].glob(".reenactgan*/**/*") if path.is_file()]
-
-
-def wait_until(is_so) -> None:
-    since = time.monotonic()
-    while not is_so():
-        assert time.monotonic() - since < PATIENCE_S
-        time.sleep(0.1)
 
 
 def test_a_video_is_made_with_its_sound_and_goes_with_its_session(page, films, tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import PATIENCE_S, ROOT, must_fail, write_frames
+from conftest import PATIENCE_S, ROOT, must_fail, wait_until, write_frames
 
 import reenact_people
 from datasets.images import read_image
@@ -187,13 +187,6 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
-
-
-def wait_until(is_so) -> None:
-    since = time.monotonic()
-    while not is_so():
-        assert time.monotonic() - since < PATIENCE_S
-        time.sleep(0.05)
 
 
 def kill_parent(folder: Path, ending_s: float) -> list[int]:

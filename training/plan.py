@@ -14,7 +14,7 @@ from config.runs import run_parent
 from training.updater import Updater
 from utils.context import current_context
 from utils.errors import ResourceError
-from utils.files import check_writable, existing_part
+from utils.files import check_room, check_writable, existing_part
 from utils.parallel import available_memory
 from utils.parameters import parameters_of
 
@@ -104,7 +104,6 @@ class Plan:
             ResourceError: the folder cannot be written to, or the disk or the memory has too little room.
         """
         parent = self.options.resumed or run_parent(self.module, self.config)
-        existing = existing_part(parent)
         check_writable(parent, f"logdir {parent}")
         available = available_memory()
         if current_context() == "cpu" and available is not None and available < self.memory_bytes() / ROUGHLY:
@@ -112,9 +111,5 @@ class Plan:
                 f"up to {self.memory_bytes() / 2**30:.0f} GiB of memory would be needed, {available / 2**30:.0f} are "
                 "free; lower train.batch_size or model.planes"
             )
-        free = shutil.disk_usage(existing).free
-        if free < self.disk_bytes():
-            raise ResourceError(
-                f"{existing}: {free / 2**30:.1f} GiB free, {self.disk_bytes() / 2**30:.1f} GiB needed for weights and "
-                "checkpoints; free some space, save less often (monitor.save_interval) or keep fewer (--keep)"
-            )
+        way_on = "free some space, save less often (monitor.save_interval) or keep fewer (--keep)"
+        check_room(parent, self.disk_bytes(), "weights and checkpoints", way_on)

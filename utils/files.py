@@ -30,11 +30,11 @@ A_FOLDER_NAME = f"must be a folder's name (no '/', no '.' or '-' in front, print
 LOCK_PATIENCE_S = 3.0  # workers of a run that was killed hold its lock for a moment
 
 
+NOT_REGULAR = "is no regular file, but a pipe, a socket or a device"
+
+
 class NotRegular(OSError):
     """Report a pipe, a socket or a device where a file is meant."""
-
-    def __init__(self, path: str | Path):
-        super().__init__(errno.EINVAL, "is no regular file, but a pipe, a socket or a device", str(path))
 
 
 def open_file(path: str | Path, mode: str = "rb", **options: Any) -> IO:
@@ -48,7 +48,9 @@ def open_file(path: str | Path, mode: str = "rb", **options: Any) -> IO:
     kind = os.fstat(handle).st_mode
     if not stat.S_ISREG(kind):
         os.close(handle)
-        raise IsADirectoryError(errno.EISDIR, "is a folder", str(path)) if stat.S_ISDIR(kind) else NotRegular(path)
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
+        raise NotRegular(errno.EINVAL, NOT_REGULAR, str(path))
     return open(handle, mode, **options)
 
 
@@ -413,7 +415,7 @@ def check_outputs(outputs: dict[str, Path | None], inputs: Iterable[Path | None]
         if path.exists() and path.is_dir() != is_folder:
             raise ConfigError(f"{flag} {path}: is {'no' if is_folder else 'a'} folder; name another")
         if path.exists() and not is_folder and not path.is_file():
-            raise ConfigError(f"{flag} {path}: is no regular file, but a pipe, a socket or a device; name another")
+            raise ConfigError(f"{flag} {path}: {NOT_REGULAR}; name another")
         check_writable(path if is_folder else Path(os.path.realpath(path)).parent, f"{flag} {path}")
         if not is_folder and path.exists() and not os.access(path, os.W_OK):
             raise ResourceError(f"{flag} {path}: is there and must not be overwritten; name another file")
@@ -443,17 +445,20 @@ def check_writable(folder: Path, what: str) -> None:
         raise ResourceError(f"{what}: {existing} cannot be written to ({error.strerror}); name another place") from None
 
 
-def check_room(folder: Path, num_bytes: int, what: str) -> None:
-    """Check that a disk has room.
+def check_room(folder: Path, num_bytes: int, what: str, way_on: str = "free some space") -> None:
+    """Check that the disk of a folder, which need not be there yet, has room.
+
+    Args:
+        what: what it is for, and `way_on` what to do where there is none; both for the message.
 
     Raises:
         ResourceError: it has not.
     """
-    free = shutil.disk_usage(existing_part(folder)).free
+    existing = existing_part(folder)
+    free = shutil.disk_usage(existing).free
     if free < num_bytes:
-        raise ResourceError(
-            f"{folder}: {free / 2**30:.1f} GiB free, {num_bytes / 2**30:.1f} GiB needed for {what}; free some space"
-        )
+        words = f"{free / 2**30:.1f} GiB free, {num_bytes / 2**30:.1f} GiB needed for {what}"
+        raise ResourceError(f"{existing}: {words}; {way_on}")
 
 
 def existing_part(path: Path) -> Path:

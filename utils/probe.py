@@ -42,11 +42,7 @@ def probe(path: str, formats: str, max_pixels: int, at_most_s: float) -> dict[st
     Raises:
         NoVideo: it is none.
     """
-    try:
-        container = av.open(f"file:{path}", options={**OPTIONS, "format_whitelist": formats})
-    except ValueError:  # EINVAL, of the white list
-        raise NoVideo("a playlist, or no format of videos") from None
-    with container:
+    with _open(path, formats) as container:
         pictures = [stream for stream in container.streams.video if _is_film(stream)]
         if not pictures:
             raise NoVideo("no pictures in it")
@@ -77,8 +73,15 @@ def probe(path: str, formats: str, max_pixels: int, at_most_s: float) -> dict[st
             "claimed_s": None if container.duration is None else container.duration / av.time_base,
             "stream_s": None if stream.duration is None else float(stream.duration * stream.time_base),
         }
-    with av.open(f"file:{path}", options={**OPTIONS, "format_whitelist": formats}) as container:
+    with _open(path, formats) as container:  # from its beginning
         return facts | _count(container, facts["stream"], facts["sound"], at_most_s)
+
+
+def _open(path: str, formats: str) -> Any:
+    try:
+        return av.open(f"file:{path}", options={**OPTIONS, "format_whitelist": formats})
+    except ValueError:  # EINVAL, of the white list
+        raise NoVideo("a playlist, or no format of videos") from None
 
 
 def _is_film(stream: av.VideoStream) -> bool:

@@ -48,6 +48,8 @@ FORMATS = (
 # Nothing but files is opened, whatever a file names.
 SAFE = ["-protocol_whitelist", "file", "-format_whitelist", FORMATS, "-max_pixels", str(MAX_PIXELS)]
 HINT = "is it a video that plays to its end?"
+# system errors that say what this machine lacks, and nothing about a file
+RESOURCES = (errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.EFBIG, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 # As a player shows it: pixels that are not square are stretched, never shrunk; what is too large is reduced.
 AS_SHOWN = (
@@ -87,6 +89,20 @@ def exact_rate(fps: float) -> Fraction:
     return television if abs(float(television) - fps) < 0.006 else Fraction(fps).limit_denominator(1000)
 
 
+def _lacking(exit_code: int | None) -> int | None:
+    """Return the number of the system error that ended ffmpeg, if it is one of what this machine lacks."""
+    if exit_code == -signal.SIGXFSZ:
+        return errno.EFBIG
+    # ffmpeg's exit code is the number of its error, negative, in 8 bits
+    return next((number for number in RESOURCES if exit_code == 256 - number), None)
+
+
+def _require_means(what: object, exit_code: int | None) -> None:
+    """Raise a ResourceError if ffmpeg ended because this machine lacks something."""
+    if (reason := _lacking(exit_code)) is not None:
+        raise ResourceError(f"{what}: {os.strerror(reason)}{remedy(reason)}") from None
+
+
 def ffmpeg() -> str:
     """Return the program.
 
@@ -97,9 +113,7 @@ def ffmpeg() -> str:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except (RuntimeError, OSError):
         for program in Path(imageio_ffmpeg.__file__).parent.glob("binaries/ffmpeg-*"):  # it is there: why not usable?
-            exit_code, _ = run_child([str(program), "-version"])
-            if (reason := _lacking(exit_code)) is not None:
-                raise ResourceError(f"{program}: {os.strerror(reason)}{remedy(reason)}") from None
+            _require_means(program, run_child([str(program), "-version"])[0])
         raise ResourceError(
             "ffmpeg is missing; 'pip install --force-reinstall imageio-ffmpeg' brings one, or set IMAGEIO_FFMPEG_EXE"
         ) from None
@@ -250,8 +264,7 @@ def read_video(video: Video, fps: float | Fraction | None = None, at_most: int |
         child.wait()
     finally:
         end_child(child)
-    if (reason := _lacking(child.returncode)) is not None:
-        raise ResourceError(f"{video.path}: decoding ended ({os.strerror(reason)}){remedy(reason)}")
+    _require_means(f"{video.path}: decoding ended", child.returncode)
     if count < SHORTER * expected - 2:  # a file's own words are rough
         raise DataError(f"{video.path}: ends after {count} of about {expected} frames; {HINT}")
     if count < expected - SPARE_FRAMES:
@@ -306,22 +319,10 @@ def check_sound(video: Video, seconds: float) -> None:
         return
     command = [ffmpeg(), "-v", "error", *_input(video.path), "-map", f"0:{video.sound}"]
     exit_code, words = run_child([*command, "-af", _sound_filter(video, seconds), "-f", "null", "-"])
-    if (reason := _lacking(exit_code)) is not None:
-        raise ResourceError(f"{video.path}: decoding ended ({os.strerror(reason)}){remedy(reason)}")
+    _require_means(f"{video.path}: decoding ended", exit_code)
     if exit_code != 0:
         words = one_line((words.strip() or "ffmpeg failed").splitlines()[-1], 120)
         raise DataError(f"{video.path}: its sound cannot be decoded ({words}); pass --no-audio to do without")
-
-
-# What this machine lacks, and not a file; ffmpeg's exit code is the number of its error, negative, in 8 bits
-RESOURCES = (errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.EFBIG, errno.ENOSPC, errno.EDQUOT, errno.EIO)
-
-
-def _lacking(exit_code: int | None) -> int | None:
-    """Return the number of the system error that ended ffmpeg, if it is one of what this machine lacks."""
-    if exit_code == -signal.SIGXFSZ:
-        return errno.EFBIG
-    return next((number for number in RESOURCES if exit_code == 256 - number), None)
 
 
 class VideoWriter:

@@ -75,18 +75,21 @@ def read_parameters(path: str | Path, expected: dict[str, tuple[int, ...]] | Non
             else:
                 _check_claims(path, found)
             arrays = {name: dataset[()] for name, dataset in found.items()}
-    except OSError as error:
-        if error.errno in UNLOCKABLE:
-            raise ResourceError(f"{path}: {UNLOCKABLE[error.errno]}; {HOW_UNLOCKED}") from None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE):
-            raise ResourceError(f"{path}: cannot be read ({os.strerror(error.errno)}){remedy(error.errno)}") from None
-        raise WeightsError(f"{path}: not a complete HDF5 file ({_first_line(error)}); get it again") from None
-    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        _require_access(path, getattr(error, "errno", None))
         raise WeightsError(f"{path}: not a complete HDF5 file ({_first_line(error)}); get it again") from None
     broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if broken:
         raise WeightsError(f"{path}: values that are not finite in {listed(broken)}; get it again")
     return arrays
+
+
+def _require_access(path: Path, number: int | None) -> None:
+    """Raise a ResourceError if a system error (by its number) says nothing about what is in the file."""
+    if number in UNLOCKABLE:
+        raise ResourceError(f"{path}: {UNLOCKABLE[number]}; {HOW_UNLOCKED}") from None
+    if number in (errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE):
+        raise ResourceError(f"{path}: cannot be read ({os.strerror(number)}){remedy(number)}") from None
 
 
 def _datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
