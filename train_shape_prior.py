@@ -30,7 +30,7 @@ from datasets.synthetic.truth import expressions_of, has_expressions, landmarks_
 from inference.geometry import NeutralToNeutral, shape_of
 from models.align import SHAPE_CODE_SIZE, align
 from models.build import ALIGN
-from models.losses import mean_squared_error
+from models.losses import mean, mean_squared_error
 from training.plan import Plan
 from training.run import dry_run, open_run
 from training.schedule import linear_decay
@@ -69,7 +69,7 @@ def build_graph(batch_size: int, num_outputs: int) -> Graph:
     with nn.parameter_scope(ALIGN):
         prediction = align(heatmap, num_outputs)
     points = F.reshape((prediction - landmarks) ** 2, (batch_size, num_outputs // 2, 2))
-    distance = F.mean(F.sum(points, axis=2) ** 0.5)
+    distance = mean((points[:, :, 0] + points[:, :, 1]) ** 0.5)
     loss = mean_squared_error(prediction, landmarks)
     prediction.persistent = loss.persistent = distance.persistent = True
     return Graph(heatmap, landmarks, prediction, loss, distance)

@@ -1,20 +1,24 @@
-"""Measure a GPU, for somebody who has one for half an hour: is it right, how fast is it, does it wait for data?
+"""Measure a GPU that one has for a while: is it right, how fast is it, and what does it make of a person?
 
-    python benchmarks/gpu.py                     # full width; writes gpu.md as it goes
-    python benchmarks/gpu.py --only reenactment  # one part of it
-    python benchmarks/gpu.py -c cpu --planes 4 --batches 1 2 --rounds 1   # to try it without a GPU
+    python benchmarks/gpu.py --minutes 8 --person datasets/CelebV/Me   # full width; writes gpu.md as it goes
+    python benchmarks/gpu.py --only reenactment                        # one part of it
+    python benchmarks/gpu.py -c cpu --planes 4 --batches 1 2 --rounds 1 --minutes 1   # to try it without a GPU
 
-Each figure comes from a process of its own, so that one that runs out of memory costs only itself, and what it used is
-its own. Weights are random; what they paint is noise, which costs as much as a face.
+What is worth most comes first: a convolution, the demo's frames against the CPU's, frames and iterations a second. A
+decoder of the person is trained in what is left, at least four tenths of the time. Each figure comes from a process
+of its own, so one that runs out of memory costs only itself. The speed of random weights is that of trained ones.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import platform
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,31 +29,43 @@ from pathlib import Path
 from typing import Any
 
 import nnabla as nn
+import nnabla.functions as F
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.reenactment import networks_in, seconds_of, write_random_networks  # noqa: E402
-from datasets.batches import make_batches  # noqa: E402
+from benchmarks.reenactment import DEMO, networks_in, seconds_of, write_random_networks  # noqa: E402
+from config import complete_config, load_config  # noqa: E402
+from config.runs import INFO_FILE, run_parent, weights_name  # noqa: E402
+from datasets.batches import make_batches, to_float  # noqa: E402
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP  # noqa: E402
+from datasets.images import read_image, write_image  # noqa: E402
 from datasets.samples import open_dataset  # noqa: E402
+from evaluate import paint_all  # noqa: E402
 from inference.backends import NnablaBackend  # noqa: E402
+from inference.metrics import compare_pictures  # noqa: E402
 from inference.pictures import FaceFrame  # noqa: E402
 from inference.reenactor import Reenactor  # noqa: E402
-from inference.trained import load_network  # noqa: E402
-from models.build import INPUT_SHAPES, MODULES  # noqa: E402
+from inference.trained import Trained, load_network  # noqa: E402
+from models.build import DECODER, INPUT_SHAPES, MODULES  # noqa: E402
 from tests.reference.steps import our_step, random_batch, small_config  # noqa: E402
 from training.updater import Updater  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.context import set_context  # noqa: E402
 from utils.ending import call_main  # noqa: E402
 from utils.errors import ConfigError, one_line  # noqa: E402
-from utils.files import check_outputs, write_text  # noqa: E402
+from utils.files import check_outputs, timestamp, write_text, write_yaml  # noqa: E402
+from utils.panels import contact_sheet, evenly, generated_mark  # noqa: E402
 
 CASE_S = 900  # one that takes longer is given up
 TRAININGS = ("encoder", "transformer", "decoder")
 MAX_BATCH = 256
+CONVOLUTION = (8, 64, 128, 128), 64  # the input's shape, and output channels
+DEMO_FRAMES, SHEET_FRAMES, TILE_PX = 24, 6, 256
+MEASURING = 0.6  # of the time at most; the rest belongs to the person
+PERSON_BATCH, PERSON_LR = 8, 5e-4
+ENDING_S = 40  # what a person's decoder takes besides its iterations: a start, held-out frames, a sheet
 
 
 def measure_parity(case: dict[str, Any]) -> dict[str, Any]:
@@ -67,6 +83,47 @@ def measure_parity(case: dict[str, Any]) -> dict[str, Any]:
             outputs.append(output.d.astype(np.float64))
         errors[module] = float(abs(outputs[1] - outputs[0]).max() / abs(outputs[0]).max())
     return errors
+
+
+def measure_convolution(case: dict[str, Any]) -> dict[str, Any]:
+    """Measure a convolution of 3x3 with its gradients, and its difference from the CPU's."""
+    shape, channels = CONVOLUTION
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(s).astype(np.float32) for s in (shape, (channels, shape[1], 3, 3))]
+    outputs = []
+    for context in ("cpu", case["context"]):
+        set_context(context, case["device_id"])
+        x, kernel = (nn.Variable.from_numpy_array(array, need_grad=True) for array in arrays)
+        y = F.convolution(x, kernel, pad=(1, 1))
+
+        def work() -> float:
+            kernel.grad.zero()  # noqa: B023
+            y.forward()  # noqa: B023
+            y.backward(1.0)  # noqa: B023
+            return float(kernel.g[0, 0, 0, 0])  # noqa: B023
+
+        seconds = seconds_of(work, case["rounds"] if context == case["context"] else 1)
+        outputs.append((y.d.astype(np.float64), kernel.g.astype(np.float64), seconds))
+    (y_cpu, g_cpu, slow), (y_here, g_here, fast) = outputs
+    errors = (float(abs(b - a).max() / abs(a).max()) for a, b in ((y_cpu, y_here), (g_cpu, g_here)))
+    return dict(zip(("forward", "backward"), errors)) | {"seconds": fast, "cpu_seconds": slow}
+
+
+def measure_demo(case: dict[str, Any]) -> dict[str, Any]:
+    """Compare the demo's frames with the CPU's, in grey levels of 255 and dB."""
+    networks = {}
+    for module in MODULES:
+        info = DEMO / module / "training_info.yaml"
+        networks[module] = Trained(load_config(module, info), next((DEMO / module).glob("*.h5")))
+    pictures = sorted((Path(case["data"]) / "Rowan" / "Image").iterdir())[:DEMO_FRAMES]
+    frames = [FaceFrame(index, read_image(path), path.name, index / 25) for index, path in enumerate(pictures)]
+    results = []
+    for context in ("cpu", case["context"]):
+        set_context(context, case["device_id"], type_config=case["type"] if context == "cudnn" else "float")
+        reenactor = Reenactor(NnablaBackend(networks, 8), 8)
+        results.append([frame.generated for frame in reenactor.reenact(frames)])
+    differences = [abs(a.astype(int) - b).max() for a, b in zip(*results)]
+    return {"levels": int(max(differences)), "psnr": compare_pictures(results[1], results[0])["psnr"]}
 
 
 def measure_reenactment(case: dict[str, Any]) -> dict[str, Any]:
@@ -105,11 +162,65 @@ def measure_data(case: dict[str, Any]) -> dict[str, Any]:
     return {"share": waited / (time.perf_counter() - start), "workers": config["train"]["num_workers"]}
 
 
+def measure_person(case: dict[str, Any]) -> dict[str, Any]:
+    """Train a decoder of a person for a while, half of it on pixels alone; measure both halves on held-out frames."""
+    begin = time.monotonic()
+    person, out = Path(case["person"]), Path(case["out"])
+    held_out = open_dataset(
+        load_config("decoder") | {"train_dir": person.parent}, person.name, "test", (IMAGE, HEATMAP), draw_anew=True
+    )
+    train = {"batch_size": PERSON_BATCH, "lr": PERSON_LR, "feature_loss": {"lambda": 0}, "average": 0.99}
+    own = {
+        "experiment_name": f"person-{timestamp()}",
+        "logdir": f"{out.parent}/gpu.runs",
+        "train_dir": str(person.parent),
+    }
+    own |= {"trg_celeb_name": person.name, "mode": "train", "model": {"planes": case["planes"]}}
+    dataset = open_dataset(complete_config("decoder", own, ROOT), person.name, "train", (HEATMAP,))
+    per_epoch = math.ceil(len(dataset) / PERSON_BATCH)
+    epochs = max(int((case["for_s"] - ENDING_S) / (per_epoch * case["each_s"])) // 2 * 2, 2)
+    train |= {"epochs": epochs, "lr_decay_start_at": epochs // 2, "gan_start_at": epochs // 2}
+    train["discriminator"] = {"lr_factor": 0.5}
+    own |= {"train": train, "monitor": {"interval": 500, "save_interval": epochs // 2}}
+    write_yaml(out.with_suffix(".person.yaml"), own)
+    command = [sys.executable, ROOT / "train_decoder.py", "--conf", out.with_suffix(".person.yaml")]
+    with open(out.with_suffix(".person.log"), "w") as log:
+        process = subprocess.Popen([*command, "-c", case["context"]], stdout=log, stderr=log)
+        try:
+            process.wait(max(case["for_s"] - ENDING_S / 2, ENDING_S))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+    seconds = time.monotonic() - begin
+    if process.returncode not in (0, 128 + signal.SIGTERM):
+        lines = out.with_suffix(".person.log").read_text(errors="replace").strip().splitlines()
+        raise RuntimeError(lines[-1] if lines else f"exit code {process.returncode}")
+    folder = run_parent("decoder", complete_config("decoder", own, ROOT)) / own["experiment_name"]
+    config = load_config("decoder", folder / INFO_FILE)
+    samples = [held_out[index] for index in evenly(len(held_out), 60)]
+    real = [image.transpose(1, 2, 0) for image, _ in samples]
+    shown = evenly(len(real), SHEET_FRAMES)
+    found, rows = {}, [real[index] for index in shown]
+    for words, epoch in (("pixels", epochs // 2), ("adversarial", epochs)):
+        weights = folder / weights_name(DECODER, epoch)
+        if weights.exists():
+            nn.clear_parameters()
+            backend = NnablaBackend({"decoder": Trained(config, weights)}, 1)
+            painted = paint_all(backend, (to_float(heatmap) for _, heatmap in samples), f"epoch {epoch}")
+            found[words] = compare_pictures(painted, real)
+            rows += [painted[index] for index in shown]
+    write_image(out.with_suffix(".png"), contact_sheet(rows, len(shown), TILE_PX), generated_mark("all but row 1"))
+    return {"scores": found, "seconds": seconds, "iterations": epochs * per_epoch}
+
+
 MEASURES = {
+    "convolution": measure_convolution,
+    "demo": measure_demo,
     "parity": measure_parity,
     "reenactment": measure_reenactment,
     "training": measure_training,
     "data": measure_data,
+    "person": measure_person,
 }
 
 
@@ -133,30 +244,34 @@ def memory_gib(case: dict[str, Any]) -> float | None:
 
 def run_case(case: dict[str, Any]) -> None:
     """Measure one case in this process, and print it as JSON."""
-    set_context(case["context"], case["device_id"], type_config=case["type"])
+    set_context(case["context"], case["device_id"], type_config="half" if case["type"] == "half" else "float")
     print("\n" + json.dumps(MEASURES[case["kind"]](case) | {"memory_gib": memory_gib(case)}), flush=True)
 
 
-def result_of(case: dict[str, Any]) -> dict[str, Any]:
+def result_of(case: dict[str, Any], limit_s: float) -> dict[str, Any]:
     """Measure one case in a process of its own; where it fails, `error` says why."""
     command = [sys.executable, __file__, "--case", json.dumps(case)]
+    environment = os.environ | ({"NNABLA_CUDA_ALLOW_TF32": "1"} if case["type"] == "tf32" else {})
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CASE_S)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, env=environment)
     except subprocess.TimeoutExpired:
-        return {"error": f"longer than {CASE_S} s"}
+        return {"error": f"longer than {limit_s:.0f} s"}
     if done.returncode != 0:
         return {"error": one_line((done.stderr.strip().splitlines() or ["no message"])[-1])}
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def cases_of(args: argparse.Namespace, common: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """List what is to be measured, the quickest and weightiest first."""
-    types = ("float", "half") if common["context"] == "cudnn" else ("float",)
+    """List what is to be measured but the person, what is worth most first."""
+    types = ("float", "half", "tf32") if common["context"] == "cudnn" else ("float",)
+    yield common | {"kind": "convolution", "type": "float"}
+    for name in types:
+        yield common | {"kind": "demo", "type": name}
     for name in types:
         yield common | {"kind": "parity", "type": name}
-    for name, batch in product(types, args.batches):
+    for batch, name in product(args.batches, types):
         yield common | {"kind": "reenactment", "type": name, "batch": batch}
-    for module, batch, name in product(TRAININGS, args.batches, types):
+    for name, batch, module in product(types, args.batches, reversed(TRAININGS)):
         yield common | {"kind": "training", "type": name, "batch": batch, "module": module}
     for batch in args.batches:
         yield common | {"kind": "data", "type": "float", "batch": batch}
@@ -165,13 +280,25 @@ def cases_of(args: argparse.Namespace, common: dict[str, Any]) -> Iterator[dict[
 def row_of(case: dict[str, Any], found: dict[str, Any]) -> str:
     """Write a result as a row of a markdown table."""
     names = {
+        "convolution": "convolution of 3x3, 64 to 64 channels of 128x128, with its gradients",
+        "demo": "the demo's frames against the CPU's",
         "parity": "difference from the CPU's float",
         "reenactment": "reenactment",
         "training": f"training of the {case.get('module')}",
         "data": "training of the decoder, data of a disk",
+        "person": "decoder of a person",
     }
     if "error" in found:
         value = found["error"]
+    elif case["kind"] == "convolution":
+        value = "{:.2f} ms (CPU {:.0f} ms), differs by {forward:.1e} and {backward:.1e}"
+        value = value.format(1e3 * found["seconds"], 1e3 * found["cpu_seconds"], **found)
+    elif case["kind"] == "demo":
+        value = f"{found['levels']} of 255 levels at most, PSNR {found['psnr']:.1f} dB"
+    elif case["kind"] == "person":
+        value = f"{found['iterations']} iterations, {found['seconds']:.0f} s; held-out frames: "
+        scores = "{} PSNR {psnr:.2f} dB, SSIM {ssim:.3f}, sharpness {sharpness:.2f}, comb energy {comb_energy:.2f}"
+        value += "; ".join(scores.format(name, **values) for name, values in found["scores"].items())
     elif case["kind"] == "parity":
         value = ", ".join(f"{module} {found[module]:.1e}" for module in MODULES)
     elif case["kind"] == "reenactment":
@@ -205,6 +332,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--planes", type=cli.whole(2, 256), default=64, help="base channels (default 64, full width)")
     parser.add_argument("--batches", type=cli.whole(1, MAX_BATCH), nargs="+", default=[1, 8, 32], metavar="N")
     parser.add_argument("--rounds", type=cli.whole(1, 1000), default=10, help="timed iterations of each (default 10)")
+    help_minutes = "of all; a decoder of --person is trained in what is left (default 30)"
+    parser.add_argument("--minutes", type=cli.whole(1, 600), default=30, help=help_minutes)
+    help_person = "folder of a person with landmarks and a split (default: a synthetic one)"
+    parser.add_argument("--person", type=cli.path, metavar="DIR", help=help_person)
     parser.add_argument("--only", choices=MEASURES, nargs="+", default=list(MEASURES), help="parts of it")
     parser.add_argument("--out", type=cli.path, default=Path("gpu.md"), metavar="FILE", help="default gpu.md")
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
@@ -212,6 +343,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
+    begin = time.monotonic()
     args = parse_args()
     if args.case is not None:
         return run_case(args.case)
@@ -225,15 +357,35 @@ def main() -> None:
     print("\n".join(lines), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         write_random_networks(Path(folder) / "weights", args.planes)
-        people = ["celebv", "--people", "Linnea=29", "--frames", "64", "--out-dir", f"{folder}/CelebV"]
+        people = ["celebv", "--people", "Rowan=9", "Linnea=29", "--frames", "64", "--out-dir", f"{folder}/CelebV"]
         subprocess.run([sys.executable, ROOT / "make_synthetic.py", *people], check=True, capture_output=True)
+        subprocess.run(["sh", ROOT / "split_celebv.sh", f"{folder}/CelebV", "48"], check=True, capture_output=True)
         common = {"context": context.name, "device_id": device_id, "planes": args.planes, "rounds": args.rounds}
         common |= {"weights": f"{folder}/weights", "data": f"{folder}/CelebV"}
-        for case in cases_of(args, common):
-            if case["kind"] in args.only:
-                lines.append(row_of(case, result_of(case)))
-                print(lines[-1], flush=True)
-                write_text(args.out, "\n".join(lines) + "\n")
+        each_s = 1.0  # an iteration of the person's decoder
+
+        def measure(case: dict[str, Any], limit_s: float) -> None:
+            nonlocal each_s
+            found = result_of(case, limit_s)
+            if case["kind"] == "training" and case["module"] == "decoder" and "seconds" in found:
+                each_s = found["seconds"] * PERSON_BATCH / case["batch"]
+            lines.append(row_of(case, found))
+            print(lines[-1], flush=True)
+            write_text(args.out, "\n".join(lines) + "\n")
+
+        wanted = [case for case in cases_of(args, common) if case["kind"] in args.only]
+        end = begin + 60 * args.minutes
+        measuring_end = begin + 60 * args.minutes * (MEASURING if "person" in args.only else 1)
+        for case in wanted:
+            left_s = measuring_end - time.monotonic()
+            if left_s > 0:
+                measure(case, min(left_s, CASE_S))
+        if "person" in args.only:
+            person = args.person or Path(folder) / "CelebV/Linnea"
+            case = common | {"kind": "person", "type": "float", "batch": PERSON_BATCH, "each_s": each_s}
+            left_s = end - time.monotonic()
+            case |= {"for_s": left_s, "person": str(person), "out": str(args.out.absolute())}
+            measure(case, max(left_s, 0) + 2 * ENDING_S)
     print(f"table: {args.out}")
 
 

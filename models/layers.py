@@ -7,8 +7,12 @@ import nnabla.functions as F
 import nnabla.initializer as I
 import nnabla.parametric_functions as PF
 import numpy as np
+from nnabla.parameter import get_parameter_or_create
+
+from utils.context import current_context
 
 GAN_SIGMA = 0.02
+EPSILON = 1e-5  # that normalisations add to the variance
 STATISTICS_DECAY = 0.9  # of BatchNorm's running mean and variance
 
 
@@ -31,7 +35,7 @@ def batch_norm(
     start = {"gamma": GammaInitializer(GAN_SIGMA)} if gan_init else None
     return PF.batch_normalization(
         x,
-        eps=1e-5,
+        eps=EPSILON,
         decay_rate=STATISTICS_DECAY,
         batch_stat=batch_stat,
         fix_parameters=fixed,
@@ -41,8 +45,28 @@ def batch_norm(
 
 
 def instance_norm(x: nn.Variable, name: str | None = None) -> nn.Variable:
-    """Apply instance normalisation."""
-    return PF.instance_normalization(x, eps=1e-5, param_init={"gamma": GammaInitializer(GAN_SIGMA)}, name=name)
+    """Apply instance normalisation; on a GPU without nnabla's function of that name (docs/GPU.md)."""
+    if current_context() == "cpu":
+        return PF.instance_normalization(x, eps=EPSILON, param_init={"gamma": GammaInitializer(GAN_SIGMA)}, name=name)
+    return instance_norm_by_batch_norm(x, name)
+
+
+def instance_norm_by_batch_norm(x: nn.Variable, name: str | None = None) -> nn.Variable:
+    """Apply instance normalisation as a BatchNorm over one sample with a channel for each instance, the same numbers.
+
+    nnabla's own stops on GPUs of compute capability 9.0, as its reductions do (`losses.mean_by_product`).
+    """
+    with nn.parameter_scope(f"{name}/instance_normalization" if name else "instance_normalization"):
+        shape = (1, x.shape[1], 1, 1)
+        beta = get_parameter_or_create("beta", shape, I.ConstantInitializer(0), need_grad=True)
+        gamma = get_parameter_or_create("gamma", shape, GammaInitializer(GAN_SIGMA), need_grad=True)
+    instances = x.shape[0] * x.shape[1]
+    zero, one, mean, variance = (
+        nn.Variable.from_numpy_array(np.full((1, instances, 1, 1), value, np.float32)) for value in (0, 1, 0, 1)
+    )
+    rows = F.reshape(x, (1, instances, *x.shape[2:]))
+    rows = F.batch_normalization(rows, zero, one, mean, variance, eps=EPSILON, batch_stat=True)
+    return F.reshape(rows, x.shape) * gamma + beta
 
 
 def reflect_pad(x: nn.Variable, width: int) -> nn.Variable:

@@ -15,7 +15,12 @@ import nnabla as nn
 import nnabla_ext
 import pytest
 from conftest import PATIENCE_S, ROOT
+from reference.steps import small_config
 
+import train_decoder
+import train_encoder
+import train_shape_prior
+import train_transformer
 from training import communicator
 from utils import cuda
 from utils.context import set_context
@@ -248,6 +253,37 @@ def test_processes_that_nnabla_does_not_connect_are_stopped(monkeypatch, kind, w
         communicator.connect("cudnn")
 
 
+def losses_of(module: str, batch_size: int) -> list[nn.Variable]:
+    """Build a training's graph; returns its losses."""
+    if module == "shape_prior":
+        graph = train_shape_prior.build_graph(batch_size, 196)
+        return [graph.loss, graph.distance]
+    config = small_config(module, 2, batch_size)
+    if module == "encoder":
+        return [train_encoder.build_graph(config, batch_size, training=True).loss]
+    if module == "decoder":
+        graph = train_decoder.build_graph(config, None)
+    else:
+        graph = train_transformer.build_graph(config | {"norm_type": "instance_norm"}, 196)
+    return [graph.discriminator_loss, *graph.generator_losses.values()]
+
+
+@pytest.mark.parametrize("module", ["encoder", "transformer", "shape_prior", "decoder"])
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_no_training_computes_what_stops_on_a_gpu(module, batch_size, monkeypatch):
+    for name in ("losses", "layers"):
+        monkeypatch.setattr(f"models.{name}.current_context", lambda: "cudnn")
+    functions = []
+    for output in losses_of(module, batch_size):
+        output.visit(functions.append)
+    names = {function.info.type_name for function in functions}
+    assert names.isdisjoint({"Mean", "Max", "Min", "Prod", "Norm", "InstanceNormalization", "LayerNormalization"})
+    for function in functions:  # sums down columns alone, of which there is more than one
+        if function.info.type_name == "Sum":
+            assert function.info.args["axes"] == [0] and function.outputs[0].size > 1
+    assert "Affine" in names
+
+
 def test_the_benchmark_runs_without_a_gpu(tmp_path):
     out = tmp_path / "gpu.md"
     command = [
@@ -259,15 +295,26 @@ def test_the_benchmark_runs_without_a_gpu(tmp_path):
         "1",
         "--rounds",
         "1",
+        "--minutes",
+        "1",
         "--out",
         str(out),
     ]
     done = subprocess.run([*command, "-c", "cpu"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     rows = out.read_text().splitlines()
-    expected = ("CPU's", "frames/s", *["samples/s"] * 3, "waiting")
+    expected = (
+        "differs by 0.0e+00 and 0.0e+00",
+        "0 of 255",
+        "CPU's",
+        "frames/s",
+        *["samples/s"] * 3,
+        "waiting",
+        "held-out frames: pixels PSNR",
+    )
     assert all(words in row for words, row in zip(expected, rows[4:], strict=True)), rows
-    assert "encoder 0.0e+00, transformer 0.0e+00, decoder 0.0e+00" in rows[4]
+    assert "encoder 0.0e+00, transformer 0.0e+00, decoder 0.0e+00" in rows[6]
+    assert out.with_suffix(".png").is_file()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 2 and "'-c cpu' measures the CPU" in done.stderr
 
@@ -275,6 +322,6 @@ def test_the_benchmark_runs_without_a_gpu(tmp_path):
 def test_a_case_that_fails_is_a_row_of_the_table():
     benchmark = load("benchmarks/gpu.py")
     case = {"kind": "reenactment", "context": "cpu", "device_id": 0, "type": "float", "batch": 1, "rounds": 1}
-    found = benchmark.result_of(case | {"weights": "/nowhere"})
+    found = benchmark.result_of(case | {"weights": "/nowhere"}, 60)
     assert "/nowhere" in found["error"] and "\n" not in found["error"]
     assert "/nowhere" in benchmark.row_of(case, found)

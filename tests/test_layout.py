@@ -10,7 +10,7 @@ from conftest import ROOT
 
 BELOW = {
     "utils": (),
-    "models": (),
+    "models": ("utils",),
     "config": ("utils", "models"),
     "datasets": ("utils",),
     "training": ("utils", "models", "config", "datasets"),

@@ -93,3 +93,14 @@ def test_blur_is_a_gaussian(sigma):
     ]
     np.testing.assert_allclose(found.d, expected, atol=1e-5)
     assert blur(var(image), 0).shape == image.shape
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 64, 64), (2, 1, 30, 30), (7,), (1, 3), (3, 98), (1,)])
+def test_a_mean_for_gpus_is_the_mean(shape):
+    array = rng.normal(3, 1, shape).astype(np.float32)
+    x = nn.Variable.from_numpy_array(array, need_grad=True)
+    loss = losses.mean_by_product(x)
+    assert value(loss) == pytest.approx(array.mean(dtype=np.float64), rel=1e-6)
+    x.grad.zero()
+    loss.backward()
+    np.testing.assert_allclose(x.g, np.full(shape, 1 / array.size), rtol=1e-6)

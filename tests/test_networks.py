@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 
 import nnabla as nn
+import nnabla.functions as F
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -12,6 +13,7 @@ from config import load_config
 from models.align import align, shape_code
 from models.decoder import decoder, decoder_discriminator
 from models.encoder import encoder
+from models.layers import instance_norm, instance_norm_by_batch_norm
 from models.transformer import transformer, transformer_discriminator
 
 PUBLISHED = {
@@ -162,3 +164,24 @@ def test_wrong_input_shapes_are_refused():
         transformer(nn.Variable((1, 3, 64, 64)))
     with pytest.raises(ValueError, match="expected a tensor of shape"):
         decoder(nn.Variable((1, 15, 32, 32)))
+
+
+def test_an_instance_norm_for_gpus_is_an_instance_norm():
+    rng = np.random.default_rng(4)
+    array = rng.normal(2, 3, (3, 5, 8, 8)).astype(np.float32)
+    found = []
+    for norm in (instance_norm, instance_norm_by_batch_norm):
+        x = nn.Variable.from_numpy_array(array, need_grad=True)
+        y = norm(x, "in0")
+        parameters = nn.get_parameters()
+        assert list(parameters) == ["in0/instance_normalization/beta", "in0/instance_normalization/gamma"]
+        for number, parameter in enumerate(parameters.values()):
+            parameter.d = np.random.default_rng(number).normal(1, 0.3, parameter.shape)
+        loss = F.sum(y**3)
+        loss.forward()
+        for variable in (x, *parameters.values()):
+            variable.grad.zero()
+        loss.backward()
+        found.append([y.d.copy(), *(variable.g.copy() for variable in (x, *parameters.values()))])
+    for ours, nnablas in zip(found[1], found[0], strict=True):
+        np.testing.assert_allclose(ours, nnablas, rtol=0, atol=1e-5 * abs(nnablas).max())
