@@ -90,7 +90,7 @@ def main() -> None:
     args = parse_args()
     context = set_context(args.context or "auto", args.device_id or 0, must_have=args.context is not None)
     print(context.message)
-    targets = find_targets(args.logdir or [Path(load_config("decoder")["logdir"])])
+    targets = find_targets(args.logdir or [Path(load_config("decoder").logdir)])
     if not targets:
         raise WeightsError("there is nobody to be shown; the demo's weights come back with: git checkout demo/weights")
     with temporary_folder() as folder:

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from config import load_config
+from config import Config, load_config, with_values
+from config.config_decoder import DecoderConfig
 from datasets.batches import heatmap_of, to_float
 from datasets.boundary import HEATMAP_SIZE, NUM_BOUNDARIES
 from datasets.celebv import HEATMAP, IMAGE, read_frame, read_person
@@ -135,10 +136,12 @@ def paint_all(backend: Backend, heatmaps: Iterable[np.ndarray], words: str) -> l
 
 
 def measure_decoder(
-    backend: Backend, config: dict[str, Any], data_dir: Path, target: str, count: int
+    backend: Backend, config: DecoderConfig, data_dir: Path, target: str, count: int
 ) -> dict[str, float]:
     """Measure the decoder on the target's own test frames, with boundaries of the kind that it was trained on."""
-    dataset = open_dataset(config | {"train_dir": data_dir}, target, "test", (IMAGE, HEATMAP), draw_anew=True)
+    dataset = open_dataset(
+        with_values(config, {"train_dir": str(data_dir)}), target, "test", (IMAGE, HEATMAP), draw_anew=True
+    )
     samples = [dataset[index] for index in evenly(len(dataset), count)]
     painted = paint_all(backend, (to_float(heatmap) for _, heatmap in samples), "decoder on test frames")
     return compare_pictures(painted, [image.transpose(1, 2, 0) for image, _ in samples])
@@ -170,14 +173,14 @@ def write_sheet(path: Path, rows: list[list[np.ndarray]], comment: dict[str, str
     write_image(path, contact_sheet(pictures, len(picks), pictures[0].shape[0]), comment)
 
 
-def require_unseen(configs: dict[str, dict[str, Any]], record: dict[str, Any]) -> None:
+def require_unseen(configs: dict[str, Config], record: dict[str, Any]) -> None:
     """Raise if a network trained on the frames, which then say little about it.
 
     Raises:
         DataError: test frames were among them.
     """
     for module in configs.keys() & {"transformer", "decoder"}:
-        mode = configs[module]["mode"]
+        mode = configs[module].mode
         if mode != "train":
             raise DataError(
                 f"{record['configs'][module]}: the {module} trained with 'mode: {mode}', on the test frames, too; "
@@ -185,9 +188,7 @@ def require_unseen(configs: dict[str, dict[str, Any]], record: dict[str, Any]) -
             )
 
 
-def evaluate(
-    result_dir: Path, record: dict[str, Any], configs: dict[str, dict[str, Any]], backend: Backend
-) -> dict[str, Any]:
+def evaluate(result_dir: Path, record: dict[str, Any], configs: dict[str, Config], backend: Backend) -> dict[str, Any]:
     """Compute all scores by name; also writes a sheet of pictures where there is a truth across people."""
     data_dir, source, target = Path(record["data_dir"]), record["source"], record["target"]
     measured = MeasuredFrames(result_dir, MAX_FRAMES)

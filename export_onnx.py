@@ -16,7 +16,7 @@ import argparse
 
 from inference.onnx_export import export
 from inference.trained import find_networks, load_configs
-from models.build import MODULES
+from models.networks import MODULES
 from utils import cli
 from utils.ending import call_main
 from utils.files import check_outputs

@@ -39,7 +39,7 @@ from datasets.samples import FrameDataset
 from inference.faces import WAIT_S, Finder, Placed, follow_face, make_finder
 from inference.pictures import UNREADABLE, Pictures
 from inference.trained import Trained, choose_context, find_weights, load_network
-from models.build import INPUT_SHAPES
+from models.networks import IMAGE_SHAPE
 from utils import cli
 from utils.ending import call_main
 from utils.errors import ConfigError, DataError
@@ -161,7 +161,7 @@ def load_encoder(args: argparse.Namespace) -> Encoder:
     config = load_config("encoder", args.encoder_config)
     choose_context(config, args)
     trained = Trained(config, find_weights("encoder", config, args.encoder_config, args.encoder_param_file))
-    image = nn.Variable((args.batch_size, *INPUT_SHAPES["encoder"]))
+    image = nn.Variable((args.batch_size, *IMAGE_SHAPE))
     return Encoder(trained, image, load_network("encoder", trained, image))
 
 
@@ -177,7 +177,7 @@ def write_heatmaps(network: Encoder, root: Path, person: str, out_dir: Path) -> 
     frames = FrameDataset(root, person, "all")
     batch_size = network.image.shape[0]
     made_from = {"boundary": celebv.ENCODER, "weights": file_digest(network.trained.weights)}
-    if network.trained.config["test"]["batch_stat"]:  # then a heatmap depends on those of its batch
+    if network.trained.config.test.batch_stat:  # then a heatmap depends on those of its batch
         made_from["batch_statistics_of"] = batch_size
     archives = celebv.describe_archives(root, person, frames.names, out_dir, made_from)
     require_own_names([archives])

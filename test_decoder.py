@@ -18,6 +18,7 @@ from datasets.images import write_image
 from datasets.samples import open_dataset
 from inference.testing import index_batches, parse_test_args, read_test_config
 from inference.trained import Trained, find_weights, load_network
+from models.networks import HEATMAP_SHAPE
 from utils.cli import limit_count
 from utils.ending import call_main
 from utils.files import new_result, timestamp
@@ -27,22 +28,22 @@ from utils.panels import face_picture, generated_mark, heatmap_picture, side_by_
 def main() -> None:
     args = parse_test_args(__doc__)
     config = read_test_config("decoder", args)
-    test, person = config["test"], config["trg_celeb_name"]
+    test, person = config.test, config.trg_celeb_name
     dataset = open_dataset(config, person, "test", (IMAGE, HEATMAP), draw_anew=True)
     count = limit_count(args.num, len(dataset), f"the test split of {person}")
 
-    heatmap = nn.Variable((min(test["batch_size"], count), 15, 64, 64))
+    heatmap = nn.Variable((min(test.batch_size, count), *HEATMAP_SHAPE))
     weights = find_weights("decoder", config, args.training_info, args.param_file)
     fake = load_network("decoder", Trained(config, weights), heatmap)
 
-    result_parent, name = Path(test["logdir"]) / "decoder" / person, config["experiment_name"] or timestamp()
+    result_parent, name = Path(test.logdir) / "decoder" / person, config.experiment_name or timestamp()
     mark = generated_mark(f"face of {person} in the middle, painted from the boundary")
     with new_result(result_parent, name, args.info) as folder, tqdm(total=count, unit="frame", disable=None) as bar:
         for indices, num_used in index_batches(count, heatmap.shape[0]):
             image, heatmap.d = collate(dataset[index] for index in indices)
             fake.forward(clear_buffer=True)
             for row, index in enumerate(indices[:num_used]):
-                if index % test["vis_interval"] == 0:
+                if index % test.vis_interval == 0:
                     tiles = [heatmap_picture(heatmap.d[row]), face_picture(fake.d[row]), face_picture(image[row])]
                     write_image(folder.path / f"{index:06d}.png", side_by_side(tiles), mark)
             bar.update(num_used)

@@ -36,7 +36,7 @@ from inference.pipeline import open_reenactor, results_of
 from inference.reenactor import NO_FACE_CHOICES, MissingFaces
 from inference.result_page import write_result
 from inference.trained import choose_context, choose_people, find_networks, load_configs
-from models.build import MODULES
+from models.networks import MODULES
 from utils import cli
 from utils.ending import call_main
 from utils.files import check_outputs, new_result, timestamp
@@ -120,7 +120,7 @@ def main() -> None:
     source, target = choose_people(args, configs)
     config = configs.get("transformer", configs["decoder"])
     context = choose_context(config, args)
-    data_dir = args.data_dir or config["train_dir"]
+    data_dir = args.data_dir or config.train_dir
     frames_in = open_frames(args, data_dir, source)
     networks = find_networks(args, configs)
     wishes = (args.backend, args.precision, args.batch_size, args.smooth)

@@ -10,36 +10,36 @@ from __future__ import annotations
 
 import utils.startup  # first: it reports what cannot be imported
 
+from functools import partial
 from itertools import combinations, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import nnabla as nn
 import nnabla.functions as F
-import nnabla.solvers as S
 import numpy as np
 from sklearn.decomposition import PCA
 
+from config import with_values
+from config.config_shape_prior import ShapePriorConfig
 from datasets import wflw
-from datasets.batches import Batches, heatmap_of, make_batches
+from datasets.batches import Batches, heatmap_of
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, draw_heatmap
 from datasets.celebv import find_people, read_person
 from datasets.images import write_image
 from datasets.samples import LandmarkDataset
 from datasets.synthetic.truth import expressions_of, has_expressions, landmarks_on
 from inference.geometry import NeutralToNeutral, shape_of
-from models.align import SHAPE_CODE_SIZE, align
-from models.build import ALIGN
+from models.align import SHAPE_CODE_SIZE
 from models.losses import mean, mean_squared_error
-from training.plan import Plan
-from training.run import dry_run, open_run
+from models.networks import ALIGN, HEATMAP_SHAPE
+from training.run import Run
 from training.schedule import linear_decay
-from training.setup import call_training, parse_training_args, read_training_config, set_up
-from training.updater import Updater, adam_of
+from training.solver import Solver
+from training.training import Training, call_training
 from utils.errors import DataError
 from utils.files import atomic_path, write_yaml
 from utils.panels import contact_sheet, evenly, heatmap_picture
-from utils.parameters import parameters_of, save_parameters
 from utils.weights import write_arrays
 
 MIN_RELATIVE_VARIANCE = 1e-6
@@ -64,10 +64,9 @@ class Graph(NamedTuple):
 
 def build_graph(batch_size: int, num_outputs: int) -> Graph:
     """Build the align network with its loss."""
-    heatmap = nn.Variable((batch_size, 15, 64, 64))
+    heatmap = nn.Variable((batch_size, *HEATMAP_SHAPE))
     landmarks = nn.Variable((batch_size, num_outputs))
-    with nn.parameter_scope(ALIGN):
-        prediction = align(heatmap, num_outputs)
+    prediction = ALIGN(heatmap, num_outputs)
     points = F.reshape((prediction - landmarks) ** 2, (batch_size, num_outputs // 2, 2))
     distance = mean((points[:, :, 0] + points[:, :, 1]) ** 0.5)
     loss = mean_squared_error(prediction, landmarks)
@@ -75,22 +74,20 @@ def build_graph(batch_size: int, num_outputs: int) -> Graph:
     return Graph(heatmap, landmarks, prediction, loss, distance)
 
 
-def train_step(
-    graph: Graph, solver: S.Solver, updater: Updater, batch: tuple[np.ndarray, ...]
-) -> dict[str, nn.Variable]:
-    """Update once; gives the loss and the mean distance, unread."""
+def train_step(graph: Graph, solver: Solver, batch: tuple[np.ndarray, ...]) -> dict[str, nn.Variable]:
+    """Update once; return the loss and the mean distance, which have not been read from the device."""
     graph.heatmap.d, graph.landmarks.d = batch
     nn.forward_all([graph.loss, graph.distance])
     losses = {"loss": graph.loss, "distance_px": graph.distance}
     solver.zero_grad()
-    graph.loss.backward(updater.scale, clear_buffer=True)
-    updater.update(solver, losses)
+    graph.loss.backward(solver.scale, clear_buffer=True)
+    solver.update(losses)
     return losses
 
 
 def predict(graph: Graph, heatmaps: np.ndarray) -> np.ndarray:
     """Run the align network with batch statistics, as the transformer's training does; whole batches only."""
-    statistics = {v: v.d.copy() for v in parameters_of(ALIGN).values() if not v.need_grad}
+    statistics = {v: v.d.copy() for v in ALIGN.statistics()}
     size, found = graph.heatmap.shape[0], []
     for first in range(0, len(heatmaps) - size + 1, size):
         graph.heatmap.d = heatmaps[first : first + size]
@@ -170,12 +167,12 @@ def fit_pca(landmarks: np.ndarray, persons: np.ndarray | None = None, neutrals: 
     )
 
 
-def same_expressions(config: dict[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def same_expressions(config: ShapePriorConfig) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Place the landmarks (N, 98, 2) of pairs of people that do the same, by the pairs' names.
 
     Of synthetic people that is known; else landmarks are moved by geometry.
     """
-    root, mode, people = config["train_dir"], config["mode"], config["celeb_names"]
+    root, mode, people = config.train_dir, config.mode, config.celeb_names
     found = {}
     for first, second in islice(combinations(people, 2), MAX_PAIRS):
         landmarks = read_person(root, first, mode).landmarks
@@ -219,83 +216,73 @@ def save_pca(path: Path, pca: FittedPCA) -> None:
         write_arrays(temporary, {"affine/W": pca.weight, "affine/b": pca.bias})
 
 
-def open_landmarks(config: dict[str, Any], mode: str) -> LandmarkDataset:
+def open_landmarks(config: ShapePriorConfig, mode: str) -> LandmarkDataset:
     """Open the landmarks of the people of CelebV, or of WFLW's crops.
 
     Raises:
         DataError: they are not there.
     """
-    if config["dataset"] == "WFLW":
-        files = [wflw.open_landmarks(config["data_dir"], part) for part in (wflw.MODES if mode == "all" else [mode])]
+    if config.dataset == "WFLW":
+        files = [wflw.open_landmarks(config.data_dir, part) for part in (wflw.MODES if mode == "all" else [mode])]
         landmarks = np.stack([file[name] for file in files for name in file.names]).astype(np.float64)
         return LandmarkDataset(landmarks, f"landmarks of WFLW ({mode})")
-    return LandmarkDataset.of_people(config["train_dir"], config["celeb_names"], mode)
+    return LandmarkDataset.of_people(config.train_dir, config.celeb_names, mode)
+
+
+def save_prior(
+    run: Run, graph: Graph, dataset: LandmarkDataset, validation: Batches, pairs: dict[str, tuple], epoch: int
+) -> None:
+    """Write align network and PCA, a report of how well they do, and a picture of what the components mean."""
+    ALIGN.save(run.folder / "Align.h5")
+    pca = fit_pca(dataset.targets, dataset.persons, None if dataset.persons is None else neutral_faces(dataset))
+    save_pca(run.folder / "PCA.h5", pca)
+    picture = run.folder / "result" / f"epoch-{epoch}.png"
+    write_image(picture, draw_components(pca))
+    explained = [float(share) for share in pca.explained[:SHAPE_CODE_SIZE]]
+    report = {
+        "normalised_mean_error": measure_error(graph, validation),
+        "measured_on": validation.dataset.what,
+        "explained_variance": explained,
+        "shape_loss_between": {name: shape_loss_between(graph, pca, pair) for name, pair in pairs.items()},
+    }
+    write_yaml(run.folder / "shape_prior.yaml", report)
+    error = report["normalised_mean_error"]
+    print(f"align: normalised mean error {error:.3f} on {report['measured_on']}, in distances of the outer eye corners")
+    shares = " + ".join(f"{share:.1%}" for share in explained)
+    print(f"the shape code explains {sum(explained):.1%} of the variance ({shares})")
+    for names, loss in report["shape_loss_between"].items():
+        if loss is not None:
+            print(f"shape loss between {names} for the same expression: {loss:.3f}")
+        if loss is not None and loss > LARGE_SHAPE_LOSS:
+            print(f"warning: above {LARGE_SHAPE_LOSS}, so the prior holds who it is; are there more frames?")
+    print(f"what its components do to the mean face: {picture}")
+    print(f"weights: {run.folder / 'Align.h5'}, {run.folder / 'PCA.h5'}")
 
 
 def main() -> None:
-    args = parse_training_args(__doc__)
-    config, options = read_training_config("shape_prior", args)
-    updater = set_up(config, args, options)
-    train, communicator = config["train"], updater.communicator
-    if config["dataset"] == "CelebV":
-        config["celeb_names"] = config["celeb_names"] or find_people(config["train_dir"])
-    dataset = open_landmarks(config, config["mode"])
+    training = Training("shape_prior", __doc__)
+    config, train = training.config, training.config.train
+    if config.dataset == "CelebV" and not config.celeb_names:
+        config = training.config = with_values(config, {"celeb_names": find_people(config.train_dir)})
+    dataset = open_landmarks(config, config.mode)
     if len(dataset) <= SHAPE_CODE_SIZE:
         raise DataError(f"{dataset.what}: {len(dataset)} faces are too few for a shape prior; add annotations")
-    # measured on faces that it has not seen, where there is a list of such
-    validation = open_landmarks(config, "test") if config["mode"] == "train" else dataset
-    batches = make_batches(dataset, train, config["seed"], communicator.rank, communicator.size)
-    validation_batches = Batches(validation, train["batch_size"], config["seed"])
-    neutrals = None if dataset.persons is None else neutral_faces(dataset)
-    pairs = same_expressions(config) if config["dataset"] == "CelebV" else {}
-    graph = build_graph(train["batch_size"], dataset.targets.shape[1])
-    parameters_of(ALIGN)["mlp5/affine/b"].d = dataset.targets.mean(axis=0)  # begin at the mean face
-    solver = adam_of(ALIGN, train["lr"])
-    plan = Plan(
-        module="shape_prior",
-        config=config,
-        options=options,
-        networks=(ALIGN,),
-        solvers={"align": solver},
-        updater=updater,
-        batches_per_epoch=batches.batches_per_epoch,
-        data={"landmarks": dataset.identity()},
-        graphs=(graph.loss,),
-        series_interval=config["monitor"]["interval"],
-    )
-    if args.dry_run:
-        return dry_run(plan)
-
-    with open_run(plan) as run:
+    # measured on faces that it has not seen, if there is a list of such
+    validation = open_landmarks(config, "test") if config.mode == "train" else dataset
+    validation_batches = Batches(validation, train.batch_size, config.seed)
+    pairs = same_expressions(config) if config.dataset == "CelebV" else {}
+    batches = training.batches(dataset)
+    graph = build_graph(train.batch_size, dataset.targets.shape[1])
+    ALIGN.parameters()["mlp5/affine/b"].d = dataset.targets.mean(axis=0)  # begin at the mean face
+    solver = Solver([ALIGN], train.lr)
+    with training.run(
+        networks=[ALIGN], solvers={"align": solver}, batches={"landmarks": batches}, outputs=[graph.loss]
+    ) as run:
         for epoch in run.epochs():
-            solver.set_learning_rate(linear_decay(train["lr"], epoch - 1, train["epochs"] // 2, train["epochs"]))
-            for iteration, bar in run.iterations(epoch):
-                run.show(bar, train_step(graph, solver, updater, batches[iteration]))
-            if run.saves(epoch):
-                save_parameters(run.folder / "Align.h5", ALIGN)
-                pca = fit_pca(dataset.targets, dataset.persons, neutrals)
-                save_pca(run.folder / "PCA.h5", pca)
-                write_image(run.folder / "result" / f"epoch-{epoch}.png", draw_components(pca))
-                report = {
-                    "normalised_mean_error": measure_error(graph, validation_batches),
-                    "measured_on": validation.what,
-                    "explained_variance": [float(share) for share in pca.explained[:SHAPE_CODE_SIZE]],
-                    "shape_loss_between": {name: shape_loss_between(graph, pca, pair) for name, pair in pairs.items()},
-                }
-                write_yaml(run.folder / "shape_prior.yaml", report)
-            run.end_epoch(epoch)
-    if run.is_writer:
-        shares = " + ".join(f"{share:.1%}" for share in report["explained_variance"])
-        error = report["normalised_mean_error"]
-        print(f"align: normalised mean error {error:.3f} on {validation.what}, in distances of the outer eye corners")
-        print(f"the shape code explains {sum(report['explained_variance']):.1%} of the variance ({shares})")
-        for names, loss in report["shape_loss_between"].items():
-            if loss is not None:
-                print(f"shape loss between {names} for the same expression: {loss:.3f}")
-            if loss is not None and loss > LARGE_SHAPE_LOSS:
-                print(f"warning: above {LARGE_SHAPE_LOSS}, so that the prior holds who it is; are there more frames?")
-        print(f"what its components do to the mean face: {run.folder / 'result' / f'epoch-{epoch}.png'}")
-        print(f"weights: {run.folder / 'Align.h5'}, {run.folder / 'PCA.h5'}")
+            solver.set_rate(linear_decay(train.lr, epoch - 1, train.epochs // 2, train.epochs))
+            for iteration in run.iterations(epoch):
+                run.log(train_step(graph, solver, batches[iteration]))
+            run.end_epoch(epoch, partial(save_prior, run, graph, dataset, validation_batches, pairs, epoch))
 
 
 if __name__ == "__main__":

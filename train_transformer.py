@@ -11,40 +11,35 @@ from __future__ import annotations
 
 import utils.startup  # first: it reports what cannot be imported
 
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import nnabla as nn
-import nnabla.solvers as S
 import numpy as np
 
-from config.runs import source_names, source_suffix, weights_name
-from datasets.batches import Batches, make_batches
+from config import to_dict
+from config.config_transformer import TransformerConfig
+from datasets.batches import Batches
 from datasets.boundary import DrawingStyle
 from datasets.celebv import ENCODER, HEATMAP
 from datasets.images import write_image
 from datasets.samples import ShiftedDataset, open_dataset
 from inference.geometry import NeutralToNeutral, shape_of
-from models.align import align, shape_code
-from models.build import ALIGN, PCA, TRANSFORMER_DISCRIMINATORS, TRANSFORMERS
-from models.losses import lsgan, mean_absolute_error, probability_bce
-from models.transformer import enhance_edges, transformer, transformer_discriminator
-from training.averaging import Pass, WeightAverage, weights_to_save
-from training.communicator import Communicator
-from training.plan import Plan
-from training.run import dry_run, open_run
-from training.setup import call_training, parse_training_args, read_training_config, set_up
-from training.updater import Updater
+from models.losses import lsgan, mean_absolute_error, probability_bce, weighted_sum
+from models.network import Network
+from models.networks import ALIGN, HEATMAP_SHAPE, PCA, TRANSFORMER_DISCRIMINATORS, TRANSFORMERS
+from models.transformer import enhance_edges
+from training.averaging import Pass
+from training.solver import Solver
+from training.training import Training, call_training
 from utils.errors import ConfigError, WeightsError
 from utils.panels import heatmap_picture, side_by_side
-from utils.parameters import load_parameters, parameters_of, save_parameters
 from utils.weights import read_parameters
 
 PAIRS = (("A", "B"), ("B", "A"))
 WARM_START_LOSSES = ("loss_warm_A", "loss_warm_B")
-Losses = dict[str, nn.Variable]  # by name, unread
+Losses = dict[str, nn.Variable]  # by name, not yet read from the device
 ALIGN_LAST_BIAS = "mlp5/affine/b"
 WARM_START_BIAS = -3.0  # heatmaps are mostly empty: begin the generators there
 SHARED = (TRANSFORMERS["A2B"], TRANSFORMER_DISCRIMINATORS["B"])  # by all sources
@@ -70,69 +65,65 @@ class Graph(NamedTuple):
 class Solvers(NamedTuple):
     """Hold a solver for all generators, and one for all discriminators."""
 
-    generator: S.Solver
-    discriminator: S.Solver
+    generator: Solver
+    discriminator: Solver
 
 
-def scope_of(network: str, suffix: str) -> str:
-    """Return the scope of a network: one for all sources, or a source's own."""
-    return network if network in SHARED else network + suffix
+def of_source(network: Network, suffix: str) -> Network:
+    """Return a source's own network, unless all sources share it."""
+    return network if network in SHARED else network.with_suffix(suffix)
 
 
-def scopes_of(networks: dict[str, str], suffixes: Iterable[str]) -> list[str]:
-    """List the scopes of generators or discriminators, each once."""
-    return list(dict.fromkeys(scope_of(network, suffix) for suffix in suffixes for network in networks.values()))
+def networks_of(networks: dict[str, Network], suffixes: list[str]) -> list[Network]:
+    """List generators or discriminators of all sources, each once."""
+    return list(dict.fromkeys(of_source(network, suffix) for suffix in suffixes for network in networks.values()))
 
 
-def load_shape_prior(config: dict[str, Any]) -> int:
-    """Build and fill the align network and the PCA; gives the number of the align network's outputs.
+def load_shape_prior(config: TransformerConfig) -> int:
+    """Build and fill the align network and the PCA; return the number of the align network's outputs.
 
     Raises:
         WeightsError: a file is missing, damaged or of another network.
     """
-    align_path, pca_path = (config["train"]["shape_loss"][key] for key in ("align_param_path", "PCA_param_path"))
-    bias = read_parameters(align_path).get(ALIGN_LAST_BIAS)
+    shape_loss = config.train.shape_loss
+    bias = read_parameters(shape_loss.align_param_path).get(ALIGN_LAST_BIAS)
     if bias is None or bias.ndim != 1:
-        raise WeightsError(f"{align_path}: not the weights of the align network; no {ALIGN_LAST_BIAS} in it")
-    with nn.parameter_scope(ALIGN):
-        align(nn.Variable((1, 15, 64, 64)), len(bias))
-    load_parameters(align_path, ALIGN)
-    with nn.parameter_scope(PCA):
-        shape_code(nn.Variable((1, len(bias))))
-    load_parameters(pca_path, PCA)
+        raise WeightsError(
+            f"{shape_loss.align_param_path}: not the weights of the align network; no {ALIGN_LAST_BIAS} in it"
+        )
+    ALIGN(nn.Variable((1, *HEATMAP_SHAPE)), len(bias))
+    ALIGN.load(shape_loss.align_param_path)
+    PCA(nn.Variable((1, len(bias))))
+    PCA.load(shape_loss.PCA_param_path)
     return len(bias)
 
 
-def generate(config: dict[str, Any], direction: str, x: nn.Variable, suffix: str = "") -> nn.Variable:
+def generate(config: TransformerConfig, direction: str, x: nn.Variable, suffix: str = "") -> nn.Variable:
     """Transform heatmaps (B, 15, 64, 64) to the other person's; the direction is `A2B` or `B2A`."""
-    with nn.parameter_scope(scope_of(TRANSFORMERS[direction], suffix)):
-        return transformer(x, config["norm_type"], config["model"]["planes"], batch_stat=True)
+    network = of_source(TRANSFORMERS[direction], suffix)
+    return network(x, config.norm_type, config.model.planes, batch_stat=True)
 
 
 def discriminate(
-    config: dict[str, Any], person: str, x: nn.Variable, fixed: bool = False, suffix: str = ""
+    config: TransformerConfig, person: str, x: nn.Variable, fixed: bool = False, suffix: str = ""
 ) -> nn.Variable:
     """Score how much x is the person's, (B, 1, 6, 6)."""
-    if config["train"]["edge_enhancement"]:
+    if config.train.edge_enhancement:
         x = enhance_edges(x)
-    with nn.parameter_scope(scope_of(TRANSFORMER_DISCRIMINATORS[person], suffix)):
-        return transformer_discriminator(x, config["model"]["planes"], fixed)
+    return of_source(TRANSFORMER_DISCRIMINATORS[person], suffix)(x, config.model.planes, fixed)
 
 
 def fixed_shape_code(x: nn.Variable, num_align_outputs: int) -> nn.Variable:
     """Map (B, 15, 64, 64) to (B, 3) by the align network with batch statistics, as the authors run it, and the PCA."""
-    with nn.parameter_scope(ALIGN):
-        landmarks = align(x, num_align_outputs, batch_stat=True, fixed=True)
-    with nn.parameter_scope(PCA):
-        return shape_code(landmarks)
+    return PCA(ALIGN(x, num_align_outputs, batch_stat=True, fixed=True))
 
 
-def build_graph(config: dict[str, Any], num_align_outputs: int | None, suffix: str = "") -> Graph:
-    """Build the losses of one iteration; `num_align_outputs` is None where the shape loss is off."""
-    train = config["train"]
+def build_graph(config: TransformerConfig, num_align_outputs: int | None, suffix: str = "") -> Graph:
+    """Build the losses of one iteration; `num_align_outputs` is None if the shape loss is off."""
+    train = config.train
     to_a, to_b = (partial(generate, config, direction, suffix=suffix) for direction in ("B2A", "A2B"))
     score = partial(discriminate, config, suffix=suffix)
-    shape = (train["batch_size"], 15, 64, 64)
+    shape = (train.batch_size, *HEATMAP_SHAPE)
     real = {person: nn.Variable(shape) for person in "AB"}
     shifted = {person: nn.Variable(shape) for person in "AB"}
     fake = {"A": to_a(real["B"]), "B": to_b(real["A"])}
@@ -148,14 +139,14 @@ def build_graph(config: dict[str, Any], num_align_outputs: int | None, suffix: s
         losses[f"loss_gan_{person}"] = lsgan(score(person, fake_leaf[person], fixed=True), True)
         weights[f"loss_gan_{person}"] = 1.0
         losses[f"loss_cycle_{person}"] = mean_absolute_error(recon[person], real[person])
-        weights[f"loss_cycle_{person}"] = train["cycle_loss"]["lambda"]
+        weights[f"loss_cycle_{person}"] = train.cycle_loss.lambda_
         if num_align_outputs is not None:
             codes = (fixed_shape_code(x, num_align_outputs) for x in (fake_leaf[other], real[person]))
             losses[f"loss_shape_{person}"] = mean_absolute_error(*codes)
-            weights[f"loss_shape_{person}"] = train["shape_loss"]["lambda"]
-        if train["warm_start"]["epochs"]:
+            weights[f"loss_shape_{person}"] = train.shape_loss.lambda_
+        if train.warm_start.epochs:
             losses[f"loss_warm_{person}"] = probability_bce(fake_leaf[other], shifted[person])
-            weights[f"loss_warm_{person}"] = train["warm_start"]["lambda"]
+            weights[f"loss_warm_{person}"] = train.warm_start.lambda_
     warm_start_losses = {name: loss for name, loss in losses.items() if name in WARM_START_LOSSES}
     # read after a forward pass, which would otherwise free or overwrite them
     kept = (fake, fake_leaf, recon, discriminator_losses, losses)
@@ -169,30 +160,22 @@ def build_graph(config: dict[str, Any], num_align_outputs: int | None, suffix: s
         fake_leaf=fake_leaf,
         recon=recon,
         discriminator_losses=discriminator_losses,
-        discriminator_loss=sum_of(discriminator_losses),
+        discriminator_loss=weighted_sum(discriminator_losses),
         generator_losses=losses,
-        generator_loss=sum_of({name: weights[name] * loss for name, loss in losses.items()}),
-        warm_start_loss=sum_of(warm_start_losses) if warm_start_losses else None,
+        generator_loss=weighted_sum(losses, weights),
+        warm_start_loss=weighted_sum(warm_start_losses) if warm_start_losses else None,
     )
 
 
-def sum_of(losses: dict[str, nn.Variable]) -> nn.Variable:
-    """Add losses up."""
-    first, *others = losses.values()
-    return sum(others, first)
-
-
-def make_solvers(config: dict[str, Any], suffixes: Iterable[str] = ("",)) -> Solvers:
+def make_solvers(config: TransformerConfig, suffixes: tuple[str, ...] = ("",)) -> Solvers:
     """Make a solver for all generators, and one for all discriminators."""
-    train = config["train"]
-    betas = {"beta1": train["beta1"], "beta2": train["beta2"]}
+    train = config.train
+    betas = {"beta1": train.beta1, "beta2": train.beta2}
     # a discriminator that learns as fast as the generator breaks the lines
-    solvers = Solvers(S.Adam(train["lr"], **betas), S.Adam(train["lr"] / 2, **betas))
-    for solver, networks in zip(solvers, (TRANSFORMERS, TRANSFORMER_DISCRIMINATORS)):
-        for scope in scopes_of(networks, suffixes):
-            parameters = {f"{scope}/{name}": v for name, v in parameters_of(scope).items() if v.need_grad}
-            solver.set_parameters(parameters, reset=False)
-    return solvers
+    return Solvers(
+        generator=Solver(networks_of(TRANSFORMERS, suffixes), train.lr, **betas),
+        discriminator=Solver(networks_of(TRANSFORMER_DISCRIMINATORS, suffixes), train.lr / 2, **betas),
+    )
 
 
 def set_batch(graph: Graph, batch_a: tuple[np.ndarray, ...], batch_b: tuple[np.ndarray, ...]) -> None:
@@ -210,13 +193,13 @@ def set_batches(graphs: list[Graph], batches_a: list[Batches], batches_b: Batche
 
 
 def passes_of(graphs: list[Graph], batches_a: list[Batches], batches_b: Batches) -> list[Pass]:
-    """List the passes through the generators, each with its scopes, by the number of their batch."""
+    """List the passes through the generators, each with its networks, by the number of their batch."""
 
     def run(graph: Graph, number: int) -> None:
         set_batches(graphs, batches_a, batches_b, number)
         generate_fakes([graph])
 
-    return [(scopes_of(TRANSFORMERS, [graph.suffix]), partial(run, graph)) for graph in graphs]
+    return [(networks_of(TRANSFORMERS, [graph.suffix]), partial(run, graph)) for graph in graphs]
 
 
 def generate_fakes(graphs: list[Graph]) -> None:
@@ -225,8 +208,8 @@ def generate_fakes(graphs: list[Graph]) -> None:
         nn.forward_all([graph.fake["A"], graph.fake["B"]], clear_no_need_grad=True)
 
 
-def update_generators(graphs: list[Graph], solver: S.Solver, updater: Updater, is_warm_start: bool) -> Losses:
-    """Update all generators once, from losses that begin at the fakes, summed over sources; gives them, unread."""
+def update_generators(graphs: list[Graph], solver: Solver, is_warm_start: bool) -> Losses:
+    """Update all generators once, from losses that begin at the fakes, summed over sources."""
     solver.zero_grad()
     losses = {}
     for graph in graphs:
@@ -237,30 +220,30 @@ def update_generators(graphs: list[Graph], solver: S.Solver, updater: Updater, i
         # the losses run backward into the leaves, whose gradient the generators then continue from
         for leaf in graph.fake_leaf.values():
             leaf.grad.zero()
-        loss.backward(updater.scale, clear_buffer=True)
+        loss.backward(solver.scale, clear_buffer=True)
         for fake in graph.fake.values():
             fake.backward(grad=None, clear_buffer=True)
-    updater.update(solver, losses)
+    solver.update(losses)
     return losses
 
 
-def warm_start_step(graphs: list[Graph], solvers: Solvers, updater: Updater) -> Losses:
+def warm_start_step(graphs: list[Graph], solvers: Solvers) -> Losses:
     """Generate, then teach the generators the shifted landmarks alone."""
     generate_fakes(graphs)
-    return update_generators(graphs, solvers.generator, updater, is_warm_start=True)
+    return update_generators(graphs, solvers.generator, is_warm_start=True)
 
 
-def train_step(graphs: list[Graph], solvers: Solvers, updater: Updater, weight_decay: float) -> Losses:
-    """Generate, update D on the detached fakes, then update G; gives the losses, unread."""
+def train_step(graphs: list[Graph], solvers: Solvers, weight_decay: float) -> Losses:
+    """Generate, update D on the detached fakes, then update G; return the losses."""
     generate_fakes(graphs)
     solvers.discriminator.zero_grad()
     losses = {}
     for graph in graphs:
         graph.discriminator_loss.forward(clear_no_need_grad=True)
-        graph.discriminator_loss.backward(updater.scale, clear_buffer=True)
+        graph.discriminator_loss.backward(solvers.discriminator.scale, clear_buffer=True)
         losses |= {name + graph.suffix: loss for name, loss in graph.discriminator_losses.items()}
-    updater.update(solvers.discriminator, losses, weight_decay)
-    return losses | update_generators(graphs, solvers.generator, updater, is_warm_start=False)
+    solvers.discriminator.update(losses, weight_decay)
+    return losses | update_generators(graphs, solvers.generator, is_warm_start=False)
 
 
 def save_panel(graph: Graph, path: Path, is_warm_start: bool) -> None:
@@ -274,14 +257,14 @@ def save_panel(graph: Graph, path: Path, is_warm_start: bool) -> None:
     write_image(path, side_by_side(tiles))
 
 
-def save_panels(graphs: list[Graph], folder: Path, name: str, is_warm_start: bool) -> None:
+def save_panels(graphs: list[Graph], warm_start_epochs: int, path: Path, epoch: int) -> None:
     """Write a panel for each source."""
     for graph in graphs:
-        save_panel(graph, folder / "result" / f"{name}{graph.suffix}.png", is_warm_start)
+        save_panel(graph, path.with_name(f"{path.name}{graph.suffix}.png"), epoch <= warm_start_epochs)
 
 
-def open_batches(config: dict[str, Any], communicator: Communicator) -> list[Batches]:
-    """Open the batches of each source, and of the target at last.
+def open_batches(training: Training) -> list[Batches]:
+    """Open the batches of each source, and then those of the target.
 
     With the warm start, heatmaps come with shifted ones: a source's with one, the target's with one for each source.
 
@@ -289,14 +272,14 @@ def open_batches(config: dict[str, Any], communicator: Communicator) -> list[Bat
         ConfigError: source and target are one, or the warm start lacks landmarks.
         DataError: data are missing or damaged.
     """
-    train = config["train"]
-    style = DrawingStyle(**config["preprocess"])
-    names, target = source_names(config), config["trg_celeb_name"]
+    config = training.config
+    style = DrawingStyle(**to_dict(config.preprocess))
+    names, target = config.sources, config.trg_celeb_name
     if target in names:
         raise ConfigError(f"{target} is both source and target (trg_celeb_name); a transformer is for two people")
-    datasets = [open_dataset(config, name, config["mode"], (HEATMAP,), style) for name in (*names, target)]
-    if train["warm_start"]["epochs"]:
-        if config["boundary"] == ENCODER:
+    datasets = [open_dataset(config, name, config.mode, (HEATMAP,), style) for name in (*names, target)]
+    if config.train.warm_start.epochs:
+        if config.boundary == ENCODER:
             raise ConfigError(
                 "train.warm_start moves landmarks, which 'boundary: encoder' does not have; set epochs to 0"
             )
@@ -304,79 +287,45 @@ def open_batches(config: dict[str, Any], communicator: Communicator) -> list[Bat
         moves = [[NeutralToNeutral(of_source, of_target).move] for of_source in sources]
         moves += [[NeutralToNeutral(of_target, of_source).move for of_source in sources]]
         datasets = [ShiftedDataset(dataset, to_others) for dataset, to_others in zip(datasets, moves)]
-    # seeds apart, so that equally long lists are not walked in step
-    seeds = [config["seed"] + 2000 * number for number in range(len(names))] + [config["seed"] + 1000]
-    return [
-        make_batches(dataset, train, seed, communicator.rank, communicator.size)
-        for dataset, seed in zip(datasets, seeds)
-    ]
+    offsets = [*(2000 * number for number in range(len(names))), 1000]
+    return [training.batches(dataset, offset) for dataset, offset in zip(datasets, offsets)]
 
 
-def make_graphs(config: dict[str, Any], num_align_outputs: int | None) -> list[Graph]:
+def make_graphs(config: TransformerConfig, num_align_outputs: int | None) -> list[Graph]:
     """Make the networks, and a graph for each source."""
-    suffixes = [source_suffix(config, source) for source in source_names(config)]
+    suffixes = [config.suffix_of(source) for source in config.sources]
     graphs = [build_graph(config, num_align_outputs, suffix) for suffix in suffixes]
-    if config["train"]["warm_start"]["epochs"]:
-        for scope in scopes_of(TRANSFORMERS, suffixes):
-            parameters_of(scope)["deconv3/conv/b"].d = WARM_START_BIAS
+    if config.train.warm_start.epochs:
+        for network in networks_of(TRANSFORMERS, suffixes):
+            network.parameters()["deconv3/conv/b"].d = WARM_START_BIAS
     return graphs
 
 
 def main() -> None:
-    args = parse_training_args(__doc__)
-    config, options = read_training_config("transformer", args)
-    updater = set_up(config, args, options)
-    train, communicator = config["train"], updater.communicator
-    *batches_a, batches_b = all_batches = open_batches(config, communicator)
-    num_align_outputs = load_shape_prior(config) if train["shape_loss"]["lambda"] > 0 else None
-    graphs = make_graphs(config, num_align_outputs)
+    training = Training("transformer", __doc__)
+    config, train = training.config, training.config.train
+    *batches_a, batches_b = all_batches = open_batches(training)
+    graphs = make_graphs(config, load_shape_prior(config) if train.shape_loss.lambda_ > 0 else None)
     suffixes = [graph.suffix for graph in graphs]
-    scopes = scopes_of(TRANSFORMERS | TRANSFORMER_DISCRIMINATORS, suffixes)
     solvers = make_solvers(config, suffixes)
-    average = WeightAverage(scopes_of(TRANSFORMERS, suffixes), train["average"])
-    plan = Plan(
-        module="transformer",
-        config=config,
-        options=options,
-        networks=(*scopes, *average.scopes),
+    with training.run(
+        networks=networks_of(TRANSFORMERS | TRANSFORMER_DISCRIMINATORS, suffixes),
         solvers=solvers._asdict(),
-        updater=updater,
-        # an epoch sees all of the longest list; shorter ones start over in a new order
-        batches_per_epoch=max(part.batches_per_epoch for part in all_batches),
-        data={name: part.identity() for name, part in zip([f"A{suffix}" for suffix in suffixes] + ["B"], all_batches)},
-        graphs=tuple(
-            variable
-            for graph in graphs
-            for variable in (*graph.fake.values(), graph.discriminator_loss, graph.generator_loss)
-        ),
-        series_interval=config["monitor"]["interval"],
-    )
-    if args.dry_run:
-        return dry_run(plan)
-
-    with open_run(plan) as run:
+        batches=dict(zip([*(f"A{suffix}" for suffix in suffixes), "B"], all_batches)),
+        outputs=[x for g in graphs for x in (*g.fake.values(), g.discriminator_loss, g.generator_loss)],
+        passes=passes_of(graphs, batches_a, batches_b),
+        panel=partial(save_panels, graphs, train.warm_start.epochs),
+    ) as run:
         for epoch in run.epochs():
-            is_warm_start = epoch <= train["warm_start"]["epochs"]
-            solvers.generator.set_learning_rate(train["warm_start"]["lr"] if is_warm_start else train["lr"])
-            for iteration, bar in run.iterations(epoch):
+            is_warm_start = epoch <= train.warm_start.epochs
+            solvers.generator.set_rate(train.warm_start.lr if is_warm_start else train.lr)
+            for iteration in run.iterations(epoch):
                 set_batches(graphs, batches_a, batches_b, iteration)
                 if is_warm_start:
-                    losses = warm_start_step(graphs, solvers, updater)
+                    run.log(warm_start_step(graphs, solvers))
                 else:
-                    losses = train_step(graphs, solvers, updater, train["weight_decay"])
-                average.update(iteration)
-                run.show(bar, losses)
-                if run.is_writer and (iteration + 1) % config["monitor"]["interval"] == 0:
-                    save_panels(graphs, run.folder, f"iteration-{iteration + 1}", is_warm_start)
-            if run.is_writer:
-                save_panels(graphs, run.folder, f"epoch-{epoch}", is_warm_start)
-            if run.saves(epoch):
-                passes = passes_of(graphs, batches_a, batches_b)
-                with weights_to_save(average, passes, run.batches_after(train["statistics_batches"])):
-                    for scope in scopes:
-                        save_parameters(run.folder / weights_name(scope, epoch), scope)
+                    run.log(train_step(graphs, solvers, train.weight_decay))
             run.end_epoch(epoch)
-    communicator.say(f"weights in {run.folder}")
 
 
 if __name__ == "__main__":

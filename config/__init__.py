@@ -1,26 +1,34 @@
-"""Configuration: defaults in `config_<module>.py`, overridden by a YAML file, checked strictly.
+"""Configuration: typed keys with defaults in `config_<module>.py`, overridden by a YAML file, checked strictly.
 
-Published `training_info.yaml` files are accepted too: keys that they lack take their defaults.
+Published `training_info.yaml` files are accepted as well: keys that they lack take their defaults.
 """
 
 from __future__ import annotations
 
-import copy
-import difflib
-import importlib
-import math
 import re
-import reprlib
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from config.common import KEYS_WITHOUT_EFFECT, Rule, expand_paths, get
-from utils.errors import ConfigError, one_line
+from config.config_decoder import DecoderConfig
+from config.config_encoder import EncoderConfig
+from config.config_shape_prior import ShapePriorConfig
+from config.config_transformer import TransformerConfig
+from config.keys import to_dict, with_values
+from utils.errors import ConfigError
 from utils.files import read_yaml
 
+__all__ = ["Config", "complete_config", "load_config", "to_dict", "with_values"]
+
 MODULE_KEY = "dataset_mode"  # names the module that a training_info.yaml belongs to
+CLASSES = {
+    "encoder": EncoderConfig,
+    "transformer": TransformerConfig,
+    "decoder": DecoderConfig,
+    "shape_prior": ShapePriorConfig,
+}
+Config = EncoderConfig | TransformerConfig | DecoderConfig | ShapePriorConfig
 
 
 class _Loader(yaml.SafeLoader):
@@ -55,12 +63,12 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load_config(module: str, path: str | Path | None = None) -> dict[str, Any]:
+def load_config(module: str, path: str | Path | None = None) -> Config:
     """Read a configuration over the defaults of its module.
 
     Args:
         module: `encoder`, `transformer`, `decoder` or `shape_prior`.
-        path: a user's configuration or a training_info.yaml; None gives the defaults.
+        path: a user's configuration or a training_info.yaml; None returns the defaults.
 
     Raises:
         ConfigError: the file cannot be read, or has an unknown key, a wrong type or an impossible value.
@@ -68,25 +76,17 @@ def load_config(module: str, path: str | Path | None = None) -> dict[str, Any]:
     return complete_config(module, {} if path is None else _read_yaml(Path(path)), path)
 
 
-def complete_config(module: str, given: dict[str, Any], path: str | Path | None) -> dict[str, Any]:
-    """Fill in the defaults of a module, and leave out what decides nothing.
+def complete_config(module: str, given: dict[str, Any], path: str | Path | None) -> Config:
+    """Put a file's content over the defaults of a module.
 
     Raises:
         ConfigError: there is an unknown key, a wrong type or an impossible value; the message names `path`.
     """
-    definition = importlib.import_module(f"config.config_{module}")
-    merged = copy.deepcopy(definition.config)
     belongs_to = given.get(MODULE_KEY, module)
     if belongs_to != module:
         raise ConfigError(f"{path}: belongs to the {belongs_to} ({MODULE_KEY}), where the {module}'s is needed")
-    own = {key: value for key, value in given.items() if key != MODULE_KEY}
-    _merge(merged, own, "", KEYS_WITHOUT_EFFECT[module], path)
-    expand_paths(merged)
-    for key, rule in definition.rules.items():
-        value = get(merged, key)
-        if not rule.holds(value):
-            raise ConfigError(f"{path}: {key}: {rule.words}, not {_short(value)}")
-    return merged
+    own = {name: value for name, value in given.items() if name != MODULE_KEY}
+    return with_values(CLASSES[module](), own, path)
 
 
 def _read_yaml(path: Path) -> dict:
@@ -102,57 +102,3 @@ def _read_yaml(path: Path) -> dict:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: holds a {type(content).__name__} instead of 'key: value' lines")
     return content
-
-
-def _merge(target: dict, given: dict, prefix: str, without_effect: dict[str, Rule], path: str | Path | None) -> None:
-    for key, value in given.items():
-        dotted = f"{prefix}{key}"
-        if dotted in without_effect:
-            rule = without_effect[dotted]
-            if not rule.holds(value):
-                raise ConfigError(f"{path}: {dotted}: {rule.words}, not {_short(value)}")
-        elif key not in target:
-            known = [*target, *(k.rpartition(".")[2] for k in without_effect if k.rpartition(".")[0] == prefix[:-1])]
-            by_letters = {name.casefold(): name for name in known}
-            close = difflib.get_close_matches(str(key).casefold(), by_letters, n=1, cutoff=0.5)
-            close = [by_letters[name] for name in close]
-            hint = f"did you mean '{prefix}{close[0]}'?" if close else f"known here: {', '.join(sorted(known))}"
-            raise ConfigError(f"{path}: unknown key '{dotted}'; {hint}")
-        elif value is None and (isinstance(target[key], dict) or target[key] in ("", [], None)):
-            continue  # 'key:' with nothing behind it, which YAML calls null
-        elif isinstance(target[key], dict):
-            if not isinstance(value, dict):
-                raise ConfigError(f"{path}: {dotted}: must hold keys of its own, not {_short(value)}")
-            _merge(target[key], value, f"{dotted}.", without_effect, path)
-        else:
-            target[key] = _checked(value, target[key], dotted, path)
-
-
-def _checked(value: Any, default: Any, dotted: str, path: str | Path | None) -> Any:
-    """Return the value in the default's type.
-
-    Raises:
-        ConfigError: it has another type.
-    """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if isinstance(default, bool):
-        fits, words = isinstance(value, bool), "true or false"
-    elif isinstance(default, int):
-        fits, words = is_number and not isinstance(value, float), "a whole number"
-    elif isinstance(default, (int, float)):
-        fits, words = is_number and math.isfinite(value), "a finite number"
-        value = float(value) if fits else value
-    elif isinstance(default, list):
-        fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        words = "a list of names"
-    else:
-        fits = isinstance(value, str) and "\0" not in value
-        words = "a text (put it in quotes)"
-    if not fits:
-        raise ConfigError(f"{path}: {dotted}: must be {words}, not {_short(value)}")
-    return value
-
-
-def _short(value: Any) -> str:
-    """Write a value for a message; what a file holds can be of any size."""
-    return one_line(value if isinstance(value, float) else reprlib.repr(value), 120)

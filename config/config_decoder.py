@@ -1,64 +1,66 @@
-"""Defaults of train_decoder.py, and what each value may be. A --conf file overrides single keys."""
+"""Keys of train_decoder.py. A --conf file overrides single ones."""
 
-from config.common import (
-    GAN_HEAD,
-    GAN_MONITOR,
-    GAN_TEST,
-    LOADING,
-    MAX_EPOCHS,
-    MAX_WEIGHT,
-    SAVED_WEIGHTS,
-    above,
-    between,
-    shared_rules,
-    some_of,
-)
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.common import MAX_EPOCHS, MAX_PLANES, MAX_WEIGHT, Finetune, GanConfig, GanTraining
+from config.keys import ANY, Keys, above, between, key, of_type, section, some_of
 from models.vgg import LAYERS
 
-config = {
-    **GAN_HEAD,
-    "finetune": {"param_path": ""},  # the generator's weights to start from; '' starts from scratch
-    "model": {"planes": 64},  # base channels of generator and discriminator
-    "train": {
-        **LOADING,
-        **SAVED_WEIGHTS,
-        "epochs": 150,
-        "lr_decay_start_at": 100,  # epoch from which the rate falls linearly, to 0 at the end
-        "batch_size": 32,
-        "lr": 2.0e-4,
-        "beta1": 0.5,
-        "weight_L1": 100.0,
-        "feature_loss": {
-            "lambda": 10.0,  # 0 does without VGG-16
-            "layers": ["relu2_2", "relu3_3"],  # of relu1_1 to relu5_3
-        },
-        # Ours, for sharp faces without combs (docs/TRAINING.md)
-        "detail_loss": {
-            "lambda": 0.0,  # that each part of a face has as much fine detail as the true one's
-            "blur": 0.7,  # of both before, in pixels, so that a comb of two pixels is no detail
-            "start_at": 0,  # epochs before it comes in
-        },
-        "discriminator": {
-            "lr_factor": 1.0,  # its rate as a share of the generator's
-            "blur": 0.0,  # of what it sees of faces, in pixels: it cannot ask for what is finer
-        },
-        # Ours: epochs before the adversarial loss comes in; the paper's recipe has it from the start (0).
-        "gan_start_at": 0,
-    },
-    "test": GAN_TEST,
-    "monitor": GAN_MONITOR,
-}
 
-rules = {
-    **shared_rules(config),
-    "train.lr_decay_start_at": between(0, MAX_EPOCHS),
-    "train.weight_L1": between(0, MAX_WEIGHT),
-    "train.feature_loss.lambda": between(0, MAX_WEIGHT),
-    "train.feature_loss.layers": some_of(*LAYERS),
-    "train.detail_loss.lambda": between(0, MAX_WEIGHT),
-    "train.detail_loss.blur": between(0, 8),
-    "train.detail_loss.start_at": between(0, MAX_EPOCHS),
-    "train.discriminator.lr_factor": above(0, 10),
-    "train.discriminator.blur": between(0, 8),
-    "train.gan_start_at": between(0, MAX_EPOCHS),
-}
+@dataclass(frozen=True)
+class Model(Keys):
+    """Hold the networks' size."""
+
+    planes: int = key(64, between(1, MAX_PLANES))  # base channels of generator and discriminator
+
+
+@dataclass(frozen=True)
+class FeatureLoss(Keys):
+    """Hold the feature loss's keys."""
+
+    lambda_: float = key(10.0, between(0, MAX_WEIGHT))  # 0 does without VGG-16
+    layers: tuple[str, ...] = key(("relu2_2", "relu3_3"), some_of(*LAYERS))  # of relu1_1 to relu5_3
+
+
+@dataclass(frozen=True)
+class Discriminator(Keys):
+    """Hold the discriminator's keys."""
+
+    WITHOUT_EFFECT = {"blur": ANY}  # of older runs, as detail_loss is (training/resume.py)
+
+    lr_factor: float = key(1.0, above(0, 10))  # its rate as a share of the generator's
+
+
+@dataclass(frozen=True)
+class Train(GanTraining):
+    """Hold the training's keys."""
+
+    WITHOUT_EFFECT = GanTraining.WITHOUT_EFFECT | {"detail_loss": of_type(dict)}
+
+    epochs: int = key(150, between(1, MAX_EPOCHS), free=True)
+    lr: float = key(2.0e-4, above(0, 1e38))
+    lr_decay_start_at: int = key(100, between(0, MAX_EPOCHS))  # epoch from which the rate falls linearly to 0
+    weight_L1: float = key(100.0, between(0, MAX_WEIGHT))
+    feature_loss: FeatureLoss = section(FeatureLoss)
+    discriminator: Discriminator = section(Discriminator)
+    gan_start_at: int = key(0, between(0, MAX_EPOCHS))  # epochs before the adversarial loss; the paper's recipe has 0
+
+
+@dataclass(frozen=True)
+class DecoderConfig(GanConfig):
+    """Hold the decoder's configuration."""
+
+    MODULE = "decoder"
+    WITHOUT_EFFECT = {"isTrain": of_type(bool)}
+
+    finetune: Finetune = section(Finetune)
+    model: Model = section(Model)
+    train: Train = section(Train)
+
+    @property
+    def runs_folder(self) -> Path:
+        """Return the folder that runs like this one have in common."""
+        return super().runs_folder / self.trg_celeb_name

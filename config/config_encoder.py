@@ -1,43 +1,82 @@
-"""Defaults of train_encoder.py, and what each value may be. A --conf file overrides single keys."""
+"""Keys of train_encoder.py. A --conf file overrides single ones."""
 
-from config.common import HEAD, LOADING, MAX_PLANES, between, even, one_of, shared_rules
+from __future__ import annotations
 
-config = {
-    **HEAD,
-    "model_name": "model",  # the folder of the weights within a run
-    "loss_name": "mse",  # mse | bce
-    "dataset": "WFLW",  # WFLW | CelebV: whose faces are learned from
-    "path": {"data_dir": "datasets/WFLW_heatmaps"},  # of WFLW: what preprocess.py wrote
-    "train_dir": "datasets/CelebV",  # of CelebV: the folder that holds the people
-    "mode": "train",  # of CelebV: train, validated on test; or all, validated on the same
-    "celeb_names": [],  # of CelebV; [] is everyone found
-    "finetune": {"param_path": ""},  # weights to start from; '' starts from scratch
-    "model": {
-        "planes": 64,  # base channels
-        "num_stacks": 2,
-    },
-    "train": {
-        **LOADING,
-        "epochs": 500,
-        "batch_size": 32,
-        "lr": 1.0e-3,
-        "weight_decay": 1.0e-5,
-    },
-    "test": {
-        "batch_size": 32,  # of the validation
-        "batch_stat": False,  # reenactment: normalise by the batch, not by running statistics (the authors: on)
-    },
-    "monitor": {
-        "interval": 1,  # epochs between sample pictures
-        "save_interval": 10,  # epochs between saved weights
-    },
-}
+from dataclasses import dataclass
+from pathlib import Path
 
-rules = {
-    **shared_rules(config),
-    "loss_name": one_of("mse", "bce"),
-    "dataset": one_of("WFLW", "CelebV"),
-    "mode": one_of("train", "all"),
-    "model.planes": even(2, MAX_PLANES),
-    "model.num_stacks": between(1, 8),
-}
+from config.common import MAX_EPOCHS, MAX_PLANES, Config, Finetune, Training
+from config.keys import FOLDER_NAME, FOLDER_NAMES, Keys, between, even, key, of_type, one_of, only, section
+from utils.cli import MAX_COUNT
+
+
+@dataclass(frozen=True)
+class WFLW(Keys):
+    """Hold where WFLW lies."""
+
+    data_dir: str = key("datasets/WFLW_heatmaps", path=True, free=True)  # of WFLW: what preprocess.py wrote
+
+
+@dataclass(frozen=True)
+class Model(Keys):
+    """Hold the network's size."""
+
+    WITHOUT_EFFECT = {
+        "activation": of_type(str),  # the network has no output activation, whatever is named here
+        "output_nc": only(15, "the number of boundaries"),
+    }
+
+    planes: int = key(64, even(2, MAX_PLANES))  # base channels
+    num_stacks: int = key(2, between(1, 8))
+
+
+@dataclass(frozen=True)
+class Train(Training):
+    """Hold the training's keys."""
+
+    epochs: int = key(500, between(1, MAX_EPOCHS), free=True)
+    weight_decay: float = key(1.0e-5, between(0, 1))
+
+
+@dataclass(frozen=True)
+class Test(Keys):
+    """Hold the keys of validation and reenactment."""
+
+    WITHOUT_EFFECT = {"with_file_cache": of_type(bool), "with_memory_cache": of_type(bool)}
+
+    batch_size: int = key(32, between(1, 256))  # of the validation
+    # reenactment: normalise by the batch, not by running statistics (the authors: on)
+    batch_stat: bool = key(False)
+
+
+@dataclass(frozen=True)
+class Monitor(Keys):
+    """Hold how often something is written."""
+
+    interval: int = key(1, between(1, MAX_COUNT))  # epochs between sample pictures
+    save_interval: int = key(10, between(1, MAX_COUNT))  # epochs between saved weights
+
+
+@dataclass(frozen=True)
+class EncoderConfig(Config):
+    """Hold the encoder's configuration."""
+
+    MODULE = "encoder"
+    WITHOUT_EFFECT = {"loss": of_type(dict), "use_reference": of_type(bool)}
+
+    model_name: str = key("model", FOLDER_NAME)  # the folder of the weights within a run
+    loss_name: str = key("mse", one_of("mse", "bce"))
+    dataset: str = key("WFLW", one_of("WFLW", "CelebV"))  # whose faces are learned from
+    path: WFLW = section(WFLW)
+    # of CelebV: train, validated on test; or all, validated on the same
+    mode: str = key("train", one_of("train", "all"))
+    celeb_names: tuple[str, ...] = key((), FOLDER_NAMES)  # of CelebV; [] is everyone found
+    finetune: Finetune = section(Finetune)
+    model: Model = section(Model)
+    train: Train = section(Train)
+    test: Test = section(Test, free=True)
+    monitor: Monitor = section(Monitor, free=True)
+
+    def weights_folder(self, run_folder: Path) -> Path:
+        """Return the folder of the weights within a run's."""
+        return run_folder / self.model_name

@@ -1,24 +1,38 @@
-"""Defaults of train_shape_prior.py, and what each value may be. A --conf file overrides single keys."""
+"""Keys of train_shape_prior.py. A --conf file overrides single ones."""
 
-from config.common import LOADING, MAX_BATCH, PEOPLE_HEAD, between, one_of, shared_rules
+from __future__ import annotations
 
-config = {
-    **PEOPLE_HEAD,  # of WFLW, mode is train or test
-    "dataset": "CelebV",  # CelebV | WFLW: whose landmarks are learned from
-    "celeb_names": [],  # of CelebV; [] is everyone found
-    "data_dir": "datasets/WFLW_heatmaps",  # of WFLW: what preprocess.py wrote
-    "train": {
-        **LOADING,
-        "augmentation": True,
-        "epochs": 20,
-        "batch_size": 32,
-        "lr": 1.0e-3,
-    },
-    "monitor": {"interval": 100},  # iterations between loss values
-}
+from dataclasses import dataclass
 
-rules = {
-    **shared_rules(config),
-    "dataset": one_of("CelebV", "WFLW"),
-    "train.batch_size": between(2, MAX_BATCH),
-}
+from config.common import MAX_EPOCHS, Config, Training
+from config.keys import FOLDER_NAMES, Keys, between, key, one_of, section
+from utils.cli import MAX_BATCH, MAX_COUNT
+
+
+@dataclass(frozen=True)
+class Train(Training):
+    """Hold the training's keys."""
+
+    augmentation: bool = key(True)
+    epochs: int = key(20, between(1, MAX_EPOCHS), free=True)
+    batch_size: int = key(32, between(2, MAX_BATCH))
+
+
+@dataclass(frozen=True)
+class Monitor(Keys):
+    """Hold how often something is written."""
+
+    interval: int = key(100, between(1, MAX_COUNT))  # iterations between loss values
+
+
+@dataclass(frozen=True)
+class ShapePriorConfig(Config):
+    """Hold the shape prior's configuration; of WFLW, mode is train or test."""
+
+    MODULE = "shape_prior"
+
+    dataset: str = key("CelebV", one_of("CelebV", "WFLW"))  # whose landmarks are learned from
+    celeb_names: tuple[str, ...] = key((), FOLDER_NAMES)  # of CelebV; [] is everyone found
+    data_dir: str = key("datasets/WFLW_heatmaps", path=True, free=True)  # of WFLW: what preprocess.py wrote
+    train: Train = section(Train)
+    monitor: Monitor = section(Monitor, free=True)

@@ -7,10 +7,11 @@ import mmap
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from config.common import Training
 from datasets.augment import Transform, random_transform
 from datasets.boundary import HEATMAP_SIZE, draw_heatmap, resize_heatmap
 from utils.errors import ConfigError, DataError, ResourceError
@@ -211,25 +212,25 @@ class Batches:
         return self.dataset.augmented(index, random_transform(rng))
 
 
-def make_batches(dataset: Dataset, train: dict[str, Any], seed: int, rank: int = 0, num_ranks: int = 1) -> Batches:
+def make_batches(dataset: Dataset, train: Training, seed: int, rank: int = 0, num_ranks: int = 1) -> Batches:
     """Make batches as the `train` section of a configuration asks for: this process's share of them.
 
     Raises:
         ConfigError: finished samples cannot be kept in memory and be changed in every epoch.
         DataError: the dataset has fewer samples than a batch.
     """
-    if train["augmentation"] and train["with_memory_cache"]:
+    if train.augmentation and train.with_memory_cache:
         raise ConfigError("train.augmentation changes each sample anew; set train.with_memory_cache to false")
-    if len(dataset) < train["batch_size"]:
+    if len(dataset) < train.batch_size:
         raise DataError(f"{len(dataset)} samples do not fill a batch of {train['batch_size']}; lower train.batch_size")
     return Batches(
         dataset,
-        train["batch_size"],
+        train.batch_size,
         seed,
-        shuffle=train["shuffle"],
-        in_memory=train["with_memory_cache"],
-        num_workers=train["num_workers"],
+        shuffle=train.shuffle,
+        in_memory=train.with_memory_cache,
+        num_workers=train.num_workers,
         rank=rank,
         num_ranks=num_ranks,
-        augmentation=train["augmentation"],
+        augmentation=train.augmentation,
     )

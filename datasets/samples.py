@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from config import Config
 from datasets.augment import Transform
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_heatmap, resize_heatmap
 from datasets.celebv import (
@@ -172,7 +173,7 @@ class EncodedDataset:
 
 
 def open_dataset(
-    config: dict[str, Any],
+    config: Config,
     person: str,
     mode: str,
     parts: tuple[str, ...],
@@ -188,9 +189,9 @@ def open_dataset(
     Raises:
         ConfigError, DataError: as of the two classes.
     """
-    if config["boundary"] == ENCODER:
-        return EncodedDataset(config["train_dir"], person, mode, parts, config["ref_dir"])
-    return DrawnDataset(config["train_dir"], person, mode, parts, "" if draw_anew else config["ref_dir"], style)
+    if config.boundary == ENCODER:
+        return EncodedDataset(config.train_dir, person, mode, parts, config.ref_dir)
+    return DrawnDataset(config.train_dir, person, mode, parts, "" if draw_anew else config.ref_dir, style)
 
 
 def _read_image(root: str | Path, person: str, name: str) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from inference.onnx_export import exported, missing_packages, open_session, quantized, require_packages
 from inference.reenactor import Backend
 from inference.trained import Networks, load_network
-from models.build import INPUT_SHAPES
+from models.networks import INFERENCE
 from utils.errors import ConfigError, DataError
 from utils.libraries import LibraryError
 
@@ -41,7 +41,7 @@ class NnablaBackend:
         self._graphs = {}
         with nn.parameter_scope("", OrderedDict()):  # or another backend's networks would get these weights
             for module, trained in networks.items():
-                x = nn.Variable((batch_size, *INPUT_SHAPES[module]))
+                x = nn.Variable((batch_size, *INFERENCE[module].input_shape))
                 self._graphs[module] = x, load_network(module, trained, x)
 
     def infer(self, module: str, x: np.ndarray) -> np.ndarray:
@@ -128,7 +128,7 @@ def open_backend(
 def _why_not_onnx(context: str, networks: Networks) -> str:
     if context == "cudnn":
         return "on a GPU"
-    if any(trained.config["test"]["batch_stat"] for trained in networks.values()):
+    if any(trained.config.test.batch_stat for trained in networks.values()):
         return "test.batch_stat is on, which ONNX does not have"
     missing = missing_packages()
     return f"{', '.join(missing)} not installed, which would be faster" if missing else ""

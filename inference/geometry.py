@@ -222,9 +222,9 @@ def read_geometry(decoder: Trained) -> Shape:
             raise WeightsError(f"{path}: no lines '{MEAN}' and '{NEUTRAL}'; remove it, and train the decoder again")
         return Shape(*(found.landmarks[found.names.index(name)] for name in (MEAN, NEUTRAL)))
     try:
-        return shape_of(read_person(config["train_dir"], config["trg_celeb_name"], config["mode"]).landmarks)
+        return shape_of(read_person(config.train_dir, config.trg_celeb_name, config.mode).landmarks)
     except DataError:
         raise WeightsError(
-            f"{path}: not there, nor are landmarks of {config['trg_celeb_name']} in {config['train_dir']}; "
+            f"{path}: not there, nor are landmarks of {config.trg_celeb_name} in {config.train_dir}; "
             "name a --transformer-config, or train the decoder on landmarks"
         ) from None

@@ -120,7 +120,7 @@ class LiveReenactor:
         self.camera = LatestPicture()
         self.geometry = LearningGeometry(read_geometry(decoder))
         backend, finder = open_decoder(decoder, context, precision), make_finder(None, is_video=True)
-        target = decoder.config["trg_celeb_name"]
+        target = decoder.config.trg_celeb_name
         reenactor = Reenactor(backend, 1, SMOOTH, None, target, ("decoder",), self.geometry)
 
         def run() -> None:

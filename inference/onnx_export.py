@@ -26,8 +26,9 @@ import nnabla.utils.save
 import numpy as np
 from nnabla.ext_utils import get_extension_context
 
+from config import to_dict
 from inference.trained import Networks, Trained, load_network
-from models.build import INPUT_SHAPES
+from models.networks import INFERENCE
 from utils.errors import ConfigError, ResourceError, WeightsError
 from utils.files import atomic_path, check_writable, file_digest
 from utils.libraries import load
@@ -70,7 +71,8 @@ def require_packages() -> None:
 def cached_path(module: str, trained: Trained, batch_size: int, calibration: list[np.ndarray] | None = None) -> Path:
     """Return where a network's ONNX file is kept: beside its weights, named by a hash of all that decides it."""
     config, weights = trained.config, trained.weights
-    what = [FORMAT, module, config["model"], config.get("norm_type"), config.get("loss_name"), batch_size]
+    options = [to_dict(config.model), getattr(config, "norm_type", None), getattr(config, "loss_name", None)]
+    what = [FORMAT, module, *options, batch_size]
     if calibration is not None:
         what += ["int8", hashlib.sha256(b"".join(x.tobytes() for x in calibration)).hexdigest()]
     digest = hashlib.sha256(f"{file_digest(weights)} {json.dumps(what, sort_keys=True)}".encode()).hexdigest()
@@ -234,12 +236,12 @@ def export(networks: Networks, path: Path, batch_size: int = 1) -> float:
     """
     require_packages()
     for module, trained in networks.items():
-        if trained.config["test"]["batch_stat"]:
+        if trained.config.test.batch_stat:
             raise ConfigError(f"the {module}'s test.batch_stat is on: ONNX has no batch statistics; use nnabla")
     first = next(iter(networks))
     # networks of their own, on the CPU, whatever else this process has in memory
     with nn.parameter_scope("", OrderedDict()), nn.context_scope(get_extension_context("cpu")):
-        x = h = nn.Variable((batch_size, *INPUT_SHAPES[first]))
+        x = h = nn.Variable((batch_size, *INFERENCE[first].input_shape))
         outputs = {}
         for module, trained in networks.items():
             h = outputs[module] = load_network(module, trained, h)

@@ -54,7 +54,7 @@ def open_reenactor(
     batch_size = min(batch_size, frames_in.count or batch_size)
     calibration = None if precision == "float32" else partial(calibration_inputs, frames_in, networks, geometry)
     computing = open_backend(backend, context, networks, batch_size, calibration)
-    target = decoder.config["trg_celeb_name"]
+    target = decoder.config.trg_celeb_name
     return Reenactor(computing, batch_size, smooth, frames_in.truth, target, networks, geometry), frames_in
 
 

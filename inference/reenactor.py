@@ -16,7 +16,7 @@ from datasets.batches import heatmap_of, to_float
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_BOUNDARIES
 from datasets.samples import DrawnDataset
 from inference.pictures import FaceFrame
-from models.build import MODULES
+from models.networks import MODULES
 from utils.errors import DataError
 from utils.panels import face_picture
 

@@ -67,7 +67,7 @@ def _targets_of(infos: Iterable[Path]) -> Iterator[Target]:
             print(f"note: left out: {weights.parent}: no {GEOMETRY_FILE}; train the decoder on landmarks")
             continue
         yield Target(
-            config["trg_celeb_name"], run, Trained(config, weights, info), date_of(weights), read_held_out(info.parent)
+            config.trg_celeb_name, run, Trained(config, weights, info), date_of(weights), read_held_out(info.parent)
         )
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from config import load_config
+from config import Config, load_config, with_values
 from inference.trained import choose_context
 from utils import cli
 from utils.files import check_writable
@@ -28,12 +27,12 @@ def parse_test_args(description: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_test_config(module: str, args: argparse.Namespace) -> dict[str, Any]:
+def read_test_config(module: str, args: argparse.Namespace) -> Config:
     """Read the configuration of a run, with the command line's data folder, and set where to compute."""
     config = load_config(module, args.training_info)
     if args.data_dir is not None:
-        config["train_dir"] = str(args.data_dir)
-    check_writable(Path(config["test"]["logdir"]), "test.logdir")
+        config = with_values(config, {"train_dir": str(args.data_dir)})
+    check_writable(Path(config.test.logdir), "test.logdir")
     choose_context(config, args)
     return config
 

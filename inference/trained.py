@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import nnabla as nn
 
-from config import load_config
-from config.runs import run_parent, source_names, weights_folder, weights_prefix
-from models.build import MODULES, SCOPES, build
+from config import Config, load_config
+from models.networks import INFERENCE, MODULES
 from utils.context import set_context
 from utils.errors import ConfigError
-from utils.parameters import load_parameters
 from utils.weights import last_epoch_file
 
 
 class Trained(NamedTuple):
     """Point to a trained network."""
 
-    config: dict[str, Any]
+    config: Config
     weights: Path
     info: Path | None = None  # the training_info.yaml that the configuration is of
 
@@ -29,24 +27,19 @@ Networks = dict[str, Trained]  # by module
 DRIVER = "driver"  # the source where nobody has a name for it
 
 
-def build_network(module: str, config: dict[str, Any], x: nn.Variable) -> nn.Variable:
-    """Build a network as its run's configuration describes it, in evaluation mode; `models.build.build` has more."""
-    options = {key: config[key] for key in ("loss_name", "norm_type") if key in config}
-    return build(module, x, config["model"], config["test"]["batch_stat"], **options)
-
-
 def load_network(module: str, trained: Trained, x: nn.Variable) -> nn.Variable:
-    """Build a network and fill it with its weights.
+    """Build a network in evaluation mode as its run's configuration describes it, and fill it with its weights.
 
     Raises:
         WeightsError: they are missing, damaged or of another network.
     """
-    output = build_network(module, trained.config, x)
-    load_parameters(trained.weights, SCOPES[module])
+    network = INFERENCE[module]
+    output = network.evaluate(x, trained.config)
+    network.load(trained.weights)
     return output
 
 
-def find_weights(module: str, config: dict[str, Any], info: Path, param_file: Path | None = None) -> Path:
+def find_weights(module: str, config: Config, info: Path, param_file: Path | None = None) -> Path:
     """Find the weights that are named, or those of the run's last epoch.
 
     Args:
@@ -58,28 +51,28 @@ def find_weights(module: str, config: dict[str, Any], info: Path, param_file: Pa
     """
     if param_file is not None:
         return param_file
-    run_folder = run_parent(module, config) / config["experiment_name"]
-    folders = [info.parent, weights_folder(module, config, info.parent), weights_folder(module, config, run_folder)]
-    return last_epoch_file(list(dict.fromkeys(folders)), weights_prefix(SCOPES[module]))
+    run_folder = config.runs_folder / config.experiment_name
+    folders = [info.parent, config.weights_folder(info.parent), config.weights_folder(run_folder)]
+    return last_epoch_file(list(dict.fromkeys(folders)), INFERENCE[module].weights_prefix)
 
 
-def load_configs(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def load_configs(args: argparse.Namespace) -> dict[str, Config]:
     """Read the configurations that a command line names (`cli.add_network_arguments`), by module."""
     infos = {module: getattr(args, f"{module}_config", None) for module in MODULES}
     return {module: load_config(module, info) for module, info in infos.items() if info}
 
 
-def choose_people(args: argparse.Namespace, configs: dict[str, dict[str, Any]]) -> tuple[str, str]:
+def choose_people(args: argparse.Namespace, configs: dict[str, Config]) -> tuple[str, str]:
     """Return source and target: the command line's, which must be those that the networks were trained for.
 
     Raises:
         ConfigError: the target is somebody else to the transformer or the decoder.
     """
-    trained_sources = source_names(configs["transformer"]) if "transformer" in configs else []
+    trained_sources = configs["transformer"].sources if "transformer" in configs else ()
     source = args.src_celeb_name or (trained_sources[0] if trained_sources else DRIVER)
-    target = args.trg_celeb_name or configs.get("transformer", configs["decoder"])["trg_celeb_name"]
+    target = args.trg_celeb_name or configs.get("transformer", configs["decoder"]).trg_celeb_name
     for module in configs.keys() & {"transformer", "decoder"}:
-        person = configs[module]["trg_celeb_name"]
+        person = configs[module].trg_celeb_name
         if person != target:
             info = getattr(args, f"{module}_config")
             raise ConfigError(f"--trg-celeb-name {target}: the {module} of {info} was trained for {person}")
@@ -88,7 +81,7 @@ def choose_people(args: argparse.Namespace, configs: dict[str, dict[str, Any]]) 
     return source, target
 
 
-def find_networks(args: argparse.Namespace, configs: dict[str, dict[str, Any]]) -> Networks:
+def find_networks(args: argparse.Namespace, configs: dict[str, Config]) -> Networks:
     """Find the weights of the networks that a command line names.
 
     Args:
@@ -104,7 +97,7 @@ def find_networks(args: argparse.Namespace, configs: dict[str, dict[str, Any]]) 
     return networks
 
 
-def choose_context(config: dict[str, Any], args: argparse.Namespace) -> str:
+def choose_context(config: Config, args: argparse.Namespace) -> str:
     """Set and print where to compute; gives `cpu` or `cudnn`.
 
     The command line's word is final; a file tells where its network was trained, which may be another machine.
@@ -112,8 +105,8 @@ def choose_context(config: dict[str, Any], args: argparse.Namespace) -> str:
     Raises:
         ConfigError: the command line's `cudnn` is unavailable.
     """
-    device_id = config["device_id"] if args.device_id is None else args.device_id
-    wanted = "cudnn" if config["context"] == "cudnn" else "auto"
+    device_id = config.device_id if args.device_id is None else args.device_id
+    wanted = "cudnn" if config.context == "cudnn" else "auto"
     context = set_context(args.context or wanted, device_id, must_have=args.context is not None)
     print(context.message)
     return context.name

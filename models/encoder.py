@@ -10,7 +10,6 @@ import nnabla.parametric_functions as PF
 from models.layers import assert_shape, batch_norm
 
 HOURGLASS_DEPTH = 4
-NUM_BOUNDARIES = 15
 
 
 def residual(x: nn.Variable, planes: int, name: str, batch_stat: bool) -> nn.Variable:
@@ -44,7 +43,7 @@ def hourglass(x: nn.Variable, batch_stat: bool, level: int = HOURGLASS_DEPTH - 1
     return skip + F.interpolate(h, scale=(2, 2), mode="nearest")
 
 
-def heatmap_of(scores: list[nn.Variable], loss_name: str) -> nn.Variable:
+def prediction_of(scores: list[nn.Variable], loss_name: str) -> nn.Variable:
     """Return the prediction (B, 15, h, w), about [0, 1]: the last score, which cross entropy trains as a logit."""
     return F.sigmoid(scores[-1]) if loss_name == "bce" else scores[-1]
 
@@ -81,7 +80,7 @@ def encoder(
         h = F.relu(batch_norm(h, batch_stat, f"fc{stack}"))
         # from zero: empty maps are nearly right, and training from random ones first has to unlearn them
         empty = I.ConstantInitializer(0)
-        scores.append(PF.convolution(h, NUM_BOUNDARIES, (1, 1), w_init=empty, name=f"score{stack}"))
+        scores.append(PF.convolution(h, 15, (1, 1), w_init=empty, name=f"score{stack}"))
         if stack + 1 < num_stacks:
             # two stacks are published as `fc_` and `score_`; further ones get a number behind
             feed = "" if stack == 0 else str(stack)

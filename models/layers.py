@@ -74,20 +74,6 @@ def reflect_pad(x: nn.Variable, width: int) -> nn.Variable:
     return F.pad(x, (width,) * 4, "reflect")
 
 
-def blur(x: nn.Variable, sigma: float) -> nn.Variable:
-    """Blur images (B, C, H, W) by a Gaussian of `sigma` pixels, cut off at three; 0 leaves them alone."""
-    if not sigma:
-        return x
-    reach = max(round(3 * sigma), 1)
-    weights = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
-    weights = (weights / weights.sum()).astype(np.float32)
-    batch, channels, height, width = x.shape
-    planes = F.reshape(reflect_pad(x, reach), (batch * channels, 1, height + 2 * reach, width + 2 * reach))
-    for kernel in (weights[None, None, :, None], weights[None, None, None, :]):
-        planes = F.convolution(planes, nn.Variable.from_numpy_array(kernel))
-    return F.reshape(planes, x.shape)
-
-
 def assert_shape(x: nn.Variable, channels: int, size: int | None = None) -> None:
     """Check that a network's input is (B, channels, size, size).
 

@@ -6,7 +6,6 @@ import math
 
 import nnabla as nn
 import nnabla.functions as F
-import numpy as np
 
 from utils.context import current_context
 
@@ -74,24 +73,13 @@ def gan_bce(logits: nn.Variable, is_real: bool) -> nn.Variable:
     return mean(F.sigmoid_cross_entropy(logits, target))
 
 
-def detail(image: nn.Variable) -> nn.Variable:
-    """Measure how much fine detail there is in each part of images (B, C, H, W), across and down.
-
-    Both apart, since what is short of hair in strands would otherwise be made up for by a lattice.
-
-    Returns:
-        (B, 2 C, H/4 - 2, W/4 - 2), means of the second differences' sizes over 8x8 pixels, every 4.
-    """
-    batch, channels, height, width = image.shape
-    kernel = np.zeros((2, 1, 3, 3), np.float32)
-    kernel[0, 0, 1] = kernel[1, 0, :, 1] = (1, -2, 1)
-    planes = F.reshape(image, (batch * channels, 1, height, width))
-    differences = F.convolution(planes, nn.Variable.from_numpy_array(kernel))
-    means = F.average_pooling(F.abs(differences), (8, 8), (4, 4))
-    return F.reshape(means, (batch, 2 * channels, *means.shape[2:]))
-
-
 def feature_mse(features: list[nn.Variable], targets: list[nn.Variable]) -> nn.Variable:
     """Sum the mean squared error between feature maps over layers (perceptual loss, Johnson et al., ECCV 2016)."""
     terms = [mean_squared_error(feature, target) for feature, target in zip(features, targets)]
     return sum(terms[1:], terms[0])
+
+
+def weighted_sum(losses: dict[str, nn.Variable], weights: dict[str, float] | None = None) -> nn.Variable:
+    """Add losses up, by their weights if there are some."""
+    first, *others = (loss if weights is None else weights[name] * loss for name, loss in losses.items())
+    return sum(others, first)

@@ -9,35 +9,35 @@ import nnabla as nn
 import numpy as np
 
 from models.layers import STATISTICS_DECAY
-from utils.parameters import parameters_of
+from models.network import Network
 
-SCOPE_ENDING = "_average"
+NAME_ENDING = "_average"
 
-# Scopes that a pass goes through in training mode, and the pass by the number of its batch
-Pass = tuple[Iterable[str], Callable[[int], None]]
+# Networks that a pass goes through in training mode, and the pass by the number of its batch
+Pass = tuple[Iterable[Network], Callable[[int], None]]
 
 
 class WeightAverage:
-    """Keep an exponential average of networks' weights over time, in scopes of their own that checkpoints hold.
+    """Keep an exponential average of networks' weights over time, in networks of their own that checkpoints hold.
 
     The average of a GAN's generator moves less from update to update than its weights do (Yazici et al., The unusual
     effectiveness of averaging in GAN training, ICLR 2019).
 
     Args:
-        networks: scopes of networks that are built and filled.
+        networks: that are built and filled.
         decay: share that stays in an update; 0 keeps no average.
     """
 
-    def __init__(self, networks: Iterable[str], decay: float):
+    def __init__(self, networks: Iterable[Network], decay: float):
         self._decay = decay
         self._pairs: list[tuple[nn.Variable, nn.Variable]] = []  # average and weight
-        self.scopes = tuple(network + SCOPE_ENDING for network in networks) if decay else ()
-        for scope in self.scopes:
-            for name, weight in parameters_of(scope.removesuffix(SCOPE_ENDING)).items():
-                if weight.need_grad:
-                    average = nn.Variable.from_numpy_array(weight.d.copy())
-                    nn.parameter.set_parameter(f"{scope}/{name}", average)
-                    self._pairs.append((average, weight))
+        self.networks = []
+        for network in networks if decay else ():
+            self.networks.append(Network(network.name + NAME_ENDING))
+            for name, weight in network.trained().items():
+                average = nn.Variable.from_numpy_array(weight.d.copy())
+                nn.parameter.set_parameter(f"{network.name}{NAME_ENDING}/{name}", average)
+                self._pairs.append((average, weight))
 
     def update(self, iteration: int) -> None:
         """Let the average follow the weights, faster at first, so that it forgets where they began."""
@@ -70,35 +70,33 @@ def fresh_statistics(passes: list[Pass], numbers: range) -> Iterator[None]:
         passes: through the networks, in training mode.
         numbers: of the batches; none leaves the statistics as they are.
     """
-    statistics = {
-        scope: [v for v in parameters_of(scope).values() if not v.need_grad] for scopes, _ in passes for scope in scopes
-    }
-    kept = {scope: [v.d.copy() for v in variables] for scope, variables in statistics.items()}
-    sums = {scope: [np.zeros_like(array) for array in arrays] for scope, arrays in kept.items()}
+    statistics = {network: network.statistics() for networks, _ in passes for network in networks}
+    kept = {network: [v.d.copy() for v in variables] for network, variables in statistics.items()}
+    sums = {network: [np.zeros_like(array) for array in arrays] for network, arrays in kept.items()}
     counts = dict.fromkeys(statistics, 0)
     for number in numbers:
-        for scopes, run in passes:
-            touched = [v for scope in scopes for v in statistics[scope]]
+        for networks, run in passes:
+            touched = [v for network in networks for v in statistics[network]]
             for variable in touched:
                 variable.d = 0
             run(number)  # leaves a known share of the batch's own statistics
-            for scope in scopes:
-                counts[scope] += 1
-                for total, variable in zip(sums[scope], statistics[scope]):
+            for network in networks:
+                counts[network] += 1
+                for total, variable in zip(sums[network], statistics[network]):
                     total += variable.d / (1 - STATISTICS_DECAY)
     try:
-        for scope, variables in statistics.items():
-            for variable, total in zip(variables, sums[scope]) if counts[scope] else ():
-                variable.d = total / counts[scope]
+        for network, variables in statistics.items():
+            for variable, total in zip(variables, sums[network]) if counts[network] else ():
+                variable.d = total / counts[network]
         yield
     finally:
-        for scope, variables in statistics.items():
-            for variable, before in zip(variables, kept[scope]):
+        for network, variables in statistics.items():
+            for variable, before in zip(variables, kept[network]):
                 variable.d = before
 
 
 @contextmanager
 def weights_to_save(average: WeightAverage, passes: list[Pass], numbers: range) -> Iterator[None]:
-    """Have networks as they are to be saved while the block runs; the training goes on as if nothing had been."""
-    with average.applied() if average.scopes else nullcontext(), fresh_statistics(passes, numbers):
+    """Hold networks as they are saved while the block runs; the training itself is not changed."""
+    with average.applied() if average.networks else nullcontext(), fresh_statistics(passes, numbers):
         yield

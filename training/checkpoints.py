@@ -8,29 +8,31 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import nnabla.solvers as S
 import numpy as np
 
+from models.network import Network
+from training.solver import Solver
 from utils.errors import WeightsError
 from utils.files import atomic_folder, file_digest, read_text, remove_folder
-from utils.parameters import parameters_of, write_parameters
 from utils.weights import SUMS_FILE, format_sums, read_parameters, read_sums, write_arrays
 
 CHECKPOINTS, STATE_FILE = "checkpoints", "state.json"
 
 
-def save_checkpoint(folder: Path, scopes: Iterable[str], solvers: dict[str, S.Solver], state: dict[str, Any]) -> None:
+def save_checkpoint(
+    folder: Path, networks: Iterable[Network], solvers: dict[str, Solver], state: dict[str, Any]
+) -> None:
     """Write all that a training needs to go on exactly; the folder is complete or not there.
 
     Args:
-        scopes: networks, saved as `<scope>.h5` in the published form.
+        networks: saved as `<name>.h5` in the published form.
         solvers: by name; their moments are saved as `solver_<name>.h5`.
         state: further values that JSON holds.
     """
-    times = {name: {key: s.t for key, s in solver.get_states().items()} for name, solver in solvers.items()}
+    times = {name: {key: s.t for key, s in solver.adam.get_states().items()} for name, solver in solvers.items()}
     with atomic_folder(folder) as temporary:
-        for scope in scopes:
-            write_parameters(temporary / f"{scope}.h5", scope)
+        for network in networks:
+            network.write(temporary / f"{network.name}.h5")
         for name, solver in solvers.items():
             write_arrays(temporary / f"solver_{name}.h5", _moments(solver))
         text = json.dumps({**state, "solver_times": times}, indent=1)
@@ -39,9 +41,9 @@ def save_checkpoint(folder: Path, scopes: Iterable[str], solvers: dict[str, S.So
         (temporary / SUMS_FILE).write_text(format_sums(sums), encoding="ascii")
 
 
-def _moments(solver: S.Solver) -> dict[str, np.ndarray]:
+def _moments(solver: Solver) -> dict[str, np.ndarray]:
     """Name the solver's arrays `<parameter>:<moment>`."""
-    states = solver.get_states()
+    states = solver.adam.get_states()
     return {f"{key}:{name}": part.d for key, state in states.items() for name, part in state.pstate.items()}
 
 
@@ -66,35 +68,35 @@ def read_state(folder: Path) -> dict[str, Any]:
     return json.loads(read_text(folder / STATE_FILE))
 
 
-def load_checkpoint(folder: Path, scopes: Iterable[str], solvers: dict[str, S.Solver]) -> dict[str, Any]:
-    """Fill networks and solvers; gives the values that were saved with them.
+def load_checkpoint(folder: Path, networks: Iterable[Network], solvers: dict[str, Solver]) -> dict[str, Any]:
+    """Fill networks and solvers; return the values that were saved with them.
 
     Raises:
         WeightsError: the checkpoint is damaged, or of other networks or solvers. Nothing has changed then.
     """
     state = read_state(folder)
-    parameters = {scope: parameters_of(scope) for scope in scopes}
+    parameters = {network.name: network.parameters() for network in networks}
     arrays = {
-        scope: read_parameters(folder / f"{scope}.h5", {name: v.shape for name, v in variables.items()})
-        for scope, variables in parameters.items()
+        name: read_parameters(folder / f"{name}.h5", {key: v.shape for key, v in variables.items()})
+        for name, variables in parameters.items()
     }
     moments = {}
     for name, solver in solvers.items():
         path = folder / f"solver_{name}.h5"
         moments[name] = read_parameters(path, {key: array.shape for key, array in _moments(solver).items()})
-        if set(state["solver_times"].get(name, {})) != set(solver.get_states()):
+        if set(state["solver_times"].get(name, {})) != set(solver.adam.get_states()):
             raise WeightsError(f"{folder / STATE_FILE}: belongs to another solver than {name}")
     # from here on nothing can fail
-    for scope, variables in parameters.items():
-        for name, variable in variables.items():
-            variable.d = arrays[scope][name]
+    for name, variables in parameters.items():
+        for key, variable in variables.items():
+            variable.d = arrays[name][key]
     for name, solver in solvers.items():
-        states = solver.get_states()
+        states = solver.adam.get_states()
         for key, solver_state in states.items():
             solver_state.t = state["solver_times"][name][key]
             for part, variable in solver_state.pstate.items():
                 variable.d = moments[name][f"{key}:{part}"]
-        solver.set_states(states)
+        solver.adam.set_states(states)
     return state
 
 

@@ -3,67 +3,76 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import nnabla as nn
-import nnabla.solvers as S
 
-from config.runs import run_parent
-from training.updater import Updater
+from config import Config
+from models.network import Network
+from training.averaging import Pass, WeightAverage
+from training.communicator import Communicator
+from training.solver import LossScale, Solver
 from utils.context import current_context
 from utils.errors import ResourceError
 from utils.files import check_room, check_writable, existing_part
 from utils.parallel import available_memory
-from utils.parameters import parameters_of
 
 BYTES = 4  # of a float32
 ROUGHLY = 3  # how far the memory that is needed can lie below the estimate, which counts what is freed meanwhile
-
-
-class Options(NamedTuple):
-    """Hold what the command line says of a run beside its configuration."""
-
-    resumed: Path | None = None  # folder of the run to go on with
-    keep: int = 3  # checkpoints
-    info: str = ""  # appended to the run's name
 
 
 @dataclass
 class Plan:
     """Hold what a training is going to do."""
 
-    module: str
-    config: dict[str, Any]
-    options: Options
-    networks: tuple[str, ...]  # scopes that are trained and saved
-    solvers: dict[str, S.Solver]
-    updater: Updater
+    config: Config
+    resumed: Path | None  # folder of the run to go on with
+    keep: int  # checkpoints
+    info: str  # appended to the run's name
+    networks: list[Network]  # that are trained and saved
+    average: WeightAverage
+    passes: list[Pass]  # through the networks whose saved weights have fresh statistics
+    solvers: dict[str, Solver]
+    loss_scale: LossScale
+    communicator: Communicator
     batches_per_epoch: int
     data: dict[str, dict[str, Any]]  # identities of its parts
-    graphs: tuple[nn.Variable, ...]  # whose outputs need memory
+    outputs: list[nn.Variable]  # of the graphs, whose values need memory
+    panel: Callable[[Path, int], None] | None  # writes sample pictures
     series_interval: int  # iterations between values of the losses
+
+    @property
+    def kept(self) -> list[Network]:
+        """Return all networks that a checkpoint holds."""
+        return [*self.networks, *self.average.networks]
 
     @property
     def epochs(self) -> int:
         """Return the number of epochs."""
-        return self.config["train"]["epochs"]
+        return self.config.train.epochs
 
     @property
     def iterations(self) -> int:
         """Return the number of iterations in all."""
         return self.epochs * self.batches_per_epoch
 
+    @property
+    def save_interval(self) -> int:
+        """Return the epochs between saved weights; of the shape prior they are saved once, at the end."""
+        return getattr(self.config.monitor, "save_interval", self.epochs)
+
     def weights_bytes(self) -> int:
         """Estimate the size of the trained networks."""
-        return sum(BYTES * v.size for scope in self.networks for v in parameters_of(scope).values())
+        return sum(BYTES * v.size for network in self.kept for v in network.parameters().values())
 
     def disk_bytes(self) -> int:
         """Estimate the size of the weights of every saved epoch and of the checkpoints, one of them in the making."""
         weights = self.weights_bytes()
-        num_saves = -(-self.epochs // self.config["monitor"].get("save_interval", self.epochs))
-        return weights * num_saves + 3 * weights * (self.options.keep + 1)
+        num_saves = -(-self.epochs // self.save_interval)
+        return weights * num_saves + 3 * weights * (self.keep + 1)
 
     def memory_bytes(self) -> int:
         """Estimate the memory: weights, gradients, moments; outputs of every function and their gradients."""
@@ -72,28 +81,28 @@ class Plan:
         def visit(function: nn.function.Function) -> None:
             sizes.update({hash(output): output.size for output in function.outputs})
 
-        for last in self.graphs:
+        for last in self.outputs:
             last.visit(visit)
         everything = sum(v.size for v in nn.get_parameters(grad_only=False).values())
         return BYTES * (2 * sum(sizes.values()) + everything) + 3 * self.weights_bytes()
 
     def text(self) -> str:
         """Write the plan down for people."""
-        parameters = (f"{scope} {sum(v.size for v in parameters_of(scope).values()):,}" for scope in self.networks)
-        parent = run_parent(self.module, self.config)
+        parameters = (f"{n.name} {sum(v.size for v in n.parameters().values()):,}" for n in self.kept)
+        parent = self.config.runs_folder
         free = shutil.disk_usage(existing_part(parent)).free
-        name = self.config["experiment_name"] or "<date and time>"
-        name += f"-{self.options.info}" if self.options.info else ""
-        num_processes = self.updater.communicator.size
+        name = self.config.experiment_name or "<date and time>"
+        name += f"-{self.info}" if self.info else ""
+        num_processes = self.communicator.size
         lines = [
-            f"plan for the {self.module}:",
+            f"plan for the {self.config.MODULE}:",
             *(f"  data {name}: {about['count']} samples, {about['what']}" for name, about in self.data.items()),
             f"  iterations: {self.batches_per_epoch} an epoch, {self.epochs} epochs, {self.iterations} in all"
             + (f", on {num_processes} processes" if num_processes > 1 else ""),
             f"  parameters: {', '.join(parameters)}",
             f"  memory: about {self.memory_bytes() / 2**30:.2f} GiB at most, and batches made ahead",
             f"  disk: {self.disk_bytes() / 2**30:.2f} GiB at most, {free / 2**30:.1f} free",
-            f"  goes on with: {self.options.resumed}" if self.options.resumed else f"  lands in: {parent}/{name}",
+            f"  goes on with: {self.resumed}" if self.resumed else f"  lands in: {parent}/{name}",
         ]
         return "\n".join(lines)
 
@@ -103,7 +112,7 @@ class Plan:
         Raises:
             ResourceError: the folder cannot be written to, or the disk or the memory has too little room.
         """
-        parent = self.options.resumed or run_parent(self.module, self.config)
+        parent = self.resumed or self.config.runs_folder
         check_writable(parent, f"logdir {parent}")
         available = available_memory()
         if current_context() == "cpu" and available is not None and available < self.memory_bytes() / ROUGHLY:

@@ -8,23 +8,20 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from config import complete_config
-from config.runs import INFO_FILE, run_parent
+from config import Config, complete_config, to_dict
+from config.common import PEOPLE_KEYS
+from config.keys import is_free
+from config.runs import INFO_FILE
 from training.checkpoints import STATE_FILE, checkpoints_of, newest_checkpoint
 from training.plan import Plan
 from utils.errors import ConfigError, WeightsError, one_line
 from utils.files import read_text, read_yaml
 
-# Keys that a resumed run may change: none of them changes what an iteration computes.
-# Where data lies may change, too: what it is, is compared by itself.
-FREE_KEYS = ("experiment_name", "context", "device_id", "logdir", "train_dir", "ref_dir")
-FREE_KEYS += ("path.data_dir", "finetune.param_path")
-FREE_KEYS += ("train.epochs", "train.num_workers", "train.with_memory_cache")
-PEOPLE_KEYS = ("src_celeb_name", "src_celeb_names", "trg_celeb_name")
-FREE_SECTIONS = ("monitor.", "test.")
+# Losses that older versions had; a run that trained with one cannot go on without it
+DROPPED = (("detail_loss", "lambda"), ("discriminator", "blur"))
 
 
-def find_run(wanted: str, module: str, config: dict[str, Any]) -> Path | None:
+def find_run(wanted: str, config: Config) -> Path | None:
     """Find the run that --resume means: a folder, its training_info.yaml, or `auto` for the one saved last.
 
     What `auto` passes over, it says.
@@ -41,7 +38,7 @@ def find_run(wanted: str, module: str, config: dict[str, Any]) -> Path | None:
         if not (folder / INFO_FILE).is_file():
             raise ConfigError(f"--resume {wanted}: not a run (a folder with {INFO_FILE})")
         return folder
-    parent = run_parent(module, config)
+    parent = config.runs_folder
     saved = {folder: _saved_at(folder) for folder in sorted(parent.iterdir() if parent.is_dir() else ())}
     runs = sorted((folder for folder in saved if saved[folder] is not None), key=saved.get, reverse=True)
     runs = [folder for folder in runs if _is_of(folder, config)]
@@ -60,13 +57,14 @@ def find_run(wanted: str, module: str, config: dict[str, Any]) -> Path | None:
     return None
 
 
-def _is_of(run_folder: Path, config: dict[str, Any]) -> bool:
+def _is_of(run_folder: Path, config: Config) -> bool:
     """Tell whether a run is of the same people; names can meet in a folder's, as A and 2B do with A2 and B."""
     try:
         found = read_yaml(run_folder / INFO_FILE)
     except (OSError, ValueError):
         return True  # whoever reads it says what is wrong
-    return not isinstance(found, dict) or all(found.get(key, config.get(key)) == config.get(key) for key in PEOPLE_KEYS)
+    wanted = to_dict(config)
+    return not isinstance(found, dict) or all(found.get(key, wanted.get(key)) == wanted.get(key) for key in PEOPLE_KEYS)
 
 
 def _saved_at(run_folder: Path) -> str | None:
@@ -86,16 +84,19 @@ def require_same(plan: Plan, folder: Path, state: dict[str, Any]) -> None:
     Raises:
         ConfigError: with everything that differs.
     """
-    if state["module"] != plan.module:
+    module = plan.config.MODULE
+    if state["module"] != module:
         raise ConfigError(f"{folder}: cannot be resumed: it is a run of the {state['module']}")
-    before = complete_config(plan.module, state["config"], folder)  # of a version that may have had other keys
+    before = complete_config(module, state["config"], folder)  # of a version that may have had other keys
+    dropped = [f"train.{part}.{key}" for part, key in DROPPED if state["config"]["train"].get(part, {}).get(key, 0)]
+    if dropped:
+        raise ConfigError(f"{folder}: trained with {', '.join(dropped)}, which showed no gain and is gone; begin anew")
     differences = [
         f"{key} was {_short(old)}, is {_short(new)}"
-        for key, old, new in _differences(before, plan.config)
-        if key not in FREE_KEYS and not key.startswith(FREE_SECTIONS)
+        for key, old, new in _differences(to_dict(before), to_dict(plan.config))
+        if not is_free(plan.config, key)
     ]
-    communicator = plan.updater.communicator
-    now = {"batches_per_epoch": plan.batches_per_epoch, "processes": communicator.size, "data": plan.data}
+    now = {"batches_per_epoch": plan.batches_per_epoch, "processes": plan.communicator.size, "data": plan.data}
     then = {key: state[key] for key in now}
     differences += [f"{key} was {_short(old)}, is {_short(new)}" for key, old, new in _differences(then, now)]
     if differences:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -19,8 +19,10 @@ import nnabla as nn
 import numpy as np
 from tqdm import tqdm
 
-from config import MODULE_KEY
-from config.runs import INFO_FILE, run_parent
+from config import MODULE_KEY, to_dict, with_values
+from config.runs import BEST_FILE, INFO_FILE
+from models.network import Network
+from training.averaging import weights_to_save
 from training.checkpoints import (
     CHECKPOINTS,
     checkpoints_of,
@@ -94,23 +96,23 @@ class Run:
 
     def __init__(self, folder: Path, plan: Plan, stop: StopRequest):
         self.folder, self.plan = folder, plan
-        self.config = {**plan.config, "context": current_context(), "experiment_name": folder.name}
-        self.communicator = plan.updater.communicator
+        self.config = with_values(plan.config, {"context": current_context(), "experiment_name": folder.name})
         self.iteration = 0
         self.best: dict[str, float] = {}
-        self.is_writer = self.communicator.rank == 0
+        self.is_writer = plan.communicator.rank == 0
         self.series = Series(folder, plan.series_interval)
         self._stop = stop
         self._shown_at = self._begun_at = time.monotonic()
         self._begun_with = 0
         self._versions = versions()
+        self._bar: tqdm | None = None
 
     def epochs(self) -> Iterator[int]:
         """Count the epochs to do, from 1; the first may have begun already."""
         yield from range(self.iteration // self.plan.batches_per_epoch + 1, self.plan.epochs + 1)
 
-    def iterations(self, epoch: int) -> Iterator[tuple[int, tqdm]]:
-        """Count what is left of an epoch's iterations (numbered over all epochs), with the bar to show losses on.
+    def iterations(self, epoch: int) -> Iterator[int]:
+        """Count what is left of an epoch's iterations, numbered over all epochs.
 
         Each has its own seed for dropout. A request to stop ends the run after the step, with a checkpoint.
 
@@ -122,25 +124,35 @@ class Run:
         first = self.iteration - (end - per_epoch)
         name = f"epoch {epoch}/{self.plan.epochs}"
         is_hidden = not (self.is_writer and sys.stderr.isatty())
+        communicator = self.plan.communicator
         with tqdm(total=per_epoch, initial=first, desc=name, unit="it", file=sys.stderr, disable=is_hidden) as bar:
+            self._bar = bar
             while self.iteration < end:
-                step = self.iteration * self.communicator.size + self.communicator.rank
-                nn.random.set_function_seed(int(np.random.default_rng([self.config["seed"], step]).integers(1 << 31)))
-                yield self.iteration, bar
+                step = self.iteration * communicator.size + communicator.rank
+                nn.random.set_function_seed(int(np.random.default_rng([self.config.seed, step]).integers(1 << 31)))
+                yield self.iteration
                 self.iteration += 1
                 bar.update()
                 if self.iteration < end and self._is_stop_wanted():
                     self._end_on_request()
 
-    def show(self, bar: tqdm, losses: dict[str, nn.Variable]) -> None:
-        """Count the losses of an iteration; they are read off the device only when somebody sees them.
+    def log(self, losses: dict[str, nn.Variable]) -> None:
+        """Take an iteration's losses; they are read off the device only when somebody sees them.
 
-        On a terminal they stand on the bar; in a log file there is a line every half minute and at an epoch's end.
+        On a terminal they stand on the bar; a log file gets a line every half minute and at an epoch's end. Sample
+        pictures are written every `monitor.interval` iterations.
         """
+        self.plan.average.update(self.iteration)
         if not self.is_writer:
             return
         self.series.add(self.iteration, losses)
-        now, done = time.monotonic(), self.iteration + 1
+        self._show(losses)
+        if self.plan.panel is not None and (self.iteration + 1) % self.config.monitor.interval == 0:
+            epoch = self.iteration // self.plan.batches_per_epoch + 1
+            self.plan.panel(self.folder / "result" / f"iteration-{self.iteration + 1}", epoch)
+
+    def _show(self, losses: dict[str, nn.Variable]) -> None:
+        bar, now, done = self._bar, time.monotonic(), self.iteration + 1
         is_last_of_epoch = done % self.plan.batches_per_epoch == 0
         interval_s = LOG_INTERVAL_S if bar.disable else SHOW_INTERVAL_S
         if now - self._shown_at < interval_s and not is_last_of_epoch:
@@ -157,33 +169,56 @@ class Run:
         epoch = f"epoch {self.iteration // self.plan.batches_per_epoch + 1}/{self.plan.epochs}"
         print(f"{epoch}, iteration {done}/{total}, {rate:.3g} it/s, {left} left: {words}", file=sys.stderr)
 
-    def batches_after(self, at_most: int) -> range:
-        """Return the numbers of some batches that follow, no more than an epoch's."""
-        return range(self.iteration, self.iteration + min(at_most, self.plan.batches_per_epoch))
+    def log_metrics(self, metrics: dict[str, float]) -> None:
+        """Add values to series of their own, after an epoch's last iteration.
 
-    def saves(self, epoch: int) -> bool:
-        """Tell whether weights are saved after an epoch: every save_interval epochs and at the end, by one process."""
-        interval = self.config["monitor"].get("save_interval", self.plan.epochs)  # the shape prior only at the end
-        return self.is_writer and (epoch % interval == 0 or epoch == self.plan.epochs)
+        Raises:
+            NotFiniteError: a value is infinite or not a number.
+        """
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise NotFiniteError(f"{name} is {value}")
+            self.series.write(name, self.iteration - 1, value)
 
-    def end_epoch(self, epoch: int) -> None:
-        """Write a checkpoint when one is due, and the page.
+    def keep_best(self, network: Network, metrics: dict[str, float]) -> None:
+        """Save a network as the best so far, with the metrics that say so."""
+        self.best = metrics
+        folder = self.config.weights_folder(self.folder)
+        network.save(folder / BEST_FILE)
+        write_yaml(folder / "best.yaml", metrics)
+
+    def end_epoch(self, epoch: int, save: Callable[[], None] | None = None) -> None:
+        """Write sample pictures, weights and a checkpoint when they are due, and the page.
+
+        Args:
+            save: writes the weights; None for the networks' files of this epoch.
 
         Raises:
             Stopped: on request.
         """
+        is_due = epoch % self.plan.save_interval == 0 or epoch == self.plan.epochs
+        if self.is_writer and self.plan.panel is not None:
+            self.plan.panel(self.folder / "result" / f"epoch-{epoch}", epoch)
+        if self.is_writer and is_due:
+            self._save_weights(epoch) if save is None else save()
         is_stop = self._is_stop_wanted() and epoch < self.plan.epochs
-        if self.saves(epoch) and not is_stop:
+        if self.is_writer and is_due and not is_stop:
             self.checkpoint()
         if self.is_writer:
-            write_run_page(
-                self.folder, self.plan.module, self.config, self.iteration, epoch, self.plan.data, self._versions
-            )
+            write_run_page(self.folder, self.config, self.iteration, epoch, self.plan.data, self._versions)
         if is_stop:
             self._end_on_request()
 
+    def _save_weights(self, epoch: int) -> None:
+        """Save the networks; those that passes go through are averaged and get fresh statistics of batches to come."""
+        at_most = min(self.config.train.statistics_batches, self.plan.batches_per_epoch) if self.plan.passes else 0
+        numbers = range(self.iteration, self.iteration + at_most)
+        with weights_to_save(self.plan.average, self.plan.passes, numbers):
+            for network in self.plan.networks:
+                network.save(self.config.weights_folder(self.folder) / network.weights_file(epoch))
+
     def _is_stop_wanted(self) -> bool:
-        return self.communicator.any(self._stop.signal_number != 0)
+        return self.plan.communicator.any(self._stop.signal_number != 0)
 
     def _end_on_request(self) -> None:
         words = ""  # one process speaks for all
@@ -193,57 +228,41 @@ class Run:
         raise Stopped(words, self._stop.exit_code)
 
     def checkpoint(self) -> Path:
-        """Write a checkpoint, for which old ones make room; gives its folder."""
+        """Write a checkpoint, for which old ones make room; return its folder."""
         state = {
-            "module": self.plan.module,
+            "module": self.config.MODULE,
             "iteration": self.iteration,
             "epoch": self.iteration // self.plan.batches_per_epoch,
             "position": self.iteration % self.plan.batches_per_epoch,
             "batches_per_epoch": self.plan.batches_per_epoch,
-            "processes": self.communicator.size,
-            "learning_rates": {name: solver.learning_rate() for name, solver in self.plan.solvers.items()},
-            "loss_scale": self.plan.updater.state(),
+            "processes": self.plan.communicator.size,
+            "learning_rates": {name: solver.adam.learning_rate() for name, solver in self.plan.solvers.items()},
+            "loss_scale": self.plan.loss_scale.state(),
             "best": self.best,
             "series": self.series.state(),
             "data": self.plan.data,
-            "config": self.config,
+            "config": to_dict(self.config),
             "versions": self._versions,
             "saved_at": datetime.now(timezone.utc).isoformat(),
         }
         folder = self.folder / CHECKPOINTS / f"{self.iteration:09d}"
         if not folder.exists():
-            save_checkpoint(folder, self.plan.networks, self.plan.solvers, state)
-        remove_checkpoints(checkpoints_of(self.folder)[: -self.plan.options.keep])
+            save_checkpoint(folder, self.plan.kept, self.plan.solvers, state)
+        remove_checkpoints(checkpoints_of(self.folder)[: -self.plan.keep])
         return folder
 
     def restore(self, folder: Path) -> None:
         """Go back to a checkpoint."""
-        state = load_checkpoint(folder, self.plan.networks, self.plan.solvers)
+        state = load_checkpoint(folder, self.plan.kept, self.plan.solvers)
         for name, solver in self.plan.solvers.items():
-            solver.set_learning_rate(state["learning_rates"][name])
+            solver.set_rate(state["learning_rates"][name])
         self.iteration, self.best = state["iteration"], state["best"]
         self._begun_with = self.iteration
-        self.plan.updater.restore(state["loss_scale"])
+        self.plan.loss_scale.restore(state["loss_scale"])
         if self.is_writer:
             self.series.restore(state["series"], self.iteration)
             # iterations that will be done again may have written a checkpoint that is damaged
             remove_checkpoints(c for c in checkpoints_of(self.folder) if int(c.name) > self.iteration)
-
-
-def require_finite(metrics: dict[str, float]) -> None:
-    """Raise a NotFiniteError if a metric, which is no loss of a solver, is infinite or not a number."""
-    for name, value in metrics.items():
-        if not math.isfinite(value):
-            raise NotFiniteError(f"{name} is {value}")
-
-
-def dry_run(plan: Plan) -> None:
-    """Check all that a run would, and print the plan; nothing is written."""
-    plan.check()
-    say = plan.updater.communicator.say
-    if plan.options.resumed:
-        require_same(plan, plan.options.resumed, newest_checkpoint(plan.options.resumed, say)[1])
-    say(plan.text())
 
 
 @contextmanager
@@ -257,20 +276,20 @@ def open_run(plan: Plan) -> Iterator[Run]:
         Stopped: on request, after a checkpoint.
     """
     plan.check()
-    communicator = plan.updater.communicator
-    folder, state = plan.options.resumed, None
+    communicator = plan.communicator
+    folder, state = plan.resumed, None
     if folder:
         checkpoint, state = newest_checkpoint(folder, communicator.say)
         require_same(plan, folder, state)
     elif communicator.rank == 0:
-        name = plan.config["experiment_name"] or timestamp()
-        folder = new_folder(run_parent(plan.module, plan.config), name, plan.options.info)
+        name = plan.config.experiment_name or timestamp()
+        folder = new_folder(plan.config.runs_folder, name, plan.info)
     folder = Path(communicator.share(str(folder)))
     with locked(folder) if communicator.rank == 0 else nullcontext(), stop_requests() as stop:
         run = Run(folder, plan, stop)
         if run.is_writer:
             remove_leftovers_below(folder)
-            write_yaml(folder / INFO_FILE, {MODULE_KEY: plan.module, **run.config})
+            write_yaml(folder / INFO_FILE, {MODULE_KEY: plan.config.MODULE, **to_dict(run.config)})
         if state is not None:
             run.restore(checkpoint)
         communicator.say(f"run: {folder}" + (f", from iteration {run.iteration}" if state else ""))
@@ -285,6 +304,7 @@ def open_run(plan: Plan) -> Iterator[Run]:
             raise NotFiniteError(f"{error}, at iteration {run.iteration}; lower train.lr; {good}") from None
         finally:
             run.series.close()
+    communicator.say(f"weights in {plan.config.weights_folder(folder)}")
 
 
 def versions() -> dict[str, str]:

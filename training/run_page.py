@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
+from config import Config, to_dict
 from training.series import TIMER, read_series
 from utils.files import write_text
 from utils.html import address, line_chart, page, table
@@ -22,8 +23,7 @@ SMOOTH = 20  # points of the time per iteration that the summary looks at
 
 def write_run_page(
     folder: Path,
-    module: str,
-    config: dict[str, Any],
+    config: Config,
     iteration: int,
     epoch: int,
     data: dict[str, dict[str, Any]],
@@ -33,11 +33,11 @@ def write_run_page(
     series = read_series(folder)
     seconds = series.pop(TIMER, [])
     now = datetime.now().strftime("%Y-%m-%d %H:%M")
-    facts = [("epoch", f"{epoch} of {config['train']['epochs']}"), ("iterations", iteration), ("written", now)]
+    facts = [("epoch", f"{epoch} of {config.train.epochs}"), ("iterations", iteration), ("written", now)]
     if seconds:
         recent = [value for _, value in seconds[-SMOOTH:]]
         per_iteration = sum(recent) / len(recent)
-        left_s = per_iteration * iteration / epoch * (config["train"]["epochs"] - epoch)
+        left_s = per_iteration * iteration / epoch * (config.train.epochs - epoch)
         facts.append(("time per iteration", f"{per_iteration:.3g} s"))
         facts.append(("time left, about", tqdm.format_interval(left_s)))
     body = [table(facts), "<h2>Losses</h2>", '<div class="charts">']
@@ -46,9 +46,9 @@ def write_run_page(
     rows = [(name, about["count"], about["what"], about["digest"][:16]) for name, about in data.items()]
     body += ["<h2>Data</h2>", table(rows, ("part", "samples", "what", "digest"))]
     body += ["<h2>Versions</h2>", table(versions.items())]
-    text = yaml.safe_dump(config, default_flow_style=False, sort_keys=True, allow_unicode=True)
+    text = yaml.safe_dump(to_dict(config), default_flow_style=False, sort_keys=True, allow_unicode=True)
     body += ["<h2>Configuration</h2>", f"<pre>{escape(text)}</pre>"]
-    write_text(folder / "index.html", page(f"{module}: {folder.name}", body))
+    write_text(folder / "index.html", page(f"{config.MODULE}: {folder.name}", body))
 
 
 def _samples(folder: Path) -> list[str]:

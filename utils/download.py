@@ -1,4 +1,4 @@
-"""Fetch published files: those of download_converted_weights.sh and download_pretrained_weight.sh, and VGG-16.
+"""Fetch published files: those of download_converted_weights.sh and download_pretrained_weight.sh.
 
 A file goes to a temporary name, where a transfer that broke off goes on, is checked, and then renamed. Its SHA-256 is
 noted in the list SHA256SUMS beside it; what is fetched later under that name, and every load, must equal it.
@@ -11,26 +11,22 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
-import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils.ending import call_main
 from utils.errors import ConfigError, ResourceError, WeightsError, one_line
-from utils.files import NotRegular, check_writable, file_digest, install, locked, open_file, read_yaml, write_text
-from utils.libraries import load
+from utils.files import NotRegular, file_digest, install, locked, open_file, read_yaml, write_text
 from utils.weights import SUMS_FILE, read_manifest, read_parameters, read_sums, set_sum
 
 DEFAULT_URL = "https://nnabla.org/pretrained-models/nnabla-examples/GANs/reenactgan/"
 URL_VARIABLE = "REENACTGAN_WEIGHTS_URL"
-NNABLA_URL_VARIABLE = "NNABLA_MODELS_URL_BASE"
 THIS_MACHINE = "http://127.0.0.1:"  # besides https, for tests and tunnels
 TIMEOUT_S = 60
 ATTEMPTS = 3
@@ -233,39 +229,6 @@ def check(where: str, path: Path, manifest: str | None) -> None:
     except (WeightsError, ValueError, NotRegular) as error:
         reason = " ".join(str(error).split()).replace(f"{path}: ", "")
         raise WeightsError(f"{where}: what came is not the file ({reason})") from None
-
-
-def load_vgg16() -> Any:
-    """Load nnabla's published VGG-16 for the feature loss; it is fetched once, by nnabla (`NNABLA_MODELS_URL_BASE`).
-
-    Raises:
-        ResourceError: it cannot be fetched.
-        WeightsError: the file there is not complete.
-    """
-    VGG16 = load("nnabla.models.imagenet").VGG16
-    utils = load("nnabla.models.utils")
-    get_model_home, get_model_url_base = utils.get_model_home, utils.get_model_url_base
-
-    try:
-        home = get_model_home()
-        check_writable(Path(home), "VGG-16")
-    except (OSError, ResourceError):
-        # without a home that can be written to; nnabla looks there
-        os.environ["HOME"] = home = tempfile.gettempdir()
-        print(f"note: no home folder to keep VGG-16 in; it goes to {home}/nnabla_data")
-        home = get_model_home()
-    path = Path(home) / "imagenet" / "VGG-16.nnp"
-    way_on = f"put VGG-16.nnp at {path}, set {NNABLA_URL_VARIABLE} to a mirror, or set train.feature_loss.lambda to 0"
-    if path.exists() and not (path.is_file() and zipfile.is_zipfile(path)):
-        raise WeightsError(f"{path}: not a complete network file; remove it to fetch it again")
-    try:
-        return VGG16()
-    except zipfile.BadZipFile:
-        # nnabla would take what came for complete ever after
-        path.unlink(missing_ok=True)
-        raise ResourceError(f"VGG-16 from {get_model_url_base()}: what came is not a network file; {way_on}") from None
-    except OSError as error:
-        raise ResourceError(f"VGG-16 from {get_model_url_base()}: cannot be fetched ({error}); {way_on}") from None
 
 
 def main() -> None:

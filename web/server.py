@@ -42,7 +42,7 @@ class People:
             return self._page
 
     def _card(self, name: str, target: Target) -> str:
-        facts = [f"{target.decoder.config['model']['planes']} base channels", f"trained {target.date}"]
+        facts = [f"{target.decoder.config.model.planes} base channels", f"trained {target.date}"]
         if target.held_out:
             words = "held out: PSNR {psnr:.1f} dB, SSIM {ssim:.2f}, sharpness {sharpness:.2f}"
             facts.append(words.format(**target.held_out))

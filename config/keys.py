@@ -1,0 +1,209 @@
+"""Typed configurations: each key is a line of a class, with default, range and comment.
+
+A class of keys is a frozen dataclass. A line reads `lr: float = key(1e-3, above(0, 1e38))  # what it is`; a file's key
+`lambda` is the attribute `lambda_`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import os
+import reprlib
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+from utils.errors import ConfigError, one_line
+from utils.files import A_FOLDER_NAME, is_folder_name
+
+
+class Rule(NamedTuple):
+    """Say what a value may be: a test, and the words for it."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def between(minimum: float, maximum: float) -> Rule:
+    """Allow numbers in a range, both ends included."""
+    return Rule(lambda value: minimum <= value <= maximum, f"must be from {minimum} to {maximum}")
+
+
+def above(minimum: float, maximum: float) -> Rule:
+    """Allow numbers above a minimum, up to a maximum."""
+    return Rule(lambda value: minimum < value <= maximum, f"must be above {minimum} and at most {maximum}")
+
+
+def even(minimum: int, maximum: int) -> Rule:
+    """Allow even numbers in a range."""
+    words = f"must be an even number from {minimum} to {maximum}"
+    return Rule(lambda value: minimum <= value <= maximum and value % 2 == 0, words)
+
+
+def odd(maximum: int) -> Rule:
+    """Allow odd numbers from 1 on."""
+    return Rule(lambda value: 1 <= value <= maximum and value % 2 == 1, f"must be an odd number from 1 to {maximum}")
+
+
+def one_of(*choices: str) -> Rule:
+    """Allow one of some words."""
+    return Rule(lambda value: value in choices, f"must be one of {', '.join(choices)}")
+
+
+def some_of(*choices: str) -> Rule:
+    """Allow a list of some of the words, each at most once."""
+
+    def holds(values: tuple[str, ...]) -> bool:
+        return 0 < len(values) == len(set(values)) and set(values) <= set(choices)
+
+    return Rule(holds, f"must be a list of {', '.join(choices)}, each at most once")
+
+
+def only(value: Any, reason: str) -> Rule:
+    """Allow a single value."""
+    return Rule(lambda given: given == value, f"must be {value} ({reason})")
+
+
+def of_type(kind: type) -> Rule:
+    """Allow any value of a type."""
+    return Rule(lambda value: isinstance(value, kind), f"must be a {kind.__name__}")
+
+
+def _are_folder_names(values: tuple[str, ...]) -> bool:
+    return len(set(values)) == len(values) and all(map(is_folder_name, values))
+
+
+FRACTION = Rule(lambda value: 0 <= value < 1, "must be from 0 to below 1")
+FOLDER_NAME = Rule(is_folder_name, A_FOLDER_NAME)
+FOLDER_NAME_OR_NONE = Rule(lambda value: value == "" or is_folder_name(value), A_FOLDER_NAME)
+FOLDER_NAMES = Rule(_are_folder_names, "must be a list of names of folders, each at most once and without '/'")
+ANY = Rule(lambda value: True, "")
+
+
+def key(default: Any, rule: Rule = ANY, path: bool = False, free: bool = False) -> Any:
+    """Declare a key.
+
+    Args:
+        path: '~' is the user's home.
+        free: a resumed run may change it, since it changes nothing that an iteration computes.
+    """
+    return dataclasses.field(default=default, metadata={"rule": rule, "path": path, "free": free})
+
+
+def section(kind: type, free: bool = False) -> Any:
+    """Declare a key that holds keys of its own."""
+    return dataclasses.field(default_factory=kind, metadata={"free": free})
+
+
+class Keys:
+    """Stand below all classes of keys."""
+
+    WITHOUT_EFFECT: ClassVar[dict[str, Rule]] = {}  # keys of published files that decide nothing here
+
+
+AnyKeys = TypeVar("AnyKeys", bound=Keys)
+
+
+def name_of(field: dataclasses.Field) -> str:
+    """Return a key's name in a file; Python's own words have an underscore behind them."""
+    return field.name.rstrip("_")
+
+
+def to_dict(keys: Keys) -> dict[str, Any]:
+    """Return keys as a file holds them."""
+    values = {name_of(field): getattr(keys, field.name) for field in dataclasses.fields(keys)}
+    return {name: _to_plain(value) for name, value in values.items()}
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, Keys):
+        return to_dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def with_values(keys: AnyKeys, given: dict[str, Any], source: Any = "configuration", prefix: str = "") -> AnyKeys:
+    """Return keys with other values, each of which is checked.
+
+    Args:
+        given: as a file holds it; keys that decide nothing are left out.
+        source: the file, for messages.
+
+    Raises:
+        ConfigError: a key is unknown, or a value has a wrong type or is impossible.
+    """
+    fields = {name_of(field): field for field in dataclasses.fields(keys)}
+    new = {}
+    for name, value in given.items():
+        dotted = f"{prefix}{name}"
+        if name in keys.WITHOUT_EFFECT:
+            _require(keys.WITHOUT_EFFECT[name], value, dotted, source)
+            continue
+        if name not in fields:
+            known = [*fields, *keys.WITHOUT_EFFECT]
+            raise ConfigError(f"{source}: unknown key '{dotted}'; {_suggestion(str(name), known, prefix)}")
+        before = getattr(keys, fields[name].name)
+        if value is None and (isinstance(before, Keys) or before in ("", ())):
+            continue  # 'key:' with nothing behind it, which YAML calls null
+        if isinstance(before, Keys):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{source}: {dotted}: must hold keys of its own, not {_short(value)}")
+            new[fields[name].name] = with_values(before, value, source, f"{dotted}.")
+            continue
+        value = _typed(value, before, dotted, source)
+        _require(fields[name].metadata["rule"], value, dotted, source)
+        new[fields[name].name] = os.path.expanduser(value) if fields[name].metadata["path"] else value
+    return dataclasses.replace(keys, **new)
+
+
+def is_free(keys: Keys, dotted: str) -> bool:
+    """Tell whether a resumed run may change a key, such as `train.lr`."""
+    name, _, rest = dotted.partition(".")
+    field = next((field for field in dataclasses.fields(keys) if name_of(field) == name), None)
+    if field is None:
+        return False
+    return field.metadata["free"] or bool(rest) and is_free(getattr(keys, field.name), rest)
+
+
+def _suggestion(name: str, known: list[str], prefix: str) -> str:
+    by_letters = {word.casefold(): word for word in known}
+    close = difflib.get_close_matches(name.casefold(), by_letters, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{prefix}{by_letters[close[0]]}'?"
+    return f"known here: {', '.join(sorted(known))}"
+
+
+def _require(rule: Rule, value: Any, dotted: str, source: Any) -> None:
+    if not rule.holds(value):
+        raise ConfigError(f"{source}: {dotted}: {rule.words}, not {_short(value)}")
+
+
+def _typed(value: Any, default: Any, dotted: str, source: Any) -> Any:
+    """Return the value in the default's type.
+
+    Raises:
+        ConfigError: it has another type.
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(default, bool):
+        fits, words = isinstance(value, bool), "true or false"
+    elif isinstance(default, int):
+        fits, words = is_number and not isinstance(value, float), "a whole number"
+    elif isinstance(default, float):
+        fits, words = is_number and math.isfinite(value), "a finite number"
+        value = float(value) if fits else value
+    elif isinstance(default, tuple):
+        fits = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+        words = "a list of names"
+        value = tuple(value) if fits else value
+    else:
+        fits = isinstance(value, str) and "\0" not in value
+        words = "a text (put it in quotes)"
+    if not fits:
+        raise ConfigError(f"{source}: {dotted}: must be {words}, not {_short(value)}")
+    return value
+
+
+def _short(value: Any) -> str:
+    """Write a value for a message; what a file holds can be of any size."""
+    return one_line(value if isinstance(value, float) else reprlib.repr(value), 120)
