@@ -36,8 +36,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.reenactment import DEMO, networks_in, seconds_of, write_random_networks  # noqa: E402
-from config import complete_config, load_config  # noqa: E402
-from config.runs import INFO_FILE, run_parent, weights_name  # noqa: E402
+from config import complete_config, load_config, with_values  # noqa: E402
+from config.runs import INFO_FILE  # noqa: E402
 from datasets.batches import make_batches, to_float  # noqa: E402
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP  # noqa: E402
 from datasets.images import read_image, write_image  # noqa: E402
@@ -48,9 +48,9 @@ from inference.metrics import compare_pictures  # noqa: E402
 from inference.pictures import FaceFrame  # noqa: E402
 from inference.reenactor import Reenactor  # noqa: E402
 from inference.trained import Trained, load_network  # noqa: E402
-from models.build import DECODER, INPUT_SHAPES, MODULES  # noqa: E402
+from models.networks import DECODER, INFERENCE, MODULES  # noqa: E402
 from tests.reference.steps import our_step, random_batch, small_config  # noqa: E402
-from training.updater import Updater  # noqa: E402
+from training.solver import LossScale  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.context import set_context  # noqa: E402
 from utils.ending import call_main  # noqa: E402
@@ -72,7 +72,7 @@ def measure_parity(case: dict[str, Any]) -> dict[str, Any]:
     """Compare the networks with the CPU's, by the largest difference as a share of the largest value."""
     errors = {}
     for module, trained in networks_in(Path(case["weights"])).items():
-        x = np.random.default_rng(0).uniform(0, 1, (1, *INPUT_SHAPES[module])).astype(np.float32)
+        x = np.random.default_rng(0).uniform(0, 1, (1, *INFERENCE[module].input_shape)).astype(np.float32)
         outputs = []
         for context in ("cpu", case["context"]):
             set_context(context, case["device_id"], type_config=case["type"] if context == "cudnn" else "float")
@@ -139,19 +139,18 @@ def measure_reenactment(case: dict[str, Any]) -> dict[str, Any]:
 def measure_training(case: dict[str, Any]) -> dict[str, Any]:
     """Measure seconds of an iteration, its losses read."""
     config = small_config(case["module"], case["planes"], case["batch"])
-    step = our_step(
-        case["module"], config, random_batch(case["module"], case["batch"]), Updater(is_half=case["type"] == "half")
-    )
+    batch, loss_scale = random_batch(case["module"], case["batch"]), LossScale(case["type"] == "half")
+    step = our_step(case["module"], config, batch, loss_scale=loss_scale)
     return {"seconds": seconds_of(step, case["rounds"])}
 
 
 def measure_data(case: dict[str, Any]) -> dict[str, Any]:
     """Measure the share of a decoder training's time that passes until its batches are there."""
     config = small_config("decoder", case["planes"], case["batch"])
-    config["train_dir"] = case["data"]
+    config = with_values(config, {"train_dir": case["data"]})
     dataset = open_dataset(config, "Linnea", "all", (IMAGE, HEATMAP, RESIZED_HEATMAP), draw_anew=True)
-    batches = make_batches(dataset, config["train"], 0, 0, 1)
-    step = our_step("decoder", config, random_batch("decoder", case["batch"]), Updater())
+    batches = make_batches(dataset, config.train, 0, 0, 1)
+    step = our_step("decoder", config, random_batch("decoder", case["batch"]))
     step()
     waited, start = 0.0, time.perf_counter()
     for iteration in range(3 * case["rounds"]):
@@ -159,16 +158,15 @@ def measure_data(case: dict[str, Any]) -> dict[str, Any]:
         batches[iteration]
         waited += time.perf_counter() - before
         step()
-    return {"share": waited / (time.perf_counter() - start), "workers": config["train"]["num_workers"]}
+    return {"share": waited / (time.perf_counter() - start), "workers": config.train.num_workers}
 
 
 def measure_person(case: dict[str, Any]) -> dict[str, Any]:
     """Train a decoder of a person for a while, half of it on pixels alone; measure both halves on held-out frames."""
     begin = time.monotonic()
     person, out = Path(case["person"]), Path(case["out"])
-    held_out = open_dataset(
-        load_config("decoder") | {"train_dir": person.parent}, person.name, "test", (IMAGE, HEATMAP), draw_anew=True
-    )
+    config = with_values(load_config("decoder"), {"train_dir": str(person.parent)})
+    held_out = open_dataset(config, person.name, "test", (IMAGE, HEATMAP), draw_anew=True)
     train = {"batch_size": PERSON_BATCH, "lr": PERSON_LR, "feature_loss": {"lambda": 0}, "average": 0.99}
     own = {
         "experiment_name": f"person-{timestamp()}",
@@ -195,14 +193,14 @@ def measure_person(case: dict[str, Any]) -> dict[str, Any]:
     if process.returncode not in (0, 128 + signal.SIGTERM):
         lines = out.with_suffix(".person.log").read_text(errors="replace").strip().splitlines()
         raise RuntimeError(lines[-1] if lines else f"exit code {process.returncode}")
-    folder = run_parent("decoder", complete_config("decoder", own, ROOT)) / own["experiment_name"]
+    folder = complete_config("decoder", own, ROOT).runs_folder / own["experiment_name"]
     config = load_config("decoder", folder / INFO_FILE)
     samples = [held_out[index] for index in evenly(len(held_out), 60)]
     real = [image.transpose(1, 2, 0) for image, _ in samples]
     shown = evenly(len(real), SHEET_FRAMES)
     found, rows = {}, [real[index] for index in shown]
     for words, epoch in (("pixels", epochs // 2), ("adversarial", epochs)):
-        weights = folder / weights_name(DECODER, epoch)
+        weights = folder / DECODER.weights_file(epoch)
         if weights.exists():
             nn.clear_parameters()
             backend = NnablaBackend({"decoder": Trained(config, weights)}, 1)

@@ -36,11 +36,10 @@ from datasets.batches import to_float  # noqa: E402
 from inference.backends import NnablaBackend, OnnxBackend  # noqa: E402
 from inference.faces import make_finder  # noqa: E402
 from inference.pictures import Pictures, faces_of  # noqa: E402
-from inference.trained import Trained, build_network  # noqa: E402
-from models.build import INPUT_SHAPES, MODULES, SCOPES  # noqa: E402
+from inference.trained import Trained  # noqa: E402
+from models.networks import INFERENCE, MODULES  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.files import write_yaml  # noqa: E402
-from utils.parameters import parameters_of, save_parameters  # noqa: E402
 
 DEMO = ROOT / "demo" / "weights"
 INT8 = "onnxruntime int8"
@@ -53,17 +52,18 @@ def write_random_networks(folder: Path, planes: int) -> None:
     people = {"src_celeb_name": "Rowan", "trg_celeb_name": "Linnea"}
     for module in MODULES:
         given: dict[str, Any] = {"model": {"planes": planes}}
-        given |= {key: name for key, name in people.items() if key in load_config(module)}
+        given |= {key: name for key, name in people.items() if hasattr(load_config(module), key)}
         (folder / module).mkdir(parents=True)
         write_yaml(folder / module / "training_info.yaml", given)
         config = load_config(module, folder / module / "training_info.yaml")
-        build_network(module, config, nn.Variable((1, *INPUT_SHAPES[module])))
-        for name, variable in parameters_of(SCOPES[module]).items():
+        network = INFERENCE[module]
+        network.evaluate(nn.Variable((1, *network.input_shape)), config)
+        for name, variable in network.parameters().items():
             if name.endswith("/W"):
                 variable.d = rng.normal(0, np.prod(variable.shape[1:]) ** -0.5, variable.shape)
             elif name.endswith(("var", "gamma")):
                 variable.d = rng.uniform(0.5, 1.5, variable.shape)
-        save_parameters(folder / module / "weights.h5", SCOPES[module])
+        network.save(folder / module / "weights.h5")
     nn.clear_parameters()
 
 
@@ -110,7 +110,7 @@ def stages(weights: Path, video: Path, repeats: int) -> None:
     rng = np.random.default_rng(0)
     total = dict.fromkeys(backends, 0.0)
     for module in MODULES:
-        x = rng.uniform(0, 1, (1, *INPUT_SHAPES[module])).astype(np.float32)
+        x = rng.uniform(0, 1, (1, *INFERENCE[module].input_shape)).astype(np.float32)
         for name, backend in backends.items():
             seconds = seconds_of(lambda: backend.infer(module, x), repeats)  # noqa: B023
             total[name] += seconds

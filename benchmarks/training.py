@@ -25,7 +25,6 @@ sys.path.insert(0, str(ROOT))
 
 from tests.reference.steps import PLAIN, our_step, random_batch, small_config  # noqa: E402
 from training.communicator import connect  # noqa: E402
-from training.updater import Updater  # noqa: E402
 from utils import cli  # noqa: E402
 
 
@@ -33,7 +32,7 @@ def compare(module: str, planes: int, rounds: int) -> dict[str, float]:
     """Measure the median seconds of each step, taken in turn."""
     nn.clear_parameters()
     config, batch = small_config(module, planes, 1), random_batch(module, 1)
-    steps = {"plain": PLAIN[module](config, batch), "ours": our_step(module, config, batch, Updater())}
+    steps = {"plain": PLAIN[module](config, batch), "ours": our_step(module, config, batch)}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds + 1):
         for name, step in steps.items():
@@ -49,7 +48,7 @@ def work_as_rank(planes: int, batch_size: int, rounds: int) -> None:
     """Measure samples a second of the decoder, of all processes together; rank 0 prints them."""
     communicator = connect("cpu")
     config = small_config("decoder", planes, batch_size)
-    step = our_step("decoder", config, random_batch("decoder", batch_size, communicator.rank), Updater(communicator))
+    step = our_step("decoder", config, random_batch("decoder", batch_size, communicator.rank), communicator)
     step()
     start = time.perf_counter()
     for _ in range(rounds):

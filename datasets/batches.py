@@ -222,7 +222,7 @@ def make_batches(dataset: Dataset, train: Training, seed: int, rank: int = 0, nu
     if train.augmentation and train.with_memory_cache:
         raise ConfigError("train.augmentation changes each sample anew; set train.with_memory_cache to false")
     if len(dataset) < train.batch_size:
-        raise DataError(f"{len(dataset)} samples do not fill a batch of {train['batch_size']}; lower train.batch_size")
+        raise DataError(f"{len(dataset)} samples do not fill a batch of {train.batch_size}; lower train.batch_size")
     return Batches(
         dataset,
         train.batch_size,

@@ -17,18 +17,18 @@ import pytest
 
 import train_decoder
 import train_transformer
-from config import load_config
-from models.build import DECODER, DECODER_DISCRIMINATOR, TRANSFORMER_DISCRIMINATORS, TRANSFORMERS
-from training.updater import Updater
-from utils.parameters import parameters_of
+from config import Config, complete_config
+from models.network import Network
+from models.networks import DECODER, DECODER_DISCRIMINATOR, TRANSFORMER_DISCRIMINATORS, TRANSFORMERS
+from training.solver import Solver
 
 DATA = Path(__file__).parent / "data/authors_steps"
 PRIOR = os.environ.get("REENACTGAN_AUTHORS_PRIOR")
 needs_prior = pytest.mark.skipif(PRIOR is None, reason="REENACTGAN_AUTHORS_PRIOR names no folder")
 LOSS_TOLERANCE = {0: 1e-5, 1: 1e-3, 2: 1e-3}  # rounding: the authors' code in float32 is as far from its own float64
 NORM_TOLERANCES = {
-    TRANSFORMERS["A2B"]: 5e-3, TRANSFORMERS["B2A"]: 5e-3, DECODER: 2e-2, DECODER_DISCRIMINATOR: 2e-3,
-    TRANSFORMER_DISCRIMINATORS["A"]: 1e-4, TRANSFORMER_DISCRIMINATORS["B"]: 1e-4,
+    "netG_transformer_A2B": 5e-3, "netG_transformer_B2A": 5e-3, "netG_decoder": 2e-2, "netD_decoder": 2e-3,
+    "netD_transformer_A": 1e-4, "netD_transformer_B": 1e-4,
 }  # fmt: skip
 
 
@@ -80,19 +80,18 @@ def pictures(seed: int, count: int = 2, size: int = 256) -> np.ndarray:
     return found.clip(-1, 1).astype(np.float32)
 
 
-def config_of(module: str) -> dict:
-    config = load_config(module)
-    config["model"]["planes"], config["train"]["batch_size"] = 16, 2
+def config_of(module: str) -> Config:
+    train = {"batch_size": 2}
     if module == "transformer":
         paths = {"align_param_path": f"{PRIOR}/Align_40000.h5", "PCA_param_path": f"{PRIOR}/PCA_weights.h5"}
-        config["train"]["shape_loss"] |= paths
-    return config
+        train["shape_loss"] = paths
+    return complete_config(module, {"model": {"planes": 16}, "train": train}, None)
 
 
-def fill(scopes) -> None:
-    for scope in scopes:
-        for name, variable in parameters_of(scope).items():
-            variable.d = weight(f"{scope}/{name}", variable.shape)
+def fill(networks: list[Network]) -> None:
+    for network in networks:
+        for name, variable in network.parameters().items():
+            variable.d = weight(f"{network.name}/{name}", variable.shape)
 
 
 def compare(module: str, step: int, losses: dict, without: str = "nothing") -> None:
@@ -102,17 +101,19 @@ def compare(module: str, step: int, losses: dict, without: str = "nothing") -> N
         assert float(loss.d) == pytest.approx(expected[name], rel=LOSS_TOLERANCE[step]), (step, name)
 
 
-class Looking(Updater):
-    """An updater that keeps the norms of the first gradients it sees, before weight decay."""
+@pytest.fixture
+def norms(monkeypatch) -> dict[str, float]:
+    """The norms of the first gradients that solvers see, before weight decay, by the parameters' names."""
+    found: dict[str, float] = {}
+    update = Solver.update
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.norms: dict[str, float] = {}
+    def look(solver, losses, weight_decay=0.0) -> None:
+        for name, variable in solver.adam.get_parameters().items():
+            found.setdefault(name, float(np.linalg.norm(variable.g)))
+        update(solver, losses, weight_decay)
 
-    def update(self, solver, losses, weight_decay=0.0) -> None:
-        for name, variable in solver.get_parameters().items():
-            self.norms.setdefault(name, float(np.linalg.norm(variable.g)))
-        super().update(solver, losses, weight_decay)
+    monkeypatch.setattr(Solver, "update", look)
+    return found
 
 
 def compare_norms(module: str, norms: dict[str, float]) -> None:
@@ -125,22 +126,21 @@ def compare_norms(module: str, norms: dict[str, float]) -> None:
         assert norm == pytest.approx(expected[name], rel=NORM_TOLERANCES[scope], abs=1e-6 * largest), name
 
 
-def run_transformer(steps: int, num_align_outputs: int | None, updater: Updater) -> None:
+def run_transformer(steps: int, num_align_outputs: int | None) -> None:
     config = config_of("transformer")
     graphs = [train_transformer.build_graph(config, num_align_outputs)]
     solvers = train_transformer.make_solvers(config)
-    fill((*TRANSFORMERS.values(), *TRANSFORMER_DISCRIMINATORS.values()))
+    fill([*TRANSFORMERS.values(), *TRANSFORMER_DISCRIMINATORS.values()])
     for step in range(steps):
         train_transformer.set_batch(graphs[0], (boundaries(100 + step),), (boundaries(200 + step),))
-        losses = train_transformer.train_step(graphs, solvers, updater, config["train"]["weight_decay"])
+        losses = train_transformer.train_step(graphs, solvers, config.train.weight_decay)
         compare("transformer", step, losses, "nothing" if num_align_outputs else "shape")
 
 
-def test_the_transformers_first_step_without_the_prior():
+def test_the_transformers_first_step_without_the_prior(norms):
     """Every loss but the prior's, and the discriminators' gradients, which the prior does not reach."""
-    updater = Looking()
-    run_transformer(1, None, updater)
-    norms = {name: norm for name, norm in updater.norms.items() if name.startswith("netD")}
+    run_transformer(1, None)
+    norms = {name: norm for name, norm in norms.items() if name.startswith("netD")}
     expected = {name: value for (m, _, name), value in NORMS.items() if m == "transformer" and name.startswith("netD")}
     assert set(norms) == set(expected)
     for name, norm in norms.items():
@@ -148,40 +148,39 @@ def test_the_transformers_first_step_without_the_prior():
 
 
 @needs_prior
-def test_the_transformers_three_steps():
-    updater = Looking()
+def test_the_transformers_three_steps(norms):
     num_align_outputs = train_transformer.load_shape_prior(config_of("transformer"))
-    run_transformer(3, num_align_outputs, updater)
-    compare_norms("transformer", updater.norms)
+    run_transformer(3, num_align_outputs)
+    compare_norms("transformer", norms)
 
 
-def test_the_decoders_three_steps(monkeypatch):
-    config, updater = config_of("decoder"), Looking()
+def test_the_decoders_three_steps(norms, monkeypatch):
+    config = config_of("decoder")
     monkeypatch.setattr("models.decoder.DROPOUT_LEVELS", ())
     graph, solvers = train_decoder.build_graph(config, None), train_decoder.make_solvers(config)
-    fill((DECODER, DECODER_DISCRIMINATOR))
+    fill([DECODER, DECODER_DISCRIMINATOR])
     for step in range(3):
         batch = pictures(400 + step), boundaries(300 + step), boundaries(300 + step, size=256)
-        losses = train_decoder.train_step(graph, solvers, updater, batch, with_gan=True)
+        losses = train_decoder.train_step(graph, solvers, batch)
         compare("decoder", step, losses)
-    scope_of = {name: scope for scope in (DECODER, DECODER_DISCRIMINATOR) for name in parameters_of(scope)}
-    compare_norms("decoder", {f"{scope_of[name]}/{name}": norm for name, norm in updater.norms.items()})
+    network_of = {name: network for network in (DECODER, DECODER_DISCRIMINATOR) for name in network.parameters()}
+    compare_norms("decoder", {f"{network_of[name].name}/{name}": norm for name, norm in norms.items()})
 
 
 def test_the_discriminators_weights_decay():
     """Three steps do not show it: with no loss to learn from, weights fall as Adam on their own decay makes them."""
     config = config_of("transformer")
-    with nn.parameter_scope(TRANSFORMER_DISCRIMINATORS["A"]):
+    with nn.parameter_scope("netD_transformer_A"):
         held = nn.parameter.get_parameter_or_create("w", (4,), lambda shape: np.array([1.0, -2.0, 0.5, 0.0]))
     solver = train_transformer.make_solvers(config).discriminator
-    solver.set_parameters({"w": held}, reset=True)
-    decay, rate = config["train"]["weight_decay"], config["train"]["lr"] / 2
+    solver.adam.set_parameters({"w": held}, reset=True)
+    decay, rate = config.train.weight_decay, config.train.lr / 2
     assert decay == 1e-4
-    betas, expected = (config["train"]["beta1"], config["train"]["beta2"]), held.d.copy().astype(np.float64)
+    betas, expected = (config.train.beta1, config.train.beta2), held.d.copy().astype(np.float64)
     first, second = np.zeros(4), np.zeros(4)
     for time in range(1, 6):
         held.g = np.zeros(4)  # nnabla passes over gradients that were only marked as zero
-        Updater().update(solver, {}, decay)
+        solver.update({}, decay)
         gradient = decay * expected
         first = betas[0] * first + (1 - betas[0]) * gradient
         second = betas[1] * second + (1 - betas[1]) * gradient**2

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import PATIENCE_S, ROOT
 
+from config.common import Training
 from datasets.batches import Batches, InMemory, collate, make_batches
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP
 from datasets.samples import DrawnDataset
@@ -68,12 +69,12 @@ def test_without_shuffling_every_epoch_has_the_sources_order():
 
 def test_too_few_samples_for_a_batch():
     with pytest.raises(DataError, match="lower train.batch_size"):
-        make_batches(Numbers(3), {"batch_size": 4, "augmentation": False, "with_memory_cache": False}, 0)
+        make_batches(Numbers(3), Training(batch_size=4), 0)
 
 
 def test_kept_samples_cannot_be_changed():
     with pytest.raises(ConfigError, match="set train.with_memory_cache to false"):
-        make_batches(Numbers(9), {"batch_size": 4, "augmentation": True, "with_memory_cache": True}, 0)
+        make_batches(Numbers(9), Training(batch_size=4, augmentation=True, with_memory_cache=True), 0)
 
 
 def test_a_batch_larger_than_the_source_repeats_it():
@@ -164,6 +165,7 @@ PARENT = """
 import sys, time
 sys.path[:0] = [{root!r}, {tests!r}]
 from test_batches import Numbers
+from config.common import Training
 from datasets.batches import Batches
 from utils.ending import call_main
 def main():

@@ -11,10 +11,10 @@ import h5py
 import nnabla as nn
 import nnabla.functions as F
 import nnabla.parametric_functions as PF
-import nnabla.solvers as S
 import numpy as np
 import pytest
 
+from models.network import Network
 from training import checkpoints
 from training.checkpoints import (
     CHECKPOINTS,
@@ -24,11 +24,12 @@ from training.checkpoints import (
     read_state,
     save_checkpoint,
 )
+from training.solver import Solver
 from utils.errors import WeightsError
 from utils.files import file_digest
 from utils.weights import format_sums
 
-SCOPES = ("net", "other")
+NETWORKS = [Network("net"), Network("other")]
 
 
 class Small:
@@ -40,13 +41,11 @@ class Small:
         nn.seed(5)
         self.x = nn.Variable((4, 5))
         self.losses, self.solvers = [], {}
-        for scope in SCOPES:
-            with nn.parameter_scope(scope):
+        for network in NETWORKS:
+            with nn.parameter_scope(network.name):
                 h = PF.batch_normalization(PF.affine(self.x, width, name="a"), name="a2")
                 self.losses.append(F.sum(PF.affine(h, 2, name="a22") ** 2))
-                solver = S.Adam(1e-2)
-                solver.set_parameters(nn.get_parameters())
-            self.solvers[scope] = solver
+            self.solvers[network.name] = Solver([network], 1e-2)
 
     def step(self, number: int) -> None:
         self.x.d = np.random.default_rng(number).normal(size=self.x.shape)
@@ -54,12 +53,12 @@ class Small:
             loss.forward()
             solver.zero_grad()
             loss.backward()
-            solver.update()
+            solver.update({"loss": loss})
 
     def everything(self) -> dict[str, bytes]:
         parts = {name: v.d.tobytes() for name, v in nn.get_parameters(grad_only=False).items()}
         for solver_name, solver in self.solvers.items():
-            for key, state in solver.get_states().items():
+            for key, state in solver.adam.get_states().items():
                 parts[f"{solver_name}:{key}:t"] = bytes([state.t])
                 parts |= {f"{solver_name}:{key}:{part}": v.d.tobytes() for part, v in state.pstate.items()}
         return parts
@@ -72,7 +71,7 @@ def saved(tmp_path) -> tuple[Path, dict[str, bytes], dict[str, bytes]]:
     for number in range(3):
         network.step(number)
     folder = tmp_path / "000000003"
-    save_checkpoint(folder, SCOPES, network.solvers, {"iteration": 3})
+    save_checkpoint(folder, NETWORKS, network.solvers, {"iteration": 3})
     before = network.everything()
     for number in range(3, 6):
         network.step(number)
@@ -83,7 +82,7 @@ def test_everything_comes_back_and_goes_on_to_the_same_bits(saved):
     folder, before, after = saved
     network = Small()
     assert network.everything() != before
-    state = load_checkpoint(folder, SCOPES, network.solvers)
+    state = load_checkpoint(folder, NETWORKS, network.solvers)
     assert state["iteration"] == 3
     assert network.everything() == before
     for number in range(3, 6):
@@ -117,10 +116,10 @@ def test_a_thousand_flipped_bits(saved):
         damaged[position] ^= 1 << chance.randrange(8)
         path.write_bytes(damaged)
         with pytest.raises(WeightsError):
-            load_checkpoint(folder, SCOPES, network.solvers)
+            load_checkpoint(folder, NETWORKS, network.solvers)
         assert network.everything() == untouched
         path.write_bytes(content)
-    load_checkpoint(folder, SCOPES, network.solvers)
+    load_checkpoint(folder, NETWORKS, network.solvers)
     assert network.everything() == before
 
 
@@ -168,7 +167,7 @@ def test_another_network_is_refused_before_anything_changes(saved):
     network = Small(width=4)
     untouched = network.everything()
     with pytest.raises(WeightsError, match=r"a/affine/W \(5, 3\) instead of \(5, 4\)"):
-        load_checkpoint(folder, SCOPES, network.solvers)
+        load_checkpoint(folder, NETWORKS, network.solvers)
     assert network.everything() == untouched
 
 
@@ -190,7 +189,7 @@ def test_solver_states_that_do_not_fit_are_refused_before_anything_changes(saved
     network = Small()
     untouched = network.everything()
     with pytest.raises(WeightsError, match=words):
-        load_checkpoint(folder, SCOPES, network.solvers)
+        load_checkpoint(folder, NETWORKS, network.solvers)
     assert network.everything() == untouched
 
 
@@ -202,13 +201,13 @@ def test_a_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoints, "_moments", fail)
     with pytest.raises(Exception, match="No space left on device"):
-        save_checkpoint(tmp_path / "000000001", SCOPES, network.solvers, {})
+        save_checkpoint(tmp_path / "000000001", NETWORKS, network.solvers, {})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_leftovers_of_a_killed_save_are_cleared_by_the_next(tmp_path):
     (tmp_path / ".000000001.unfinished-abcd1234").mkdir()
     (tmp_path / ".000000001.unfinished-abcd1234/net.h5").write_bytes(b"half")
-    save_checkpoint(tmp_path / "000000001", SCOPES, Small().solvers, {})
+    save_checkpoint(tmp_path / "000000001", NETWORKS, Small().solvers, {})
     assert [path.name for path in tmp_path.iterdir()] == ["000000001"]
     shutil.rmtree(tmp_path / "000000001")

@@ -56,20 +56,19 @@ import json, sys
 sys.path[:0] = [{root!r}, {tests!r}]
 import nnabla as nn, numpy as np
 import train_encoder
-from config import load_config
+from config import complete_config
+from models.networks import ENCODER
 from training.communicator import Communicator, connect, is_one_of_several
-from utils.parameters import parameters_of
 
 def gradients(half, communicator):
     nn.clear_parameters()
     nn.seed(1)
-    config = load_config("encoder")
-    config["model"]["planes"] = 2
+    config = complete_config("encoder", {{"model": {{"planes": 2}}}}, None)
     graph = train_encoder.build_graph(config, 2, training=True)
     rng = np.random.default_rng(half)
     graph.image.d = rng.uniform(-1, 1, graph.image.shape)
     graph.heatmap.d = rng.uniform(0, 1, graph.heatmap.shape)
-    trained = {{name: v for name, v in parameters_of("encoder").items() if v.need_grad}}
+    trained = ENCODER.trained()
     for variable in trained.values():
         variable.grad.zero()
     graph.loss.forward()
@@ -126,7 +125,7 @@ import os, signal, sys, time
 sys.path.insert(0, {root!r})
 import train_decoder as script
 from training.communicator import local_rank
-from training.setup import call_training
+from training.training import call_training
 from utils.errors import DataError
 step, count = script.train_step, 0
 def wrapped(*args):

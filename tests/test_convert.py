@@ -21,9 +21,9 @@ from convert_authors_weights import NETWORKS, import_torch, parameters_of, read_
 from models.align import align
 from models.decoder import decoder
 from models.encoder import encoder
+from models.network import Network
 from models.transformer import transformer
 from utils.errors import ConfigError, WeightsError
-from utils.parameters import load_parameters
 from utils.weights import read_manifest, read_parameters
 
 TORCH_PYTHON = os.environ.get("REENACTGAN_TORCH_PYTHON", sys.executable)
@@ -142,7 +142,7 @@ def test_converted_networks_give_the_same_output(network, tmp_path, torch_python
     x = nn.Variable.from_numpy_array(answer["x"])
     with nn.parameter_scope(network):
         outputs = OURS[network](x)
-    load_parameters(tmp_path / "weights.h5", network)
+    Network(network).load(tmp_path / "weights.h5")
     nn.forward_all(outputs)
     for index, output in enumerate(outputs):
         truth = answer[f"y{index}"]
@@ -201,7 +201,7 @@ def test_the_authors_align_network_comes_back_bit_for_bit(tmp_path, torch_python
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "again.h5").read_bytes()
     with nn.parameter_scope("align"):
         landmarks = align(nn.Variable.from_numpy_array(np.zeros((4, 15, 64, 64))), batch_stat=False)
-    load_parameters(tmp_path / "a.h5", "align")
+    Network("align").load(tmp_path / "a.h5")
     landmarks.forward()
     assert landmarks.d.min() > 0 and landmarks.d.max() < 64  # in pixels of the heatmap
 

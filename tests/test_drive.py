@@ -12,7 +12,7 @@ import yaml
 from conftest import DEMO, DEMO_NETWORKS, must_fail, must_run, write_frames
 from PIL import Image
 
-from config import load_config
+from config import complete_config, load_config, with_values
 from datasets.annotations import format_line
 from datasets.batches import heatmap_of
 from datasets.celebv import read_person
@@ -156,11 +156,11 @@ def test_a_geometry_is_kept_and_read(tmp_path):
 
 
 def test_without_a_file_it_comes_from_the_persons_frames(data, tmp_path):
-    config = load_config("decoder") | {"train_dir": str(data / "datasets/CelebV"), "trg_celeb_name": "Linnea"}
+    config = complete_config("decoder", {"train_dir": str(data / "datasets/CelebV"), "trg_celeb_name": "Linnea"}, None)
     truth = read_person(data / "datasets/CelebV", "Linnea", "all").landmarks.mean(axis=0)
     np.testing.assert_allclose(read_geometry(Trained(config, tmp_path / "weights.h5")).mean, truth)
     with pytest.raises(WeightsError, match="name a --transformer-config, or train the decoder on landmarks"):
-        read_geometry(Trained(config | {"trg_celeb_name": "Nobody"}, tmp_path / "weights.h5"))
+        read_geometry(Trained(with_values(config, {"trg_celeb_name": "Nobody"}), tmp_path / "weights.h5"))
 
 
 def test_the_demos_weights_have_one():

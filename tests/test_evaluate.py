@@ -8,6 +8,8 @@ import pytest
 from conftest import DEMO_NETWORKS, must_fail, must_run
 
 import evaluate
+from config.config_decoder import DecoderConfig
+from config.config_transformer import TransformerConfig
 from datasets.batches import heatmap_of
 from datasets.landmarks import FaceFinder
 from datasets.prepared import PreparedWriter
@@ -129,11 +131,11 @@ def test_errors_are_a_share_of_an_empty_answers():
 
 
 def test_frames_that_were_trained_on_are_refused():
-    configs = {"transformer": {"mode": "train"}, "decoder": {"mode": "all"}}
+    configs = {"transformer": TransformerConfig(mode="train"), "decoder": DecoderConfig(mode="all")}
     what = {"configs": {"transformer": "t.yaml", "decoder": "d.yaml"}}
     with pytest.raises(DataError, match="d.yaml: the decoder trained with 'mode: all'"):
         evaluate.require_unseen(configs, what)
-    evaluate.require_unseen({**configs, "decoder": {"mode": "train"}}, what)
+    evaluate.require_unseen({**configs, "decoder": DecoderConfig(mode="train")}, what)
 
 
 def test_a_video_without_a_frame_leaves_nothing(tmp_path):

@@ -21,6 +21,7 @@ import train_decoder
 import train_encoder
 import train_shape_prior
 import train_transformer
+from config import with_values
 from training import communicator
 from utils import cuda
 from utils.context import set_context
@@ -264,7 +265,7 @@ def losses_of(module: str, batch_size: int) -> list[nn.Variable]:
     if module == "decoder":
         graph = train_decoder.build_graph(config, None)
     else:
-        graph = train_transformer.build_graph(config | {"norm_type": "instance_norm"}, 196)
+        graph = train_transformer.build_graph(with_values(config, {"norm_type": "instance_norm"}), 196)
     return [graph.discriminator_loss, *graph.generator_losses.values()]
 
 

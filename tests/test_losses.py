@@ -1,10 +1,8 @@
 import nnabla as nn
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from models import losses
-from models.layers import blur
 from training.schedule import linear_decay
 
 rng = np.random.default_rng(1)
@@ -69,30 +67,6 @@ def test_rate_is_constant_then_falls_linearly_to_zero():
     assert rates[149] == pytest.approx(2e-4 / 50)
     assert rates[150] == 0
     assert [linear_decay(1.0, epoch, 10, 4) for epoch in range(4)] == [1.0] * 4
-
-
-def test_detail_is_the_local_mean_of_second_differences():
-    image = rng.uniform(-1, 1, (2, 3, 32, 40)).astype(np.float32)
-    found = losses.detail(var(image))
-    found.forward()
-    across = np.abs(np.diff(image, 2, axis=3))[:, :, 1:-1]
-    down = np.abs(np.diff(image, 2, axis=2))[..., 1:-1]
-    sizes = np.stack([across, down], axis=2).reshape(2, 6, 30, 38)
-    windows = np.lib.stride_tricks.sliding_window_view(sizes, (8, 8), axis=(2, 3))[:, :, ::4, ::4]
-    np.testing.assert_allclose(found.d, windows.mean(axis=(4, 5)), rtol=1e-4)
-
-
-@pytest.mark.parametrize("sigma", [0.7, 1.0, 2.5])
-def test_blur_is_a_gaussian(sigma):
-    image = rng.uniform(-1, 1, (2, 3, 32, 40)).astype(np.float32)
-    found = blur(var(image), sigma)
-    found.forward()
-    expected = [
-        [ndimage.gaussian_filter(plane, sigma, mode="mirror", radius=max(round(3 * sigma), 1)) for plane in planes]
-        for planes in image
-    ]
-    np.testing.assert_allclose(found.d, expected, atol=1e-5)
-    assert blur(var(image), 0).shape == image.shape
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 64, 64), (2, 1, 30, 30), (7,), (1, 3), (3, 98), (1,)])

@@ -14,7 +14,7 @@ import pytest
 from conftest import DEMO, DEMO_NETWORKS, ROOT, must_fail, must_run, write_frames
 from PIL import Image
 
-from config import load_config
+from config import Config, complete_config, load_config, with_values
 from datasets import celebv
 from datasets.annotations import format_line, read_annotations, read_names
 from datasets.images import write_image
@@ -29,7 +29,7 @@ from utils.files import check_outputs, claimed, is_folder_name, new_result, remo
 MODULES = ("encoder", "transformer", "decoder", "shape_prior")
 
 
-def load(tmp_path: Path, text: str, module: str = "decoder") -> dict:
+def load(tmp_path: Path, text: str, module: str = "decoder") -> Config:
     (tmp_path / "own.yaml").write_text(text, encoding="utf-8")
     return load_config(module, tmp_path / "own.yaml")
 
@@ -42,8 +42,10 @@ def test_names_of_folders_are_one_component(tmp_path, name):
     assert not is_folder_name(name)
     for module in MODULES:
         config = load_config(module)
-        keys = [key for key in ("experiment_name", "trg_celeb_name", "src_celeb_name", "model_name") if key in config]
-        keys += [key for key in ("src_celeb_names", "celeb_names") if key in config]
+        keys = [
+            key for key in ("experiment_name", "trg_celeb_name", "src_celeb_name", "model_name") if hasattr(config, key)
+        ]
+        keys += [key for key in ("src_celeb_names", "celeb_names") if hasattr(config, key)]
         for key in keys:
             write_yaml(tmp_path / "own.yaml", {key: [name] if key.endswith("s") else name})
             with pytest.raises(ConfigError, match=key):
@@ -72,9 +74,9 @@ def test_names_on_the_command_line_stay_where_they_are_put(data, tmp_path):
 def test_home_is_home_in_configurations(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     config = load(tmp_path, "logdir: ~/runs\ntrain_dir: ~/faces\ntest: {logdir: ~/out}\nref_dir: ''\n")
-    assert config["logdir"] == f"{tmp_path}/runs" and config["train_dir"] == f"{tmp_path}/faces"
-    assert config["test"]["logdir"] == f"{tmp_path}/out" and config["ref_dir"] == ""
-    assert load(tmp_path, "finetune: {param_path: ~/a.h5}\n", "encoder")["finetune"]["param_path"] == f"{tmp_path}/a.h5"
+    assert config.logdir == f"{tmp_path}/runs" and config.train_dir == f"{tmp_path}/faces"
+    assert config.test.logdir == f"{tmp_path}/out" and config.ref_dir == ""
+    assert load(tmp_path, "finetune: {param_path: ~/a.h5}\n", "encoder").finetune.param_path == f"{tmp_path}/a.h5"
     assert cli.path("~/x") == tmp_path / "x"
 
 
@@ -222,7 +224,7 @@ def test_a_training_that_needs_more_memory_than_there_is(data, tmp_path):
     write_yaml(tmp_path / "own.yaml", conf)
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); import training.plan, train_decoder; "
     code += "training.plan.available_memory = lambda: 2**30; "
-    code += "from training.setup import call_training; call_training(train_decoder.main)"
+    code += "from training.training import call_training; call_training(train_decoder.main)"
     (tmp_path / "run.py").write_text(code)
     import conftest
 
@@ -237,14 +239,14 @@ def test_a_training_that_needs_more_memory_than_there_is(data, tmp_path):
 
 def test_merge_keys(tmp_path):
     text = "test: &all {batch_size: 2, vis_interval: 3}\nmonitor: {interval: 7}\n"
-    assert load(tmp_path, text)["test"]["vis_interval"] == 3
+    assert load(tmp_path, text).test.vis_interval == 3
     text = "train: {batch_size: 2}\ntest:\n  <<: *base\n"
     with pytest.raises(ConfigError, match="not valid YAML"):
         load(tmp_path, text)
     text = "monitor: &base {interval: 9, save_interval: 4}\ntest: {batch_size: 1}\n"
     text += "train:\n  <<: {epochs: 3, lr: 1.0e-3}\n  lr: 2.0e-3\n"
     config = load(tmp_path, text)
-    assert config["train"]["epochs"] == 3 and config["train"]["lr"] == 2e-3
+    assert config.train.epochs == 3 and config.train.lr == 2e-3
     base = "logdir: &dir {batch_size: 3}\n"
     with pytest.raises(ConfigError, match="logdir"):
         load(tmp_path, base + "test:\n  <<: *dir\n")
@@ -280,7 +282,7 @@ def test_a_value_of_any_size_is_named_in_a_line(tmp_path):
 
 def test_zero_and_other_plain_numbers(tmp_path):
     config = load(tmp_path, "seed: 0\ntrain: {lr: 2e-4, weight_L1: 0, beta1: 0.5}\ndevice_id: 0x1\n")
-    assert config["seed"] == 0 and config["train"]["lr"] == 2e-4 and config["device_id"] == 1
+    assert config.seed == 0 and config.train.lr == 2e-4 and config.device_id == 1
 
 
 # Lists
@@ -384,10 +386,12 @@ def test_runs_of_others_whose_folder_has_one_name(tmp_path):
         (folder / run / "checkpoints/000000005").mkdir(parents=True)
         people = {"src_celeb_name": source, "trg_celeb_name": target, "src_celeb_names": []}
         write_yaml(folder / run / "training_info.yaml", people)
-    config = load_config("transformer") | {"logdir": str(tmp_path), "src_celeb_name": "A", "trg_celeb_name": "2B"}
+    config = complete_config(
+        "transformer", {"logdir": str(tmp_path), "src_celeb_name": "A", "trg_celeb_name": "2B"}, None
+    )
     with pytest.raises(WeightsError, match="A22B/two"):  # not the other, which would be refused
-        find_run("auto", "transformer", config)
-    assert find_run("auto", "transformer", config | {"src_celeb_name": "A22", "trg_celeb_name": "B"}) is None
+        find_run("auto", config)
+    assert find_run("auto", with_values(config, {"src_celeb_name": "A22", "trg_celeb_name": "B"})) is None
 
 
 def test_one_name_for_two(tmp_path):
@@ -458,11 +462,11 @@ def test_empty_words_on_the_command_line(tmp_path):
         ("decoder", "ref_dir: null", "ref_dir", ""),
         ("decoder", "ref_dir:", "ref_dir", ""),
         ("decoder", "experiment_name: ~", "experiment_name", ""),
-        ("transformer", "src_celeb_names: null", "src_celeb_names", []),
+        ("transformer", "src_celeb_names: null", "src_celeb_names", ()),
     ],
 )
 def test_null_is_nothing_given(tmp_path, module, text, key, value):
-    assert load(tmp_path, text, module)[key] == value
+    assert getattr(load(tmp_path, text, module), key) == value
 
 
 def test_null_for_a_whole_section_and_for_a_number(tmp_path):

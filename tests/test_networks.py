@@ -78,7 +78,9 @@ def test_the_published_activation_has_no_effect(tmp_path):
         (tmp_path / "own.yaml").write_text(f"model: {{planes: 2, activation: {name}}}")
         configs.append(load_config("encoder", tmp_path / "own.yaml"))
     x = nn.Variable.from_numpy_array(np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 64)))
-    first, second = (encoder(x, batch_stat=False, **config["model"])[-1] for config in configs)
+    first, second = (
+        encoder(x, config.model.num_stacks, config.model.planes, batch_stat=False)[-1] for config in configs
+    )
     randomize()
     nn.forward_all([first, second])
     assert np.array_equal(first.d, second.d)

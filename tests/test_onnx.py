@@ -14,16 +14,15 @@ import onnxruntime
 import pytest
 from conftest import ROOT, must_fail, must_run
 
-from config import load_config
+from config import complete_config, load_config, with_values
 from datasets.batches import to_float
 from datasets.synthetic.painter import render
 from datasets.synthetic.people import Expression, random_identity
 from inference import onnx_export as onnx
 from inference.backends import NnablaBackend, OnnxBackend, open_backend
-from inference.trained import Networks, Trained, build_network
-from models.build import INPUT_SHAPES, SCOPES
+from inference.trained import Networks, Trained
+from models.networks import INFERENCE
 from utils.errors import ConfigError, DataError, WeightsError
-from utils.parameters import parameters_of, save_parameters
 
 rng = np.random.default_rng(0)
 DEMO = ROOT / "demo/weights"
@@ -32,19 +31,17 @@ DEMO = ROOT / "demo/weights"
 def networks_in(folder, **more) -> Networks:
     """Small networks with random weights and statistics; of the encoder's, one trained with cross entropy."""
     networks = {}
-    for module in SCOPES:
-        config = load_config(module)
-        config["model"]["planes"] = 2
-        config |= more.get(module, {})
+    for module in INFERENCE:
+        config = complete_config(module, {"model": {"planes": 2}, **more.get(module, {})}, None)
         with nn.parameter_scope("made"):
-            build_network(module, config, nn.Variable((1, *INPUT_SHAPES[module])))
-            for name, variable in parameters_of(SCOPES[module]).items():
+            INFERENCE[module].evaluate(nn.Variable((1, *INFERENCE[module].input_shape)), config)
+            for name, variable in INFERENCE[module].parameters().items():
                 low, high = (0.5, 1.5) if name.endswith(("var", "gamma")) else (-0.3, 0.3)
                 if name.endswith("W"):  # numbers keep their size
                     high = float(np.prod(variable.shape[1:]) / 3) ** -0.5
                     low = -high
                 variable.d = rng.uniform(low, high, variable.shape)
-            save_parameters(folder / f"{module}.h5", SCOPES[module])
+            INFERENCE[module].save(folder / f"{module}.h5")
         networks[module] = Trained(config, folder / f"{module}.h5")
     nn.clear_parameters()
     return networks
@@ -55,8 +52,8 @@ def test_backends_agree(tmp_path, batch_size):
     more = {"encoder": {"loss_name": "bce"}, "transformer": {"norm_type": "instance_norm"}}
     networks = networks_in(tmp_path, **more)
     backends = NnablaBackend(networks, batch_size), OnnxBackend(networks, batch_size)
-    for module in SCOPES:
-        x = rng.uniform(0, 1, (batch_size, *INPUT_SHAPES[module])).astype(np.float32)
+    for module in INFERENCE:
+        x = rng.uniform(0, 1, (batch_size, *INFERENCE[module].input_shape)).astype(np.float32)
         a, b = (backend.infer(module, x) for backend in backends)
         assert a.shape == b.shape and np.abs(a - b).max() < 5e-5 * max(np.abs(a).max(), 0.1)
         assert a.std() > 1e-4
@@ -64,19 +61,24 @@ def test_backends_agree(tmp_path, batch_size):
     assert again is not a and np.array_equal(again, a)  # outputs are the caller's
 
 
+def with_test(trained: Trained, **test) -> Trained:
+    """The same network with other keys of `test`."""
+    return trained._replace(config=with_values(trained.config, {"test": test}))
+
+
 def decoders_in(folder, count: int) -> list[Networks]:
     """Decoders of different people and widths, for one process."""
     found = []
     for number in range(count):
         (folder / str(number)).mkdir()
-        model = {**load_config("decoder")["model"], "planes": 2 + number // 2}
+        model = {"planes": 2 + number // 2}
         found.append({"decoder": networks_in(folder / str(number), decoder={"model": model})["decoder"]})
     return found
 
 
 @pytest.mark.parametrize("name", ["nnabla", "onnxruntime"])
 def test_people_of_one_process_keep_their_own_weights(tmp_path, name):
-    x = rng.uniform(0, 1, (1, *INPUT_SHAPES["decoder"])).astype(np.float32)
+    x = rng.uniform(0, 1, (1, *INFERENCE["decoder"].input_shape)).astype(np.float32)
     people = decoders_in(tmp_path, 3)
     alone = []
     for networks in people:
@@ -90,7 +92,7 @@ def test_people_of_one_process_keep_their_own_weights(tmp_path, name):
 @pytest.mark.parametrize("name", ["nnabla", "onnxruntime"])
 def test_threads_load_networks_at_the_same_time(tmp_path, name):
     people, stdout = decoders_in(tmp_path, 4), sys.stdout
-    x = rng.uniform(0, 1, (1, *INPUT_SHAPES["decoder"])).astype(np.float32)
+    x = rng.uniform(0, 1, (1, *INFERENCE["decoder"].input_shape)).astype(np.float32)
     with ThreadPoolExecutor(len(people)) as threads:
         opened = list(threads.map(lambda networks: open_backend(name, "cpu", networks, 1), people))
         painted = list(threads.map(lambda backend: [backend.infer("decoder", x) for _ in range(5)], opened))
@@ -108,7 +110,7 @@ def test_files_are_kept_under_the_hash_of_what_they_are_made_of(tmp_path):
     made = path.stat().st_mtime_ns
     assert path.parent == tmp_path and onnx.exported("encoder", trained, 1) == path
     assert path.stat().st_mtime_ns == made
-    other = Trained({**trained.config, "loss_name": "bce"}, trained.weights)
+    other = Trained(with_values(trained.config, {"loss_name": "bce"}), trained.weights)
     assert onnx.cached_path("encoder", other, 1) != path != onnx.cached_path("encoder", trained, 2)
     networks_in(tmp_path)  # other weights in the same file
     assert onnx.cached_path("encoder", trained, 1) != path
@@ -119,11 +121,11 @@ def test_other_numbers_leave_no_file(tmp_path, monkeypatch):
     whole = onnx._convert
 
     def convert(x, outputs, path, batch_size):
-        for name, variable in parameters_of(SCOPES["decoder"]).items():
+        for name, variable in INFERENCE["decoder"].parameters().items():
             if name.endswith("W"):
                 variable.d = variable.d * 1.01
         whole(x, outputs, path, batch_size)
-        for name, variable in parameters_of(SCOPES["decoder"]).items():
+        for name, variable in INFERENCE["decoder"].parameters().items():
             if name.endswith("W"):
                 variable.d = variable.d / 1.01
 
@@ -137,7 +139,7 @@ def test_which_backend_is_taken_and_why(tmp_path, monkeypatch, capsys):
     networks = {"decoder": networks_in(tmp_path)["decoder"]}
     assert open_backend("auto", "cpu", networks, 1).name == "onnxruntime"
     assert "backend: onnxruntime" in capsys.readouterr().out
-    networks["decoder"].config["test"]["batch_stat"] = True
+    networks["decoder"] = with_test(networks["decoder"], batch_stat=True)
     assert open_backend("auto", "cpu", networks, 1).name == "nnabla"
     assert "nnabla (test.batch_stat is on" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="ONNX has no batch statistics"):
@@ -146,7 +148,7 @@ def test_which_backend_is_taken_and_why(tmp_path, monkeypatch, capsys):
     with pytest.raises(ConfigError, match="computes on the CPU"):
         open_backend("onnxruntime", "cudnn", networks, 1)
     monkeypatch.setattr(onnx, "NEEDED", {"no_such_module.inside": "some-package"})
-    networks["decoder"].config["test"]["batch_stat"] = False
+    networks["decoder"] = with_test(networks["decoder"], batch_stat=False)
     assert open_backend("auto", "cpu", networks, 1).name == "nnabla"
     assert "nnabla (some-package not installed" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="some-package not installed; 'pip install"):
@@ -207,7 +209,7 @@ def test_the_script(tmp_path):
 def test_eight_bits_are_nearly_the_same(tmp_path):
     networks = {
         module: Trained(load_config(module, DEMO / module / "training_info.yaml"), tmp_path / f"{module}.h5")
-        for module in SCOPES
+        for module in INFERENCE
     }
     for module, trained in networks.items():
         shutil.copy(DEMO / module / "weights.h5", trained.weights)
@@ -215,7 +217,7 @@ def test_eight_bits_are_nearly_the_same(tmp_path):
     inputs = [to_float(face.transpose(2, 0, 1)) for face in faces]
     whole, small = OnnxBackend(networks, 1), OnnxBackend(networks, 1, {"encoder": list(inputs)})
     a = b = to_float(render(random_identity(9), Expression(yaw=0.1))[0].transpose(2, 0, 1))[None]
-    for module in SCOPES:
+    for module in INFERENCE:
         a, b = whole.infer(module, a), small.infer(module, b)
         assert not np.array_equal(a, b)
     error = np.mean((a - b) ** 2) / 4  # of pictures in [-1, 1]
@@ -237,7 +239,7 @@ def test_split_deconvolutions_give_the_same_numbers(tmp_path):
     assert not any(node.op_type == "ConvTranspose" for node in model.graph.node)
     onnx_format.checker.check_model(model)
     onnx_format.save(model, str(tmp_path / "split.onnx"))
-    x = rng.uniform(0, 1, (1, *INPUT_SHAPES["decoder"])).astype(np.float32)
+    x = rng.uniform(0, 1, (1, *INFERENCE["decoder"].input_shape)).astype(np.float32)
     before, after = (onnx.open_session(file)(x)[0] for file in (path, tmp_path / "split.onnx"))
     np.testing.assert_allclose(after, before, atol=1e-5)
     assert np.abs(before).max() > 0.1

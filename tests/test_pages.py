@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import os
@@ -50,9 +51,8 @@ def run_folder(tmp_path) -> Path:
     for epoch in range(1, 11):
         picture = rng.integers(0, 255, (64, 192, 3)).astype(np.uint8)
         write_image(tmp_path / f"result/epoch-{epoch}.png", picture)
-    config = load_config("decoder")
-    config["trg_celeb_name"] = "<b>Linnea</b>"
-    write_run_page(tmp_path, "decoder", config, 9000, 10, DATA, VERSIONS)
+    config = dataclasses.replace(load_config("decoder"), trg_celeb_name="<b>Linnea</b>")
+    write_run_page(tmp_path, config, 9000, 10, DATA, VERSIONS)
     return tmp_path
 
 
@@ -77,7 +77,7 @@ def test_the_page_of_a_run(run_folder):
 
 
 def test_a_run_without_anything_yet(tmp_path):
-    write_run_page(tmp_path, "encoder", load_config("encoder"), 0, 1, DATA, VERSIONS)
+    write_run_page(tmp_path, load_config("encoder"), 0, 1, DATA, VERSIONS)
     assert "none yet" in (tmp_path / "index.html").read_text()
 
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, must_fail, must_run, write_frames
 from PIL import Image
 
-from config import load_config
+from config import load_config, to_dict, with_values
 from datasets.annotations import read_annotations
 from datasets.batches import to_float
 from datasets.crop import Square, cut_square
@@ -370,8 +370,8 @@ def test_boundaries_for_a_person_of_celebv(data, tmp_path):
 @pytest.mark.slow
 def test_the_encoders_configuration_says_which_statistics_count(data, tmp_path):
     config = load_config("encoder", ENCODER / "training_info.yaml")
-    config["test"]["batch_stat"] = True
-    write_yaml(tmp_path / "info.yaml", config)
+    config = with_values(config, {"test": {"batch_stat": True}})
+    write_yaml(tmp_path / "info.yaml", to_dict(config))
     person = (data / "datasets/CelebV/Rowan", "--name", "Rowan")
     with_batch = ("--encoder-config", "info.yaml", "--encoder-param-file", ENCODER / "weights.h5")
     out = must_run(tmp_path, "prepare_person.py", *person, "--out-dir", "batch", *with_batch)

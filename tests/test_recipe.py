@@ -10,7 +10,7 @@ from conftest import ROOT, must_fail, must_run
 from scipy.ndimage import correlate
 
 import train_transformer
-from config import load_config
+from config import complete_config, with_values
 from models.decoder import decoder
 from models.transformer import enhance_edges, transformer
 from utils.files import write_yaml
@@ -31,15 +31,14 @@ def test_edge_enhancement_is_a_sobel_pair_on_each_map():
 
 
 def test_only_discriminators_see_enhanced_edges():
-    config = load_config("transformer")
-    config["model"]["planes"] = 2
+    config = complete_config("transformer", {"model": {"planes": 2}, "train": {"batch_size": 2}}, None)
     x = nn.Variable.from_numpy_array(rng.uniform(0, 1, (2, 15, 64, 64)))
     plain = train_transformer.discriminate(config, "A", enhance_edges(x))
-    config["train"]["edge_enhancement"] = True
+    config = with_values(config, {"train": {"edge_enhancement": True}})
     enhanced = train_transformer.discriminate(config, "A", x)
     nn.forward_all([plain, enhanced])
     np.testing.assert_allclose(plain.d, enhanced.d, rtol=1e-5, atol=1e-6)
-    graph = train_transformer.build_graph(config | {"train": {**config["train"], "batch_size": 2}}, None)
+    graph = train_transformer.build_graph(config, None)
     assert graph.fake["A"].shape == (2, 15, 64, 64)
     loss = graph.generator_losses["loss_gan_A"]
     graph.real["B"].d = x.d

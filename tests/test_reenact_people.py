@@ -14,10 +14,11 @@ import pytest
 import yaml
 from conftest import PATIENCE_S, ROOT, must_fail, wait_until, write_frames
 
-import reenact_people
 from datasets.images import read_image
 from inference.targets import find_targets
 from make_synthetic import moving_head
+from people.recipe import training_step
+from people.work import QUALITIES, Work
 from utils.errors import ResourceError
 from utils.files import locked
 from utils.steps import Step, StepFailed, run_steps
@@ -32,15 +33,15 @@ DRIVER = """
 import sys
 sys.path.insert(0, {root!r})
 import reenact_people
+from people import recipe, work
 from utils.ending import call_main
 def small(*args):
     config = of(*args)
     if "model" in config:
         config["model"]["planes"] = 2
     return config
-of, reenact_people.config_of = reenact_people.config_of, small
-reenact_people.TRIAL_STEPS = 1
-reenact_people.QUALITIES["draft"] = reenact_people.Quality(planes=2, batch_size=2, iterations={iterations}, lr=2e-3)
+of, recipe.config_of = recipe.config_of, small
+work.QUALITIES["draft"] = work.Quality(planes=2, batch_size=2, iterations={iterations}, lr=2e-3)
 call_main(reenact_people.main)
 """
 
@@ -104,7 +105,7 @@ def test_the_papers_networks_between_them_side_by_side(films, tmp_path):
     process = begin(tmp_path, films, 10, "--encoder", "--transformer")
     out, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, out
-    # each says how long it takes, before anything is done
+    # each is announced before anything is done
     words, work = out.split("== prepare")[0], tmp_path / "o.work"
     assert all(f"train the {name}" in words for name in ("encoder", "shape prior", "transformer", "decoder")), words
     record = yaml.safe_load(next(work.glob("result-encoder-transformer/*/*/reenactment.yaml")).read_text())
@@ -118,14 +119,14 @@ def test_the_papers_networks_between_them_side_by_side(films, tmp_path):
 
 
 def test_a_training_killed_before_its_first_checkpoint_begins_anew_under_its_name(tmp_path):
-    work = reenact_people.Work(tmp_path, "a", "b", reenact_people.QUALITIES["draft"], ("decoder",), 1)
+    work = Work(tmp_path, "a", "b", QUALITIES["draft"], ("decoder",), 1)
     run = work.run("decoder")
     run.mkdir(parents=True)
     (run / "training_info.yaml").write_text("module: decoder\n")
-    step = reenact_people.training_step(work, "decoder", {"b": 50})
+    step = training_step(work, "decoder", {"b": 50})
     assert step.args == ("--conf", work.conf("decoder")) and not run.exists()
     (run / "checkpoints/000000010").mkdir(parents=True)
-    assert reenact_people.training_step(work, "decoder", {"b": 50}).args == ("--resume", run) and run.exists()
+    assert training_step(work, "decoder", {"b": 50}).args == ("--resume", run) and run.exists()
 
 
 def lane(folder: Path, name: str, code: str) -> list[Step]:
@@ -222,14 +223,14 @@ def test_nobody_enters_while_a_step_of_one_that_was_killed_still_runs(tmp_path, 
 
 def test_a_run_that_somebody_trains_in_is_not_removed(tmp_path, monkeypatch):
     monkeypatch.setattr("utils.files.LOCK_PATIENCE_S", 0.2)
-    work = reenact_people.Work(tmp_path, "a", "b", reenact_people.QUALITIES["draft"], ("decoder",), 1)
+    work = Work(tmp_path, "a", "b", QUALITIES["draft"], ("decoder",), 1)
     run = work.run("decoder")
     code = f"import sys, time; sys.path.insert(0, {str(ROOT)!r}); from pathlib import Path; "
     code += f"from utils.files import locked\nwith locked(Path({str(run)!r})): print('in', flush=True); time.sleep(300)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
         other.stdout.readline()
         with pytest.raises(ResourceError, match="another process is writing there"):
-            reenact_people.training_step(work, "decoder", {"b": 50})
+            training_step(work, "decoder", {"b": 50})
         assert run.exists()
         other.kill()
 

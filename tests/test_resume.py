@@ -75,7 +75,7 @@ import os, signal, sys
 sys.path.insert(0, {root!r})
 import train_{module} as script
 from training.run import Run
-from training.setup import call_training
+from training.training import call_training
 number, count = {number}, 0
 def then_signal(function):
     def wrapped(*args, **more):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from config.config_shape_prior import ShapePriorConfig
 from datasets.samples import LandmarkDataset
 from datasets.synthetic.people import Expression, expression_track, landmarks_of, random_identity
 from datasets.synthetic.truth import expressions_of, has_expressions, landmarks_on
@@ -60,7 +61,7 @@ def test_one_person_is_an_ordinary_pca(people):
 
 def test_pairs_that_do_the_same(data):
     root = data / "datasets/CelebV"
-    config = {"train_dir": str(root), "mode": "train", "celeb_names": ["Rowan", "Linnea"]}
+    config = ShapePriorConfig(train_dir=str(root), mode="train", celeb_names=("Rowan", "Linnea"))
     ((name, (first, second)),) = same_expressions(config).items()
     assert name == "Rowan and Linnea" and has_expressions(root, "Linnea")
     truth = landmarks_on(root, "Linnea", expressions_of(root, "Rowan", "train"))

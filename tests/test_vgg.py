@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from conftest import serve
 
-from config.config_decoder import config
-from models.vgg import LAYERS, vgg_features
-from utils.download import NNABLA_URL_VARIABLE, load_vgg16
+from config import load_config
+from models.vgg import LAYERS, NNABLA_URL_VARIABLE, load_vgg16, vgg_features
 from utils.errors import ResourceError, WeightsError
 
 CONVOLUTIONS = 13
@@ -72,7 +71,7 @@ def test_features_are_fetched_and_equal_numpy(served):
     vgg = load_vgg16()
     image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 64)).astype(np.float32)
     x = nn.Variable.from_numpy_array(image).apply(need_grad=True)
-    features = vgg_features(vgg, x, config["train"]["feature_loss"]["layers"])
+    features = vgg_features(vgg, x, load_config("decoder").train.feature_loss.layers)
     assert len(features) == 2
     assert features[0].shape[2:] == (32, 32) and features[1].shape[2:] == (16, 16)
     nn.forward_all(features)

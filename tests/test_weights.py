@@ -9,40 +9,40 @@ import nnabla as nn
 import numpy as np
 import pytest
 
+from models import network
 from models.align import shape_code
+from models.network import Network
 from models.transformer import transformer_discriminator
-from utils import parameters
 from utils.errors import ResourceError, WeightsError
 from utils.files import claimed, locked
-from utils.parameters import load_parameters, parameters_of, save_parameters
 from utils.weights import SUMS_FILE, last_epoch_file, read_parameters
 
-SCOPE = "net"
+NET = Network("net")
 
 
 @pytest.fixture
 def saved(tmp_path):
     """A weights file of a small network, which is then at other values in memory."""
-    with nn.parameter_scope(SCOPE):
+    with nn.parameter_scope(NET.name):
         transformer_discriminator(nn.Variable((1, 15, 64, 64)), planes=2)
     path = tmp_path / "weights.h5"
-    save_parameters(path, SCOPE)
+    NET.save(path)
     (tmp_path / SUMS_FILE).unlink()  # as a published file, which has none
-    for variable in parameters_of(SCOPE).values():
+    for variable in NET.parameters().values():
         variable.d = 7.0
     return path
 
 
 def assert_untouched():
-    assert all((variable.d == 7.0).all() for variable in parameters_of(SCOPE).values())
+    assert all((variable.d == 7.0).all() for variable in NET.parameters().values())
 
 
 def test_round_trip_with_running_statistics(saved):
     with h5py.File(saved) as file:
-        truth = {name: file[name][()] for name in parameters_of(SCOPE)}
+        truth = {name: file[name][()] for name in NET.parameters()}
     assert "conv1/bn/mean" in truth
-    load_parameters(saved, SCOPE)
-    for name, variable in parameters_of(SCOPE).items():
+    NET.load(saved)
+    for name, variable in NET.parameters().items():
         assert np.array_equal(variable.d, truth[name])
     assert [path.name for path in saved.parent.iterdir()] == ["weights.h5"]
 
@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_half_loaded(saved, tmp_path
         except (AttributeError, TypeError):  # soft links are set by item
             file["conv0/conv/b"] = h5py.SoftLink("/conv4/conv/b")
     with pytest.raises(WeightsError) as error:
-        load_parameters(saved, SCOPE)
+        NET.load(saved)
     assert words in str(error.value) and str(saved) in str(error.value)
     assert_untouched()
 
@@ -113,14 +113,14 @@ def test_all_problems_are_listed_at_once(saved):
         file["more"] = np.zeros(1, "f4")
         replace(file, "conv4/conv/b", np.zeros(5, "f4"))
     with pytest.raises(WeightsError, match="1 missing.*1 unknown.*1 of another shape"):
-        load_parameters(saved, SCOPE)
+        NET.load(saved)
 
 
 @pytest.mark.parametrize("keep", [0, 10, 500, 4000])
 def test_truncated_files_are_refused(saved, keep):
     os.truncate(saved, keep)
     with pytest.raises(WeightsError, match="not a complete HDF5 file"):
-        load_parameters(saved, SCOPE)
+        NET.load(saved)
     assert_untouched()
 
 
@@ -128,9 +128,9 @@ def test_foreign_and_missing_files_are_refused(saved, tmp_path):
     foreign = tmp_path / "page.h5"
     foreign.write_text("<html>not found</html>")
     with pytest.raises(WeightsError, match="not a complete HDF5 file"):
-        load_parameters(foreign, SCOPE)
+        NET.load(foreign)
     with pytest.raises(WeightsError, match="no such weights file"):
-        load_parameters(tmp_path / "nowhere.h5", SCOPE)
+        NET.load(tmp_path / "nowhere.h5")
     empty = tmp_path / "empty.h5"
     h5py.File(empty, "w").close()
     with pytest.raises(WeightsError, match="no parameter in it"):
@@ -145,9 +145,9 @@ def test_a_failed_save_keeps_the_old_file(saved, monkeypatch):
         Path(path).write_bytes(b"half")
         raise ZeroDivisionError
 
-    monkeypatch.setattr(parameters, "write_arrays", die_half_way)
+    monkeypatch.setattr(network, "write_arrays", die_half_way)
     with pytest.raises(ZeroDivisionError):
-        save_parameters(saved, SCOPE)
+        NET.save(saved)
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == ["weights.h5"]
 
@@ -217,7 +217,7 @@ def test_pca_file_of_the_shape_prior_loads(tmp_path):
     x = nn.Variable.from_numpy_array(landmarks)
     with nn.parameter_scope("pca"):
         code = shape_code(x)
-    load_parameters(tmp_path / "PCA.h5", "pca")
+    Network("pca").load(tmp_path / "PCA.h5")
     code.forward()
     # whitened, uncorrelated, and the same subspace as the covariance's eigenvectors
     np.testing.assert_allclose(np.cov(code.d.T), np.eye(3), atol=1e-3)
@@ -230,17 +230,17 @@ def test_pca_file_of_the_shape_prior_loads(tmp_path):
 
 
 def test_a_file_that_changed_since_it_was_saved_is_refused(saved):
-    save_parameters(saved, SCOPE)
+    NET.save(saved)
     content = saved.read_bytes()
     saved.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(WeightsError, match="weights.h5: changed since it was saved"):
-        load_parameters(saved, SCOPE)
+        NET.load(saved)
     assert_untouched()
     (saved.parent / SUMS_FILE).write_text("no list of sums")
     with pytest.raises(WeightsError, match="SHA256SUMS: damaged"):
-        load_parameters(saved, SCOPE)
+        NET.load(saved)
 
 
 def test_sums_are_those_that_sha256sum_checks(saved):
-    save_parameters(saved, SCOPE)
+    NET.save(saved)
     subprocess.run(["sha256sum", "--check", "--strict", SUMS_FILE], cwd=saved.parent, check=True, capture_output=True)

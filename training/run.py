@@ -41,7 +41,7 @@ from utils.errors import NotFiniteError, Stopped
 from utils.files import locked, new_folder, remove_leftovers_below, timestamp, write_yaml
 
 SHOW_INTERVAL_S = 0.5  # between looks at the losses
-LOG_INTERVAL_S = 30
+LOG_INTERVAL_S, FIRST_LOG_S = 30, 5
 
 STOP_MESSAGE = b"\nstopping after this step, with a checkpoint; Ctrl-C again stops at once\n"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
@@ -104,6 +104,7 @@ class Run:
         self._stop = stop
         self._shown_at = self._begun_at = time.monotonic()
         self._begun_with = 0
+        self._log_interval_s = FIRST_LOG_S
         self._versions = versions()
         self._bar: tqdm | None = None
 
@@ -154,10 +155,10 @@ class Run:
     def _show(self, losses: dict[str, nn.Variable]) -> None:
         bar, now, done = self._bar, time.monotonic(), self.iteration + 1
         is_last_of_epoch = done % self.plan.batches_per_epoch == 0
-        interval_s = LOG_INTERVAL_S if bar.disable else SHOW_INTERVAL_S
+        interval_s = self._log_interval_s if bar.disable else SHOW_INTERVAL_S
         if now - self._shown_at < interval_s and not is_last_of_epoch:
             return
-        self._shown_at = now
+        self._shown_at, self._log_interval_s = now, LOG_INTERVAL_S
         values = {name: f"{float(loss.d):.3g}" for name, loss in losses.items()}
         if not bar.disable:
             bar.set_postfix(values, refresh=False)

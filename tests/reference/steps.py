@@ -17,15 +17,16 @@ import numpy as np
 import train_decoder
 import train_encoder
 import train_transformer
-from config import load_config
+from config import Config, complete_config
 from models import losses as L
 from models.align import align, shape_code
-from models.build import DECODER, DECODER_DISCRIMINATOR, TRANSFORMER_DISCRIMINATORS, TRANSFORMERS
 from models.decoder import decoder, decoder_discriminator
 from models.encoder import encoder
+from models.network import Network
+from models.networks import DECODER, DECODER_DISCRIMINATOR, ENCODER, TRANSFORMER_DISCRIMINATORS, TRANSFORMERS
 from models.transformer import transformer, transformer_discriminator
-from training.updater import Updater
-from utils.parameters import parameters_of
+from training.communicator import Communicator
+from training.solver import LossScale, Solver
 
 NUM_ALIGN_OUTPUTS = 212
 DROPOUT_SEED = 3
@@ -42,7 +43,7 @@ def solver_of(scopes: tuple[str, ...], rate: float, **more: float) -> S.Solver:
     """Make one Adam for the networks of some scopes."""
     solver = S.Adam(rate, **more)
     for scope in scopes:
-        trained = {f"{scope}/{name}": v for name, v in parameters_of(scope).items() if v.need_grad}
+        trained = {f"{scope}/{name}": v for name, v in Network(scope).trained().items()}
         solver.set_parameters(trained, reset=False)
     return solver
 
@@ -57,35 +58,35 @@ def update(solver: S.Solver, loss: nn.Variable, weight_decay: float = 0.0) -> No
     solver.update()
 
 
-def plain_encoder(config: dict[str, Any], batch: tuple[np.ndarray, ...]) -> Step:
+def plain_encoder(config: Config, batch: tuple[np.ndarray, ...]) -> Step:
     """Build the encoder's step."""
     image, heatmap = (nn.Variable.from_numpy_array(array) for array in batch)
-    scores = in_scope("encoder", encoder, image, batch_stat=True, **config["model"])
+    scores = in_scope("encoder", encoder, image, config.model.num_stacks, config.model.planes, batch_stat=True)
     loss = L.encoder_loss(scores, heatmap, "mse")
-    solver = solver_of(("encoder",), config["train"]["lr"])
+    solver = solver_of(("encoder",), config.train.lr)
 
     def step() -> dict[str, float]:
-        update(solver, loss, config["train"]["weight_decay"])
+        update(solver, loss, config.train.weight_decay)
         return {"loss": float(loss.d)}
 
     return step
 
 
-def plain_decoder(config: dict[str, Any], batch: tuple[np.ndarray, ...]) -> Step:
+def plain_decoder(config: Config, batch: tuple[np.ndarray, ...]) -> Step:
     """Build the decoder's step without the feature loss."""
-    train, planes = config["train"], config["model"]["planes"]
+    train, planes = config.train, config.model.planes
     real, heatmap, large = (nn.Variable.from_numpy_array(array) for array in batch)
-    generator, discriminator = DECODER, DECODER_DISCRIMINATOR
+    generator, discriminator = DECODER.name, DECODER_DISCRIMINATOR.name
     fake = in_scope(generator, decoder, heatmap, planes, training=True)
     fake.persistent = True
     score = lambda image: in_scope(discriminator, decoder_discriminator, large, image, planes)  # noqa: E731
     detached = fake.get_unlinked_variable(need_grad=True)
     loss_d = 0.5 * (L.gan_bce(score(real), True) + L.gan_bce(score(detached), False))
     loss_gan, loss_l1 = L.gan_bce(score(fake), True), L.mean_absolute_error(fake, real)
-    loss_g = loss_gan + train["weight_L1"] * loss_l1
+    loss_g = loss_gan + train.weight_L1 * loss_l1
     for loss in (loss_d, loss_gan, loss_l1):
         loss.persistent = True
-    solver_g, solver_d = (solver_of((s,), train["lr"], beta1=train["beta1"]) for s in (generator, discriminator))
+    solver_g, solver_d = (solver_of((s,), train.lr, beta1=train.beta1) for s in (generator, discriminator))
 
     def step() -> dict[str, float]:
         nn.random.set_function_seed(DROPOUT_SEED)
@@ -98,12 +99,13 @@ def plain_decoder(config: dict[str, Any], batch: tuple[np.ndarray, ...]) -> Step
     return step
 
 
-def plain_transformer(config: dict[str, Any], batch: tuple[np.ndarray, ...]) -> Step:
+def plain_transformer(config: Config, batch: tuple[np.ndarray, ...]) -> Step:
     """Build the transformer's step with the shape loss."""
-    train, planes = config["train"], config["model"]["planes"]
+    train, planes = config.train, config.model.planes
     real = dict(zip("AB", (nn.Variable.from_numpy_array(array) for array in batch)))
-    generators, discriminators = TRANSFORMERS, TRANSFORMER_DISCRIMINATORS
-    generate = lambda way, x: in_scope(generators[way], transformer, x, config["norm_type"], planes)  # noqa: E731
+    generators = {way: network.name for way, network in TRANSFORMERS.items()}
+    discriminators = {who: network.name for who, network in TRANSFORMER_DISCRIMINATORS.items()}
+    generate = lambda way, x: in_scope(generators[way], transformer, x, config.norm_type, planes)  # noqa: E731
     score = lambda who, x: in_scope(discriminators[who], transformer_discriminator, x, planes)  # noqa: E731
     fake = {"A": generate("B2A", real["B"]), "B": generate("A2B", real["A"])}
     for variable in fake.values():
@@ -124,37 +126,45 @@ def plain_transformer(config: dict[str, Any], batch: tuple[np.ndarray, ...]) -> 
     for loss in losses.values():
         loss.persistent = True
     loss_d = losses["loss_discriminator_A"] + losses["loss_discriminator_B"]
-    weights = {"gan": 1.0, "cycle": train["cycle_loss"]["lambda"], "shape": train["shape_loss"]["lambda"]}
+    weights = {"gan": 1.0, "cycle": train.cycle_loss.lambda_, "shape": train.shape_loss.lambda_}
     loss_g = sum(weight * losses[f"loss_{kind}_{who}"] for who in "AB" for kind, weight in weights.items())
-    betas = {"beta1": train["beta1"], "beta2": train["beta2"]}
-    solver_g = solver_of(tuple(generators.values()), train["lr"], **betas)
-    solver_d = solver_of(tuple(discriminators.values()), train["lr"] / 2, **betas)
+    betas = {"beta1": train.beta1, "beta2": train.beta2}
+    solver_g = solver_of(tuple(generators.values()), train.lr, **betas)
+    solver_d = solver_of(tuple(discriminators.values()), train.lr / 2, **betas)
 
     def step() -> dict[str, float]:
         nn.forward_all(list(fake.values()))
-        update(solver_d, loss_d, train["weight_decay"])
+        update(solver_d, loss_d, train.weight_decay)
         update(solver_g, loss_g)
         return {name: float(loss.d) for name, loss in losses.items()}
 
     return step
 
 
-def our_step(module: str, config: dict[str, Any], batch: tuple[np.ndarray, ...], updater: Updater) -> Step:
+def our_step(
+    module: str,
+    config: Config,
+    batch: tuple[np.ndarray, ...],
+    communicator: Communicator | None = None,
+    loss_scale: LossScale | None = None,
+) -> Step:
     """Build the step of a training script."""
-    train = config["train"]
+    train = config.train
     if module == "encoder":
-        graph = train_encoder.build_graph(config, train["batch_size"], training=True)
-        solver = solver_of(("encoder",), train["lr"])
-        take = lambda: train_encoder.train_step(graph, solver, updater, batch, train["weight_decay"])  # noqa: E731
+        graph = train_encoder.build_graph(config, train.batch_size, training=True)
+        solvers = (Solver([ENCODER], train.lr),)
+        take = lambda: train_encoder.train_step(graph, solvers[0], batch, train.weight_decay)  # noqa: E731
     elif module == "decoder":
         graph = train_decoder.build_graph(config, None)
         solvers = train_decoder.make_solvers(config)
-        take = lambda: train_decoder.train_step(graph, solvers, updater, batch, True)  # noqa: E731
+        take = lambda: train_decoder.train_step(graph, solvers, batch)  # noqa: E731
     else:
         graphs = [train_transformer.build_graph(config, NUM_ALIGN_OUTPUTS)]
         solvers = train_transformer.make_solvers(config)
         train_transformer.set_batch(graphs[0], batch[:1], batch[1:])
-        take = lambda: train_transformer.train_step(graphs, solvers, updater, train["weight_decay"])  # noqa: E731
+        take = lambda: train_transformer.train_step(graphs, solvers, train.weight_decay)  # noqa: E731
+    for solver in solvers:
+        solver.join(communicator or Communicator(), loss_scale or LossScale())
     return lambda: {name: float(loss.d) for name, loss in take().items()}
 
 
@@ -175,8 +185,7 @@ def random_batch(module: str, batch_size: int, seed: int = 0) -> tuple[np.ndarra
     )
 
 
-def small_config(module: str, planes: int, batch_size: int) -> dict[str, Any]:
-    """Return the defaults with another width and batch size."""
-    config = load_config(module)
-    config["model"]["planes"], config["train"]["batch_size"] = planes, batch_size
-    return config
+def small_config(module: str, planes: int, batch_size: int, **train: Any) -> Config:
+    """Return the defaults with another width and batch size, and other keys of `train`."""
+    given = {"model": {"planes": planes}, "train": {"batch_size": batch_size, **train}}
+    return complete_config(module, given, None)

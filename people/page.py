@@ -1,0 +1,80 @@
+"""One page with a reenactment of two people: the video, what was measured, frames, losses."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from html import escape
+from pathlib import Path
+
+from config.runs import HELD_OUT_FILE
+from datasets.boundary import IMAGE_SIZE
+from datasets.images import read_image, write_image
+from people.work import Work
+from training.series import TIMER, read_series
+from utils.files import write_text
+from utils.html import address as address_of
+from utils.html import line_chart, page, table
+from utils.panels import contact_sheet, evenly, generated_mark
+
+SHOWN_FRAMES, TILE_PX = 6, 192
+
+
+def write_comparison(path: Path, result: Path) -> None:
+    """Lay real faces of a result's frames over the generated ones."""
+    panels = sorted((result / "result").glob("*.png"))
+    panels = [read_image(panels[number]) for number in evenly(len(panels), SHOWN_FRAMES)]
+    tiles = [panel[:, place * IMAGE_SIZE : (place + 1) * IMAGE_SIZE] for place in (0, 3) for panel in panels]
+    picture = contact_sheet(tiles, len(panels), TILE_PX)
+    write_image(path, picture, generated_mark("the faces of the lower row"))
+
+
+def write_page(work: Work, video: Path, results: dict[str, Path]) -> Path:
+    """Write one page with all of it."""
+    address = partial(address_of, folder=work.folder)
+    scores = {
+        name: json.loads((folder / "scores.json").read_text(encoding="utf-8")) for name, folder in results.items()
+    }
+    words = "PSNR {psnr:.2f} dB, SSIM {ssim:.3f}, sharpness {sharpness:.2f} of the real"
+    of_decoder = scores["held-out"]["decoder"]
+    write_text(work.run("decoder") / HELD_OUT_FILE, json.dumps(of_decoder, indent=1) + "\n")  # for app.py
+    rows = [("decoder on the target's held-out frames", words.format(**of_decoder))]
+    for name, found in scores.items():
+        words = ", ".join(
+            f"{key} {'not measured' if value is None else f'{value:.2f}'}"
+            for key, value in found["gestures"]["with_driver"].items()
+        )
+        rows.append((f"{name}: follows the driver, correlations", words))
+        rows.append((f"{name}: a face is found in", f"{100 * found['gestures']['found']:.0f} %"))
+    body = [
+        f"<p>{escape(work.source)} drives {escape(work.target)}. Generated faces are <b>synthetic</b>: a neural "
+        "network made them. Show them only with the consent of both, and say what they are.</p>",
+        f'<video controls preload="metadata" src="{address(video)}"></video>',
+        "<h2>Measured</h2>",
+        table(rows),
+        "<h2>More</h2><ul>",
+    ]
+    for name, folder in results.items():
+        body.append(f'<li><a href="{address(folder / "index.html")}">{name}, frame by frame</a></li>')
+    for module in work.modules:
+        body.append(f'<li><a href="{address(work.run(module) / "index.html")}">training of the {module}</a></li>')
+    comparison = work.folder / "held-out.png"
+    write_comparison(comparison, results["held-out"])
+    body += [
+        "</ul><h2>Held-out frames: real above, generated below</h2>",
+        f'<p><img src="{address(comparison)}" alt="real and generated faces of {escape(work.target)}"></p>',
+        '<h2>Losses</h2><div class="charts">',
+        *(
+            line_chart(f"{module}: {name}", points)
+            for module in work.modules
+            for name, points in read_series(work.run(module)).items()
+            if name != TIMER
+        ),
+        "</div>",
+    ]
+    for name in (work.source, work.target):
+        sheet = address(work.person(name) / "contact_sheet.png")
+        body.append(f'<h2>{escape(name)}</h2><p><img src="{sheet}" alt="frames of {escape(name)} with boundaries"></p>')
+    path = work.folder / "index.html"
+    write_text(path, page(f"{work.source} to {work.target}", body))
+    return path

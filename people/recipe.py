@@ -1,0 +1,90 @@
+"""The recipe of each training: what is learned, how long, and by how many processes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from people.work import Work
+from utils.context import current_context
+from utils.files import locked, read_yaml, remove_folder, write_yaml
+from utils.steps import Step, has_mpi
+
+MIN_SHARE = 2  # samples of a batch for each process: normalised alone, a sample costs a real face more than 1 dB
+
+
+def seen_by(work: Work, module: str, num_train: dict[str, int]) -> int:
+    """Count the frames of an epoch: of the target, of both, or of the longer one."""
+    if module == "decoder":
+        return num_train[work.target]
+    return max(num_train.values()) if module == "transformer" else sum(num_train.values())
+
+
+def config_of(work: Work, module: str, num_train: dict[str, int]) -> dict[str, Any]:
+    """Describe a training: the decoder's has pixels only, the transformer's is mostly a warm start (docs/PEOPLE.md).
+
+    Args:
+        num_train: frames to train on, by the people's names.
+    """
+    quality = work.quality
+    num_frames = seen_by(work, module, num_train)
+    narrow = 2 * max(quality.planes // 3, 4)  # encoder and transformer see lines, not looks
+
+    def epochs(batch_size: int) -> int:
+        return max(math.ceil(quality.iterations * batch_size / num_frames), 2)
+
+    if module == "decoder":
+        count = epochs(quality.batch_size)
+        own = {"model": {"planes": quality.planes}}
+        train = {"batch_size": quality.batch_size, "lr": quality.lr, "lr_decay_start_at": count // 2}
+        train |= {"epochs": count, "feature_loss": {"lambda": 0}, "gan_start_at": count}
+        train["average"] = 0.99
+        monitor = {"interval": 200, "save_interval": max(count // 8, 1)}
+    elif module == "encoder":
+        count = epochs(4)
+        own = {"dataset": "CelebV", "model": {"planes": narrow}, "test": {"batch_size": 4}}
+        train = {"epochs": count, "batch_size": 4, "lr": 2e-3, "weight_decay": 0, "augmentation": True}
+        monitor = {"interval": max(count // 8, 1), "save_interval": max(count // 8, 1)}
+    elif module == "shape_prior":
+        own = {}
+        train, monitor = {"epochs": 6, "batch_size": 16, "augmentation": False}, {}
+    else:
+        warm = max(epochs(4) // 2, 1)
+        prior = work.run("shape_prior")
+        paths = {"align_param_path": str(prior / "Align.h5"), "PCA_param_path": str(prior / "PCA.h5")}
+        own = {"model": {"planes": narrow}}
+        train = {"epochs": warm + 1, "batch_size": 4, "lr": 2e-5, "shape_loss": {"lambda": 1.0, **paths}}
+        train["warm_start"] = {"epochs": warm, "lr": 2e-3, "lambda": 50.0}
+        monitor = {"interval": 200, "save_interval": 1}
+    return work.keys(module) | own | {"train": train, "monitor": monitor}
+
+
+def plan_of(work: Work, module: str, num_train: dict[str, int]) -> tuple[dict[str, Any], int]:
+    """Return a training's configuration, and how many processes share a batch: those that it began with, if it did.
+
+    nnabla uses one core of a CPU, so a training has as many as there are cores for it.
+    """
+    config = config_of(work, module, num_train)
+    whole = config["train"]["batch_size"]
+    if work.done(module):
+        processes = whole // read_yaml(work.conf(module))["train"]["batch_size"]
+    else:
+        most = max(work.cores // len(work.lanes()), 1) if current_context() == "cpu" and has_mpi() else 1
+        shares = [count for count in range(1, most + 1) if whole % count == 0 and whole // count >= MIN_SHARE]
+        processes = max(shares, default=1)
+    config["train"]["batch_size"] = whole // processes
+    return config, processes
+
+
+def training_step(work: Work, module: str, num_train: dict[str, int]) -> Step:
+    """Say how to begin a training, or how to go on with it."""
+    config, processes = plan_of(work, module, num_train)
+    if work.done(module):
+        args = ("--resume", work.run(module))
+    else:
+        if work.run(module).exists():  # killed before its first checkpoint; its name must be free
+            with locked(work.run(module)):
+                remove_folder(work.run(module))
+        write_yaml(work.conf(module), config)
+        args = ("--conf", work.conf(module))
+    return Step(f"train the {module}", f"train_{module}.py", args, processes)

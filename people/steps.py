@@ -1,0 +1,73 @@
+"""The steps from two videos to a reenactment, each a script of this repository."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from config.runs import INFO_FILE
+from datasets.annotations import read_names
+from datasets.celebv import list_path, num_numbers
+from people.work import Work
+from utils.errors import DataError
+from utils.files import atomic_path, file_digest
+from utils.steps import Step
+
+HELD_OUT = 0.15  # of the target's frames, its last ones
+MIN_FRAMES, MIN_SOURCE_FRAMES = 40, 10  # of the target, and of a source that is learned from
+
+
+def prepare(work: Work, videos: dict[str, Path], run: Callable[..., None]) -> None:
+    """Make people of videos, unless they are there."""
+    for name, video in videos.items():  # one by one, since each takes all cores
+        if not work.person(name).exists():
+            args = (video, "--name", name, "--data-dir", work.root(name))
+            run([Step(f"prepare {name}", "prepare_person.py", args)])
+        link = work.people / name
+        if not link.is_symlink():
+            work.people.mkdir(exist_ok=True)
+            link.symlink_to(Path("..") / name / name)
+
+
+def split(work: Work, name: str, run: Callable[..., None]) -> int:
+    """Split a person's frames, unless that is done; gives the number of those to train on."""
+    everything = list_path(work.root(name), name, "all")
+    count = len(read_names(everything, num_numbers(everything), ""))
+    least = MIN_FRAMES if name == work.target else MIN_SOURCE_FRAMES
+    if count < least:
+        raise DataError(f"{everything}: {count} usable frames are too few to learn from; {least} at least")
+    num_train = int((1 - HELD_OUT) * count)
+    if not list_path(work.root(name), name, "test").exists():
+        run([Step(f"split {name}", "split_celebv.sh", (work.root(name), num_train))])
+    return num_train
+
+
+def reenact(work: Work, source: Path, out: Path, with_audio: bool, run: Callable[..., None]) -> dict[str, Path]:
+    """Reenact the source's video and the target's own held-out frames, and measure both.
+
+    Returns:
+        the results' folders by what they are.
+    """
+    trained = [module for module in ("encoder", "transformer") if module in work.modules]
+    networks = [word for module in trained for word in (f"--{module}-config", work.run(module) / INFO_FILE)]
+    networks += [] if "encoder" in trained else ["--landmarks"]
+    name = "-".join(["result", *trained])
+    video = work.folder / f"{name}.mp4"
+    film = ("--input", source, "--src-celeb-name", work.source, "--video", video, "--layout", "side-by-side")
+    film += () if with_audio else ("--no-audio",)
+    held_out = ("--landmarks", "--src-celeb-name", work.target, "--data-dir", work.people)
+    results = {}
+    for what, flags in (("held-out", held_out), (name, (*networks, *film))):
+        parent = work.folder / what
+        if not list(parent.glob("*/*/scores.json")):
+            decoder = ("--decoder-config", work.run("decoder") / INFO_FILE)
+            args_of = (*decoder, *flags, "--out-dir", parent)
+            run([Step(f"reenact: {what}", "test_reenactment.py", args_of)])
+            newest = max(parent.glob("*/*/reenactment.yaml"), key=lambda path: path.stat().st_mtime)
+            run([Step(f"measure: {what}", "evaluate.py", (newest.parent,))])
+        results[what] = max(parent.glob("*/*/scores.json"), key=lambda path: path.stat().st_mtime).parent
+    if not out.exists() or file_digest(out) != file_digest(video):
+        with atomic_path(out) as temporary:
+            shutil.copy(video, temporary)
+    return results

@@ -1,0 +1,114 @@
+"""Who is who in a reenactment of two people, what is trained for it, and where everything lies."""
+
+from __future__ import annotations
+
+import re
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from config import CLASSES, with_values
+from training.checkpoints import checkpoints_of
+from utils.errors import ConfigError
+from utils.files import file_digest, is_folder_name, read_yaml, write_yaml
+
+OWN_NAMES = ("people", "runs", "held-out", "result")  # of folders
+INPUTS_FILE = "inputs.yaml"
+
+
+class Quality(NamedTuple):
+    """Say how large the decoder is and how long it trains."""
+
+    planes: int
+    batch_size: int
+    iterations: int
+    lr: float
+
+
+QUALITIES = {
+    "draft": Quality(planes=12, batch_size=2, iterations=2000, lr=2e-3),
+    "good": Quality(planes=24, batch_size=4, iterations=4000, lr=1e-3),
+    "full": Quality(planes=40, batch_size=4, iterations=16_000, lr=1e-3),
+}
+
+
+class Work(NamedTuple):
+    """Hold who is who, what is trained, and the folder of it all."""
+
+    folder: Path
+    source: str  # names, also of folders
+    target: str
+    quality: Quality
+    modules: tuple[str, ...]  # that are trained, in their order
+    cores: int  # to train on
+
+    def root(self, name: str) -> Path:
+        """Return the folder that holds a person alone: people are split each for itself."""
+        return self.folder / name
+
+    def person(self, name: str) -> Path:
+        """Return the folder of a person."""
+        return self.root(name) / name
+
+    @property
+    def people(self) -> Path:
+        """Return the folder that holds both people, as links."""
+        return self.folder / "people"
+
+    def keys(self, module: str) -> dict[str, Any]:
+        """Return the keys of a training that say who and where."""
+        keys = {"experiment_name": module, "logdir": str(self.folder / "runs"), "train_dir": str(self.people)}
+        keys["mode"] = "train"
+        if module in ("encoder", "shape_prior"):
+            return keys | {"celeb_names": [self.source, self.target]}
+        keys["trg_celeb_name"] = self.target
+        return keys if module == "decoder" else keys | {"src_celeb_name": self.source}
+
+    def run(self, module: str) -> Path:
+        """Return the folder of a module's run."""
+        return with_values(CLASSES[module](), self.keys(module)).runs_folder / module
+
+    def conf(self, module: str) -> Path:
+        """Return a training's configuration file."""
+        return self.folder / f"{module}.yaml"
+
+    def done(self, module: str) -> int:
+        """Return the iterations of a training's newest checkpoint; 0 if it has none."""
+        return max((int(checkpoint.name) for checkpoint in checkpoints_of(self.run(module))), default=0)
+
+    def lanes(self) -> list[list[str]]:
+        """Return what is trained, in rows that do not wait for each other if there is a core for each."""
+        rows = [["decoder"], ["encoder"], ["shape_prior", "transformer"]]
+        rows = [[module for module in row if module in self.modules] for row in rows]
+        decoder, *others = [row for row in rows if row]
+        if self.cores > len(others):
+            return [decoder, *others]
+        others = list(chain(*others))
+        return [decoder, others] if self.cores > 1 else [others + decoder]
+
+
+def claim(work: Work, source: Path, target: Path, quality: str) -> None:
+    """Note in the folder what it is made of.
+
+    Raises:
+        ConfigError: it is made of something else already.
+    """
+    made_of = {"source": file_digest(source), "target": file_digest(target), "quality": quality}
+    path = work.folder / INPUTS_FILE
+    try:
+        before = read_yaml(path)
+    except (OSError, ValueError):
+        before = None
+    if before is not None and before != made_of:
+        raise ConfigError(
+            f"{work.folder}: holds work on other videos, or of another --quality; name another --work-dir"
+        )
+    write_yaml(path, made_of)
+
+
+def name_of(path: Path, role: str) -> str:
+    """Make a person's name of a file's."""
+    name = re.sub(r"[^\w-]+", "_", path.stem).strip("_-")[:40]
+    if name.lower().startswith(OWN_NAMES):
+        name = f"{name}-{role}"
+    return name if is_folder_name(name) else role
