@@ -28,10 +28,8 @@ from datasets.boundary import HEATMAP_SIZE, NUM_BOUNDARIES
 from datasets.celebv import HEATMAP, IMAGE, read_frame, read_person
 from datasets.images import write_image
 from datasets.landmarks import Face, FaceFinder
+from datasets.panels import contact_sheet, evenly, face_picture, generated_mark
 from datasets.samples import FrameDataset, open_dataset
-from datasets.synthetic.painter import render
-from datasets.synthetic.people import Expression, landmarks_of, random_identity, read_expressions
-from datasets.synthetic.truth import expressions_of, has_expressions
 from inference.backends import add_backend_argument, open_backend
 from inference.geometry import MeanToMean, NeutralToNeutral, Shape, shape_of
 from inference.metrics import (
@@ -48,13 +46,15 @@ from inference.output import MeasuredFrames
 from inference.reenactor import Backend
 from inference.result_page import SCORES_FILE, add_scores, read_record
 from inference.trained import Trained
+from synthetic.painter import render
+from synthetic.people import Expression, landmarks_of, random_identity, read_expressions
+from synthetic.truth import expressions_of, has_expressions
 from utils import cli
 from utils.context import set_context
 from utils.ending import call_main
 from utils.errors import DataError
 from utils.files import write_text
 from utils.html import table
-from utils.panels import contact_sheet, evenly, face_picture, generated_mark
 
 SHEET_FILE = "sheet.png"
 CHAIN = "chain"

@@ -24,8 +24,10 @@ from tqdm import tqdm
 from datasets.annotations import format_line
 from datasets.crop import Square
 from datasets.images import write_image
-from datasets.synthetic.painter import render, render_cutout, textures_of
-from datasets.synthetic.people import (
+from datasets.panels import generated_mark
+from datasets.wflw import list_path
+from synthetic.painter import render, render_cutout, textures_of
+from synthetic.people import (
     EXPRESSION_FILE,
     Expression,
     Habit,
@@ -37,12 +39,10 @@ from datasets.synthetic.people import (
     read_habit,
     save_expressions,
 )
-from datasets.wflw import list_path
 from utils import cli
 from utils.ending import call_main
 from utils.errors import ConfigError, DataError
 from utils.files import check_outputs, write_text
-from utils.panels import generated_mark
 from utils.video import open_video
 
 MAX_FRAMES = 100_000  # a person, or faces of a list

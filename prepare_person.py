@@ -34,6 +34,7 @@ from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, draw_heatmap, overlay
 from datasets.crop import cut_square
 from datasets.images import write_image
 from datasets.landmarks import Face
+from datasets.panels import contact_sheet, evenly, face_picture
 from datasets.prepared import Packed, pack, require_own_names
 from datasets.samples import FrameDataset
 from inference.faces import WAIT_S, Finder, Placed, follow_face, make_finder
@@ -44,7 +45,6 @@ from utils import cli
 from utils.ending import call_main
 from utils.errors import ConfigError, DataError
 from utils.files import atomic_folder, check_outputs, claimed, file_digest, locked, write_text
-from utils.panels import contact_sheet, evenly, face_picture
 from utils.parallel import WorkerPool, available_cores
 
 PICTURES_AT_ONCE = 16  # that a worker looks at in a row

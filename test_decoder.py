@@ -15,6 +15,7 @@ from tqdm import tqdm
 from datasets.batches import collate
 from datasets.celebv import HEATMAP, IMAGE
 from datasets.images import write_image
+from datasets.panels import face_picture, generated_mark, heatmap_picture, side_by_side
 from datasets.samples import open_dataset
 from inference.testing import index_batches, parse_test_args, read_test_config
 from inference.trained import Trained, find_weights, load_network
@@ -22,7 +23,6 @@ from models.networks import HEATMAP_SHAPE
 from utils.cli import limit_count
 from utils.ending import call_main
 from utils.files import new_result, timestamp
-from utils.panels import face_picture, generated_mark, heatmap_picture, side_by_side
 
 
 def main() -> None:

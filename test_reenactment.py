@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from datasets.panels import generated_mark
 from inference.backends import PRECISIONS, add_backend_argument
 from inference.inputs import Input, end_at_interrupt, open_input, open_test_split
 from inference.output import (
@@ -40,7 +41,6 @@ from models.networks import MODULES
 from utils import cli
 from utils.ending import call_main
 from utils.files import check_outputs, new_result, timestamp
-from utils.panels import generated_mark
 from utils.video import MAX_FPS, MIN_FPS
 
 DATA_SET_FPS = 30

@@ -19,6 +19,7 @@ from datasets.batches import collate, to_float
 from datasets.boundary import DrawingStyle
 from datasets.celebv import HEATMAP
 from datasets.images import write_image
+from datasets.panels import heatmap_picture, side_by_side
 from datasets.samples import open_dataset
 from inference.testing import index_batches, parse_test_args, read_test_config
 from inference.trained import Trained, find_weights, load_network
@@ -26,7 +27,6 @@ from models.networks import HEATMAP_SHAPE
 from utils.cli import limit_count
 from utils.ending import call_main
 from utils.files import new_result, timestamp
-from utils.panels import heatmap_picture, side_by_side
 
 
 def transform_split(args: argparse.Namespace, config: TransformerConfig, source: str) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from config.config_decoder import DecoderConfig
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP
 from datasets.images import write_image
+from datasets.panels import face_picture, heatmap_picture, side_by_side
 from datasets.samples import DrawnDataset, open_dataset
 from inference.geometry import write_geometry
 from models.losses import feature_mse, gan_bce, mean_absolute_error, weighted_sum
@@ -25,7 +26,6 @@ from models.vgg import load_vgg16, vgg_features
 from training.schedule import linear_decay
 from training.solver import Solver
 from training.training import Training, call_training
-from utils.panels import face_picture, heatmap_picture, side_by_side
 
 
 class Graph(NamedTuple):

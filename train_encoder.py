@@ -18,6 +18,7 @@ from config.config_encoder import EncoderConfig
 from datasets.batches import Batches
 from datasets.celebv import HEATMAP, IMAGE, find_people
 from datasets.images import write_image
+from datasets.panels import face_picture, heatmap_picture, side_by_side
 from datasets.samples import DrawnDataset, JoinedDataset
 from datasets.wflw import WFLWDataset
 from models.encoder import prediction_of
@@ -27,7 +28,6 @@ from training.run import Run
 from training.solver import Solver
 from training.training import Training, call_training
 from utils.errors import ConfigError
-from utils.panels import face_picture, heatmap_picture, side_by_side
 
 NUM_PANELS = 4
 

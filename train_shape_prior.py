@@ -27,19 +27,19 @@ from datasets.batches import Batches, heatmap_of
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, draw_heatmap
 from datasets.celebv import find_people, read_person
 from datasets.images import write_image
+from datasets.panels import contact_sheet, evenly, heatmap_picture
 from datasets.samples import LandmarkDataset
-from datasets.synthetic.truth import expressions_of, has_expressions, landmarks_on
 from inference.geometry import NeutralToNeutral, shape_of
 from models.align import SHAPE_CODE_SIZE
 from models.losses import mean, mean_squared_error
 from models.networks import ALIGN, HEATMAP_SHAPE
+from synthetic.truth import expressions_of, has_expressions, landmarks_on
 from training.run import Run
 from training.schedule import linear_decay
 from training.solver import Solver
 from training.training import Training, call_training
 from utils.errors import DataError
 from utils.files import atomic_path, write_yaml
-from utils.panels import contact_sheet, evenly, heatmap_picture
 from utils.weights import write_arrays
 
 MIN_RELATIVE_VARIANCE = 1e-6

@@ -24,6 +24,7 @@ from datasets.batches import Batches
 from datasets.boundary import DrawingStyle
 from datasets.celebv import ENCODER, HEATMAP
 from datasets.images import write_image
+from datasets.panels import heatmap_picture, side_by_side
 from datasets.samples import ShiftedDataset, open_dataset
 from inference.geometry import NeutralToNeutral, shape_of
 from models.losses import lsgan, mean_absolute_error, probability_bce, weighted_sum
@@ -34,7 +35,6 @@ from training.averaging import Pass
 from training.solver import Solver
 from training.training import Training, call_training
 from utils.errors import ConfigError, WeightsError
-from utils.panels import heatmap_picture, side_by_side
 from utils.weights import read_parameters
 
 PAIRS = (("A", "B"), ("B", "A"))

@@ -41,6 +41,7 @@ from config.runs import INFO_FILE  # noqa: E402
 from datasets.batches import make_batches, to_float  # noqa: E402
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP  # noqa: E402
 from datasets.images import read_image, write_image  # noqa: E402
+from datasets.panels import contact_sheet, evenly, generated_mark  # noqa: E402
 from datasets.samples import open_dataset  # noqa: E402
 from evaluate import paint_all  # noqa: E402
 from inference.backends import NnablaBackend  # noqa: E402
@@ -56,7 +57,6 @@ from utils.context import set_context  # noqa: E402
 from utils.ending import call_main  # noqa: E402
 from utils.errors import ConfigError, one_line  # noqa: E402
 from utils.files import check_outputs, timestamp, write_text, write_yaml  # noqa: E402
-from utils.panels import contact_sheet, evenly, generated_mark  # noqa: E402
 
 CASE_S = 900  # one that takes longer is given up
 TRAININGS = ("encoder", "transformer", "decoder")

@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets import landmarks  # noqa: E402
 from datasets.boundary import IMAGE_SIZE  # noqa: E402
-from datasets.synthetic.painter import render  # noqa: E402
-from datasets.synthetic.people import Expression, expression_track, random_expression, random_identity  # noqa: E402
 from inference.faces import CROP_DROP, CROP_SHARE  # noqa: E402
+from synthetic.painter import render  # noqa: E402
+from synthetic.people import Expression, expression_track, random_expression, random_identity  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.ending import call_main  # noqa: E402
 from utils.files import atomic_path  # noqa: E402

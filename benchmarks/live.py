@@ -25,13 +25,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.reenactment import networks_in, write_random_networks  # noqa: E402
-from datasets.synthetic.people import Expression, expression_track, landmarks_of, random_identity  # noqa: E402
 from inference.backends import PRECISIONS  # noqa: E402
 from inference.geometry import write_geometry  # noqa: E402
 from inference.live import LiveReenactor  # noqa: E402
 from inference.reenactor import Result  # noqa: E402
 from inference.trained import Trained  # noqa: E402
 from make_synthetic import moving_head  # noqa: E402
+from synthetic.people import Expression, expression_track, landmarks_of, random_identity  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.ending import call_main  # noqa: E402
 from web.jpeg import decode  # noqa: E402

@@ -16,9 +16,9 @@ from datasets import celebv, wflw
 from datasets.annotations import Annotations, read_annotations, read_names
 from datasets.boundary import IMAGE_SIZE, NUM_LANDMARKS, draw_heatmap, overlay
 from datasets.images import IMAGE_ENDINGS, read_image
+from datasets.panels import evenly
 from utils.errors import DataError
 from utils.files import NotRegular, open_file
-from utils.panels import evenly
 from utils.parallel import WorkerPool
 
 MAX_EXAMPLES = 20  # kept of each finding

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from zlib_ng import zlib_ng
 
+from datasets.panels import evenly
 from utils.errors import DataError
 from utils.files import atomic_path, file_digest, open_file, read_yaml, write_yaml
-from utils.panels import evenly
 
 RAW_DEFLATE = -15  # zlib's name for a stream without header and checksum, as zip files hold it
 COMPRESSION_LEVEL = 1

@@ -22,10 +22,10 @@ sys.path.insert(0, str(ROOT))
 from datasets.check import check_person  # noqa: E402
 from datasets.check_page import heat_picture  # noqa: E402
 from datasets.images import read_image, write_image  # noqa: E402
+from datasets.panels import contact_sheet, generated_mark  # noqa: E402
 from make_synthetic import make_sheet  # noqa: E402
 from utils.ending import call_main  # noqa: E402
 from utils.errors import DataError  # noqa: E402
-from utils.panels import contact_sheet, generated_mark  # noqa: E402
 from utils.parallel import available_cores  # noqa: E402
 
 TILE, GAP, MARGIN, CAPTION = 256, 184, 40, 50

@@ -16,11 +16,11 @@ import numpy as np
 from config.runs import GEOMETRY_FILE
 from datasets.annotations import format_line, read_annotations
 from datasets.celebv import read_person
-from datasets.synthetic.people import UNIT_PX, Expression, landmarks_3d, random_identity
+from datasets.panels import evenly
 from inference.trained import Trained
+from synthetic.people import UNIT_PX, Expression, landmarks_3d, random_identity
 from utils.errors import DataError, WeightsError
 from utils.files import write_text
-from utils.panels import evenly
 
 MEAN, NEUTRAL = "mean", "neutral"
 MAX_CALIBRATION_FRAMES = 250  # of a video, its first ones with a face

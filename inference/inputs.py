@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from datasets.batches import heatmap_of, to_float
 from datasets.celebv import HEATMAP
+from datasets.panels import evenly
 from datasets.samples import DrawnDataset, FrameDataset
 from inference.backends import Calibration
 from inference.faces import make_finder
@@ -24,7 +25,6 @@ from inference.reenactor import Geometry, no_face_words
 from utils.cli import limit_count
 from utils.ending import requests
 from utils.errors import ConfigError, DataError
-from utils.panels import evenly
 from utils.video import Video
 
 CALIBRATION_FACES = 16

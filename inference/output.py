@@ -12,12 +12,12 @@ import numpy as np
 
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_BOUNDARIES
 from datasets.images import write_image
+from datasets.panels import heatmap_picture, labelled, side_by_side
 from datasets.prepared import PreparedFile, PreparedWriter, pack
 from inference.inputs import Input
 from inference.reenactor import Result
 from utils.errors import DataError
 from utils.files import atomic_path
-from utils.panels import heatmap_picture, labelled, side_by_side
 from utils.video import VideoWriter, open_video, write_preview
 
 

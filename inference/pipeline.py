@@ -9,13 +9,13 @@ from functools import partial
 import numpy as np
 
 from datasets.batches import heatmap_of
-from datasets.synthetic.people import Expression, landmarks_of, random_expression, random_identity
 from inference.backends import open_backend
 from inference.geometry import NeutralToNeutral, Shape, read_geometry
 from inference.inputs import CALIBRATION_FACES, Input, calibration_inputs, shape_of_source
 from inference.pictures import FaceFrame
 from inference.reenactor import Backend, MissingFaces, Reenactor, Result
 from inference.trained import Networks, Trained
+from synthetic.people import Expression, landmarks_of, random_expression, random_identity
 from utils.parallel import ahead, end
 
 RESULTS_AHEAD = 4

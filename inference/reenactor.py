@@ -14,11 +14,11 @@ import numpy as np
 
 from datasets.batches import heatmap_of, to_float
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_BOUNDARIES
+from datasets.panels import face_picture
 from datasets.samples import DrawnDataset
 from inference.pictures import FaceFrame
 from models.networks import MODULES
 from utils.errors import DataError
-from utils.panels import face_picture
 
 NO_FACE_CHOICES = ("hold", "skip", "fail")
 

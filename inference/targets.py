@@ -13,12 +13,12 @@ import numpy as np
 from config import load_config
 from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
 from datasets.batches import heatmap_of
+from datasets.panels import face_picture, labelled
 from inference.geometry import read_geometry
 from inference.pipeline import open_decoder
 from inference.trained import Trained, find_weights
 from utils.errors import UserError
 from utils.files import read_text
-from utils.panels import face_picture, labelled
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "weights" / "decoder"
 HELD_OUT = ("psnr", "ssim", "sharpness")

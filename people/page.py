@@ -10,12 +10,12 @@ from pathlib import Path
 from config.runs import HELD_OUT_FILE
 from datasets.boundary import IMAGE_SIZE
 from datasets.images import read_image, write_image
+from datasets.panels import contact_sheet, evenly, generated_mark
 from people.work import Work
 from training.series import TIMER, read_series
 from utils.files import write_text
 from utils.html import address as address_of
 from utils.html import line_chart, page, table
-from utils.panels import contact_sheet, evenly, generated_mark
 
 SHOWN_FRAMES, TILE_PX = 6, 192
 

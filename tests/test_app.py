@@ -29,12 +29,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
-from datasets.synthetic.people import Expression, expression_track, landmarks_of, random_identity
 from inference.geometry import NeutralToNeutral, Shape, shape_of
 from inference.live import LEARN_FRAMES, NEUTRAL_FRAMES, LatestPicture, LearningGeometry
 from inference.targets import Target, find_targets
 from inference.trained import Trained
 from make_synthetic import moving_head
+from synthetic.people import Expression, expression_track, landmarks_of, random_identity
 from utils.errors import DataError, UserError
 from utils.video import ffmpeg, look
 from web import guard as guard_module

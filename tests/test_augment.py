@@ -11,8 +11,8 @@ from datasets.batches import Batches
 from datasets.boundary import BOUNDARY_PARTS, draw_heatmap, resize_heatmap
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP
 from datasets.samples import DrawnDataset, EncodedDataset, LandmarkDataset, ShiftedDataset
-from datasets.synthetic.people import Expression, landmarks_of, random_identity
 from datasets.wflw import WFLWDataset
+from synthetic.people import Expression, landmarks_of, random_identity
 
 MIRROR = Transform(np.array([[-1.0, 0, 255], [0, 1, 0]]), True)
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from datasets.boundary import BOUNDARY_PARTS, DrawingStyle, draw_heatmap, resize_heatmap
-from datasets.synthetic.people import Expression, landmarks_of, random_identity
+from synthetic.people import Expression, landmarks_of, random_identity
 
 # SPEC.md section 1, written out by hand
 JOINED = [

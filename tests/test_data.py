@@ -7,10 +7,10 @@ from datasets.batches import to_float
 from datasets.boundary import draw_heatmap, resize_heatmap
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, find_people
 from datasets.images import read_image, write_image
+from datasets.panels import face_picture
 from datasets.samples import DrawnDataset, ShiftedDataset
 from datasets.wflw import WFLWDataset, WFLWFaces, crop_face, list_path
 from utils.errors import DataError
-from utils.panels import face_picture
 
 PARTS = (IMAGE, HEATMAP, RESIZED_HEATMAP)
 

@@ -17,13 +17,13 @@ from datasets.annotations import format_line
 from datasets.batches import heatmap_of
 from datasets.celebv import read_person
 from datasets.images import write_image
-from datasets.synthetic.people import Expression, Identity, expression_track, landmarks_of, random_identity, read_habit
 from inference.geometry import MeanToMean, NeutralToNeutral, Shape, read_geometry, shape_of, write_geometry
 from inference.inputs import Input, open_input, shape_of_source
 from inference.pictures import FaceFrame
 from inference.reenactor import Reenactor, Result
 from inference.trained import Trained
 from make_synthetic import moving_head
+from synthetic.people import Expression, Identity, expression_track, landmarks_of, random_identity, read_habit
 from utils.errors import DataError, WeightsError
 
 ENCODER, TRANSFORMER, DECODER = (DEMO_NETWORKS[first : first + 4] for first in (0, 4, 8))

@@ -12,15 +12,15 @@ from config.config_decoder import DecoderConfig
 from config.config_transformer import TransformerConfig
 from datasets.batches import heatmap_of
 from datasets.landmarks import FaceFinder
+from datasets.panels import face_picture, heatmap_picture
 from datasets.prepared import PreparedWriter
-from datasets.synthetic.painter import render
-from datasets.synthetic.people import Expression, expression_track, landmarks_of, random_identity
 from inference import metrics
 from inference.result_page import add_scores, read_record
 from inference.testing import index_batches
+from synthetic.painter import render
+from synthetic.people import Expression, expression_track, landmarks_of, random_identity
 from utils.errors import DataError
 from utils.files import write_yaml
-from utils.panels import face_picture, heatmap_picture
 from utils.video import open_video, write_preview
 
 TRACK = [Expression(*row) for row in expression_track(400, 3)[::20]]

@@ -26,6 +26,7 @@ from test_pages import BROWSER, needs_browser
 
 from datasets.images import write_image
 from datasets.landmarks import Face, FaceFinder
+from datasets.panels import heatmap_picture, labelled
 from inference.faces import NO_FACE, FaceFollower, Placed
 from inference.inputs import Input
 from inference.output import MeasuredFrames, ResultVideo, lay_out, layout_size, open_results
@@ -35,7 +36,6 @@ from inference.reenactor import MissingFaces, Reenactor, Result, in_batches
 from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
 from utils.errors import DataError, ResourceError
 from utils.files import new_result
-from utils.panels import heatmap_picture, labelled
 from utils.parallel import ahead
 from utils.video import exact_rate, look, open_video, read_video
 

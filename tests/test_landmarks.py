@@ -16,9 +16,9 @@ from skimage.data import astronaut
 
 from datasets.crop import Square
 from datasets.landmarks import Face, FaceFinder, _silenced, angles_of, correction, fit_pose, spread
-from datasets.synthetic.painter import render
-from datasets.synthetic.people import Expression, random_expression, random_identity
 from inference.faces import EDGE, SMALL, Placed, follow_face
+from synthetic.painter import render
+from synthetic.people import Expression, random_expression, random_identity
 
 MAX_ERROR = 0.025  # mean over the landmarks, as a share of the distance of the outer corners of the eyes
 NOT_FITTED_ON = 900_000  # first seed

@@ -16,12 +16,12 @@ from conftest import ROOT, must_fail, must_run
 
 from config import complete_config, load_config, with_values
 from datasets.batches import to_float
-from datasets.synthetic.painter import render
-from datasets.synthetic.people import Expression, random_identity
 from inference import onnx_export as onnx
 from inference.backends import NnablaBackend, OnnxBackend, open_backend
 from inference.trained import Networks, Trained
 from models.networks import INFERENCE
+from synthetic.painter import render
+from synthetic.people import Expression, random_identity
 from utils.errors import ConfigError, DataError, WeightsError
 
 rng = np.random.default_rng(0)

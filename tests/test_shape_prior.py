@@ -7,9 +7,9 @@ import pytest
 
 from config.config_shape_prior import ShapePriorConfig
 from datasets.samples import LandmarkDataset
-from datasets.synthetic.people import Expression, expression_track, landmarks_of, random_identity
-from datasets.synthetic.truth import expressions_of, has_expressions, landmarks_on
 from models.align import SHAPE_CODE_SIZE
+from synthetic.people import Expression, expression_track, landmarks_of, random_identity
+from synthetic.truth import expressions_of, has_expressions, landmarks_on
 from train_shape_prior import fit_pca, neutral_faces, same_expressions
 
 WHO, NUM_FRAMES = (9, 29, 41), 300

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import make_synthetic
-from datasets.synthetic.painter import render, render_cutout
-from datasets.synthetic.people import Expression, expression_track, identity_seed, landmarks_of, random_identity
+from synthetic.painter import render, render_cutout
+from synthetic.people import Expression, expression_track, identity_seed, landmarks_of, random_identity
 
 
 def test_same_seed_same_person_other_seed_other_person():

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from starlette.requests import ClientDisconnect, Request
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from datasets.panels import generated_mark
 from inference.inputs import Input, open_input
 from inference.output import LAYOUTS, lay_out, layout_size, open_result_video
 from inference.pictures import FaceFrame
@@ -30,7 +31,6 @@ from inference.reenactor import MissingFaces
 from inference.targets import Target
 from utils.ending import remove
 from utils.errors import UserError, describe, one_line
-from utils.panels import generated_mark
 from web.live import receive_message
 
 SAY_EVERY_S = 0.5

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from datasets.boundary import IMAGE_SIZE
-from datasets.synthetic.people import ORIGIN_PX, UNIT_PX, Color, Expression, Identity, landmarks_of, project
+from synthetic.people import ORIGIN_PX, UNIT_PX, Color, Expression, Identity, landmarks_of, project
 
 SUBPIXEL_BITS = 4
 SUBPIXEL = 1 << SUBPIXEL_BITS

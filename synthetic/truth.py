@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.celebv import read_person
-from datasets.synthetic.people import EXPRESSION_FILE, Expression, landmarks_of, random_identity, read_expressions
+from synthetic.people import EXPRESSION_FILE, Expression, landmarks_of, random_identity, read_expressions
 
 
 def has_expressions(root: str | Path, person: str) -> bool:
