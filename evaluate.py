@@ -63,6 +63,26 @@ EMPTY = np.zeros((NUM_BOUNDARIES, HEATMAP_SIZE, HEATMAP_SIZE), np.float32)
 MAX_FRAMES = 500  # that are measured; all of them are held in memory
 
 
+PictureScores = dict[str, float]  # as `compare_pictures` has them
+
+
+class Frames(NamedTuple):
+    """Hold the frames of a result, in the order of `indices`."""
+
+    indices: list[int]
+    total: int  # of the result; these are the first of them
+    drivers: list[np.ndarray]  # (256, 256, 3) uint8
+    heatmaps: list[np.ndarray]  # (15, 64, 64), the driver's boundaries
+    asked_for: list[np.ndarray]  # (15, 64, 64), moved to the target
+    generated: list[np.ndarray]  # (256, 256, 3) uint8
+
+    @classmethod
+    def read(cls, measured: MeasuredFrames) -> Frames:
+        """Read all of them."""
+        parts = (list(measured.read(part)) for part in ("face", "heatmap", "transformed", "generated"))
+        return cls(measured.indices, measured.total, *parts)
+
+
 class Truth(NamedTuple):
     """Hold what the result of synthetic people should have been, and what baselines need."""
 
@@ -104,30 +124,52 @@ def find_faces(pictures: list[np.ndarray], whose: str) -> list[Face | None]:
     return [faces[0] if faces else None for faces in found]
 
 
+class Gestures(NamedTuple):
+    """Hold how a result follows its driver."""
+
+    found: float  # share of the generated pictures in which a face is found
+    with_driver: dict[str, float | None]  # correlations over time, by gesture
+    with_truth: dict[str, float | None]  # the same with what a synthetic driver really does
+
+
 def measure_gestures(
     drivers: list[Face | None], generated: list[Face | None], expressions: list[Expression] | None = None
-) -> dict[str, Any]:
+) -> Gestures:
     """Compare what driver and result do over time, by the landmarks that are found in both.
 
     Args:
         drivers, generated: what `find_faces` found in the same frames.
-        expressions: what the driver really does, where it is synthetic; then the result is compared with that, too.
-
-    Returns:
-        the share of the generated pictures in which a face is found, and correlations by gesture.
+        expressions: what the driver really does, if it is synthetic.
     """
     both = [i for i, pair in enumerate(zip(drivers, generated)) if None not in pair]
     done = [(index, gestures(drivers[index]), gestures(generated[index])) for index in both]
     share = sum(face is not None for face in generated) / len(generated)
-    scores: dict[str, Any] = {"found": share, "with_driver": {}, "with_truth": {}}
+    with_driver, with_truth = {}, {}
     for name, part in EXPRESSION_OF.items():
         results = [result[name] for _, _, result in done]
-        scores["with_driver"][name] = correlation([driver[name] for _, driver, _ in done], results)
+        with_driver[name] = correlation([driver[name] for _, driver, _ in done], results)
         if expressions is not None:
             sign = -1 if part == "blink" else 1  # a lid that is closed is an eye that is not open
             truth = [sign * getattr(expressions[index], part) for index, _, _ in done]
-            scores["with_truth"][name] = correlation(truth, results)
-    return scores
+            with_truth[name] = correlation(truth, results)
+    return Gestures(share, with_driver, with_truth)
+
+
+class Boundaries(NamedTuple):
+    """Hold how well a result has the boundaries that were asked for; errors are shares of an all-zero answer's."""
+
+    consistency: float
+    jitter_of_source: float | None  # heatmap pixels
+    jitter_of_result: float | None
+
+
+def measure_boundaries(frames: Frames, found: list[np.ndarray]) -> Boundaries:
+    """Compare the boundaries found in the result (15, 64, 64) with those that were asked for, and over time."""
+    return Boundaries(
+        relative_error(found, frames.asked_for),
+        temporal_jitter(frames.heatmaps, frames.indices),
+        temporal_jitter(found, frames.indices),
+    )
 
 
 def paint_all(backend: Backend, heatmaps: Iterable[np.ndarray], words: str) -> list[np.ndarray]:
@@ -135,9 +177,7 @@ def paint_all(backend: Backend, heatmaps: Iterable[np.ndarray], words: str) -> l
     return [face_picture(face) for face in infer_all(backend, "decoder", heatmaps, words)]
 
 
-def measure_decoder(
-    backend: Backend, config: DecoderConfig, data_dir: Path, target: str, count: int
-) -> dict[str, float]:
+def measure_decoder(backend: Backend, config: DecoderConfig, data_dir: Path, target: str, count: int) -> PictureScores:
     """Measure the decoder on the target's own test frames, with boundaries of the kind that it was trained on."""
     dataset = open_dataset(
         with_values(config, {"train_dir": str(data_dir)}), target, "test", (IMAGE, HEATMAP), draw_anew=True
@@ -188,60 +228,103 @@ def require_unseen(configs: dict[str, Config], record: dict[str, Any]) -> None:
             )
 
 
-def evaluate(result_dir: Path, record: dict[str, Any], configs: dict[str, Config], backend: Backend) -> dict[str, Any]:
-    """Compute all scores by name; also writes a sheet of pictures where there is a truth across people."""
-    data_dir, source, target = Path(record["data_dir"]), record["source"], record["target"]
-    measured = MeasuredFrames(result_dir, MAX_FRAMES)
-    indices, generated = measured.indices, list(measured.read("generated"))
-    heatmaps, asked_for = list(measured.read("heatmap")), list(measured.read("transformed"))
-    faces = find_faces(generated, "result")
+class Across(NamedTuple):
+    """Hold a result against what the target with the driver's expression really looks like."""
+
+    scores: dict[str, PictureScores]  # of the result and of baselines, by name
+    mouth_opening: float | None  # correlations of the result with the driver over time
+    yaw: float | None
+
+
+def measure_across(
+    frames: Frames, truth: Truth, found: list[np.ndarray], inputs: list[np.ndarray], backend: Backend, sheet: Path
+) -> Across:
+    """Measure the result of synthetic people against the truth, beside baselines; write a sheet of pictures."""
+    pictures = {CHAIN: frames.generated} | baselines(truth, backend, inputs, frames.heatmaps)
+    rows = [inputs, truth.target_frames, frames.generated]
+    rows += [pictures["decoder without transformer"], pictures["true boundary, decoder"]]
+    write_sheet(sheet, rows, generated_mark("faces from row 3 on"))
+    return Across(
+        {
+            name: compare_pictures(faces, truth.target_frames, truth.target_landmarks)
+            for name, faces in pictures.items()
+        },
+        correlation([mouth_opening(h) for h in found], [e.mouth_open for e in truth.expressions]),
+        correlation([face_turn(h) for h in found], [e.yaw for e in truth.expressions]),
+    )
+
+
+class Scores(NamedTuple):
+    """Hold everything that was measured; what a result has no truth for is None."""
+
+    frames: int  # that were measured
+    reenacted: int
+    boundaries: Boundaries
+    gestures: Gestures
+    encoder_error: float | None = None  # share of an all-zero prediction's
+    decoder: PictureScores | None = None  # on the target's own test frames
+    self_reenactment: PictureScores | None = None
+    across: Across | None = None
+
+
+def evaluate(result_dir: Path, record: dict[str, Any], configs: dict[str, Config], backend: Backend) -> Scores:
+    """Measure a result by all that is known of it."""
+    frames = Frames.read(MeasuredFrames(result_dir, MAX_FRAMES))
+    faces = find_faces(frames.generated, "result")
     if "encoder" in configs:
-        pictures = (to_float(picture.transpose(2, 0, 1)) for picture in generated)
+        pictures = (to_float(picture.transpose(2, 0, 1)) for picture in frames.generated)
         found = infer_all(backend, "encoder", pictures, "encoder on the result")
     else:
         found = [EMPTY if face is None else heatmap_of(face.landmarks) for face in faces]
-    scores: dict[str, Any] = {
-        "frames": len(found),
-        "reenacted": measured.total,
-        "boundary_consistency": relative_error(found, asked_for),
-        "temporal_jitter": {
-            "source": temporal_jitter(heatmaps, indices),
-            "result": temporal_jitter(found, indices),
-        },
-    }
-    drivers = find_faces(list(measured.read("face")), "driver")
-    if record["input"]:
-        scores["gestures"] = measure_gestures(drivers, faces)
-        return scores
+    boundaries = measure_boundaries(frames, found)
+    drivers = find_faces(frames.drivers, "driver")
+    if record["input"]:  # nothing is known of it but itself
+        return Scores(len(found), frames.total, boundaries, measure_gestures(drivers, faces))
 
+    data_dir, source, target = Path(record["data_dir"]), record["source"], record["target"]
     images = FrameDataset(data_dir, source, "test")
-    inputs = [images[index][0].transpose(1, 2, 0) for index in indices]
-    landmarks = read_person(data_dir, source, "test").landmarks
+    inputs = [images[index][0].transpose(1, 2, 0) for index in frames.indices]
+    encoder_error = across = track = None
     if "encoder" in configs:
-        scores["encoder_error"] = relative_error(heatmaps, [heatmap_of(landmarks[index]) for index in indices])
-    track = None
+        landmarks = read_person(data_dir, source, "test").landmarks
+        encoder_error = relative_error(frames.heatmaps, [heatmap_of(landmarks[index]) for index in frames.indices])
     if has_expressions(data_dir, source):
-        track = expressions_of(data_dir, source, "test")
-        track = [track[index] for index in indices]
-    scores["gestures"] = measure_gestures(drivers, faces, track)
-    scores["decoder"] = measure_decoder(backend, configs["decoder"], data_dir, target, len(found))
-    if source == target:
-        scores["self_reenactment"] = compare_pictures(generated, inputs)
-    elif has_expressions(data_dir, source) and has_expressions(data_dir, target):
+        every = expressions_of(data_dir, source, "test")
+        track = [every[index] for index in frames.indices]
+    if source != target and track is not None and has_expressions(data_dir, target):
         truth = make_truth(data_dir, source, target, len(found))
-        pictures = {CHAIN: generated} | baselines(truth, backend, inputs, heatmaps)
-        scores["scores"] = {
-            name: compare_pictures(faces, truth.target_frames, truth.target_landmarks)
-            for name, faces in pictures.items()
-        }
-        scores["follows"] = {
-            "mouth_opening": correlation([mouth_opening(h) for h in found], [e.mouth_open for e in truth.expressions]),
-            "yaw": correlation([face_turn(h) for h in found], [e.yaw for e in truth.expressions]),
-        }
-        rows = [inputs, truth.target_frames, generated]
-        rows += [pictures["decoder without transformer"], pictures["true boundary, decoder"]]
-        write_sheet(result_dir / SHEET_FILE, rows, generated_mark(f"faces of {target} from row 3 on"))
-    return scores
+        across = measure_across(frames, truth, found, inputs, backend, result_dir / SHEET_FILE)
+    return Scores(
+        len(found),
+        frames.total,
+        boundaries,
+        measure_gestures(drivers, faces, track),
+        encoder_error,
+        measure_decoder(backend, configs["decoder"], data_dir, target, len(found)),
+        compare_pictures(frames.generated, inputs) if source == target else None,
+        across,
+    )
+
+
+def to_json(scores: Scores) -> dict[str, Any]:
+    """Return what scores.json holds; measures that there were not are left out."""
+    found: dict[str, Any] = {
+        "frames": scores.frames,
+        "reenacted": scores.reenacted,
+        "boundary_consistency": scores.boundaries.consistency,
+        "temporal_jitter": {
+            "source": scores.boundaries.jitter_of_source,
+            "result": scores.boundaries.jitter_of_result,
+        },
+        "gestures": scores.gestures._asdict(),
+        "encoder_error": scores.encoder_error,
+        "decoder": scores.decoder,
+        "self_reenactment": scores.self_reenactment,
+    }
+    if scores.across is not None:
+        found["scores"] = scores.across.scores
+        found["follows"] = {"mouth_opening": scores.across.mouth_opening, "yaw": scores.across.yaw}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def number(value: float | None, digits: int) -> str:
@@ -249,41 +332,37 @@ def number(value: float | None, digits: int) -> str:
     return "not measured" if value is None else f"{value:.{digits}f}"
 
 
-def lines_of(record: dict[str, Any], scores: dict[str, Any]) -> list[tuple[str, str]]:
+def lines_of(record: dict[str, Any], scores: Scores) -> list[tuple[str, str]]:
     """Write the scores as a name and a value a row."""
-    jitter = scores["temporal_jitter"]
-    held = record["frames"] - scores["reenacted"]
-    first = "" if scores["frames"] == scores["reenacted"] else f", the first of {scores['reenacted']}"
-    words = "temporal jitter of the source / of the result, px of 64"
+    boundaries, found = scores.boundaries, scores.gestures
+    held = record["frames"] - scores.reenacted
+    first = "" if scores.frames == scores.reenacted else f", the first of {scores.reenacted}"
+    jitters = (boundaries.jitter_of_source, boundaries.jitter_of_result)
     rows = [
-        ("frames", f"{scores['frames']}{first}" + (f", without {held} in which a result is held" if held else "")),
+        ("frames", f"{scores.frames}{first}" + (f", without {held} in which a result is held" if held else "")),
         ("boundaries of the result against those asked for, share of an all-zero prediction's error",
-         number(scores["boundary_consistency"], 3)),
-        (words, f"{number(jitter['source'], 3)} / {number(jitter['result'], 3)}"),
+         number(boundaries.consistency, 3)),
+        ("temporal jitter of the source / of the result, px of 64", " / ".join(number(j, 3) for j in jitters)),
     ]  # fmt: skip
-    if "encoder_error" in scores:
-        rows.append(("encoder, share of an all-zero prediction's error", number(scores["encoder_error"], 3)))
-    for key, words in (
-        ("decoder", f"decoder on test frames of {record['target']}"),
-        ("self_reenactment", "generated against the real frame"),
-    ):
-        if key in scores:
-            values = (
-                "PSNR {psnr:.2f} dB, SSIM {ssim:.3f}, L1 {l1:.2f} of 255, sharpness {sharpness:.2f} and energy at 2 to "
-                "2.5 px {comb_energy:.2f} of the real one's"
-            )
-            rows.append((words, values.format(**scores[key])))
-    for name, values in scores.get("scores", {}).items():
-        words = "PSNR {psnr:.2f} dB, face {face_psnr:.2f} dB, SSIM {ssim:.3f}".format(**values)
-        rows.append((f"{name}, against the true target", words))
-    found = scores["gestures"]
-    rows.append(("a face is found in the result", f"{100 * found['found']:.0f} % of the frames"))
-    for key, words in (("with_driver", "driver"), ("with_truth", "driver's true expression")):
-        values = ", ".join(f"{name} {number(value, 2)}" for name, value in found[key].items())
+    if scores.encoder_error is not None:
+        rows.append(("encoder, share of an all-zero prediction's error", number(scores.encoder_error, 3)))
+    values = "PSNR {psnr:.2f} dB, SSIM {ssim:.3f}, L1 {l1:.2f} of 255, sharpness {sharpness:.2f} and energy at 2 to "
+    values += "2.5 px {comb_energy:.2f} of the real one's"
+    if scores.decoder is not None:
+        rows.append((f"decoder on test frames of {record['target']}", values.format(**scores.decoder)))
+    if scores.self_reenactment is not None:
+        rows.append(("generated against the real frame", values.format(**scores.self_reenactment)))
+    if scores.across is not None:
+        for name, values in scores.across.scores.items():
+            words = "PSNR {psnr:.2f} dB, face {face_psnr:.2f} dB, SSIM {ssim:.3f}".format(**values)
+            rows.append((f"{name}, against the true target", words))
+    rows.append(("a face is found in the result", f"{100 * found.found:.0f} % of the frames"))
+    for correlations, words in ((found.with_driver, "driver"), (found.with_truth, "driver's true expression")):
+        values = ", ".join(f"{name} {number(value, 2)}" for name, value in correlations.items())
         if values:
             rows.append((f"the result follows the {words}, correlations over time", values))
-    if "follows" in scores:
-        mouth, yaw = (number(scores["follows"][name], 2) for name in ("mouth_opening", "yaw"))
+    if scores.across is not None:
+        mouth, yaw = number(scores.across.mouth_opening, 2), number(scores.across.yaw, 2)
         rows.append(("the result follows the source: mouth opening, yaw", f"correlations of {mouth} and {yaw}"))
     return rows
 
@@ -314,9 +393,9 @@ def main() -> None:
     rows = lines_of(record, scores)
     for name, value in rows:
         print(f"{name}: {value}")
-    write_text(args.result_dir / SCORES_FILE, json.dumps(scores, indent=1, allow_nan=False) + "\n")
+    write_text(args.result_dir / SCORES_FILE, json.dumps(to_json(scores), indent=1, allow_nan=False) + "\n")
     section = ["<h2>Scores</h2>", table(rows)]
-    if "scores" in scores:
+    if scores.across is not None:
         sheet = args.result_dir / SHEET_FILE
         print(f"sheet (source, truth, chain, without transformer, true boundary): {sheet}")
         words = "Source, truth, result, decoder without transformer, decoder on true boundaries"

@@ -17,8 +17,7 @@ from datasets.celebv import HEATMAP, IMAGE
 from datasets.images import write_image
 from datasets.panels import face_picture, generated_mark, heatmap_picture, side_by_side
 from datasets.samples import open_dataset
-from inference.testing import index_batches, parse_test_args, read_test_config
-from inference.trained import Trained, find_weights, load_network
+from inference.trained import Trained, find_weights, index_batches, load_network, parse_test_args, read_test_config
 from models.networks import HEATMAP_SHAPE
 from utils.cli import limit_count
 from utils.ending import call_main
@@ -47,7 +46,7 @@ def main() -> None:
                     tiles = [heatmap_picture(heatmap.d[row]), face_picture(fake.d[row]), face_picture(image[row])]
                     write_image(folder.path / f"{index:06d}.png", side_by_side(tiles), mark)
             bar.update(num_used)
-    print(f"{count} images through the decoder; panels in {folder.path}")
+    print(f"{count} images through the decoder; panels in {folder.final_path}")
 
 
 if __name__ == "__main__":

@@ -123,8 +123,7 @@ def main() -> None:
     data_dir = args.data_dir or config.train_dir
     frames_in = open_frames(args, data_dir, source)
     networks = find_networks(args, configs)
-    wishes = (args.backend, args.precision, args.batch_size, args.smooth)
-    reenactor, frames_in = open_reenactor(frames_in, networks, context, *wishes)
+    reenactor = open_reenactor(frames_in, networks, context, args.backend, args.precision, args.batch_size, args.smooth)
 
     mark = generated_mark(f"face of {target}, driven by {args.input or source}")
     # frames of a data set are for research: whole panels without a label
@@ -164,7 +163,7 @@ def main() -> None:
         write_result(folder.path, record, results.metrics)
     if args.preview is not None:
         preview.save(args.preview, mark["Comment"])
-    report(args, f"{args.input or source} to {target}", folder.path, results, missing, video.count)
+    report(args, f"{args.input or source} to {target}", folder.final_path, results, missing, video.count)
 
 
 def report(

@@ -21,8 +21,7 @@ from datasets.celebv import HEATMAP
 from datasets.images import write_image
 from datasets.panels import heatmap_picture, side_by_side
 from datasets.samples import open_dataset
-from inference.testing import index_batches, parse_test_args, read_test_config
-from inference.trained import Trained, find_weights, load_network
+from inference.trained import Trained, find_weights, index_batches, load_network, parse_test_args, read_test_config
 from models.networks import HEATMAP_SHAPE
 from utils.cli import limit_count
 from utils.ending import call_main
@@ -55,7 +54,7 @@ def transform_split(args: argparse.Namespace, config: TransformerConfig, source:
                     tiles = map(heatmap_picture, (real_a[row], fake.d[row], to_float(real_b)))
                     write_image(folder.path / f"{index:06d}.png", side_by_side(list(tiles)))
             bar.update(num_used)
-    print(f"{count} images through the transformer; panels in {folder.path}")
+    print(f"{count} images through the transformer; panels in {folder.final_path}")
 
 
 def main() -> None:

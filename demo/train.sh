@@ -48,7 +48,7 @@ python test_decoder.py "$decoder" -n 4
 
 stage "reenactment"
 python test_reenactment.py \
-    --encoder-config "$encoder" --encoder-param-file "$runs/encoder/demo/model/model_best.h5" \
+    --encoder-config "$encoder" \
     --transformer-config "$transformer" --decoder-config "$decoder" \
     --src-celeb-name Rowan --trg-celeb-name Linnea --out-dir "$out/reenactment" \
     --video "$out/reenactment.mp4" --preview "$out/preview.gif"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from datasets.batches import heatmap_of, to_float
 from datasets.celebv import HEATMAP
@@ -25,6 +27,7 @@ from inference.reenactor import Geometry, no_face_words
 from utils.cli import limit_count
 from utils.ending import requests
 from utils.errors import ConfigError, DataError
+from utils.parallel import end
 from utils.video import Video
 
 CALIBRATION_FACES = 16
@@ -40,6 +43,7 @@ class Input(NamedTuple):
     sound: Video | None = None  # that may have some
     camera: Camera | None = None  # whose frames come as they are seen
     some_frames: Callable[[], Iterator[FaceFrame]] | None = None  # the first ones with a face, to calibrate on
+    landmarks: np.ndarray | None = None  # (N, 98, 2), if those of all frames are known before
 
 
 def open_test_split(data_dir: str | Path, person: str, wanted: int | None, fps: float) -> Input:
@@ -61,7 +65,7 @@ def open_test_split(data_dir: str | Path, person: str, wanted: int | None, fps: 
         picked = evenly(len(images), MAX_CALIBRATION_FRAMES)
         return (FaceFrame(i, images[i][0].transpose(1, 2, 0), "", i / fps, marks[i]) for i in picked)
 
-    return Input(frames, fps, count, truth=truth, some_frames=some_frames)
+    return Input(frames, fps, count, truth=truth, some_frames=some_frames, landmarks=marks)
 
 
 def open_input(
@@ -88,7 +92,7 @@ def open_input(
     if kind == "webcam" and (not device or re.fullmatch("[0-9]{1,3}", device)):
         finder = make_finder(detector, is_video=True)
         camera = Camera(int(device or 0))
-        frames = islice(faces_of_camera(camera, finder, face_number), wanted)
+        frames = Replayed(islice(faces_of_camera(camera, finder, face_number), wanted))
         return Input(frames, fps or camera.fps, wanted, camera=camera)
     pictures = Pictures(Path(os.path.expanduser(name)), fps, wanted)
     finder = make_finder(detector, is_video=pictures.is_film)
@@ -131,26 +135,47 @@ def calibration_inputs(frames_in: Input, networks: Collection[str], geometry: Ge
     return inputs
 
 
-def shape_of_source(frames_in: Input) -> tuple[Shape, Input]:
-    """Find the shape of the source's face in some of its frames; of a camera in its first seconds.
+class Replayed:
+    """Iterate over frames, of which some can be looked at before."""
 
-    Returns:
-        the shape, and the input as it goes on: what a camera showed meanwhile comes first.
+    def __init__(self, frames: Iterator[FaceFrame]):
+        self._frames = frames
+        self._seen: deque[FaceFrame] = deque()
+
+    def look_ahead(self, until_s: float) -> list[FaceFrame]:
+        """Return the frames up to a time, which iterating returns once more."""
+        while not self._seen or self._seen[-1].time_s < until_s:
+            frame = next(self._frames, None)
+            if frame is None:
+                break
+            self._seen.append(frame)
+        return list(self._seen)
+
+    def __iter__(self) -> Iterator[FaceFrame]:
+        return self
+
+    def __next__(self) -> FaceFrame:
+        return self._seen.popleft() if self._seen else next(self._frames)
+
+    def close(self) -> None:
+        """End what gives the frames."""
+        end(self._frames)
+
+
+def shape_of_source(frames_in: Input) -> Shape:
+    """Find the shape of the source's face in some of its frames; of a camera in its first seconds.
 
     Raises:
         DataError: there is no face.
     """
+    if frames_in.landmarks is not None:
+        return shape_of(frames_in.landmarks[evenly(len(frames_in.landmarks), MAX_CALIBRATION_FRAMES)])
     if frames_in.some_frames is not None:
-        return shape_of(frame.landmarks for frame in frames_in.some_frames()), frames_in
+        return shape_of(frame.landmarks for frame in frames_in.some_frames())
     seconds = f"{CAMERA_CALIBRATION_S:.0f} s"
     print(f"note: the camera's first {seconds} show what face it sees; look at it, talk, and close your mouth")
-    kept = []
-    for frame in frames_in.frames:
-        kept.append(frame)
-        if frame.time_s >= CAMERA_CALIBRATION_S:
-            break
-    shape = shape_of(frame.landmarks for frame in kept if frame.landmarks is not None)
-    return shape, frames_in._replace(frames=chain(kept, frames_in.frames))
+    seen = frames_in.frames.look_ahead(CAMERA_CALIBRATION_S)
+    return shape_of(frame.landmarks for frame in seen if frame.landmarks is not None)
 
 
 @contextmanager

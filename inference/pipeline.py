@@ -29,7 +29,7 @@ def open_reenactor(
     precision: str = "float32",
     batch_size: int = 1,
     smooth: float = 0.0,
-) -> tuple[Reenactor, Input]:
+) -> Reenactor:
     """Load the networks, and find how landmarks are moved where no transformer does it.
 
     Args:
@@ -37,9 +37,6 @@ def open_reenactor(
         context: `cpu` or `cudnn`, which nnabla computes on.
         backend, precision: as of the command line.
         batch_size, smooth: as of `Reenactor`.
-
-    Returns:
-        the reenactor, and the input as it goes on.
 
     Raises:
         ConfigError: what is asked for does not go together.
@@ -49,13 +46,12 @@ def open_reenactor(
     decoder, geometry = networks["decoder"], None
     if "transformer" not in networks:
         target_shape = read_geometry(decoder)
-        source_shape, frames_in = shape_of_source(frames_in)
-        geometry = NeutralToNeutral(source_shape, target_shape)
+        geometry = NeutralToNeutral(shape_of_source(frames_in), target_shape)
     batch_size = min(batch_size, frames_in.count or batch_size)
     calibration = None if precision == "float32" else partial(calibration_inputs, frames_in, networks, geometry)
     computing = open_backend(backend, context, networks, batch_size, calibration)
     target = decoder.config.trg_celeb_name
-    return Reenactor(computing, batch_size, smooth, frames_in.truth, target, networks, geometry), frames_in
+    return Reenactor(computing, batch_size, smooth, frames_in.truth, target, networks, geometry)
 
 
 def open_decoder(decoder: Trained, context: str, precision: str = "float32") -> Backend:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import nnabla as nn
 
-from config import Config, load_config
+from config import Config, load_config, with_values
+from config.runs import BEST_FILE
 from models.networks import INFERENCE, MODULES
+from utils import cli
 from utils.context import set_context
 from utils.errors import ConfigError
+from utils.files import check_writable
 from utils.weights import last_epoch_file
 
 
@@ -40,7 +44,7 @@ def load_network(module: str, trained: Trained, x: nn.Variable) -> nn.Variable:
 
 
 def find_weights(module: str, config: Config, info: Path, param_file: Path | None = None) -> Path:
-    """Find the weights that are named, or those of the run's last epoch.
+    """Find the weights that are named, or those of the run's best epoch by validation, else of its last.
 
     Args:
         info: the run's training_info.yaml. Weights lie beside it, or in the log folder that it names.
@@ -53,6 +57,9 @@ def find_weights(module: str, config: Config, info: Path, param_file: Path | Non
         return param_file
     run_folder = config.runs_folder / config.experiment_name
     folders = [info.parent, config.weights_folder(info.parent), config.weights_folder(run_folder)]
+    best = next((folder / BEST_FILE for folder in folders if (folder / BEST_FILE).is_file()), None)
+    if best is not None:
+        return best
     return last_epoch_file(list(dict.fromkeys(folders)), INFERENCE[module].weights_prefix)
 
 
@@ -110,3 +117,42 @@ def choose_context(config: Config, args: argparse.Namespace) -> str:
     context = set_context(args.context or wanted, device_id, must_have=args.context is not None)
     print(context.message)
     return context.name
+
+
+def parse_test_args(description: str) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("training_info", type=cli.path, metavar="INFO", help="the training_info.yaml of a run")
+    parser.add_argument("-n", "--num", type=cli.count, help="number of images (default: the whole test split)")
+    parser.add_argument(
+        "--param-file",
+        type=cli.path,
+        metavar="FILE.h5",
+        help="weights (default: the run's best epoch by validation, else its last)",
+    )
+    help_data = "the folder that holds the people (default: the file's train_dir)"
+    parser.add_argument("--data-dir", type=cli.path, help=help_data)
+    cli.add_device_arguments(parser)
+    parser.add_argument("--info", default="", metavar="TEXT", help="appended to the name of the result folder")
+    return parser.parse_args()
+
+
+def read_test_config(module: str, args: argparse.Namespace) -> Config:
+    """Read the configuration of a run, with the command line's data folder, and set where to compute."""
+    config = load_config(module, args.training_info)
+    if args.data_dir is not None:
+        config = with_values(config, {"train_dir": str(args.data_dir)})
+    check_writable(Path(config.test.logdir), "test.logdir")
+    choose_context(config, args)
+    return config
+
+
+def index_batches(count: int, batch_size: int) -> Iterator[tuple[list[int], int]]:
+    """Group the indices 0..count-1 in batches of one size; the last is filled up by repeating its last index.
+
+    Yields:
+        the indices, and how many of them count.
+    """
+    for first in range(0, count, batch_size):
+        indices = list(range(first, min(first + batch_size, count)))
+        yield indices + [indices[-1]] * (batch_size - len(indices)), len(indices)

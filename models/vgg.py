@@ -6,13 +6,14 @@ import os
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
-
-import nnabla as nn
+from typing import TYPE_CHECKING, Any
 
 from utils.errors import ResourceError, WeightsError
 from utils.files import check_writable
 from utils.libraries import load
+
+if TYPE_CHECKING:  # the configuration names layers, and is read where nothing is computed
+    import nnabla as nn
 
 NNABLA_URL_VARIABLE = "NNABLA_MODELS_URL_BASE"
 LAYERS = tuple(f"relu{block}_{i}" for block in range(1, 6) for i in range(1, 3 if block < 3 else 4))

@@ -128,12 +128,12 @@ from training.communicator import local_rank
 from training.training import call_training
 from utils.errors import DataError
 step, count = script.train_step, 0
-def wrapped(*args):
+def wrapped(*args, **more):
     global count
     count += 1
     if count == {number} and local_rank() == {rank}:
         {then}
-    return step(*args)
+    return step(*args, **more)
 script.train_step = wrapped
 call_training(script.main)
 """

@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -6,6 +7,7 @@ from conftest import ROOT
 
 from config import CLASSES, Config, complete_config, load_config, to_dict
 from config.keys import Keys
+from training.resume import require_same
 from utils.errors import ConfigError
 
 
@@ -102,3 +104,13 @@ def test_defaults_pass_their_own_rules_and_go_through_a_file(module):
 def test_a_configuration_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
         load_config("decoder").train.lr = 1.0
+
+
+def test_losses_that_are_gone_load_and_do_not_go_on(tmp_path):
+    """Runs of older versions have them in their training_info.yaml; only one that trained with them is refused."""
+    keys = {"detail_loss": {"lambda": 0.0, "blur": 0.7, "start_at": 0}, "discriminator": {"lr_factor": 1.0, "blur": 0}}
+    assert complete_config("decoder", {"train": keys}, "x.yaml") == load_config("decoder")
+    plan = SimpleNamespace(config=load_config("decoder"))
+    keys["detail_loss"]["lambda"] = 10.0
+    with pytest.raises(ConfigError, match="train.detail_loss.lambda, which showed no gain"):
+        require_same(plan, tmp_path, {"module": "decoder", "config": {"train": keys}})

@@ -13,12 +13,13 @@ from conftest import DEMO, DEMO_NETWORKS, must_fail, must_run, write_frames
 from PIL import Image
 
 from config import complete_config, load_config, with_values
+from config.config_decoder import DecoderConfig
 from datasets.annotations import format_line
 from datasets.batches import heatmap_of
 from datasets.celebv import read_person
 from datasets.images import write_image
 from inference.geometry import MeanToMean, NeutralToNeutral, Shape, read_geometry, shape_of, write_geometry
-from inference.inputs import Input, open_input, shape_of_source
+from inference.inputs import Input, Replayed, open_input, shape_of_source
 from inference.pictures import FaceFrame
 from inference.reenactor import Reenactor, Result
 from inference.trained import Trained
@@ -148,11 +149,11 @@ def test_landmarks_that_are_no_face_give_numbers(points):
 def test_a_geometry_is_kept_and_read(tmp_path):
     frames = track_of(random_identity(9), 40, 0, "")
     write_geometry(tmp_path, frames)
-    for found, truth in zip(read_geometry(Trained({}, tmp_path / "weights.h5")), shape_of(frames)):
+    for found, truth in zip(read_geometry(Trained(load_config("decoder"), tmp_path / "weights.h5")), shape_of(frames)):
         np.testing.assert_allclose(found, truth, atol=1e-4)
     (tmp_path / "face_98pt.txt").write_text(format_line(marks(0), "mean") + "\n")
     with pytest.raises(WeightsError, match="no lines 'mean' and 'neutral'"):
-        read_geometry(Trained({}, tmp_path / "weights.h5"))
+        read_geometry(Trained(load_config("decoder"), tmp_path / "weights.h5"))
 
 
 def test_without_a_file_it_comes_from_the_persons_frames(data, tmp_path):
@@ -209,12 +210,13 @@ def test_landmarks_are_steadied_and_forgotten_where_the_face_was_gone():
 def test_a_camera_calibrates_on_its_first_seconds(capsys):
     frames = [frame._replace(time_s=frame.index * 0.5) for frame in frames_with_landmarks(10)]
     frames[1] = FaceFrame(1, None, "gone", 0.5)
-    shape, goes_on = shape_of_source(Input(iter(frames), 25, None))
+    camera = Input(Replayed(iter(frames)), 25, None)
+    shape = shape_of_source(camera)
     np.testing.assert_allclose(shape.mean, np.mean([marks(index) for index in (0, 2, 3, 4, 5, 6)], axis=0))
-    assert [frame.index for frame in goes_on.frames] == list(range(10))  # nothing is lost
+    assert [frame.index for frame in camera.frames] == list(range(10))  # nothing is lost
     assert "first 3 s" in capsys.readouterr().out
     with pytest.raises(DataError, match="no face with landmarks"):
-        shape_of_source(Input(iter([FaceFrame(0, None, "gone", 0.0)]), 25, None))
+        shape_of_source(Input(Replayed(iter([FaceFrame(0, None, "gone", 0.0)])), 25, None))
 
 
 # Whole runs
@@ -263,7 +265,7 @@ def test_the_shape_lies_beside_the_weights_or_beside_the_configuration(tmp_path)
     weights, info = tmp_path / "weights", tmp_path / "run"
     for folder in (weights, info):
         folder.mkdir()
-    decoder = Trained({"train_dir": "nowhere", "trg_celeb_name": "X", "mode": "all"}, weights / "w.h5", info / "i.yaml")
+    decoder = Trained(DecoderConfig(train_dir="nowhere", trg_celeb_name="X"), weights / "w.h5", info / "i.yaml")
     with pytest.raises(WeightsError, match="weights/face_98pt.txt: not there"):
         read_geometry(decoder)
     write_geometry(info, frames)
@@ -284,7 +286,7 @@ def intro(tmp_path_factory) -> Path:
 def test_the_first_frames_with_a_face_are_meant(intro):
     found = list(open_input(str(intro)).some_frames())
     assert [frame.index for frame in found] == list(range(300, 320))
-    shape, _ = shape_of_source(open_input(str(intro)))
+    shape = shape_of_source(open_input(str(intro)))
     assert np.abs(shape.mean - np.mean([frame.landmarks for frame in found], axis=0)).max() < 1e-6
     with pytest.raises(DataError, match="no usable face in 250 frames .250 x no face found"):
         list(open_input(str(intro), wanted=250).some_frames())
@@ -334,7 +336,9 @@ def test_a_decoders_run_keeps_its_persons_geometry_and_is_driven(film, data, tmp
     must_run(tmp_path, "train_decoder.py", "--conf", "decoder.yaml")
     run = tmp_path / "tmp.monitor/decoder/Linnea/one"
     truth = read_person(data / "datasets/CelebV", "Linnea", "train").landmarks.mean(axis=0)
-    np.testing.assert_allclose(read_geometry(Trained({}, run / "netG_decoder_1.h5")).mean, truth, atol=1e-3)
+    np.testing.assert_allclose(
+        read_geometry(Trained(load_config("decoder"), run / "netG_decoder_1.h5")).mean, truth, atol=1e-3
+    )
     info = ("--decoder-config", run / "training_info.yaml")
     must_run(tmp_path, "test_reenactment.py", *info, "--landmarks", "--input", film / "m.mp4", "-n", 2)
 

@@ -16,7 +16,7 @@ from datasets.panels import face_picture, heatmap_picture
 from datasets.prepared import PreparedWriter
 from inference import metrics
 from inference.result_page import add_scores, read_record
-from inference.testing import index_batches
+from inference.trained import index_batches
 from synthetic.painter import render
 from synthetic.people import Expression, expression_track, landmarks_of, random_identity
 from utils.errors import DataError
@@ -247,13 +247,13 @@ def test_gestures_of_driver_and_result():
     pictures = [render(random_identity(900_002), face)[0] for face in TRACK]
     faces = evaluate.find_faces(pictures, "driver")
     scores = evaluate.measure_gestures(faces, faces, TRACK)
-    assert scores["found"] == 1 and min(scores["with_driver"].values()) > 0.99
-    assert scores["with_truth"]["mouth opening"] > 0.8 and scores["with_truth"]["left eye"] > 0.5
+    assert scores.found == 1 and min(scores.with_driver.values()) > 0.99
+    assert scores.with_truth["mouth opening"] > 0.8 and scores.with_truth["left eye"] > 0.5
     still = evaluate.measure_gestures(faces, [faces[0]] * len(faces))
-    assert still["with_driver"]["yaw"] is None and still["with_truth"] == {}
+    assert still.with_driver["yaw"] is None and still.with_truth == {}
     nobody = evaluate.find_faces([np.full_like(pictures[0], 120)] * len(pictures), "result")
     grey = evaluate.measure_gestures(faces, nobody)
-    assert grey["found"] == 0 and set(grey["with_driver"].values()) == {None}
+    assert grey.found == 0 and set(grey.with_driver.values()) == {None}
 
 
 def test_sharpness_is_a_share_of_the_true_pictures():

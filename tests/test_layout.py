@@ -15,9 +15,9 @@ BELOW = {
     "datasets": ("utils", "models", "config"),
     "synthetic": ("utils", "models", "config", "datasets"),
     "training": ("utils", "models", "config", "datasets"),
-    "inference": ("utils", "models", "config", "datasets"),
-    "people": ("utils", "models", "config", "datasets", "training", "inference"),
-    "web": ("utils", "models", "config", "datasets", "inference"),
+    "inference": ("utils", "models", "config", "datasets", "synthetic"),
+    "people": ("utils", "models", "config", "datasets", "synthetic", "training", "inference"),
+    "web": ("utils", "models", "config", "datasets", "synthetic", "inference"),
 }
 OWN = {*BELOW, *(path.stem for path in ROOT.glob("*.py")), "benchmarks", "tests", "demo"}
 

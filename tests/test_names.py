@@ -134,7 +134,7 @@ def test_results_get_their_name_when_they_are_whole(tmp_path):
         with new_result(tmp_path, "run") as folder:
             (folder.path / "a.txt").write_text("x")
             assert folder.path.name.startswith(".run.unfinished-")
-        assert folder.path == tmp_path / expected
+        assert folder.final_path == tmp_path / expected
     with pytest.raises(KeyError), new_result(tmp_path, "run"):
         raise KeyError
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run-2"]

@@ -20,7 +20,7 @@ import pytest
 from conftest import PATIENCE_S, ROOT, must_fail, must_run
 from PIL import Image
 
-from config import load_config
+from config.config_decoder import DecoderConfig
 from datasets.images import write_image
 from training.resume import find_run
 from utils.errors import WeightsError
@@ -324,7 +324,7 @@ def make_runs(folder: Path, *names: str) -> dict:
         (checkpoint / "state.json").write_text(json.dumps({"saved_at": f"2026-01-0{number + 1}"}))
         (checkpoint / SUMS_FILE).write_text(format_sums({"state.json": file_digest(checkpoint / "state.json")}))
         write_yaml(folder / "decoder/Linnea" / name / "training_info.yaml", {"trg_celeb_name": "Linnea"})
-    return load_config("decoder") | {"logdir": str(folder), "trg_celeb_name": "Linnea"}
+    return DecoderConfig(logdir=str(folder), trg_celeb_name="Linnea")
 
 
 def test_auto_passes_over_what_cannot_be_read_and_says_so(tmp_path, capsys):
@@ -333,18 +333,18 @@ def test_auto_passes_over_what_cannot_be_read_and_says_so(tmp_path, capsys):
     for run in (old, new):  # strays are no matter
         for place in (run.parent, run, run / "checkpoints", run / "checkpoints/000000005"):
             (place / ".DS_Store").write_bytes(b"x")
-    assert find_run("auto", "decoder", config) == new
+    assert find_run("auto", config) == new
     (new / "checkpoints/000000005/state.json").write_text("{}")
-    assert find_run("auto", "decoder", config) == old
+    assert find_run("auto", config) == old
     assert f"note: passed over: {new}" in capsys.readouterr().out
     (old / "checkpoints/000000005/state.json").unlink()
     with pytest.raises(WeightsError, match="no checkpoint of it.*begin anew without --resume"):  # never beside them
-        find_run("auto", "decoder", config)
+        find_run("auto", config)
     said = capsys.readouterr().out
     assert str(old) in said and str(new) in said
     for run in (old, new):
         shutil.rmtree(run / "checkpoints")  # ended before the first one
-    assert find_run("auto", "decoder", config) is None
+    assert find_run("auto", config) is None
 
 
 def test_auto_says_which_checkpoint_of_the_run_is_passed_over(tmp_path, capsys):
@@ -352,7 +352,7 @@ def test_auto_says_which_checkpoint_of_the_run_is_passed_over(tmp_path, capsys):
     run = tmp_path / "decoder/Linnea/one"
     shutil.copytree(run / "checkpoints/000000005", run / "checkpoints/000000009")
     (run / "checkpoints/000000009/state.json").write_text("{}")
-    assert find_run("auto", "decoder", config) == run
+    assert find_run("auto", config) == run
     assert "000000009" in capsys.readouterr().out
 
 

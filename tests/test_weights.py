@@ -9,6 +9,8 @@ import nnabla as nn
 import numpy as np
 import pytest
 
+from config.config_encoder import EncoderConfig
+from inference.trained import find_weights
 from models import network
 from models.align import shape_code
 from models.network import Network
@@ -196,6 +198,17 @@ def test_a_file_system_without_locks_is_said_and_written_to(tmp_path, monkeypatc
         with locked(tmp_path / "run"), claimed(tmp_path / "person"):
             pass
     assert capsys.readouterr().out.count("has no locks") == 1
+
+
+def test_the_best_epoch_by_validation_is_taken_before_the_last(tmp_path):
+    config, info = EncoderConfig(logdir=str(tmp_path)), tmp_path / "training_info.yaml"
+    (tmp_path / "model").mkdir()
+    for name in ("model_epoch-1.h5", "model_epoch-2.h5"):
+        (tmp_path / "model" / name).touch()
+    assert find_weights("encoder", config, info).name == "model_epoch-2.h5"
+    (tmp_path / "model/model_best.h5").touch()
+    assert find_weights("encoder", config, info).name == "model_best.h5"
+    assert find_weights("encoder", config, info, tmp_path / "own.h5").name == "own.h5"
 
 
 def test_last_epoch_is_found_by_number_not_by_time(tmp_path):

@@ -37,7 +37,7 @@ def add_network_arguments(
         is_required = module in required
         parser.add_argument(f"--{module}-config", type=path, required=is_required, metavar="INFO", help=help_config)
     for module in modules:
-        help_file = f"the {module}'s weights (default: its run's last epoch)"
+        help_file = f"the {module}'s weights (default: its run's best epoch by validation, else its last)"
         parser.add_argument(f"--{module}-param-file", type=path, metavar="FILE.h5", help=help_file)
 
 

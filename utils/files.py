@@ -105,10 +105,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 class DraftFolder:
-    """Point to a folder that is being written under another name than it will have."""
+    """Point to a folder that is being written under another name than it will have.
+
+    Attributes:
+        path: where it is written.
+        final_path: where it lies once it is complete; None before.
+    """
 
     def __init__(self, path: Path):
         self.path = path
+        self.final_path: Path | None = None
 
 
 @contextmanager
@@ -129,8 +135,9 @@ def draft_folder(parent: Path, name: str, choose: Callable[[], Path]) -> Iterato
                 _sync(file)
             _sync(temporary)
             os.chmod(temporary, 0o777 & ~_umask())
-            folder.path = choose()
-            os.rename(temporary, folder.path)
+            final_path = choose()
+            os.rename(temporary, final_path)
+            folder.final_path = final_path
             _sync(parent)
     except BaseException as error:
         raise _with_path(error, parent / name) from None

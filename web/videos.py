@@ -348,7 +348,7 @@ class Videos:
             raise UserError(f"{path}: {seconds:.0f} s long; at most {self._limits.seconds} s are taken, so cut it")
         frames_in = _watched(frames_in, watched)
         networks = {"decoder": target.decoder}
-        reenactor, frames_in = open_reenactor(frames_in, networks, self._context, precision=self._precision)
+        reenactor = open_reenactor(frames_in, networks, self._context, precision=self._precision)
         missing = MissingFaces("hold")
         comment = generated_mark(f"face of {target.person}, driven by an uploaded video")["Comment"]
         said = time.monotonic()
