@@ -124,12 +124,8 @@ def parse_test_args(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("training_info", type=cli.path, metavar="INFO", help="the training_info.yaml of a run")
     parser.add_argument("-n", "--num", type=cli.count, help="number of images (default: the whole test split)")
-    parser.add_argument(
-        "--param-file",
-        type=cli.path,
-        metavar="FILE.h5",
-        help="weights (default: the run's best epoch by validation, else its last)",
-    )
+    help_weights = "weights (default: the run's best epoch by validation, else its last)"
+    parser.add_argument("--param-file", type=cli.path, metavar="FILE.h5", help=help_weights)
     help_data = "the folder that holds the people (default: the file's train_dir)"
     parser.add_argument("--data-dir", type=cli.path, help=help_data)
     cli.add_device_arguments(parser)

@@ -7,7 +7,6 @@ import html
 import json
 import os
 import re
-import shutil
 import subprocess
 import urllib.parse
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import PATIENCE_S
+from helpers import BROWSER, needs_browser
 
 from config import load_config
 from datasets.check import Report
@@ -25,9 +25,6 @@ from training.run_page import write_run_page
 from training.series import read_series
 from utils.html import address, line_chart
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-BROWSER = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"]
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 PHONE, DESK = 400, 1200
 DATA = {"B": {"count": 8, "what": "train_98pt.txt of Linnea", "digest": "0123456789abcdef" * 4}}
 VERSIONS = {"code": "abc1234", "nnabla": "1.39.0"}

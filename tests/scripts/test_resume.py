@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 from conftest import PATIENCE_S, ROOT, must_fail, must_run
+from helpers import COMMON, arrays_of
 from PIL import Image
 
 from config.config_decoder import DecoderConfig
@@ -29,7 +29,6 @@ from utils.weights import SUMS_FILE, format_sums
 
 pytestmark = pytest.mark.slow
 
-COMMON = {"logdir": "runs", "experiment_name": "run", "monitor": {"interval": 2, "save_interval": 1}}
 CELEBV = {**COMMON, "train_dir": "datasets/CelebV", "mode": "train", "trg_celeb_name": "Linnea"}
 CONFIGS = {
     "encoder": {
@@ -125,13 +124,6 @@ def set_up(folder: Path, whole: Path) -> Path:
 @pytest.fixture
 def work(whole, tmp_path) -> Path:
     return set_up(tmp_path, whole)
-
-
-def arrays_of(path: Path) -> dict[str, np.ndarray]:
-    arrays = {}
-    with h5py.File(path) as file:
-        file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-    return arrays
 
 
 def contents_of(run: Path) -> dict[str, object]:

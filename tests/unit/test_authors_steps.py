@@ -9,11 +9,11 @@ from __future__ import annotations
 import csv
 import os
 import zlib
-from pathlib import Path
 
 import nnabla as nn
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import train_decoder
 import train_transformer
@@ -22,7 +22,7 @@ from models.network import Network
 from models.networks import DECODER, DECODER_DISCRIMINATOR, TRANSFORMER_DISCRIMINATORS, TRANSFORMERS
 from training.solver import Solver
 
-DATA = Path(__file__).parent / "data/authors_steps"
+DATA = ROOT / "tests/data/authors_steps"
 PRIOR = os.environ.get("REENACTGAN_AUTHORS_PRIOR")
 needs_prior = pytest.mark.skipif(PRIOR is None, reason="REENACTGAN_AUTHORS_PRIOR names no folder")
 LOSS_TOLERANCE = {0: 1e-5, 1: 1e-3, 2: 1e-3}  # rounding: the authors' code in float32 is as far from its own float64

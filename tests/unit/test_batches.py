@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 from conftest import PATIENCE_S, ROOT
+from helpers import Numbers, numbers_of
 
 from config.common import Training
 from datasets.batches import Batches, InMemory, collate, make_batches
@@ -19,24 +20,6 @@ from utils.errors import ConfigError, DataError, ResourceError
 from utils.parallel import WorkerPool
 
 PARTS = (IMAGE, HEATMAP, RESIZED_HEATMAP)
-
-
-class Numbers:
-    """Sample i is the number i."""
-
-    def __init__(self, count: int):
-        self.count, self.reads = count, 0
-
-    def __len__(self):
-        return self.count
-
-    def __getitem__(self, index):
-        self.reads += 1
-        return (np.array([index], np.float32),)
-
-
-def numbers_of(batch) -> list[int]:
-    return batch[0].ravel().astype(int).tolist()
 
 
 def test_an_epoch_is_a_permutation_that_follows_from_the_seed():
@@ -164,8 +147,7 @@ def test_what_goes_wrong_in_a_worker_ends_the_loop_at_once(source, error, words)
 PARENT = """
 import sys, time
 sys.path[:0] = [{root!r}, {tests!r}]
-from test_batches import Numbers
-from config.common import Training
+from helpers import Numbers
 from datasets.batches import Batches
 from utils.ending import call_main
 def main():

@@ -12,8 +12,7 @@ import nnabla as nn
 import numpy as np
 import pytest
 from conftest import PATIENCE_S, ROOT
-from test_batches import Numbers, numbers_of
-from test_resume import COMMON, arrays_of
+from helpers import COMMON, Numbers, arrays_of, numbers_of
 
 from datasets.batches import Batches
 from training.communicator import Communicator

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 import yaml
 from conftest import DEMO_NETWORKS, PATIENCE_S, ROOT, must_fail, must_run, write_frames
+from helpers import BROWSER, needs_browser
 from PIL import Image
-from test_pages import BROWSER, needs_browser
 
 from datasets.images import write_image
 from datasets.landmarks import Face, FaceFinder
@@ -513,17 +513,12 @@ def test_a_video_that_breaks_off_in_the_middle(folder, tmp_path):
 
 
 def test_a_full_disk_while_encoding_a_video(frames, tmp_path):
-    code = "import sys; sys.path[:0] = sys.argv[1:3]; from conftest import write_frames; from test_input import noise; "
+    code = "import sys; sys.path[:0] = sys.argv[1:3]; from conftest import write_frames; from helpers import noise; "
     code += "write_frames('out.mp4', noise())"
     command = f"ulimit -f 48; trap '' XFSZ; exec {sys.executable} -c \"{code}\" {ROOT} {ROOT / 'tests'}"
     result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
     assert "ResourceError: out.mp4: " in result.stderr and "ulimit -f" in result.stderr, result.stderr
     assert not list(tmp_path.iterdir())
-
-
-def noise() -> list[np.ndarray]:
-    """Frames that do not become small."""
-    return list(np.random.default_rng(0).integers(0, 255, (12, *VIDEO_SIZE[::-1], 3)).astype(np.uint8))
 
 
 @pytest.mark.slow

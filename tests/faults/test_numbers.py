@@ -1,0 +1,76 @@
+"""Numbers out of range."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import pytest
+from conftest import DEMO_NETWORKS, must_fail
+from helpers import load
+
+from utils import cli
+from utils.errors import ConfigError
+from utils.files import write_yaml
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "1e3", "", "nan", "①", "1_0", "99999999999999999999", "9" * 5000])
+def test_whole_numbers_have_a_range(text):
+    with pytest.raises(argparse.ArgumentTypeError) as error:
+        cli.count(text)
+    assert len(str(error.value)) < 120
+    assert cli.count("7") == 7 and cli.seed("4294967295") == 2**32 - 1
+
+
+@pytest.mark.parametrize(
+    "module, text",
+    [
+        ("decoder", "seed: 4294967296"), ("decoder", "model: {planes: 100000}"), ("encoder", "model: {planes: 258}"),
+        ("encoder", "model: {num_stacks: 1000}"), ("decoder", "train: {batch_size: 1000000}"),
+        ("decoder", "train: {num_workers: 100000}"), ("decoder", "train: {epochs: 10000000000}"),
+        ("transformer", "preprocess: {gaussian_kernel: 100001}"), ("transformer", "preprocess: {line_thickness: 1000}"),
+        ("decoder", "test: {batch_size: 100000}"), ("decoder", "train: {lr: 1.0e+300}"), ("decoder", "device_id: 1000"),
+        ("decoder", "train: {weight_L1: 1.0e+30}"), ("shape_prior", "seed: -1"),
+    ],
+)  # fmt: skip
+def test_numbers_of_a_configuration_have_a_range(tmp_path, module, text):
+    with pytest.raises(ConfigError, match="must be .*(from|at most|whole number)"):
+        load(tmp_path, text, module)
+
+
+@pytest.mark.slow
+def test_numbers_on_the_command_line_have_a_range(tmp_path):
+    reenact = ("test_reenactment.py", *DEMO_NETWORKS)
+    for flag, value in (
+        ("--batch-size", 100000),
+        ("--face", 1000),
+        ("-n", 10**9),
+        ("--device-id", 5000),
+        ("--smooth", 1),
+    ):
+        must_fail(tmp_path, 2, flag, *reenact, flag, value)
+    must_fail(tmp_path, 2, "--seed", "make_synthetic.py", "celebv", "--people", "A", "--seed", 2**32)
+    must_fail(tmp_path, 2, "--frames", "make_synthetic.py", "video", "--person", "A", "--frames", 10**8)
+    must_fail(tmp_path, 2, "--rows", "make_synthetic.py", "sheet", "--rows", 10**6)
+    must_fail(
+        tmp_path, 2, "--num-workers", "preprocess.py", "--dataset", "CelebV", "--out-dir", "o", "--num-workers", 999
+    )
+    must_fail(tmp_path, 2, "person's seed", "make_synthetic.py", "celebv", "--people", f"A={2**40}")
+
+
+@pytest.mark.slow
+def test_a_training_that_needs_more_memory_than_there_is(data, tmp_path):
+    (tmp_path / "datasets").symlink_to(data / "datasets")
+    conf = {"trg_celeb_name": "Linnea", "model": {"planes": 96}}
+    conf["train"] = {"batch_size": 14, "num_workers": 0, "epochs": 1, "feature_loss": {"lambda": 0}}
+    write_yaml(tmp_path / "own.yaml", conf)
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); import training.plan, train_decoder; "
+    code += "training.plan.available_memory = lambda: 2**30; "
+    code += "from training.training import call_training; call_training(train_decoder.main)"
+    (tmp_path / "run.py").write_text(code)
+    import conftest
+
+    line = must_fail(
+        tmp_path, 6, "of memory would be needed", os.fspath(tmp_path / "run.py"), conftest.ROOT, "--conf", "own.yaml"
+    )
+    assert "train.batch_size" in line and not list(tmp_path.glob("tmp.monitor"))

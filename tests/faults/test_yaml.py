@@ -1,0 +1,88 @@
+"""YAML that means something else than it seems, and keys without a value."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import DEMO_NETWORKS, must_fail
+from helpers import load
+
+from utils.errors import ConfigError, one_line
+
+
+def test_merge_keys(tmp_path):
+    text = "test: &all {batch_size: 2, vis_interval: 3}\nmonitor: {interval: 7}\n"
+    assert load(tmp_path, text).test.vis_interval == 3
+    text = "train: {batch_size: 2}\ntest:\n  <<: *base\n"
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load(tmp_path, text)
+    text = "monitor: &base {interval: 9, save_interval: 4}\ntest: {batch_size: 1}\n"
+    text += "train:\n  <<: {epochs: 3, lr: 1.0e-3}\n  lr: 2.0e-3\n"
+    config = load(tmp_path, text)
+    assert config.train.epochs == 3 and config.train.lr == 2e-3
+    base = "logdir: &dir {batch_size: 3}\n"
+    with pytest.raises(ConfigError, match="logdir"):
+        load(tmp_path, base + "test:\n  <<: *dir\n")
+    with pytest.raises(ConfigError, match="'lr' is duplicated"):
+        load(tmp_path, "train: {<<: {epochs: 3}, lr: 1, lr: 2}")
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("Train: {lr: 1}", "did you mean 'train'"), ("TRAIN: {lr: 1}", "did you mean 'train'"),
+        ("train: {Batch_Size: 1}", "did you mean 'train.batch_size'"), ("seed: 010", "leave out zeros"),
+        ("seed: 1:30", "is not written as a number"), ("train: {lr: 1:30.5}", "is not written as a number"),
+        ("seed: 2020-13-45", "not valid YAML"), ("seed: " + "9" * 5000, "seed|not valid"),
+        ("a: " * 3000 + "1", "not valid YAML"), ("[" * 5000, "not valid YAML"), ("? [a]\n: 1", "not a plain word"),
+        ("logdir: \"a\\0b\"", "logdir"), ("x: " + "y" * 2_000_000, "longer than"),
+    ],
+)  # fmt: skip
+def test_what_yaml_takes_otherwise_than_it_is_meant(tmp_path, text, words):
+    with pytest.raises(ConfigError, match=words) as error:
+        load(tmp_path, text)
+    assert len(one_line(error.value)) <= 600
+
+
+def test_a_value_of_any_size_is_named_in_a_line(tmp_path):
+    text = "seed: &a [1, 1, 1, 1, 1, 1, 1, 1]\n"
+    for before, after in zip("abcdefgh", "bcdefghi"):
+        text += f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n"
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, text)
+    assert len(str(error.value)) < 600
+
+
+def test_zero_and_other_plain_numbers(tmp_path):
+    config = load(tmp_path, "seed: 0\ntrain: {lr: 2e-4, weight_L1: 0, beta1: 0.5}\ndevice_id: 0x1\n")
+    assert config.seed == 0 and config.train.lr == 2e-4 and config.device_id == 1
+
+
+@pytest.mark.slow
+def test_empty_words_on_the_command_line(tmp_path):
+    run = "test_reenactment.py"
+    must_fail(tmp_path, 2, "--input: must not be empty", run, *DEMO_NETWORKS, "--input", "")
+    must_fail(tmp_path, 2, "--conf/--config: must not be empty", "train_decoder.py", "--conf", "")
+    must_fail(tmp_path, 2, "--resume: must not be empty", "train_decoder.py", "--resume", "")
+    must_fail(tmp_path, 2, "--dataset: must not be empty", "preprocess.py", "--dataset", "", "--check")
+    must_fail(tmp_path, 2, "--detector: must not be empty", run, *DEMO_NETWORKS, "--input", "x", "--detector", " ")
+    must_fail(tmp_path, 2, "must name a file", "prepare_person.py", "", "--name", "Me")
+
+
+@pytest.mark.parametrize(
+    "module, text, key, value",
+    [
+        ("decoder", "ref_dir: null", "ref_dir", ""),
+        ("decoder", "ref_dir:", "ref_dir", ""),
+        ("decoder", "experiment_name: ~", "experiment_name", ""),
+        ("transformer", "src_celeb_names: null", "src_celeb_names", ()),
+    ],
+)
+def test_null_is_nothing_given(tmp_path, module, text, key, value):
+    assert getattr(load(tmp_path, text, module), key) == value
+
+
+def test_null_for_a_whole_section_and_for_a_number(tmp_path):
+    assert load(tmp_path, "train:\n# lr: 1\nmodel: null") == load(tmp_path, "{}")
+    for text in ("train: {lr: null}", "seed: ~", "mode: null"):
+        with pytest.raises(ConfigError, match="must be"):
+            load(tmp_path, text)
