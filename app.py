@@ -2,7 +2,7 @@
 
 python app.py                                  # http://127.0.0.1:7860, for this machine alone
 python app.py --logdir result.work/runs        # also the people whose decoders were trained there
-python app.py --host 0.0.0.0 --password FILE   # for others, too, who know what stands in the file
+python app.py --host 0.0.0.0 --password FILE   # also for others who know the password in the file
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ TORCH_ORDER = ("weight", "bias", "running_mean", "running_var")
 KINDS = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias", "mean": "running_mean", "var": "running_var"}
 NOT_CONVERTED = "num_batches_tracked"  # a counter that newer versions of PyTorch add to each BatchNorm
 
-# From our modules' names to the authors': the encoder's are those of the stacked hourglass it was made from, the align
-# network's those of the released file.
+# From our modules' names to the authors': the encoder's come from the stacked hourglass it was made from, the align
+# network's from the released file.
 ENCODER_NAMES = (
     (r"^(layer\d)/downsample$", r"\1.0.downsample.0"),
     (r"^(layer\d)/", r"\1.0."),
@@ -55,7 +55,7 @@ ALIGN_NAMES = (
     (r"^", "module."),
 )
 # The generators' layers stand in a row, as CycleGAN's and pix2pix's do, and are told by their place in the file: names
-# of their files count positions in containers. These are the names that are written.
+# numbers in their files count positions in containers. These are the names that are written.
 TRANSFORMER_POSITIONS = {"conv1": 1, "conv2": 4, "conv3": 7, "deconv1": 19, "deconv2": 22, "deconv3": 26}
 
 
@@ -107,7 +107,7 @@ def parameters_of(name: str) -> list[Parameter]:
 
 
 def _renamed(module: str, names: tuple[tuple[str, str], ...]) -> str:
-    # a scope `x/bn` beside `x/conv` is the layer after it; `bn1/bn` is a layer of its own
+    # a scope `x/bn` next to `x/conv` is the layer after it; `bn1/bn` is a layer of its own
     module = re.sub(r"/(conv|deconv|affine)$", "", module)
     module = re.sub(r"(bn\d)/bn$", r"\1", module)
     for pattern, replacement in names:
@@ -131,7 +131,7 @@ def to_ours(path: Path, state: dict[str, np.ndarray], name: str) -> dict[str, np
     """Give a state dict's arrays our names and our shapes.
 
     Raises:
-        WeightsError: names or shapes are not those of the network; the message lists them.
+        WeightsError: names or shapes are not the network's; the message lists them.
     """
     parameters = parameters_of(name)
     state = {key: array for key, array in state.items() if not key.endswith(NOT_CONVERTED)}

@@ -5,7 +5,7 @@
 Always: does the generated face have the boundaries that were asked for, and does it jitter. Of a data set: the
 encoder's heatmaps against drawn ones, the decoder on the target's test frames. Where A is B: the generated face
 against the real one. Of synthetic people made with --expressions: the generated face against B with A's expression,
-beside baselines. Writes scores.json, a table, and a section of the result's page.
+along with baselines. Writes scores.json, a table, and a section of the result's page.
 """
 
 from __future__ import annotations
@@ -60,17 +60,17 @@ SHEET_FILE = "sheet.png"
 CHAIN = "chain"
 SHEET_FRAMES = 8
 EMPTY = np.zeros((NUM_BOUNDARIES, HEATMAP_SIZE, HEATMAP_SIZE), np.float32)
-MAX_FRAMES = 500  # that are measured; all of them are held in memory
+MAX_FRAMES = 500  # the most that are measured; all of them are held in memory
 
 
-PictureScores = dict[str, float]  # as `compare_pictures` has them
+PictureScores = dict[str, float]  # the keys are `compare_pictures`'s
 
 
 class Frames(NamedTuple):
     """Hold the frames of a result, in the order of `indices`."""
 
     indices: list[int]
-    total: int  # of the result; these are the first of them
+    total: int  # number in the result, of which these are the first
     drivers: list[np.ndarray]  # (256, 256, 3) uint8
     heatmaps: list[np.ndarray]  # (15, 64, 64), the driver's boundaries
     asked_for: list[np.ndarray]  # (15, 64, 64), moved to the target
@@ -90,7 +90,7 @@ class Truth(NamedTuple):
     source_landmarks: np.ndarray  # (N, 98, 2)
     target_frames: list[np.ndarray]  # B with A's expression, (256, 256, 3) uint8
     target_landmarks: list[np.ndarray]  # (98, 2)
-    shapes: tuple[Shape, Shape]  # of A and B, by their training frames
+    shapes: tuple[Shape, Shape]  # A's and B's, by their training frames
     mean_target: np.ndarray  # (256, 256, 3) uint8, the mean of B's training frames
 
 
@@ -118,7 +118,7 @@ def infer_all(backend: Backend, module: str, inputs: Iterable[np.ndarray], words
 
 
 def find_faces(pictures: list[np.ndarray], whose: str) -> list[Face | None]:
-    """Find the face in each of pictures (256, 256, 3) uint8 that follow each other; None where there is none."""
+    """Find the face in each of pictures (256, 256, 3) uint8 that follow each other; None if none is found."""
     finder = FaceFinder(is_video=True)
     found = (finder.find(picture) for picture in tqdm(pictures, desc=f"landmarks of the {whose}", disable=None))
     return [faces[0] if faces else None for faces in found]
@@ -164,7 +164,7 @@ class Boundaries(NamedTuple):
 
 
 def measure_boundaries(frames: Frames, found: list[np.ndarray]) -> Boundaries:
-    """Compare the boundaries found in the result (15, 64, 64) with those that were asked for, and over time."""
+    """Compare the boundaries found in the result (15, 64, 64) with the ones that were asked for, and over time."""
     return Boundaries(
         relative_error(found, frames.asked_for),
         temporal_jitter(frames.heatmaps, frames.indices),
@@ -173,7 +173,7 @@ def measure_boundaries(frames: Frames, found: list[np.ndarray]) -> Boundaries:
 
 
 def paint_all(backend: Backend, heatmaps: Iterable[np.ndarray], words: str) -> list[np.ndarray]:
-    """Run the decoder; gives pictures (256, 256, 3) uint8."""
+    """Run the decoder; return pictures (256, 256, 3) uint8."""
     return [face_picture(face) for face in infer_all(backend, "decoder", heatmaps, words)]
 
 
@@ -219,9 +219,10 @@ def require_unseen(configs: dict[str, Config], record: dict[str, Any]) -> None:
     Raises:
         DataError: test frames were among them.
     """
-    for module in configs.keys() & {"transformer", "decoder"}:
-        mode = configs[module].mode
-        if mode != "train":
+    for module, config in configs.items():
+        is_of_celebv = module != "encoder" or config.dataset == "CelebV" and record["source"] in config.celeb_names
+        mode = config.mode
+        if mode != "train" and is_of_celebv:
             raise DataError(
                 f"{record['configs'][module]}: the {module} trained with 'mode: {mode}', on the test frames, too; "
                 "train with 'mode: train', or pass --allow-trained to score it all the same"
@@ -231,7 +232,7 @@ def require_unseen(configs: dict[str, Config], record: dict[str, Any]) -> None:
 class Across(NamedTuple):
     """Hold a result against what the target with the driver's expression really looks like."""
 
-    scores: dict[str, PictureScores]  # of the result and of baselines, by name
+    scores: dict[str, PictureScores]  # the result's and the baselines', by name
     mouth_opening: float | None  # correlations of the result with the driver over time
     yaw: float | None
 
@@ -239,7 +240,7 @@ class Across(NamedTuple):
 def measure_across(
     frames: Frames, truth: Truth, found: list[np.ndarray], inputs: list[np.ndarray], backend: Backend, sheet: Path
 ) -> Across:
-    """Measure the result of synthetic people against the truth, beside baselines; write a sheet of pictures."""
+    """Measure the result of synthetic people against the truth, along with baselines; write a sheet of pictures."""
     pictures = {CHAIN: frames.generated} | baselines(truth, backend, inputs, frames.heatmaps)
     rows = [inputs, truth.target_frames, frames.generated]
     rows += [pictures["decoder without transformer"], pictures["true boundary, decoder"]]
@@ -257,7 +258,7 @@ def measure_across(
 class Scores(NamedTuple):
     """Hold everything that was measured; what a result has no truth for is None."""
 
-    frames: int  # that were measured
+    frames: int  # measured ones
     reenacted: int
     boundaries: Boundaries
     gestures: Gestures

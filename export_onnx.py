@@ -5,7 +5,7 @@
 
 Writes encoder.onnx, transformer.onnx and decoder.onnx, or with --chain all that are named as one graph, chain.onnx,
 with an output for each. Pictures are (B, 3, 256, 256) RGB in [-1, 1], boundaries (B, 15, 64, 64) about [0, 1].
-test_reenactment.py needs none of this: it keeps files of its own beside the weights.
+test_reenactment.py needs none of this: it keeps files of its own with the weights.
 """
 
 from __future__ import annotations

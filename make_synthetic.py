@@ -46,7 +46,7 @@ from utils.files import check_outputs, write_text
 from utils.video import open_video
 
 MAX_FRAMES = 100_000  # a person, or faces of a list
-MARKER_FILE = "synthetic.txt"  # tells our own folders from those of real people, which are never written into
+MARKER_FILE = "synthetic.txt"  # tells our own folders from real people's, which are never written into
 
 
 def claim(folder: Path) -> None:

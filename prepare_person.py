@@ -47,7 +47,7 @@ from utils.errors import ConfigError, DataError
 from utils.files import atomic_folder, check_outputs, claimed, file_digest, locked, write_text
 from utils.parallel import WorkerPool, available_cores
 
-PICTURES_AT_ONCE = 16  # that a worker looks at in a row
+PICTURES_AT_ONCE = 16  # pictures that a worker looks at in a row
 LEAD = 3  # pictures of a video before them, in which a face may be seen that is lost for a moment
 ANOTHER = "the face of somebody else, who is seen less often"
 SHEET_TILES, SHEET_COLUMNS, SHEET_TILE_PX = 48, 8, 128
@@ -64,7 +64,7 @@ class Encoder(NamedTuple):
 class Run(NamedTuple):
     """Hold pictures that follow each other; None is one that cannot be decoded."""
 
-    lead: list[np.ndarray | None]  # that another run looks at
+    lead: list[np.ndarray | None]  # the pictures that another run looks at
     pictures: list[np.ndarray | None]
 
 
@@ -177,7 +177,7 @@ def write_heatmaps(network: Encoder, root: Path, person: str, out_dir: Path) -> 
     frames = FrameDataset(root, person, "all")
     batch_size = network.image.shape[0]
     made_from = {"boundary": celebv.ENCODER, "weights": file_digest(network.trained.weights)}
-    if network.trained.config.test.batch_stat:  # then a heatmap depends on those of its batch
+    if network.trained.config.test.batch_stat:  # then a heatmap depends on the others of its batch
         made_from["batch_statistics_of"] = batch_size
     archives = celebv.describe_archives(root, person, frames.names, out_dir, made_from)
     require_own_names([archives])
@@ -242,7 +242,7 @@ def main() -> None:
         make_finder(args.detector, is_video=False)  # a wrong name is said at once
     network = load_encoder(args) if args.encoder_config else None
     root = args.data_dir
-    given = Path(os.path.abspath(args.inputs[0]))  # where a person is a link, its name is the link's
+    given = Path(os.path.abspath(args.inputs[0]))  # a person that is a link has the link's name
     if given.is_dir() and given.name in celebv.people_of(given.parent):
         if network is None:
             raise ConfigError(f"{given}: a person already; add --encoder-config to find its boundaries")

@@ -94,7 +94,7 @@ def celebv_job(root: Path, person: str, out_dir: Path, picture_dir: Path | None)
 
 
 def save_boundary_picture(path: Path, image: np.ndarray, large_heatmap: np.ndarray) -> None:
-    """Write a face (3, 256, 256) uint8 beside its boundaries (15, 256, 256) uint8."""
+    """Write a face (3, 256, 256) uint8 next to its boundaries (15, 256, 256) uint8."""
     lines = np.repeat(large_heatmap.max(0)[..., None], 3, axis=2)
     write_image(path, np.hstack([image.transpose(1, 2, 0), lines]))
 

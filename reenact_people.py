@@ -4,7 +4,7 @@
 
 Prepares both people, splits their frames, trains the target's decoder, reenacts, measures on the frames that were held
 out, and writes a page with all of it. Boundaries come from landmarks and are moved by geometry; --encoder and
---transformer train the paper's networks for that. Everything lies in one folder (--work-dir, by default beside the
+--transformer train the paper's networks for that. Everything lies in one folder (--work-dir, by default next to the
 result). Stop it whenever you like: the same command goes on where it stopped.
 """
 
@@ -32,7 +32,7 @@ from utils.parallel import available_cores
 from utils.steps import run_steps
 from utils.video import check_sound
 
-RESULT_BYTES = 400_000  # of a frame of a result, roughly
+RESULT_BYTES = 400_000  # bytes of a frame of a result, roughly
 
 
 def parse_args() -> argparse.Namespace:

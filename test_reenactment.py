@@ -17,30 +17,21 @@ import utils.startup  # first: it reports what cannot be imported
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from datasets.panels import generated_mark
 from inference.backends import PRECISIONS, add_backend_argument
 from inference.inputs import Input, end_at_interrupt, open_input, open_test_split
-from inference.output import (
-    FRAMES_DIR,
-    LAYOUTS,
-    Preview,
-    ResultWriter,
-    lay_out,
-    layout_size,
-    open_result_video,
-    open_results,
-)
+from inference.output import FRAMES_DIR, LAYOUTS, Output, frame_layout, open_output
 from inference.pipeline import open_reenactor, results_of
-from inference.reenactor import NO_FACE_CHOICES, MissingFaces
-from inference.result_page import write_result
-from inference.trained import choose_context, choose_people, find_networks, load_configs
+from inference.reenactor import NO_FACE_CHOICES, MissingFaces, Reenactor
+from inference.trained import Chain, open_chain
 from models.networks import MODULES
 from utils import cli
 from utils.ending import call_main
-from utils.files import check_outputs, new_result, timestamp
+from utils.files import check_outputs
 from utils.video import MAX_FPS, MIN_FPS
 
 DATA_SET_FPS = 30
@@ -107,77 +98,71 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def open_frames(args: argparse.Namespace, data_dir: Path, source: str) -> Input:
+def open_frames(args: argparse.Namespace, chain: Chain) -> Input:
     """Open what `--input` names, or the test split of the source."""
     if args.input is None:
-        return open_test_split(data_dir, source, args.num, args.fps or DATA_SET_FPS)
+        return open_test_split(chain.data_dir, chain.source, args.num, args.fps or DATA_SET_FPS)
     return open_input(args.input, args.detector, args.face, args.fps, args.num, args.audio)
 
 
 def main() -> None:
     args = parse_args()
-    configs = load_configs(args)
-    source, target = choose_people(args, configs)
-    config = configs.get("transformer", configs["decoder"])
-    context = choose_context(config, args)
-    data_dir = args.data_dir or config.train_dir
-    frames_in = open_frames(args, data_dir, source)
-    networks = find_networks(args, configs)
-    reenactor = open_reenactor(frames_in, networks, context, args.backend, args.precision, args.batch_size, args.smooth)
-
-    mark = generated_mark(f"face of {target}, driven by {args.input or source}")
-    # frames of a data set are for research: whole panels without a label
-    frame_layout, frame_label = ("panel", False) if args.input is None else (args.layout, args.label)
-    size = layout_size(args.layout, has_truth=frames_in.truth is not None)
-    missing, preview = MissingFaces(args.no_face), Preview()
-    with end_at_interrupt(frames_in), new_result(args.out_dir / f"{source}2{target}", timestamp(), args.info) as folder:
-        with (
-            open_results(folder.path, mark, frame_layout, frame_label) as results,
-            open_result_video(args.video, size, frames_in, mark["Comment"], with_sound=args.no_face != "skip") as video,
-            results_of(reenactor, frames_in, missing) as found,
-        ):
-            for result in tqdm(found, total=frames_in.count, unit="frame", disable=None):
-                results.write(result)
-                picture = lay_out(result, args.layout, args.label)
-                video.write(result.time_s, picture)
-                preview.add(picture)
-            missing.require_some(args.input)
-        record = {
-            "source": source,
-            "target": target,
-            "input": args.input or "",
-            "frames": len(results.metrics),
-            "faces": missing.num_faces,
-            "data_dir": str(data_dir),
-            "layout": frame_layout,
-            "backend": reenactor.backend.name,
-            "precision": args.precision,
-            "smooth": args.smooth,
-            "boundaries": "landmarks" if args.landmarks else "encoder",
-            "transfer": "transformer" if "transformer" in networks else "geometry",
-            "fps": float(frames_in.fps),
-            "video": str(args.video or ""),
-            "configs": {module: str(getattr(args, f"{module}_config")) for module in configs},
-            "weights": {module: str(trained.weights) for module, trained in networks.items()},
-        }
-        write_result(folder.path, record, results.metrics)
-    if args.preview is not None:
-        preview.save(args.preview, mark["Comment"])
-    report(args, f"{args.input or source} to {target}", folder.final_path, results, missing, video.count)
+    chain = open_chain(args)
+    frames_in = open_frames(args, chain)
+    reenactor = open_reenactor(
+        frames_in, chain.networks, chain.context, args.backend, args.precision, args.batch_size, args.smooth
+    )
+    missing = MissingFaces(args.no_face)
+    mark = generated_mark(f"face of {chain.target}, driven by {args.input or chain.source}")
+    with end_at_interrupt(frames_in), open_output(args, chain, frames_in, mark) as output:
+        with results_of(reenactor, frames_in, missing) as results:
+            for result in tqdm(results, total=frames_in.count, unit="frame", disable=None):
+                output.write(result)
+        missing.require_some(args.input)
+        output.note(record_of(args, chain, frames_in, reenactor, missing, output.num_frames))
+    report(args, chain, output, missing)
 
 
-def report(
-    args: argparse.Namespace, what: str, folder: Path, results: ResultWriter, missing: MissingFaces, num_shown: int
-) -> None:
+def record_of(
+    args: argparse.Namespace,
+    chain: Chain,
+    frames_in: Input,
+    reenactor: Reenactor,
+    missing: MissingFaces,
+    num_frames: int,
+) -> dict[str, Any]:
+    """Note how a result was made, for evaluate.py and for people."""
+    return {
+        "source": chain.source,
+        "target": chain.target,
+        "input": args.input or "",
+        "frames": num_frames,
+        "faces": missing.num_faces,
+        "data_dir": chain.data_dir,
+        "layout": frame_layout(args),
+        "backend": reenactor.backend.name,
+        "precision": args.precision,
+        "smooth": args.smooth,
+        "boundaries": "landmarks" if args.landmarks else "encoder",
+        "transfer": "transformer" if "transformer" in chain.networks else "geometry",
+        "fps": float(frames_in.fps),
+        "video": str(args.video or ""),
+        "configs": {module: str(trained.info) for module, trained in chain.networks.items()},
+        "weights": {module: str(trained.weights) for module, trained in chain.networks.items()},
+    }
+
+
+def report(args: argparse.Namespace, chain: Chain, output: Output, missing: MissingFaces) -> None:
     """Say what was made, and where it lies."""
-    print(f"{len(results.metrics)} frames of {what}: {folder / FRAMES_DIR}")
+    what = f"{args.input or chain.source} to {chain.target}"
+    print(f"{output.num_frames} frames of {what}: {output.folder / FRAMES_DIR}")
     if missing.reasons:
         print(f"frames without a face ({args.no_face}): {missing.words()}")
     if args.video is not None:
-        print(f"video: {args.video}, {num_shown} frames")
+        print(f"video: {args.video}, {output.num_shown} frames")
     if args.preview is not None:
         print(f"preview: {args.preview}")
-    print(f"look through it: {folder / 'index.html'}")
+    print(f"look through it: {output.folder / 'index.html'}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 from config.config_decoder import DecoderConfig
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP
 from datasets.images import write_image
-from datasets.panels import face_picture, heatmap_picture, side_by_side
+from datasets.panels import face_picture, generated_mark, heatmap_picture, side_by_side
 from datasets.samples import DrawnDataset, open_dataset
 from inference.geometry import write_geometry
 from models.losses import feature_mse, gan_bce, mean_absolute_error, weighted_sum
@@ -34,11 +34,11 @@ class Graph(NamedTuple):
     heatmap: nn.Variable  # (B, 15, 64, 64) in [0, 1]
     large_heatmap: nn.Variable  # (B, 15, 256, 256) in [0, 1]
     real: nn.Variable  # (B, 3, 256, 256) in [-1, 1]
-    fake: nn.Variable  # as real, the generator's output
+    fake: nn.Variable  # like real: the generator's output
     fake_leaf: nn.Variable  # the same numbers, where the generator's losses begin
     discriminator_loss: nn.Variable
     generator_losses: dict[str, nn.Variable]
-    weights: dict[str, float]  # of the generator's losses
+    weights: dict[str, float]  # the generator's losses' weights
     generator_loss: nn.Variable  # the weighted sum of all of them
 
 
@@ -139,7 +139,7 @@ def train_step(
 def save_panel(graph: Graph, path: Path, epoch: int) -> None:
     """Write heatmap, generated face and true face of a batch's first sample."""
     tiles = [heatmap_picture(graph.heatmap.d[0]), face_picture(graph.fake.d[0]), face_picture(graph.real.d[0])]
-    write_image(path.with_suffix(".png"), side_by_side(tiles))
+    write_image(path.with_suffix(".png"), side_by_side(tiles), generated_mark("face in the middle"))
 
 
 def main() -> None:

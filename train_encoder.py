@@ -42,7 +42,7 @@ class Graph(NamedTuple):
 
 
 def open_faces(config: EncoderConfig) -> dict[str, WFLWDataset | JoinedDataset]:
-    """Open the faces to train and to validate on, by mode: WFLW's, or those of people of CelebV's form.
+    """Open the faces to train and to validate on, by mode: WFLW's, or faces of people of CelebV's form.
 
     Raises:
         ConfigError: WFLW has no list of all.
@@ -97,7 +97,7 @@ def validate(graph: Graph, batches: Batches, epoch: int, panels_dir: Path | None
     for number in range(batches.batches_per_epoch):
         first = number * batch_size
         image, heatmap = batches[(epoch - 1) * batches.batches_per_epoch + number]
-        heatmap = heatmap[: num_samples - first]  # without those that only fill up the last batch
+        heatmap = heatmap[: num_samples - first]  # without samples that only fill up the last batch
         graph.image.d = image
         graph.prediction.forward(clear_buffer=True)
         prediction = graph.prediction.d[: len(heatmap)]

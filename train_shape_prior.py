@@ -57,7 +57,7 @@ class Graph(NamedTuple):
 
     heatmap: nn.Variable  # (B, 15, 64, 64) in [0, 1]
     landmarks: nn.Variable  # (B, 196) in heatmap pixels
-    prediction: nn.Variable  # as the landmarks
+    prediction: nn.Variable  # like the landmarks
     loss: nn.Variable
     distance: nn.Variable  # mean distance of a point from the truth, in heatmap pixels
 
@@ -93,7 +93,7 @@ def predict(graph: Graph, heatmaps: np.ndarray) -> np.ndarray:
         graph.heatmap.d = heatmaps[first : first + size]
         graph.prediction.forward()
         found.append(graph.prediction.d.copy())
-    for variable, kept in statistics.items():  # which looking on must not move
+    for variable, kept in statistics.items():  # measuring must not move them
         variable.d = kept
     return np.concatenate(found)
 
@@ -133,8 +133,8 @@ def fit_pca(landmarks: np.ndarray, persons: np.ndarray | None = None, neutrals: 
     """Fit whitened principal components as an affine map, as in the published file.
 
     Components tell what a face does, not whose it is: each person's landmarks are centred on its own mean, and the
-    directions between people's neutral faces are left out (those between means hold habits, too). Else the shape loss
-    pulls B's boundaries back to A's shape.
+    directions between people's neutral faces are left out (directions between means hold habits as well). Else the
+    shape loss pulls B's boundaries back to A's shape.
 
     Args:
         landmarks: (N, D).

@@ -2,7 +2,7 @@
 
     python train_transformer.py [--conf FILE.yaml]
 
-The shape loss needs the align network and the PCA: published ones, or those of train_shape_prior.py. Several sources
+The shape loss needs the align network and the PCA: published ones, or the ones of train_shape_prior.py. Several sources
 (src_celeb_names) share the generator towards the target and the target's discriminator (many to one, paper section
 3.2); the way back, and the discriminator there, are each source's own.
 """
@@ -48,7 +48,7 @@ SHARED = (TRANSFORMERS["A2B"], TRANSFORMER_DISCRIMINATORS["B"])  # by all source
 class Graph(NamedTuple):
     """Hold inputs, fakes and losses of an iteration, of one source and the target."""
 
-    suffix: str  # of the names of the source's own networks, and of its losses
+    suffix: str  # ending of the names of the source's own networks and losses
 
     real: dict[str, nn.Variable]  # A, B: (B, 15, 64, 64) in [0, 1]
     shifted: dict[str, nn.Variable]  # the same faces moved to the other person by geometry, for the warm start
@@ -264,7 +264,7 @@ def save_panels(graphs: list[Graph], warm_start_epochs: int, path: Path, epoch: 
 
 
 def open_batches(training: Training) -> list[Batches]:
-    """Open the batches of each source, and then those of the target.
+    """Open the batches of each source, and then the target's.
 
     With the warm start, heatmaps come with shifted ones: a source's with one, the target's with one for each source.
 

@@ -4,7 +4,7 @@
 
 Videos, pictures, configurations, weights, annotation lists and npz files are damaged by flipped bytes, cuts, changed
 headers and strange values. A run may end with any exit code that the README documents; what stands under a final name
-afterwards must be whole. Prints each run that breaks a rule, and exits with 1 if there is one.
+afterwards must be whole. Prints each run that breaks a rule, and exits with 1 if it prints any.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def video(valid: Path, work: Path, rng: np.random.Generator) -> list[str]:
 def picture(valid: Path, work: Path, rng: np.random.Generator) -> list[str]:
     name = ("whole.png", "whole.jpg", "whole.tif", "whole.webp", "film.webp", "film.png")[rng.integers(6)]
     path = _damaged(valid / name, work / f"pictures/1{Path(name).suffix}", rng)
-    if rng.integers(2):  # a good one beside it
+    if rng.integers(2):  # a good one next to it
         shutil.copy(valid / "whole.jpg", work / "pictures/2.jpg")
         path = path.parent
     return ["test_reenactment.py", *networks(valid / "weights"), "--input", str(path), "--preview", "out.gif"]

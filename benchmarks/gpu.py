@@ -6,7 +6,7 @@
 
 What is worth most comes first: a convolution, the demo's frames against the CPU's, frames and iterations a second. A
 decoder of the person is trained in what is left, at least four tenths of the time. Each figure comes from a process
-of its own, so one that runs out of memory costs only itself. The speed of random weights is that of trained ones.
+of its own, so one that runs out of memory costs only itself. Random weights are as fast as trained ones.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ TRAININGS = ("encoder", "transformer", "decoder")
 MAX_BATCH = 256
 CONVOLUTION = (8, 64, 128, 128), 64  # the input's shape, and output channels
 DEMO_FRAMES, SHEET_FRAMES, TILE_PX = 24, 6, 256
-MEASURING = 0.6  # of the time at most; the rest belongs to the person
+MEASURING = 0.6  # the share of the time at most; the rest belongs to the person
 PERSON_BATCH, PERSON_LR = 8, 5e-4
 ENDING_S = 40  # what a person's decoder takes besides its iterations: a start, held-out frames, a sheet
 
@@ -223,7 +223,7 @@ MEASURES = {
 
 
 def query(device_id: int, fields: str) -> list[str] | None:
-    """Ask nvidia-smi; None where there is none, or it fails."""
+    """Ask nvidia-smi; None if it is missing or fails."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None

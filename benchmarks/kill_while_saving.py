@@ -45,7 +45,7 @@ def call(folder: Path, script: str, *args: object) -> None:
 
 
 def start(folder: Path, run: Path | None) -> tuple[subprocess.Popen, int]:
-    """Start a training; gives it with the iteration that it says it begins with."""
+    """Start a training; return it with the iteration that it says it begins with."""
     resume = [] if run is None else ["--resume", str(run)]
     command = [sys.executable, "-u", str(ROOT / "train_transformer.py"), "--conf", "transformer.yaml", *resume]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -61,7 +61,7 @@ def is_inside_a_save(run: Path) -> bool:
 
 
 def check(run: Path) -> int:
-    """Look at every file; gives the iteration of the newest checkpoint."""
+    """Look at every file; return the iteration of the newest checkpoint."""
     for checkpoint in checkpoints_of(run):
         assert read_sums(checkpoint), checkpoint
         for name, digest in read_sums(checkpoint).items():
@@ -88,7 +88,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         call(folder, "make_synthetic.py", "celebv", "--people", "Ada=3", "Bo=5", "--frames", 1)
-        (folder / "transformer.yaml").write_text(json.dumps(CONFIG))  # which YAML is, too
+        (folder / "transformer.yaml").write_text(json.dumps(CONFIG))  # so is YAML
         run = folder / "runs/transformer/Bo2Ada/run"
         for kill in range(args.kills):
             process, begun = start(folder, run if kill else None)

@@ -3,7 +3,7 @@
     python benchmarks/landmarks.py
     python benchmarks/landmarks.py --fit
 
-Nobody of those that are measured was fitted on. Errors are means over the 98 landmarks, as a share of the distance of
+Nobody who is measured was fitted on. Errors are means over the 98 landmarks, as a share of the distance of
 the outer corners of the eyes.
 """
 
@@ -63,7 +63,7 @@ def meshes_of(images: list[np.ndarray]) -> list[np.ndarray | None]:
 
 
 def canonical_head(meshes: np.ndarray, frontal: int) -> np.ndarray:
-    """Average the rigid points (N, 478, 3) in one position, that of a face that looks straight ahead."""
+    """Average the rigid points (N, 478, 3) in the position of a face that looks straight ahead."""
     head = meshes[frontal, list(landmarks.RIGID)]
     for _ in range(10):
         head = head - head.mean(axis=0)
@@ -95,7 +95,7 @@ def fit(count: int) -> dict[str, np.ndarray]:
     ).reshape(len(found), -1)
     square = inputs.T @ inputs + RIDGE * np.eye(inputs.shape[1])
     fitted["weights"] = np.linalg.solve(square, inputs.T @ missing)
-    # where the picture's frame lies about the head, in pictures of CelebV's form
+    # the picture's frame about the head, in pictures of CelebV's form
     sides = [IMAGE_SIZE / pose.scale for pose in poses]
     centers = [landmarks.to_face_frame(np.array([[IMAGE_SIZE / 2] * 2]), pose)[0] for pose in poses]
     fitted["box_side"] = np.array(np.median(sides) / CROP_SHARE)

@@ -38,7 +38,7 @@ from web.jpeg import decode  # noqa: E402
 from web.live import encode  # noqa: E402
 
 PLANES = (8, 12, 16, 24, 32, 48, 64)
-IN_FLIGHT, IN_FLIGHT_SLOW, SLOW_S, FAST_S = 3, 2, 0.25, 0.1  # as in web/live.js
+IN_FLIGHT, IN_FLIGHT_SLOW, SLOW_S, FAST_S = 3, 2, 0.25, 0.1  # the same as in web/live.js
 LAST, WARM_UP = 10, 20
 CAMERA = (640, 480)
 LENGTHS = (40, 200)  # frames of the whole commands
@@ -51,7 +51,7 @@ def camera_pictures() -> list[bytes]:
 
 
 def live(decoder: Trained, precision: str, pictures: list[bytes], seconds: float) -> tuple[float, float]:
-    """Drive a target live; gives frames a second and the mean delay in milliseconds."""
+    """Drive a target live; return frames a second and the mean delay in milliseconds."""
     results: queue.Queue = queue.Queue()
 
     def take(number: int, item: object) -> None:

@@ -4,7 +4,7 @@
     python benchmarks/reenactment.py --torch python3.11    # also PyTorch's, by a Python that has it
     python benchmarks/reenactment.py --memory 300 3000     # peak memory by the length of the video, demo width
 
-Whole commands are run at two lengths, and the difference gives the rate, so that what a start costs does not count;
+Whole commands are run at two lengths, and their difference is the rate, so that what a start costs does not count;
 it is printed by itself. Backends take turns, and ratios are of one run. Pictures are those of a synthetic person; what
 random weights paint is noise, which costs as much as a face.
 
@@ -76,7 +76,7 @@ def networks_in(folder: Path) -> dict[str, Trained]:
 
 
 def seconds_of(work: Callable[[], Any], repeats: int) -> float:
-    """Time some runs, after one that does not count; gives the median."""
+    """Time some runs, after one that does not count; return the median."""
     work()
     times = []
     for _ in range(repeats):

@@ -3,8 +3,8 @@
     python benchmarks/training.py                     # full width, batch 1
     python benchmarks/training.py --planes 16 --ranks # also two processes of batch 2 against one of batch 4
 
-The straightforward graph is that of tests/reference/steps.py. Both run in turn in one process; tests/unit/test_training.py
-shows that they update alike.
+The straightforward graph is in tests/reference/steps.py. Both run in turn in one process;
+tests/unit/test_training.py shows that they update alike.
 """
 
 from __future__ import annotations

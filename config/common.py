@@ -23,7 +23,7 @@ from utils.parallel import MAX_WORKERS
 MAX_PLANES = 256  # four times the paper's width; sixteen times its memory
 MAX_EPOCHS = 1_000_000
 MAX_RATE = 1e38
-MAX_WEIGHT = 1_000_000  # of a loss
+MAX_WEIGHT = 1_000_000  # the largest weight of a loss
 PEOPLE_KEYS = ("src_celeb_name", "src_celeb_names", "trg_celeb_name")
 
 
@@ -96,11 +96,11 @@ class Config(Keys):
 
     context: str = key("auto", one_of(*CONTEXTS), free=True)
     device_id: int = key(0, between(0, MAX_DEVICE), free=True)
-    experiment_name: str = key("", FOLDER_NAME_OR_NONE, free=True)  # of the run; '' names it by date and time
+    experiment_name: str = key("", FOLDER_NAME_OR_NONE, free=True)  # the run's name; '' names it by date and time
     seed: int = key(42, between(0, MAX_SEED))
     logdir: str = key("tmp.monitor", path=True, free=True)
     train_dir: str = key("datasets/CelebV", path=True, free=True)  # the folder that holds the people
-    mode: str = key("all", one_of("all", "train", "test"))  # which annotation list is trained on
+    mode: str = key("all", one_of("all", "train", "test"))  # the annotation list to train on
 
     @property
     def runs_folder(self) -> Path:
@@ -117,7 +117,7 @@ class GanConfig(Config):
     """Hold the keys of transformer and decoder."""
 
     trg_celeb_name: str = key("Donald_Trump", FOLDER_NAME)  # B, who is shown
-    # where boundaries come from; encoder needs ref_dir (docs/PEOPLE.md)
+    # the source of boundaries; encoder needs ref_dir (docs/PEOPLE.md)
     boundary: str = key("landmarks", one_of("landmarks", "encoder"))
     ref_dir: str = key("", path=True, free=True)  # prepared npz files; '' draws on the fly
     test: GanTest = section(GanTest, free=True)

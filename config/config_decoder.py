@@ -22,14 +22,14 @@ class FeatureLoss(Keys):
     """Hold the feature loss's keys."""
 
     lambda_: float = key(10.0, between(0, MAX_WEIGHT))  # 0 does without VGG-16
-    layers: tuple[str, ...] = key(("relu2_2", "relu3_3"), some_of(*LAYERS))  # of relu1_1 to relu5_3
+    layers: tuple[str, ...] = key(("relu2_2", "relu3_3"), some_of(*LAYERS))  # any of relu1_1 to relu5_3
 
 
 @dataclass(frozen=True)
 class Discriminator(Keys):
     """Hold the discriminator's keys."""
 
-    WITHOUT_EFFECT = {"blur": ANY}  # of older runs, as detail_loss is (training/resume.py)
+    WITHOUT_EFFECT = {"blur": ANY}  # older runs have it, like detail_loss (training/resume.py)
 
     lr_factor: float = key(1.0, above(0, 10))  # its rate as a share of the generator's
 

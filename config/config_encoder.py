@@ -14,7 +14,9 @@ from utils.cli import MAX_COUNT
 class WFLW(Keys):
     """Hold where WFLW lies."""
 
-    data_dir: str = key("datasets/WFLW_heatmaps", path=True, free=True)  # of WFLW: what preprocess.py wrote
+    data_dir: str = key(
+        "datasets/WFLW_heatmaps", path=True, free=True
+    )  # WFLW only: the folder that preprocess.py wrote
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Test(Keys):
 
     WITHOUT_EFFECT = {"with_file_cache": of_type(bool), "with_memory_cache": of_type(bool)}
 
-    batch_size: int = key(32, between(1, 256))  # of the validation
+    batch_size: int = key(32, between(1, 256))  # for validation
     # reenactment: normalise by the batch, not by running statistics (the authors: on)
     batch_stat: bool = key(False)
 
@@ -66,11 +68,11 @@ class EncoderConfig(Config):
 
     model_name: str = key("model", FOLDER_NAME)  # the folder of the weights within a run
     loss_name: str = key("mse", one_of("mse", "bce"))
-    dataset: str = key("WFLW", one_of("WFLW", "CelebV"))  # whose faces are learned from
+    dataset: str = key("WFLW", one_of("WFLW", "CelebV"))  # the data set to learn from
     path: WFLW = section(WFLW)
-    # of CelebV: train, validated on test; or all, validated on the same
+    # CelebV only: train, validated on test; or all, validated on the same
     mode: str = key("train", one_of("train", "all"))
-    celeb_names: tuple[str, ...] = key((), FOLDER_NAMES)  # of CelebV; [] is everyone found
+    celeb_names: tuple[str, ...] = key((), FOLDER_NAMES)  # CelebV only; [] is everyone found
     finetune: Finetune = section(Finetune)
     model: Model = section(Model)
     train: Train = section(Train)

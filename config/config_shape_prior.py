@@ -31,8 +31,10 @@ class ShapePriorConfig(Config):
 
     MODULE = "shape_prior"
 
-    dataset: str = key("CelebV", one_of("CelebV", "WFLW"))  # whose landmarks are learned from
-    celeb_names: tuple[str, ...] = key((), FOLDER_NAMES)  # of CelebV; [] is everyone found
-    data_dir: str = key("datasets/WFLW_heatmaps", path=True, free=True)  # of WFLW: what preprocess.py wrote
+    dataset: str = key("CelebV", one_of("CelebV", "WFLW"))  # the data set to learn from
+    celeb_names: tuple[str, ...] = key((), FOLDER_NAMES)  # CelebV only; [] is everyone found
+    data_dir: str = key(
+        "datasets/WFLW_heatmaps", path=True, free=True
+    )  # WFLW only: the folder that preprocess.py wrote
     train: Train = section(Train)
     monitor: Monitor = section(Monitor, free=True)

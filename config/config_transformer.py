@@ -61,9 +61,9 @@ class Train(GanTraining):
     """Hold the training's keys."""
 
     epochs: int = key(200, between(1, MAX_EPOCHS), free=True)
-    lr: float = key(5.0e-5, above(0, MAX_RATE))  # of the generators; the discriminators' is half of it
+    lr: float = key(5.0e-5, above(0, MAX_RATE))  # the generators' rate; the discriminators' is half of it
     beta2: float = key(0.999, FRACTION)
-    weight_decay: float = key(1.0e-4, between(0, 1))  # of the discriminators
+    weight_decay: float = key(1.0e-4, between(0, 1))  # for the discriminators
     edge_enhancement: bool = key(False)  # discriminators see heatmaps through a Sobel pair (the authors: on)
     cycle_loss: CycleLoss = section(CycleLoss)
     shape_loss: ShapeLoss = section(ShapeLoss)

@@ -1,1 +1,1 @@
-"""Data: boundary drawing, WFLW, CelebV, batches and checks. Data sets themselves are unpacked beside the code."""
+"""Data: boundary drawing, WFLW, CelebV, batches and checks. Data sets themselves are unpacked in this folder."""

@@ -41,7 +41,7 @@ def read_annotations(
         DataError: the file is missing or empty, or a line has another number of columns, no numbers, or no name that
             can be an image's.
     """
-    names, numbers = [], bytearray()  # 40,000 lines are 60 MiB of numbers: kept once, and no text beside them
+    names, numbers = [], bytearray()  # 40,000 lines are 60 MiB of numbers: they are kept once, without their text
     for line_number, line in read_lines(path, hint):
         try:
             name, values = parse_line(line, num_extras)

@@ -14,7 +14,7 @@ import numpy as np
 from datasets.boundary import BOUNDARY_PARTS, IMAGE_SIZE
 
 MAX_ROTATION_DEG = 5.0
-MAX_SHIFT_PX = 10.0  # of a 256-pixel image, along each axis
+MAX_SHIFT_PX = 10.0  # pixels of a 256-pixel image, along each axis
 ZOOM_RANGE = (0.97, 1.03)
 
 # rows of landmarks that stand for each other in a mirror, the second one backwards

@@ -109,7 +109,7 @@ class Batches:
     Workers prepare the batches that follow the one asked for, in memory that they share with this process.
 
     Args:
-        shuffle: False gives the dataset's own order in every epoch.
+        shuffle: False keeps the dataset's own order in every epoch.
         in_memory: read each sample once and keep it.
         num_workers: 0 prepares each batch when it is asked for, -1 takes all cores but one.
         rank: of this process among `num_ranks` that train together. Each takes its own `batch_size` samples of a

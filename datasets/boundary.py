@@ -70,7 +70,7 @@ def draw_heatmap(
     kernel = (style.gaussian_kernel, style.gaussian_kernel)
     points = landmarks.astype(np.int32)[_JOINED]  # truncated towards zero, as the published weights were trained
     # Only the box around a line is blurred. Its rim is empty and as wide as the kernel reaches, so the numbers are
-    # those of blurring the whole picture.
+    # the same as blurring the whole picture.
     rim = thickness + style.gaussian_kernel
     low = (np.minimum.reduceat(points, _STARTS[:-1]) - rim).clip(0, (width, height)).tolist()
     high = (np.maximum.reduceat(points, _STARTS[:-1]) + rim + 1).clip(0, (width, height)).tolist()

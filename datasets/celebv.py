@@ -30,7 +30,7 @@ SHAPES = {
 
 
 def list_path(root: str | Path, person: str, mode: str) -> Path:
-    """Return the list of a person: `{mode}_98pt.txt`, or `{mode}_frames.txt` where there are no landmarks."""
+    """Return the list of a person: `{mode}_98pt.txt`, or `{mode}_frames.txt` of a person without landmarks."""
     folder = Path(root) / person
     without_landmarks = (folder / "all_frames.txt").exists() and not (folder / "all_98pt.txt").exists()
     return folder / (mode + (NAMES_ONLY if without_landmarks else WITH_LANDMARKS))
@@ -145,7 +145,7 @@ def describe_archives(root: Path, person: str, names: list[str], out_dir: Path, 
 
     Args:
         names: of all frames.
-        made_from: what decides the files' bytes beside list and images: `boundary`, and what that needs.
+        made_from: what decides the files' bytes besides list and images: `boundary`, and what that needs.
 
     Raises:
         DataError: an image is missing.

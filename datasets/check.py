@@ -190,7 +190,7 @@ def check_wflw(root: Path, modes: Iterable[str], num_workers: int) -> list[Repor
 
 
 def _check_faces(report: Report, root: Path, mode: str, num_workers: int) -> list[str]:
-    """Check the faces of a list; gives the names of its images."""
+    """Check the faces of a list; return the names of its images."""
     image_dir = root / "WFLW_images"
     names, landmarks, extras = _parse_list(report, wflw.list_path(root, mode), wflw.NUM_EXTRAS)
     boxes = extras[:, :4]
@@ -252,7 +252,7 @@ def _parse_names(report: Report, path: Path) -> list[str]:
 
 
 def _compare_split(report: Report, root: Path, person: str, everyone: set[str]) -> None:
-    """Compare the lists of training and test with each other and with that of all."""
+    """Compare the lists of training and test with each other and with the full list."""
     paths = {mode: celebv.list_path(root, person, mode) for mode in ("train", "test")}
     lists = {mode: set(_parse_names(report, path)) for mode, path in paths.items() if path.exists()}
     for names in lists.values():
@@ -274,7 +274,7 @@ def _note_faces(report: Report, names: list[str], landmarks: np.ndarray, sizes: 
 
 
 def _note_image(report: Report, name: str, facts: ImageFacts | None, must_be_square: bool) -> bool:
-    """Note what is wrong with an image; gives whether training can use it."""
+    """Note what is wrong with an image; return whether training can use it."""
     if facts is None:
         report.note(MISSING, name)
         return False
@@ -302,6 +302,6 @@ def _note_images_without_a_line(report: Report, image_dir: Path, names: Iterable
 
 
 def _samples(is_good: list[bool]) -> list[int]:
-    """Pick rows to show out of those that are good."""
+    """Pick some of the good rows to show."""
     good = np.flatnonzero(is_good)
     return good[evenly(len(good), NUM_SAMPLES)].tolist()

@@ -14,12 +14,12 @@ from utils.errors import DataError, ResourceError, one_line
 from utils.files import NotRegular, atomic_path, open_file, shown
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif")
-MAX_PIXELS = 64_000_000  # of a picture, which is 0.2 GB decoded
-MAX_RATIO = 40  # of a picture's sides; more is no picture of anybody
+MAX_PIXELS = 64_000_000  # per picture, which is 0.2 GB decoded
+MAX_RATIO = 40  # ratio of a picture's sides; beyond it nobody can be seen
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "AVIF", "GIF")
 ANIMATED, NEVER_ANIMATED = ("PNG", "WEBP", "AVIF", "GIF"), (".jpg", ".jpeg", ".jpe", ".jfif", ".bmp")
 MAX_ANIMATION = 100_000  # pictures
-MIN_STAY_MS, USUAL_STAY_MS = 11, 100  # of a picture; less is taken for 0.1 s, as browsers do
+MIN_STAY_MS, USUAL_STAY_MS = 11, 100  # shortest time of a picture; less counts as 0.1 s, as in browsers
 BITS_PER_SAMPLE = 258  # TIFF's tag
 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit comes earlier

@@ -24,14 +24,14 @@ from utils.parallel import available_cores, require_threads
 
 CORRECTION = Path(__file__).with_name("mesh_to_wflw.npz")
 
-NUM_THREADS = 8  # of MediaPipe's, about, and one for each core
-MIN_CONFIDENCE = 0.5  # of the detector
+NUM_THREADS = 8  # roughly what MediaPipe starts, plus one for each core
+MIN_CONFIDENCE = 0.5  # the detector's input
 MAX_FACES = 8  # in a picture, the largest
 MAX_DETECTION_PX = 1280  # larger pictures are reduced to find faces; the mesh sees the picture itself
-MESH_PX, MESH_MARGIN = 256, 2.0  # the cut for the mesh, and its side / that of the detector's box
-TILE_SHARE = 0.6  # side of overlapping tiles / that of the picture, where nothing is found in the whole
-MAX_DEVIATION = 2.5  # of a shape along a mode, in standard deviations of those it was fitted on
-SAME_SHARE = 0.5  # of a box's width: centres that are nearer belong to one face
+MESH_PX, MESH_MARGIN = 256, 2.0  # the cut for the mesh, and its side / the side of the detector's box
+TILE_SHARE = 0.6  # side of overlapping tiles / side of the picture, searched if the whole shows no face
+MAX_DEVIATION = 2.5  # largest shape along a mode, in standard deviations of the fitted ones
+SAME_SHARE = 0.5  # share of a box's width; nearer centres belong to one face
 
 # What tells faces of one film apart: colours at some points, and the shape of the head. Both differ by about their
 # spread between two frames of one person; found on real clips and synthetic people (docs/REENACTMENT.md).
@@ -39,7 +39,7 @@ _COLOR_POINTS = (151, 50, 280, 4, 199, 105, 334, 14)  # forehead, cheeks, nose, 
 _SHAPE_POINTS = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 9, 8, 151, 10, 234, 454, 127, 356, 98, 97, 2, 326, 327)
 _SHAPE_POINTS += (70, 105, 336, 300, 58, 288, 132, 361)
 COLOR_SPREAD, SHAPE_SPREAD = 0.08, 0.0065  # logarithms of colours, and units of the head's scale
-COLOR_SHARE = 0.06  # of the box's width: side of the square that a colour is the mean of
+COLOR_SHARE = 0.06  # share of the box's width: side of the square that is averaged for a colour
 DARK = 8.0  # added to colours, so that black ones do not count for much
 
 _silencing = threading.Lock()  # stderr is the process's, not a thread's
@@ -128,7 +128,7 @@ class FaceFinder:
         return faces
 
     def _detect(self, image: np.ndarray, left: int = 0, top: int = 0) -> list[np.ndarray]:
-        """Run the detector on a part of the picture; gives left, top, width, height in the picture and score, (5,)."""
+        """Run the detector on a part of the picture; return left, top, width, height in the picture and score, (5,)."""
         factor = max(max(image.shape[:2]) / MAX_DETECTION_PX, 1)
         size = max(round(image.shape[1] / factor), 1), max(round(image.shape[0] / factor), 1)
         small = image if factor == 1 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -151,7 +151,7 @@ class FaceFinder:
         return found
 
     def _lay_mesh(self, image: np.ndarray, center_x: float, center_y: float, side: float) -> np.ndarray | None:
-        """Lay the mesh on the face about a point; gives (478, 3) in pixels of the picture, or None."""
+        """Lay the mesh on the face about a point; return (478, 3) in pixels of the picture, or None."""
         factor = MESH_PX / max(side, 1)
         shift = np.array([MESH_PX / 2 - center_x * factor, MESH_PX / 2 - center_y * factor])
         if factor < 1:  # reduced first, since warping knows no averages

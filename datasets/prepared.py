@@ -155,7 +155,7 @@ def why_stale(record: Path, made_from: dict[str, Any], paths: list[Path]) -> str
     """Say what keeps files from being taken as they are; '' where they are complete and made from the same.
 
     Args:
-        record: the file that `rebuilt` writes beside them.
+        record: the file that `rebuilt` writes with them.
         made_from: digests and parameters that decide what they hold.
     """
     if not any(path.exists() for path in paths):
@@ -175,7 +175,7 @@ def why_stale(record: Path, made_from: dict[str, Any], paths: list[Path]) -> str
 
 
 def read_record(record: Path) -> dict[str, Any] | None:
-    """Read what `rebuilt` wrote; None where there is nothing that can be read."""
+    """Read what `rebuilt` wrote; None if nothing can be read."""
     try:
         kept = read_yaml(record)
     except (OSError, ValueError):
@@ -186,10 +186,10 @@ def read_record(record: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def rebuilt(record: Path, made_from: dict[str, Any], paths: list[Path]) -> Iterator[list[Path]]:
-    """Give temporary paths to write to; at the end of the block they get their final names, and a record beside them.
+    """Give temporary paths to write to; at the end of the block they get their final names, together with a record.
 
     Ended earlier, in whatever way, it leaves older files and their record as they were. Files of two makings never
-    stand beside each other: the older ones are gone before the first new one gets its name.
+    are mixed: the older ones are gone before the first new one gets its name.
     """
     with ExitStack() as stack:
         temporaries = [stack.enter_context(atomic_path(path)) for path in paths]
@@ -220,7 +220,7 @@ def images_digest(folder: Path, names: Sequence[str]) -> str:
 
 
 def require_own_names(archives: Sequence[Archives]) -> None:
-    """Raise unless no file is written for two makers, be it now or by an earlier run into the same folder.
+    """Raise if one file would be written for two people, now or by an earlier run into the same folder.
 
     A person's name can be another's with an ending that files have.
 

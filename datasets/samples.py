@@ -184,7 +184,7 @@ def open_dataset(
 
     Args:
         config: with `train_dir`, `boundary` and `ref_dir`.
-        draw_anew: draw from landmarks also where there are prepared files, which a test does not ask for.
+        draw_anew: draw from landmarks even if files are prepared, as tests do.
 
     Raises:
         ConfigError, DataError: as of the two classes.
@@ -275,7 +275,7 @@ class JoinedDataset:
 
 
 class ShiftedDataset:
-    """Join heatmaps of one person with those of its landmarks moved to other people's faces.
+    """Join heatmaps of one person with heatmaps of its landmarks moved to other people's faces.
 
     Args:
         faces: samples of one part, the heatmap.

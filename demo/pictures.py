@@ -30,14 +30,14 @@ from utils.parallel import available_cores  # noqa: E402
 
 TILE, GAP, MARGIN, CAPTION = 256, 184, 40, 50
 INK, ACCENT, PAPER = (40, 44, 52), (62, 100, 170), (255, 255, 255)
-FRAME = 40  # of the demo's test split
+FRAME = 40  # a frame of the demo's test split
 STAGES = ("Encoder", "Transformer", "Decoder")
 CAPTIONS = ("A's frame", "A's boundaries", "B's boundaries", "B's face")
 NOTES = ("one for everybody", "one for A and B", "one for B")
 
 
 def test_panel(script: str, module: str, index: int) -> np.ndarray:
-    """Run a test script with the shipped weights; gives its panel of a frame."""
+    """Run a test script with the shipped weights; return its panel of a frame."""
     folder = ROOT / "demo/weights" / module
     with tempfile.TemporaryDirectory() as scratch:
         subprocess.run(
@@ -91,7 +91,7 @@ def check_picture() -> np.ndarray:
 
 
 def person_picture() -> np.ndarray:
-    """Prepare a person from a synthetic video; gives two rows of the contact sheet."""
+    """Prepare a person from a synthetic video; return two rows of the contact sheet."""
     with tempfile.TemporaryDirectory() as scratch:
 
         def call(script: str, *args: object) -> None:

@@ -24,9 +24,9 @@ CROP_SHARE = 1.77  # side of the crop / width of the box
 CROP_DROP = 0.04  # how far the crop's centre lies below the box's / width of the box
 
 MIN_BOX_PX = 48
-MAX_OUTSIDE_SHARE = 0.25  # of the crop's side
-MAX_UNSEEN_SHARE = 0.1  # of the landmarks, beyond the picture
-MAX_STEP_SHARE = 0.25  # of the box's width that a face moves between pictures; more is another shot or person
+MAX_OUTSIDE_SHARE = 0.25  # share of the crop's side
+MAX_UNSEEN_SHARE = 0.1  # share of the landmarks beyond the picture
+MAX_STEP_SHARE = 0.25  # share of the box's width a face moves between pictures; more means another shot or person
 MAX_SIZE_RATIO = 1.25
 MAX_GAP_S = 0.5
 WAIT_S = 3.0  # for a face that is gone, before another is followed
@@ -37,7 +37,7 @@ LOOK_FRAMES = 50  # a person's look is the mean of about this many
 MAX_PEOPLE = 16  # remembered at a time
 MIN_SHOT_S = 0.2
 CENTER_SIGMA_S, SIZE_SIGMA_S = 0.15, 0.8
-REACH = 3.0  # of a smoothing window, in its widths
+REACH = 3.0  # reach of the smoothing window, in its widths
 
 NO_FACE = "no face found"
 SMALL = f"face smaller than {MIN_BOX_PX} pixels"
@@ -104,11 +104,11 @@ class Placed(NamedTuple):
 class FaceFollower:
     """Follow one face through a sequence: a steady crop for each picture, or why the picture is left out.
 
-    It begins with the largest face, or that of a number, and stays with it: in each picture it is the one where it can
-    have moved to, or, at another place, one that looks the same. Where it is gone, nobody takes its place for
+    It begins with the largest face, or with the one of a given number, and stays with it: in the next picture, that is
+    the face within reach, or one elsewhere that looks the same. While it is gone, nobody takes its place for
     `WAIT_S`; then another is followed, which is said, until the first is seen again. Shots are smoothed by themselves:
     where a face jumps, or is gone for longer than a blink of the detector, another begins. Crops come out some pictures
-    after their boxes went in, since what follows smooths them, too.
+    after their boxes went in, since boxes are smoothed over the following ones.
 
     Args:
         fps: pictures a second.
@@ -142,7 +142,7 @@ class FaceFollower:
         self._pending: deque[_Pending] = deque()
 
     def add(self, faces: list[Face], size: tuple[int, int]) -> Iterator[Placed | str]:
-        """Take the faces of the next picture, whose height and width are `size`; gives the crops that are due."""
+        """Take the faces of the next picture, whose height and width are `size`; return the crops that are due."""
         chosen = self._choose(faces)
         if chosen is not None:
             self._join(self._previous)

@@ -1,6 +1,6 @@
 """Moving a driver's landmarks to a target's face by geometry, where no transformer does it.
 
-What is known of a face's shape lies in a small list beside its decoder's weights, `face_98pt.txt`, of the form of
+What is known of a face's shape lies with its decoder's weights in a small list, `face_98pt.txt`, in the form of
 CelebV's: its mean and its neutral landmarks, found in the frames that it was trained on.
 """
 
@@ -23,17 +23,17 @@ from utils.errors import DataError, WeightsError
 from utils.files import write_text
 
 MEAN, NEUTRAL = "mean", "neutral"
-MAX_CALIBRATION_FRAMES = 250  # of a video, its first ones with a face
+MAX_CALIBRATION_FRAMES = 250  # a video's first frames with a face
 CAMERA_CALIBRATION_S = 3.0
-MAX_SHAPE_FRAMES = 2000  # that a person's shape is found in
+MAX_SHAPE_FRAMES = 2000  # frames in which a person's shape is found
 MIN_NEUTRAL_FRAMES = 20  # fewer do not tell a habit from an expression: then the mean stands for the neutral face
 
 # Points that expressions hardly move: corners of the eyes, nose, upper contour
 NOSE = tuple(range(51, 60))
-ANCHOR = (60, 64, 68, 72, *range(7), *range(26, 33))  # as deep in every head; noses are not
+ANCHOR = (60, 64, 68, 72, *range(7), *range(26, 33))  # equally deep in every head, unlike noses
 RIGID = (*ANCHOR, *NOSE)
 POSE_ROUNDS = 15
-MIN_SCALE = 1e-3  # of landmarks that are no face, but one point
+MIN_SCALE = 1e-3  # the size of landmarks that all lie on one point
 HEADS = range(1000, 1200)  # seeds of the synthetic people whose mean is the typical head
 # Where neutral lies between the least and the most that a person does, as a share of that range: the mouth shut, the
 # eyes open, corners of the mouth and brows a little nearer to their lower end
@@ -41,14 +41,14 @@ RANGE_PERCENTILES = (2, 98)
 NEUTRAL_SHARES = {"mouth": 0.0, "eyes": 0.9, "smile": 0.33, "brows": 0.41}
 RIDGE = 1e-3
 EYES = ((60, 64, (61, 62, 63, 65, 66, 67)), (68, 72, (69, 70, 71, 73, 74, 75)))  # corners, and what moves between
-EYE_RATIOS = (0.5, 2.0)  # of two people's eyes; beyond, one was not seen open
+EYE_RATIOS = (0.5, 2.0)  # ratio of two people's eyes; beyond it, one was never seen open
 
 
 class Shape(NamedTuple):
     """Say what is known of a person's face."""
 
     mean: np.ndarray  # (98, 2) in pixels of the pictures of CelebV's form
-    neutral: np.ndarray  # as the mean: shut mouth, open eyes, looking straight ahead
+    neutral: np.ndarray  # like the mean: shut mouth, open eyes, looking straight ahead
 
 
 class Pose(NamedTuple):
@@ -69,7 +69,7 @@ def _typical_head() -> np.ndarray:
 def poses_of(landmarks: np.ndarray) -> Pose:
     """Find how heads lie by the rigid points of landmarks (N, 98, 2).
 
-    Weak perspective, by an orthogonal Procrustes problem (Kabsch) whose depths are those of the round before.
+    Weak perspective, by an orthogonal Procrustes problem (Kabsch) with the depths of the previous round.
     """
     head, points = _typical_head()[list(RIGID)], landmarks[:, list(RIGID)]
     center = points.mean(axis=1)
@@ -107,7 +107,7 @@ def _doings(upright: np.ndarray, angles: np.ndarray) -> np.ndarray:
 
 
 def _neutral_of(landmarks: np.ndarray) -> np.ndarray:
-    """Find a person's neutral landmarks (98, 2) in those of its frames (N, 98, 2).
+    """Find a person's neutral landmarks (98, 2) in the landmarks of its frames (N, 98, 2).
 
     A person may rest with open mouth or raised brows, so neither a mean nor a frame is neutral. Landmarks are fitted as
     a quadratic function of pose and doings, over all frames, which is then read where the doings are neutral. Every
@@ -117,7 +117,7 @@ def _neutral_of(landmarks: np.ndarray) -> np.ndarray:
     upright = _upright(landmarks, pose)
     yaw = np.arcsin(pose.rotation[:, 0, 2].clip(-1, 1))
     pitch = np.arcsin(-pose.rotation[:, 1, 2].clip(-1, 1))
-    # noses differ in length: what looks like a raised head is one only beside the person's other frames
+    # noses differ in length: only the person's other frames tell whether a head is raised
     angles = np.stack([yaw, pitch - np.median(pitch)], axis=1)
     doings = _doings(upright, angles)
     least, most = np.percentile(doings, RANGE_PERCENTILES, axis=0)
@@ -136,7 +136,7 @@ def shape_of(landmarks: Iterable[np.ndarray]) -> Shape:
     """Find what is to be known of a person's face in landmarks (98, 2) of many frames.
 
     Raises:
-        DataError: there is none.
+        DataError: no landmarks are given.
     """
     frames = list(landmarks)
     if not frames:
@@ -148,7 +148,7 @@ def shape_of(landmarks: Iterable[np.ndarray]) -> Shape:
 
 
 class MeanToMean:
-    """Move landmarks by what lies between two faces' means: habits move, too; the baseline of `evaluate.py`."""
+    """Move landmarks by what lies between two faces' means: habits move along; a baseline of `evaluate.py`."""
 
     def __init__(self, source: Shape, target: Shape):
         self.shift = target.mean - source.mean
@@ -162,7 +162,7 @@ class NeutralToNeutral:
     """Move landmarks by what lies between two neutral faces, turned as the driver's head is.
 
     Pose and expression are the driver's, shape and place the target's. What lies between is taken for flat. The
-    target's eyes open by the share by which the driver's do, so that eyes of another height close, too.
+    target's eyes open by the share by which the driver's do, so eyes of another height close fully.
     """
 
     def __init__(self, source: Shape, target: Shape):
@@ -207,7 +207,7 @@ def write_geometry(folder: Path, landmarks: np.ndarray) -> None:
 
 
 def read_geometry(decoder: Trained) -> Shape:
-    """Read the shape of a decoder's person: beside its weights or its training_info.yaml, or of the person's frames.
+    """Read the shape of a decoder's person: as a file of its run, or from the person's frames.
 
     Raises:
         WeightsError: neither is there.

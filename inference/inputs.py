@@ -38,12 +38,12 @@ class Input(NamedTuple):
 
     frames: Iterator[FaceFrame]
     fps: float | Fraction
-    count: int | None  # of frames, where it is known
+    count: int | None  # number of frames, if it is known
     truth: DrawnDataset | None = None  # true heatmaps by the frames' numbers, (15, 64, 64) uint8
-    sound: Video | None = None  # that may have some
-    camera: Camera | None = None  # whose frames come as they are seen
+    sound: Video | None = None  # the file whose sound is copied, if it has some
+    camera: Camera | None = None  # a live camera
     some_frames: Callable[[], Iterator[FaceFrame]] | None = None  # the first ones with a face, to calibrate on
-    landmarks: np.ndarray | None = None  # (N, 98, 2), if those of all frames are known before
+    landmarks: np.ndarray | None = None  # (N, 98, 2), if all of them are known before
 
 
 def open_test_split(data_dir: str | Path, person: str, wanted: int | None, fps: float) -> Input:
@@ -158,7 +158,7 @@ class Replayed:
         return self._seen.popleft() if self._seen else next(self._frames)
 
     def close(self) -> None:
-        """End what gives the frames."""
+        """End the source of the frames."""
         end(self._frames)
 
 

@@ -16,10 +16,10 @@ from inference.reenactor import Reenactor, Result
 from inference.trained import Trained
 from utils.parallel import ahead
 
-LEARN_FRAMES = 75  # of the driver's face, before its shape is taken from them
-NEUTRAL_FRAMES = 8  # that a neutral face is the mean of
+LEARN_FRAMES = 75  # pictures of the driver's face before its shape is learned
+NEUTRAL_FRAMES = 8  # pictures averaged for a neutral face
 FACES_AHEAD = 1
-SMOOTH = 0.3  # of landmarks, which tremble a little
+SMOOTH = 0.3  # share of the previous landmarks, which tremble a little
 
 Take = Callable[[int, "Result | FaceFrame"], None]  # the number of the picture, and what became of it
 
@@ -66,7 +66,7 @@ class LatestPicture:
 class LearningGeometry:
     """Move a driver's landmarks to a target while the driver's face is still being learned.
 
-    At first the face is taken for the target's mean; after `LEARN_FRAMES` its shape is that of the frames so far. Asked
+    At first the face counts as the target's mean; after `LEARN_FRAMES` its shape comes from the frames so far. Asked
     to, it takes the next frames for the driver's neutral face.
     """
 
@@ -107,7 +107,7 @@ class LiveReenactor:
     Args:
         decoder: of the target.
         context, precision: as of `open_decoder`.
-        take: called with each picture's number, and its result or why there is none.
+        take: called with each picture's number, and its result or the reason for having none.
         fail: called with an error that ends it.
 
     Raises:

@@ -39,7 +39,7 @@ def compare_pictures(
     """Average the differences of pictures (256, 256, 3) uint8 from true ones.
 
     Args:
-        landmarks: of the true faces, (98, 2) each, where the face alone is to be compared, too.
+        landmarks: of the true faces, (98, 2) each, to compare the face alone as well.
 
     Returns:
         psnr in dB, ssim, l1 in grey levels of 255, sharpness and comb_energy as shares of the true pictures' and, with
@@ -73,7 +73,7 @@ def mouth_opening(heatmap: np.ndarray) -> float:
 
 
 def face_turn(heatmap: np.ndarray) -> float:
-    """Measure how far nose base and mouth lie beside the middle of the face's contour, in heatmap pixels.
+    """Measure how far nose base and mouth lie from the middle of the face's contour, in heatmap pixels.
 
     Along the eyes' line, so that the roll does not count. It grows with the yaw.
     """
@@ -137,7 +137,7 @@ def correlation(first: list[float], second: list[float]) -> float | None:
 
 
 def relative_error(found: list[np.ndarray], truth: list[np.ndarray]) -> float | None:
-    """Compute the squared error of heatmaps as a share of an all-zero prediction's; None where there is no line."""
+    """Compute the squared error of heatmaps as a share of an all-zero prediction's; None if no line is drawn."""
     squares = sum(float((b**2).sum()) for b in truth)
     return sum(float(((a - b) ** 2).sum()) for a, b in zip(found, truth)) / squares if squares else None
 

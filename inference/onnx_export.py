@@ -1,4 +1,4 @@
-"""Networks as ONNX files, written by nnabla's own converter, checked against nnabla and kept beside their weights.
+"""Networks as ONNX files, written by nnabla's own converter, checked against nnabla and kept with their weights.
 
 The converter is the package nnabla-converter, installed without its dependencies (README).
 """
@@ -37,14 +37,14 @@ from utils.parallel import available_cores, require_threads
 if TYPE_CHECKING:
     import onnx
 
-FORMAT = 2  # of the exported files: a change of how they are made makes them anew
+FORMAT = 2  # version of the exported files; raise it when they are made differently
 OPSET = "11"
 MAX_RELATIVE_ERROR = 1e-4
 EMPTY = 0.01  # heatmaps of noise can be empty: what stays below this has nothing that an error is a share of
 # the deconvolutions that are split for 8 bits: what an attribute is where it is not there, and what it must be
 DECONVOLUTION = {"kernel_shape": ([], [4, 4]), "strides": ([], [2, 2]), "pads": ([], [1, 1, 1, 1])}
 DECONVOLUTION |= {"group": (1, 1), "dilations": ([1, 1], [1, 1]), "output_padding": ([0, 0], [0, 0])}
-EVEN_AND_ODD = (([3, 1], 1), ([2, 0], 0))  # which of the kernel's rows an output's row sees, and the padding before
+EVEN_AND_ODD = (([3, 1], 1), ([2, 0], 0))  # the kernel's rows that an output's row sees, and the padding before
 NEEDED = {"onnxruntime": "onnxruntime", "onnx": "onnx", "nnabla.utils.converter.onnx": "nnabla-converter"}
 HOW_TO_INSTALL = "pip install onnx==1.17.0 onnxruntime==1.23.2 && pip install --no-deps nnabla-converter==1.39.0"
 
@@ -69,7 +69,7 @@ def require_packages() -> None:
 
 
 def cached_path(module: str, trained: Trained, batch_size: int, calibration: list[np.ndarray] | None = None) -> Path:
-    """Return where a network's ONNX file is kept: beside its weights, named by a hash of all that decides it."""
+    """Return where a network's ONNX file is kept: with its weights, named by a hash of all that decides it."""
     config, weights = trained.config, trained.weights
     options = [to_dict(config.model), getattr(config, "norm_type", None), getattr(config, "loss_name", None)]
     what = [FORMAT, module, *options, batch_size]
@@ -81,7 +81,7 @@ def cached_path(module: str, trained: Trained, batch_size: int, calibration: lis
 
 @lru_cache
 def cache_folder(beside: Path) -> Path:
-    """Choose where files made of weights are kept: beside them, else in the user's cache, else among temporary files.
+    """Choose where files made of weights are kept: with them, else in the user's cache, else with temporary files.
 
     Raises:
         ResourceError: none of them can be written to.
@@ -164,7 +164,7 @@ def _quantize(full: Path, path: Path, batch_size: int, calibration: list[np.ndar
 
 
 def split_deconvolutions(model: onnx.ModelProto) -> int:
-    """Replace deconvolutions of 4x4 and stride 2 by what has an 8-bit form in ONNX Runtime; gives their number.
+    """Replace deconvolutions of 4x4 and stride 2 by operators with an 8-bit form in ONNX Runtime; return their number.
 
     A pixel of the output sees two rows and two columns of the input, and which of the kernel's depends on whether its
     own row and column are even or odd. So it is one of four convolutions of 2x2, whose results lie in turn.
@@ -222,7 +222,7 @@ def _converting_in(folder: Path) -> Iterator[None]:
 
 
 def export(networks: Networks, path: Path, batch_size: int = 1) -> float:
-    """Write networks, in a row where there are several, as one ONNX graph with an output for each.
+    """Write one network, or several in a row, as one ONNX graph with an output for each.
 
     Args:
         networks: in the order encoder, transformer, decoder; any of them may be missing at either end.
@@ -288,7 +288,7 @@ def open_session(path: Path, num_threads: int | None = None) -> Callable[[np.nda
     options.intra_op_num_threads = num_threads or available_cores()
     require_threads(options.intra_op_num_threads)
     options.log_severity_level = 3
-    # threads that wait actively would take time from those that read and write frames
+    # threads that spin would take time from the ones that read and write frames
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

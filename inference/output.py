@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,8 +17,10 @@ from datasets.panels import heatmap_picture, labelled, side_by_side
 from datasets.prepared import PreparedFile, PreparedWriter, pack
 from inference.inputs import Input
 from inference.reenactor import Result
+from inference.result_page import write_result
+from inference.trained import Chain
 from utils.errors import DataError
-from utils.files import atomic_path
+from utils.files import DraftFolder, atomic_path, new_result, timestamp
 from utils.video import VideoWriter, open_video, write_preview
 
 
@@ -79,13 +82,13 @@ def layout_size(layout: str, has_truth: bool) -> tuple[int, int]:
 
 
 class ResultWriter:
-    """Write frames as pictures to look at, and beside them what can be measured on them."""
+    """Write frames as pictures to look at, and in a folder of their own the arrays to measure."""
 
     def __init__(
         self, folder: Path, measured: dict[str, PreparedWriter], mark: dict[str, str], layout: str, has_label: bool
     ):
         self.folder = folder / FRAMES_DIR
-        self.metrics: dict[str, dict[str, float]] = {}  # of each frame, by the name of its picture
+        self.metrics: dict[str, dict[str, float]] = {}  # each frame's, by the name of its picture
         self._measured, self._mark, self._layout, self._has_label = measured, mark, layout, has_label
 
     def write(self, result: Result) -> None:
@@ -115,7 +118,7 @@ def open_results(folder: Path, mark: dict[str, str], layout: str, has_label: boo
 
 
 class MeasuredFrames:
-    """Read the frames of a result that were reenacted, one at a time, without those that are held.
+    """Read the reenacted frames of a result one at a time, without held ones.
 
     Args:
         at_most: the first so many.
@@ -162,7 +165,7 @@ class ResultVideo:
         return 0 if self._writer is None else self._writer.count
 
     def write(self, time_s: float, picture: np.ndarray) -> None:
-        """Add a picture; a live one stays from its time to that of the next, so that the video runs as it came."""
+        """Add a picture; a live one stays until the time of the next, so that the video runs as it came."""
         if self._writer is None:
             return
         if not self._is_live:
@@ -223,3 +226,74 @@ class Preview:
     def save(self, path: Path, comment: str) -> None:
         """Write the GIF."""
         write_preview(path, self._pictures, PREVIEW_FPS, comment)
+
+
+class Output:
+    """Take the results of a reenactment: as frames in a folder, and as a video and a preview if they are asked for.
+
+    Attributes:
+        folder: of the result; its final place once the block of `open_output` has ended.
+    """
+
+    def __init__(self, folder: DraftFolder, results: ResultWriter, video: ResultVideo, layout: str, has_label: bool):
+        self._folder, self._results, self._video = folder, results, video
+        self._layout, self._has_label = layout, has_label
+        self.preview = Preview()
+        self._record: dict[str, Any] = {}
+
+    @property
+    def folder(self) -> Path:
+        """Return where the result lies."""
+        return self._folder.final_path or self._folder.path
+
+    @property
+    def num_frames(self) -> int:
+        """Return the number of frames so far."""
+        return len(self._results.metrics)
+
+    @property
+    def num_shown(self) -> int:
+        """Return the number of the video's frames so far."""
+        return self._video.count
+
+    def write(self, result: Result) -> None:
+        """Write a result to all of them."""
+        self._results.write(result)
+        picture = lay_out(result, self._layout, self._has_label)
+        self._video.write(result.time_s, picture)
+        self.preview.add(picture)
+
+    def note(self, record: dict[str, Any]) -> None:
+        """Take a note of how the result was made, which is written at the end."""
+        self._record = record
+
+    def finish(self) -> None:
+        """Write the note, what was measured on each frame, and a page."""
+        write_result(self._folder.path, self._record, self._results.metrics)
+
+
+@contextmanager
+def open_output(args: argparse.Namespace, chain: Chain, frames_in: Input, mark: dict[str, str]) -> Iterator[Output]:
+    """Open what a command line wants of a reenactment; all of it is there at the end of the block, or nothing.
+
+    Args:
+        mark: metadata of all pictures and the video, which say that they are generated.
+    """
+    size = layout_size(args.layout, has_truth=frames_in.truth is not None)
+    with_sound = args.no_face != "skip"
+    parent = args.out_dir / f"{chain.source}2{chain.target}"
+    with new_result(parent, timestamp(), args.info) as folder:
+        with (
+            open_results(folder.path, mark, frame_layout(args), args.input is not None and args.label) as results,
+            open_result_video(args.video, size, frames_in, mark["Comment"], with_sound) as video,
+        ):
+            output = Output(folder, results, video, args.layout, args.label)
+            yield output
+        output.finish()
+    if args.preview is not None:
+        output.preview.save(args.preview, mark["Comment"])
+
+
+def frame_layout(args: argparse.Namespace) -> str:
+    """Return the layout of single frames: a data set's are whole panels without a label, for research."""
+    return args.layout if args.input is not None else "panel"

@@ -30,12 +30,12 @@ from utils.parallel import ahead
 from utils.video import MAX_FPS, MIN_FPS, Video, exact_rate, look, read_video
 
 FOLDER_FPS = 25.0  # pictures of a folder are taken for the frames of a video
-CAMERA_FPS = 30.0  # where a camera does not say
+CAMERA_FPS = 30.0  # if a camera does not say
 UNREADABLE = "picture that cannot be decoded"
 PICTURES_AHEAD, CROPS_AHEAD = 4, 64
 MAX_NAMED = 20  # pictures that cannot be decoded; each gets a note
 MAX_REPEATED = 250  # times that a picture of an animation comes, on an average
-MAX_DIGITS = 18  # of a number in a name
+MAX_DIGITS = 18  # digits of a number in a name
 
 
 class Pictures:
@@ -59,7 +59,7 @@ class Pictures:
         self._changes: set[float] = set()  # when another face was followed, as far as it was said
         self._noted: set[Path] = set()  # pictures of a folder that were looked at
         is_one = path.is_file() and is_picture(path)
-        # of an animation, how long each picture stays in seconds
+        # seconds that each picture of an animation stays
         self._stays: list[float] = animation_times(path) if is_one else []
         if self._stays:
             length = sum(self._stays)
@@ -168,7 +168,7 @@ class Camera:
 
 
 class FaceFrame(NamedTuple):
-    """Hold the face of a picture, or why there is none."""
+    """Hold the face of a picture, or the reason for having none."""
 
     index: int
     face: np.ndarray | None  # (256, 256, 3) uint8
@@ -178,14 +178,14 @@ class FaceFrame(NamedTuple):
 
 
 def add_picture(picture: np.ndarray | None, finder: Finder, follower: FaceFollower) -> Iterator[Placed | str]:
-    """Find the faces of the next picture; gives the crops that are due."""
+    """Find the faces of the next picture; return the crops that are due."""
     if picture is None:
         return follower.add([], (1, 1))
     return follower.add(finder.find(picture), picture.shape[:2])
 
 
 def find_crops(pictures: Iterable[np.ndarray | None], finder: Finder, follower: FaceFollower) -> Iterator[Placed | str]:
-    """Give a square for each picture, or why there is none; they come later than the pictures, as the follower's do."""
+    """Yield a square for each picture, or the reason for having none, some pictures late like the follower's."""
     finder.reset()
     for picture in pictures:
         yield from add_picture(picture, finder, follower)

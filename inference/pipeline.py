@@ -33,7 +33,7 @@ def open_reenactor(
     """Load the networks, and find how landmarks are moved where no transformer does it.
 
     Args:
-        networks: the decoder and, where there are some, encoder and transformer.
+        networks: the decoder, and encoder and transformer if they take part.
         context: `cpu` or `cudnn`, which nnabla computes on.
         backend, precision: as of the command line.
         batch_size, smooth: as of `Reenactor`.
@@ -78,7 +78,7 @@ def typical_boundaries(decoder: Trained) -> list[np.ndarray]:
 
 @contextmanager
 def results_of(reenactor: Reenactor, frames_in: Input, missing: MissingFaces) -> Iterator[Iterator[Result]]:
-    """Give the results of an input's frames, in order; the next are computed while one is used.
+    """Yield the results of an input's frames, in order; the next are computed while one is used.
 
     Args:
         missing: decides what becomes of frames without a face.

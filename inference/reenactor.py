@@ -60,12 +60,12 @@ class Reenactor:
 
     Args:
         backend: computes `encoder`, `transformer` and `decoder`, or as many of them as are needed.
-        networks: names of those that there are. Without an encoder boundaries are drawn from the frames' landmarks.
-        geometry: moves landmarks to the target where there is no transformer.
+        networks: names of those that take part. Without an encoder boundaries are drawn from the frames' landmarks.
+        geometry: moves landmarks to the target if no transformer does it.
         batch_size: faces at a time; the same results.
         smooth: the share of a heatmap that comes from the frame before, from 0 to below 1.
         truth: true heatmaps of the frames, where they are a data set's.
-        target: who is shown; where it is the source, too, the real frame says how good the result is.
+        target: who is shown; if it is the source as well, the real frame says how good the result is.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Reenactor:
         true_heatmap, metrics = None, {}
         if self.truth is not None:
             true_heatmap = to_float(self.truth[frame.index][0])
-            # as a share of an all-zero prediction's
+            # a share of an all-zero prediction's
             metrics["encoder_error"] = float(((heatmap - true_heatmap) ** 2).sum() / (true_heatmap**2).sum())
             if self.truth.person == self.target:
                 metrics["psnr"] = cv2.PSNR(generated, frame.face)

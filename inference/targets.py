@@ -31,7 +31,7 @@ class Target(NamedTuple):
     person: str
     run: str  # its folder's name
     decoder: Trained
-    date: str  # of the weights, YYYY-MM-DD
+    date: str  # the weights' date, YYYY-MM-DD
     held_out: dict[str, float]  # psnr in dB, ssim and sharpness, or nothing
 
 

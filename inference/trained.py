@@ -44,10 +44,10 @@ def load_network(module: str, trained: Trained, x: nn.Variable) -> nn.Variable:
 
 
 def find_weights(module: str, config: Config, info: Path, param_file: Path | None = None) -> Path:
-    """Find the weights that are named, or those of the run's best epoch by validation, else of its last.
+    """Find the named weights, else the run's best epoch by validation, else its last epoch.
 
     Args:
-        info: the run's training_info.yaml. Weights lie beside it, or in the log folder that it names.
+        info: the run's training_info.yaml. Weights lie in its folder, or in the log folder that it names.
         param_file: a weights file that is named by hand.
 
     Raises:
@@ -70,7 +70,7 @@ def load_configs(args: argparse.Namespace) -> dict[str, Config]:
 
 
 def choose_people(args: argparse.Namespace, configs: dict[str, Config]) -> tuple[str, str]:
-    """Return source and target: the command line's, which must be those that the networks were trained for.
+    """Return source and target: the command line's, which must be the people that the networks were trained for.
 
     Raises:
         ConfigError: the target is somebody else to the transformer or the decoder.
@@ -104,8 +104,32 @@ def find_networks(args: argparse.Namespace, configs: dict[str, Config]) -> Netwo
     return networks
 
 
+class Chain(NamedTuple):
+    """Hold the networks of a reenactment, who drives, who is shown, and where to compute."""
+
+    networks: Networks
+    source: str
+    target: str
+    context: str  # cpu | cudnn
+    data_dir: str  # the folder that holds the people
+
+
+def open_chain(args: argparse.Namespace) -> Chain:
+    """Find the networks that a command line names, and choose people and context by their configurations.
+
+    Raises:
+        ConfigError: they do not go together, or the context is unavailable.
+        WeightsError: a run has no weights.
+    """
+    configs = load_configs(args)
+    source, target = choose_people(args, configs)
+    config = configs.get("transformer", configs["decoder"])
+    context = choose_context(config, args)
+    return Chain(find_networks(args, configs), source, target, context, str(args.data_dir or config.train_dir))
+
+
 def choose_context(config: Config, args: argparse.Namespace) -> str:
-    """Set and print where to compute; gives `cpu` or `cudnn`.
+    """Set and print where to compute; return `cpu` or `cudnn`.
 
     The command line's word is final; a file tells where its network was trained, which may be another machine.
 

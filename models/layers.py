@@ -12,8 +12,8 @@ from nnabla.parameter import get_parameter_or_create
 from utils.context import current_context
 
 GAN_SIGMA = 0.02
-EPSILON = 1e-5  # that normalisations add to the variance
-STATISTICS_DECAY = 0.9  # of BatchNorm's running mean and variance
+EPSILON = 1e-5  # added to the variance by normalisations
+STATISTICS_DECAY = 0.9  # share of BatchNorm's running mean and variance that stays in an update
 
 
 class GammaInitializer(I.NormalInitializer):

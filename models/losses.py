@@ -1,4 +1,4 @@
-"""Loss terms as functions of tensors; weights and sums are the training scripts' affair. Each gives a scalar."""
+"""Loss terms as functions of tensors; weights and sums are the training scripts' affair. Each returns a scalar."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Network:
         with atomic_path(path) as temporary:
             self.write(temporary)
             digest = file_digest(temporary)
-            set_sum(path, None)  # a file never stands beside the sum of another
+            set_sum(path, None)  # a file never stands next to the sum of another
         set_sum(path, digest)
 
     def load(self, path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""All networks by name: those of the trainings, and which of them an inference runs."""
+"""All networks by name, and which of them an inference runs."""
 
 from __future__ import annotations
 

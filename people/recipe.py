@@ -60,7 +60,7 @@ def config_of(work: Work, module: str, num_train: dict[str, int]) -> dict[str, A
 
 
 def plan_of(work: Work, module: str, num_train: dict[str, int]) -> tuple[dict[str, Any], int]:
-    """Return a training's configuration, and how many processes share a batch: those that it began with, if it did.
+    """Return a training's configuration, and how many processes share a batch: the ones that it began with, if it did.
 
     nnabla uses one core of a CPU, so a training has as many as there are cores for it.
     """

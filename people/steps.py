@@ -14,8 +14,8 @@ from utils.errors import DataError
 from utils.files import atomic_path, file_digest
 from utils.steps import Step
 
-HELD_OUT = 0.15  # of the target's frames, its last ones
-MIN_FRAMES, MIN_SOURCE_FRAMES = 40, 10  # of the target, and of a source that is learned from
+HELD_OUT = 0.15  # share of the target's frames, its last ones
+MIN_FRAMES, MIN_SOURCE_FRAMES = 40, 10  # the target's, and a source's that is learned from
 
 
 def prepare(work: Work, videos: dict[str, Path], run: Callable[..., None]) -> None:
@@ -31,7 +31,7 @@ def prepare(work: Work, videos: dict[str, Path], run: Callable[..., None]) -> No
 
 
 def split(work: Work, name: str, run: Callable[..., None]) -> int:
-    """Split a person's frames, unless that is done; gives the number of those to train on."""
+    """Split a person's frames, unless that is done; return the number of frames to train on."""
     everything = list_path(work.root(name), name, "all")
     count = len(read_names(everything, num_numbers(everything), ""))
     least = MIN_FRAMES if name == work.target else MIN_SOURCE_FRAMES

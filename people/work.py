@@ -12,7 +12,7 @@ from training.checkpoints import checkpoints_of
 from utils.errors import ConfigError
 from utils.files import file_digest, is_folder_name, read_yaml, write_yaml
 
-OWN_NAMES = ("people", "runs", "held-out", "result")  # of folders
+OWN_NAMES = ("people", "runs", "held-out", "result")  # our own folders' names
 INPUTS_FILE = "inputs.yaml"
 
 
@@ -39,7 +39,7 @@ class Work(NamedTuple):
     source: str  # names, also of folders
     target: str
     quality: Quality
-    modules: tuple[str, ...]  # that are trained, in their order
+    modules: tuple[str, ...]  # the trained ones, in their order
     cores: int  # to train on
 
     def root(self, name: str) -> Path:

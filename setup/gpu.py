@@ -33,8 +33,8 @@ CHOICES = (11, 12)
 DOWNLOAD, ON_DISK = "1.5 GB", "3 GB"
 FREE_BYTES = 6 << 30  # the wheels, what they unpack to, and something to breathe
 ASK_S = 30.0  # a driver that hangs is none
-SHAPE, CHANNELS, ROUNDS = (8, 64, 128, 128), 64, 10  # of the convolution that is compared
-TOLERANCE = 1e-3  # of its largest value: sums of 576 products in another order
+SHAPE, CHANNELS, ROUNDS = (8, 64, 128, 128), 64, 10  # the convolution that is compared
+TOLERANCE = 1e-3  # share of its largest value: sums of 576 products in another order
 
 
 def cuda_of(text: str) -> int | None:
@@ -47,7 +47,7 @@ def cuda_of(text: str) -> int | None:
 
 
 def ask_driver(*options: str) -> str:
-    """Run nvidia-smi; gives what it prints.
+    """Run nvidia-smi; return what it prints.
 
     Raises:
         ResourceError: it is missing, fails or hangs.
@@ -67,7 +67,7 @@ def ask_driver(*options: str) -> str:
 
 
 def choose_cuda(by_hand: int | None) -> int:
-    """Choose the extension's CUDA, 11 or 12: a driver runs those of its own version and of older ones.
+    """Choose the extension's CUDA, 11 or 12: a driver runs extensions of its own version and of older ones.
 
     Raises:
         ResourceError: nvidia-smi does not say, or says too old a one.
@@ -113,7 +113,7 @@ def install(cuda: int) -> None:
 
 
 def convolve(context: nn.Context, x: np.ndarray, kernel: np.ndarray) -> tuple[np.ndarray, float]:
-    """Compute a convolution; gives it, and the mean seconds of one after the first."""
+    """Compute a convolution; return it, and the mean seconds of one after the first."""
     with nn.context_scope(context):
         y = F.convolution(nn.Variable.from_numpy_array(x), nn.Variable.from_numpy_array(kernel), pad=(1, 1))
         corner = y[:1, :1, :1, :1]

@@ -303,7 +303,7 @@ def _paint_mouth(image: np.ndarray, who: Identity, marks: np.ndarray) -> None:
 
 
 def paint_layers(who: Identity, face: Expression, canvas: np.ndarray) -> np.ndarray:
-    """Paint a person over an RGBA canvas (256, 256, 4) in place; gives the landmarks (98, 2) in pixels."""
+    """Paint a person over an RGBA canvas (256, 256, 4) in place; return the landmarks (98, 2) in pixels."""
     textures, marks = textures_of(who), landmarks_of(who, face)
     back = BACK_HAIR[who.hair_style] * (who.face_width / 0.95, 1)
     # long hair has a body: two layers, so that a turned head shows no gap between back and front

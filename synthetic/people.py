@@ -24,10 +24,10 @@ from utils.errors import DataError
 from utils.files import atomic_path, is_folder_name, open_file
 
 UNIT_PX = 70.0  # one head unit in pixels at scale 1
-ORIGIN_PX = (128.0, 116.0)  # where the head's origin falls in the 256-pixel frame
+ORIGIN_PX = (128.0, 116.0)  # the head's origin in the 256-pixel frame
 PIVOT_Z = -0.35  # depth of the axis that the head turns about
 PERSPECTIVE = 0.12
-EXPRESSION_FILE = "expressions.npz"  # beside the frames of a person
+EXPRESSION_FILE = "expressions.npz"  # in a person's folder
 
 Color = tuple[int, int, int]  # RGB
 
@@ -192,7 +192,7 @@ IRIS_COLORS: tuple[Color, ...] = ((70, 100, 150), (90, 120, 80), (100, 70, 40), 
 class Identity:
     """Say who a synthetic person is: proportions in head units, colours in RGB."""
 
-    seed: int  # of skin and hair texture
+    seed: int  # strength of skin and hair texture
     # face
     face_width: float
     chin_y: float
@@ -238,7 +238,7 @@ class Identity:
 
     @property
     def has_long_hair(self) -> bool:
-        """Tell whether the hair falls beside the face."""
+        """Tell whether the hair falls down next to the face."""
         return self.hair_style in ("bob", "long")
 
 
@@ -252,7 +252,7 @@ def _hsv(hue: float, saturation: float, value: float) -> Color:
 
 
 def random_identity(seed: int) -> Identity:
-    """Draw a plausible person; the same seed gives the same person on every machine."""
+    """Draw a plausible person, from the same seed the same person on every machine."""
     rng = np.random.default_rng([seed, 0])
     feminine = bool(rng.random() < 0.5)
     tone = rng.uniform(0, len(SKIN_TONES) - 1.001)

@@ -1,4 +1,4 @@
-"""What is known of synthetic people of CelebV's form: who they are, and what they do in each frame."""
+"""The truth about synthetic people of CelebV's form: who they are, and what they do in each frame."""
 
 from __future__ import annotations
 

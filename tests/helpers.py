@@ -1,4 +1,4 @@
-"""What several test files share besides conftest.py."""
+"""Helpers that several test files share besides conftest.py."""
 
 from __future__ import annotations
 

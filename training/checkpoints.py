@@ -114,7 +114,7 @@ def newest_checkpoint(run_folder: Path, note: Callable[[str], object] = print) -
         note: is told of damaged ones, which are passed over.
 
     Raises:
-        WeightsError: there is none.
+        WeightsError: the run has none.
     """
     for checkpoint in reversed(checkpoints_of(run_folder)):
         try:

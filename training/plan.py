@@ -20,7 +20,7 @@ from utils.errors import ResourceError
 from utils.files import check_room, check_writable, existing_part
 from utils.parallel import available_memory
 
-BYTES = 4  # of a float32
+BYTES = 4  # a float32's
 ROUGHLY = 3  # how far the memory that is needed can lie below the estimate, which counts what is freed meanwhile
 
 
@@ -32,7 +32,7 @@ class Plan:
     resumed: Path | None  # folder of the run to go on with
     keep: int  # checkpoints
     info: str  # appended to the run's name
-    networks: list[Network]  # that are trained and saved
+    networks: list[Network]  # trained and saved
     average: WeightAverage
     passes: list[Pass]  # through the networks whose saved weights have fresh statistics
     solvers: dict[str, Solver]
@@ -40,7 +40,7 @@ class Plan:
     communicator: Communicator
     batches_per_epoch: int
     data: dict[str, dict[str, Any]]  # identities of its parts
-    outputs: list[nn.Variable]  # of the graphs, whose values need memory
+    outputs: list[nn.Variable]  # graphs' outputs, whose values need memory
     panel: Callable[[Path, int], None] | None  # writes sample pictures
     series_interval: int  # iterations between values of the losses
 

@@ -87,7 +87,7 @@ def require_same(plan: Plan, folder: Path, state: dict[str, Any]) -> None:
     module = plan.config.MODULE
     if state["module"] != module:
         raise ConfigError(f"{folder}: cannot be resumed: it is a run of the {state['module']}")
-    before = complete_config(module, state["config"], folder)  # of a version that may have had other keys
+    before = complete_config(module, state["config"], folder)  # written by a version that may have had other keys
     dropped = [f"train.{part}.{key}" for part, key in DROPPED if state["config"]["train"].get(part, {}).get(key, 0)]
     if dropped:
         raise ConfigError(f"{folder}: trained with {', '.join(dropped)}, which showed no gain and is gone; begin anew")

@@ -75,7 +75,7 @@ def stop_requests() -> Iterator[StopRequest]:
         with suppress(OSError):  # the terminal may be gone
             os.write(2, STOP_MESSAGE)  # not print(): the signal may have come in the middle of one
 
-    wanted = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # as nohup has it
+    wanted = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup has it so
     before = {number: signal.signal(number, ask) for number in wanted}
     try:
         with requests({number: 1 if number == signal.SIGINT else OFTEN for number in STOP_SIGNALS}):
@@ -90,7 +90,7 @@ class Run:
 
     Attributes:
         iteration: the next one, counted from 0 over all epochs.
-        best: metrics of the best epoch by validation, where there is one.
+        best: metrics of the best epoch by validation, if a training validates.
         is_writer: whether this process writes.
     """
 
@@ -211,7 +211,7 @@ class Run:
             self._end_on_request()
 
     def _save_weights(self, epoch: int) -> None:
-        """Save the networks; those that passes go through are averaged and get fresh statistics of batches to come."""
+        """Save the networks, averaged and with fresh statistics if passes go through them."""
         at_most = min(self.config.train.statistics_batches, self.plan.batches_per_epoch) if self.plan.passes else 0
         numbers = range(self.iteration, self.iteration + at_most)
         with weights_to_save(self.plan.average, self.plan.passes, numbers):

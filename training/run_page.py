@@ -17,7 +17,7 @@ from utils.files import write_text
 from utils.html import address, line_chart, page, table
 
 NUM_PANELS_SHOWN = 8
-PANEL_PATTERNS = ("result/epoch-*.png", "result_epoch-*/000.png")  # of the GANs, of the encoder
+PANEL_PATTERNS = ("result/epoch-*.png", "result_epoch-*/000.png")  # a GAN's, the encoder's
 SMOOTH = 20  # points of the time per iteration that the summary looks at
 
 

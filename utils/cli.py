@@ -12,8 +12,8 @@ from utils.files import A_FOLDER_NAME, is_folder_name
 from utils.parallel import MAX_WORKERS
 
 CONTEXTS = ("auto", "cpu", "cudnn")
-MAX_COUNT = 10_000_000  # of images, frames, checkpoints
-MAX_BATCH = 4096  # of a training
+MAX_COUNT = 10_000_000  # images, frames, checkpoints
+MAX_BATCH = 4096  # a training's
 MAX_INFERENCE_BATCH = 64
 MAX_SEED = 2**32 - 1
 MAX_DEVICE = 255

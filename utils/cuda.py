@@ -13,7 +13,7 @@ import nnabla.functions as F
 import numpy as np
 
 EXTENSION = "nnabla_ext.cudnn"
-SIDE = 8  # of the picture that a device proves itself on
+SIDE = 8  # side of the picture that a device proves itself on
 
 # what a reason looks like, and what to do about it
 ADVICE = (

@@ -1,7 +1,7 @@
-"""Fetch published files: those of download_converted_weights.sh and download_pretrained_weight.sh.
+"""Fetch published files for download_converted_weights.sh and download_pretrained_weight.sh.
 
 A file goes to a temporary name, where a transfer that broke off goes on, is checked, and then renamed. Its SHA-256 is
-noted in the list SHA256SUMS beside it; what is fetched later under that name, and every load, must equal it.
+noted in the list SHA256SUMS next to it; what is fetched later under that name, and every load, must equal it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ THIS_MACHINE = "http://127.0.0.1:"  # besides https, for tests and tunnels
 TIMEOUT_S = 60
 ATTEMPTS = 3
 BLOCK = 1 << 20
-MAX_BYTES = 4 << 30  # of a file
+MAX_BYTES = 4 << 30  # per file
 MAX_NAME = 500  # letters of what a server calls a file's version
 
 
@@ -40,7 +40,7 @@ class File(NamedTuple):
 
     remote: str
     path: str
-    manifest: str | None = None  # of weights; None is a training_info.yaml
+    manifest: str | None = None  # the weights' table; None is a training_info.yaml
 
 
 def _trained_files(module: str, folder: str, manifest: str) -> tuple[File, File]:

@@ -1,6 +1,6 @@
 """How a script ends: soon after it is asked to, with its children and temporary files gone, whatever it is doing.
 
-An error unwinds the script as usual. Ctrl-C, SIGTERM and SIGHUP do, too; where the main thread cannot, because it is
+An error unwinds the script as usual. So do Ctrl-C, SIGTERM and SIGHUP; where the main thread cannot, because it is
 in the middle of a long computation, a second thread clears up in its place.
 """
 
@@ -22,8 +22,8 @@ from utils.errors import Terminated, describe
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 REAP_S = 0.3
-OFTEN = 1 << 30  # of requests that are not counted
-UNWIND_WITHIN_S = 2.0  # of a signal; then the script is ended where it stands
+OFTEN = 1 << 30  # stands for any number of requests
+UNWIND_WITHIN_S = 2.0  # grace after a signal; then the script is ended where it stands
 
 _children: set[subprocess.Popen] = set()
 _temporaries: set[Path] = set()
@@ -46,7 +46,7 @@ def end_child(child: subprocess.Popen) -> None:
 
 
 def run_child(command: list[str], timeout_s: float | None = None) -> tuple[int, str]:
-    """Run a program to its end; gives its exit code and what it wrote on stderr.
+    """Run a program to its end; return its exit code and what it wrote on stderr.
 
     Raises:
         TimeoutError: it took longer.
@@ -81,7 +81,7 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def requests(counts: dict[int, int]) -> Iterator[None]:
-    """Let signals ask while the block runs, so many times each; their handlers answer, and nothing is ended."""
+    """Treat signals as requests while the block runs, up to a number of each: their handlers answer them."""
     _requests.update(counts)
     try:
         yield

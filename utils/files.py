@@ -23,7 +23,7 @@ from utils.errors import ConfigError, ResourceError, remedy
 
 MARK = ".unfinished-"  # in the names of temporary folders
 LEFTOVER = re.compile(rf"\..*{re.escape(MARK)}[a-z0-9_]{{8}}", re.DOTALL)
-MAX_LETTERS = 40  # of a name that its temporary folder's has, which must not become too long
+MAX_LETTERS = 40  # letters of a name that its temporary folder keeps, whose own name has a limit
 MAX_NAME_BYTES = 200
 MAX_YAML_LETTERS = 1_000_000
 A_FOLDER_NAME = f"must be a folder's name (no '/', no '.' or '-' in front, printable, {MAX_NAME_BYTES} bytes at most)"
@@ -38,7 +38,7 @@ class NotRegular(OSError):
 
 
 def open_file(path: str | Path, mode: str = "rb", **options: Any) -> IO:
-    """Open a regular file to read. Opening a pipe could wait for ever, and a device may have no end.
+    """Open a regular file to read. Opening a pipe could block indefinitely, and a device may have no end.
 
     Raises:
         NotRegular: it is none.
@@ -62,12 +62,12 @@ def read_text(path: str | Path, encoding: str = "utf-8") -> str:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path of the same name, in a hidden folder beside; move it to `path` once the block ends well.
+    """Yield a temporary path of the same name in a hidden folder; move it to `path` once the block ends well.
 
     Where `path` is a link, the file that it leads to is written, and the link stays.
 
     The file is synced before the rename, so that a crash leaves the old file or the new one, never half of one.
-    Missing folders are made. On an exception the temporary file is removed and `path` stays as it was; that of a
+    Missing folders are made. On an exception the temporary file is removed and `path` stays as it was; the file of a
     process that was killed is removed by the next that writes into the folder.
     """
     path = Path(path)
@@ -99,7 +99,7 @@ def _with_path(error: BaseException, path: Path) -> BaseException:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; rename it to `path` once the block ends well, else remove it."""
+    """Yield a temporary folder next to `path`; rename it to `path` once the block ends well, else remove it."""
     with draft_folder(path.parent, path.name, lambda: path) as folder:
         yield folder.path
 
@@ -124,7 +124,7 @@ def draft_folder(parent: Path, name: str, choose: Callable[[], Path]) -> Iterato
     Args:
         parent: where it will be.
         name: for the temporary name.
-        choose: gives the final path, at which there is nothing or an empty folder.
+        choose: returns the final path, where nothing or an empty folder lies.
     """
     parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -220,7 +220,7 @@ def locked(folder: Path) -> Iterator[int]:
     """Hold an exclusive lock on the folder while the block runs; it goes with the process, however that ends.
 
     Yields:
-        the handle that holds it; a child that is given it holds it, too.
+        the handle that holds it; a child that inherits it holds it as well.
 
     Raises:
         ResourceError: another process holds it.
@@ -330,7 +330,7 @@ def write_yaml(path: str | Path, content: dict) -> None:
 
 
 def is_folder_name(name: str) -> bool:
-    """Tell whether a name can be that of a folder: one component of a path."""
+    """Tell whether a name can be a folder's: it must be a single path component."""
     is_plain = bool(name) and name[0] not in ".-" and "/" not in name and name == name.strip()
     return is_plain and name.isprintable() and len(name.encode()) <= MAX_NAME_BYTES
 
@@ -456,7 +456,7 @@ def check_room(folder: Path, num_bytes: int, what: str, way_on: str = "free some
     """Check that the disk of a folder, which need not be there yet, has room.
 
     Args:
-        what: what it is for, and `way_on` what to do where there is none; both for the message.
+        what: what it is for, and `way_on` what to do if the room is missing; both for the message.
 
     Raises:
         ResourceError: it has not.

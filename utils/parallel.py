@@ -21,7 +21,7 @@ from typing import Any
 
 from utils.errors import ResourceError, remedy
 
-MAX_WORKERS = 64  # that can be asked for
+MAX_WORKERS = 64  # the most that can be asked for
 TASKS_OF_WORKER, TASKS_OF_POOL = 3, 4  # processes and threads that count together against a limit
 MAX_LOADER_WORKERS = 8  # more only wait for each other's memory
 
@@ -123,7 +123,7 @@ def cgroup_memory() -> list[int]:
 
 
 def loader_workers(wanted: int) -> int:
-    """Return how many processes prepare batches beside the one that trains: for -1, all cores but one."""
+    """Return how many processes prepare batches for the one that trains: for -1, all cores but one."""
     return wanted if wanted >= 0 else min(max(available_cores() - 1, 1), MAX_LOADER_WORKERS)
 
 
@@ -152,14 +152,14 @@ class WorkerPool:
         is_collecting = gc.isenabled()
         gc.disable()  # until the workers have set aside what they inherit
         try:
-            first = self._executor.submit(os.getpid)  # which starts all of them
+            first = self._executor.submit(os.getpid)  # this starts all of them
         finally:
             if is_collecting:
                 gc.enable()
         self.result(first)
 
     def submit(self, tasks: list[Any]) -> Future:
-        """Begin on some tasks; `result` gives the list of their results.
+        """Begin on some tasks; `result` returns the list of their results.
 
         Raises:
             ResourceError: a worker was killed.

@@ -26,8 +26,8 @@ PROGRESS_S = 15.0  # between words of steps whose lane is not seen, where none i
 MPIRUN = shutil.which("mpirun", path=str(Path(sys.executable).parent)) or "mpirun"
 MPI_PROBE = "from mpi4py import MPI; raise SystemExit(MPI.COMM_WORLD.size != 2)"
 MPI_PROBE_S = 30
-TAIL_LINES, TAIL_BYTES = 3, 4096  # of a log that are shown where its step failed
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
+TAIL_LINES, TAIL_BYTES = 3, 4096  # the end of a log that is shown if its step failed
+PR_SET_PDEATHSIG = 1  # an option of Linux's prctl
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP)
 
 
@@ -37,7 +37,7 @@ class Step(NamedTuple):
     name: str
     script: str
     args: tuple[object, ...] = ()
-    processes: int = 1  # that work on it together, by MPI
+    processes: int = 1  # processes that work on it together, by MPI
 
 
 @lru_cache(maxsize=1)
@@ -65,7 +65,7 @@ class Lane:
 
     Args:
         log: where what they say goes; None shows it.
-        held: handles of locks, which the steps hold, too, for as long as they run.
+        held: handles of locks, which the steps hold as well for as long as they run.
     """
 
     def __init__(self, steps: list[Step], log: Path | None, held: Collection[int] = ()):
@@ -103,7 +103,7 @@ class Lane:
 
 @contextmanager
 def _passed_on(lanes: Collection[Lane]) -> Iterator[list[int]]:
-    """Pass requests to stop on to the children, which know what to do; gives a list of the requests that came."""
+    """Pass requests to stop on to the children, which know what to do; yield a list of the requests that came."""
     wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     # a job in the background has Ctrl-C ignored, and means it
     numbers = [number for number in wanted if signal.getsignal(number) != signal.SIG_IGN]
@@ -143,8 +143,8 @@ def run_steps(*lanes: list[Step], logs: Path | None = None, held: Collection[int
     asked to stop.
 
     Args:
-        logs: the folder of the logs, where there are several lanes.
-        held: handles of locks that the steps hold, too, so that nobody enters while one of them outlives this process.
+        logs: the folder of the logs of several lanes.
+        held: handles of locks that the steps hold as well, so that nobody enters while one outlives this process.
 
     Raises:
         Stopped: on request.

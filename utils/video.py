@@ -29,9 +29,9 @@ from utils.errors import DataError, ResourceError, one_line, remedy
 from utils.files import atomic_path, shown
 
 MIN_FPS, MAX_FPS = 0.5, 240.0
-USUAL_FPS = 25.0  # where a file claims another rate, or none
+USUAL_FPS = 25.0  # if a file claims an impossible rate, or none
 MAX_SIDE = 4096  # pixels; larger frames are reduced to it
-MAX_PIXELS = 36_000_000  # of a frame in the file, as of 8192 x 4320
+MAX_PIXELS = 36_000_000  # pixels of a frame in the file, as in 8192 x 4320
 DECODER_THREADS = 2  # each holds frames of its own, which on many cores and of 8K would be gigabytes
 LOOK_TIMEOUT_S = 30.0
 END_S = 2.0  # for an encoder that fails to say why
@@ -195,7 +195,7 @@ def _shown_size(width: int, height: int, ratio: Fraction, rotation: int) -> tupl
 
 
 def _rate(path: Path, claims: list[list[int]]) -> Fraction:
-    """Choose frames a second out of what a file says of its pictures: their mean rate, else that of its clock."""
+    """Choose frames a second out of what a file says of its pictures: their mean rate, else its clock's."""
     rates = [top / bottom for top, bottom in claims]
     fitting = [rate for rate in rates if MIN_FPS <= rate <= MAX_FPS]
     if rates and not fitting:
@@ -245,7 +245,7 @@ def read_video(video: Video, fps: float | Fraction | None = None, at_most: int |
     width, height = video.size
     begin = f"setpts=PTS-STARTPTS+{video.lead_s:.6f}/TB" if video.is_timed else f"setpts=N/({video.fps}*TB)"
     filters = [begin, *([TO_SDR] if video.is_hdr else []), AS_SHOWN]
-    # where frames change their size on the way, all of them get that of the first
+    # if frames change their size on the way, all of them get the first one's
     filters += [f"scale={width}:{height}:force_original_aspect_ratio=decrease", f"pad={width}:{height}:-1:-1"]
     # last, so that what it repeats of a picture that stays for long is not held in memory many times
     filters += ["format=rgb24", f"fps={fps}:start_time=0"]
@@ -418,7 +418,7 @@ def open_video(
 
 
 def count_frames(path: Path) -> int:
-    """Count the pictures in a video file without decoding them; 0 where there is none."""
+    """Count the pictures in a video file without decoding them; 0 if it has none."""
     try:
         return probe(path)["count"]
     except DataError:

@@ -1,6 +1,6 @@
 """Weights files: named float32 arrays in HDF5, checked in full before anybody gets to see them. Nothing of nnabla here.
 
-A folder of weights has a list of SHA-256 sums beside them (`sha256sum -c SHA256SUMS` reads it); what stands in it is
+A folder of weights has a list of SHA-256 sums (`sha256sum -c SHA256SUMS` reads it); what stands in it is
 compared at each load. Files without a sum (published ones) are taken by their content alone.
 """
 
@@ -127,7 +127,7 @@ def _check_claims(path: Path, found: dict[str, h5py.Dataset]) -> None:
 
 
 def require_names(path: Path, found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
-    """Raise unless names and shapes are those of a network.
+    """Raise unless names and shapes are a network's.
 
     Raises:
         WeightsError: with the names that are missing, unknown or of another shape.
@@ -178,7 +178,7 @@ def last_epoch_file(folders: list[Path], prefix: str) -> Path:
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """Read a folder's SHA-256 sums by file name; empty where there is no list.
+    """Read a folder's SHA-256 sums by file name; empty without a list.
 
     Raises:
         WeightsError: the list cannot be read as one.
@@ -204,7 +204,7 @@ def format_sums(sums: dict[str, str]) -> str:
 
 
 def set_sum(path: Path, digest: str | None) -> None:
-    """Note a file's sum in the list beside it; None takes it out."""
+    """Note a file's sum in its folder's list; None takes it out."""
     sums = read_sums(path.parent)
     if sums.get(path.name) == digest:
         return

@@ -11,7 +11,7 @@ const live = {
 
   async start(target) {
     live.stop();
-    if (!target) { live.say("Choose whom to show first."); return; }
+    if (!target) { live.say("Choose a person to show first."); return; }
     const turn = ++live.turn;
     live.say("Asking for the camera ...");
     let stream;
@@ -81,7 +81,7 @@ const live = {
     live.report(session);
   },
 
-  // four pictures beside each other, or two above two where there is little room
+  // four pictures in a row, or two above two on a narrow screen
   draw(picture) {
     const canvas = live.$("live-out"), across = canvas.parentElement.clientWidth < 640 ? 2 : live.TILES;
     const width = across * live.TILE, height = live.TILES / across * live.TILE;

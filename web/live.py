@@ -29,7 +29,7 @@ MAX_SESSIONS = 2  # at a time; each takes about two cores
 FIRST_S = 10.0  # seconds a browser gets to choose a person and send a picture; it has no place before that
 IDLE_S = 15.0  # a session that sends no picture for this long gives its place up
 QUIET_S = 3.0  # without a picture: then a session has to give its place up to somebody who sends one
-NUMBER = struct.Struct(">I")  # of a picture, before it
+NUMBER = struct.Struct(">I")  # sent before each picture
 HEAD = struct.Struct(">IB")  # its number, and whether the driver's face is still being learned
 JPEG_QUALITY = 88
 RESULTS_WAITING = 8
@@ -85,7 +85,7 @@ class LiveSockets:
             await _end(socket, one_line(error))
 
     def _find_place(self) -> _Place:
-        """Take a free place, or that of the session that has been quiet for longest.
+        """Take a free place, or the place of the session that has been quiet for longest.
 
         Raises:
             UserError: all of them send pictures.

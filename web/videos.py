@@ -134,7 +134,7 @@ class Videos:
                 await socket.close()
 
     def _open(self) -> Session | None:
-        """Make a session; where there are too many, one that holds nothing, or does nothing, gives way."""
+        """Make a session; if there are too many, one that holds nothing, or does nothing, gives way."""
         if len(self._sessions) >= MAX_PAGES:
             idle = [session for session in self._sessions.values() if not session.holds_much()]
             if not idle:
@@ -174,7 +174,7 @@ class Videos:
         """Return the session of a token.
 
         Raises:
-            Refused: there is none.
+            Refused: nothing was uploaded.
         """
         session = self._sessions.get(token)
         if session is None:
@@ -250,7 +250,7 @@ class Videos:
         """Return the file of a result by its name in addresses.
 
         Raises:
-            Refused: there is none of that name.
+            Refused: no person has that name.
         """
         for session in self._sessions.values():
             if session.result is not None and secrets.compare_digest(session.result[0].encode(), name.encode()):

@@ -116,7 +116,7 @@ def person(data, tmp_path) -> Person:
 
 
 def train_on(root: Path) -> None:
-    """What a training does with everybody's training list, and with the list of all."""
+    """Run a training's reading of everybody's training list, and of the full list."""
     for mode in ("train", "all"):
         source = DrawnDataset(root, PERSON, mode, (IMAGE, HEATMAP, RESIZED_HEATMAP))
         for index in range(len(source)):

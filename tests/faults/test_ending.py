@@ -176,7 +176,7 @@ def test_a_terminal_that_goes_away_leaves_a_checkpoint(training):
     os.close(follower)
     wait_for(process, lambda: losses_of(training) or list(training.glob("tmp.monitor/decoder/Linnea/*")))
     time.sleep(2)
-    os.close(leader)  # which sends SIGHUP to all its processes, and makes every print fail
+    os.close(leader)  # it sends SIGHUP to all its processes, and makes every print fail
     assert process.wait(PATIENCE_S) == 143
     assert len(list(training.glob("tmp.monitor/decoder/Linnea/*/checkpoints/*/state.json"))) == 1
 
@@ -329,6 +329,6 @@ def test_a_cache_is_somewhere(tmp_path, monkeypatch, capsys):
         cache_folder(beside)
     refused[:] = [beside]
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # of a user that nobody knows
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # an unknown user's
     assert cache_folder(beside) == temporary / f"reenactgan-{os.getuid()}"
     cache_folder.cache_clear()

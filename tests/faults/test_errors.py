@@ -1,4 +1,4 @@
-"""What a user gets for a mistake: the exit code, one line that says what to do, no traceback, nothing half written."""
+"""A user's mistakes: the exit code, one line that says what to do, no traceback, nothing half written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a machine or a container allows, and libraries that cannot be loaded: one line that says whose fault it is."""
+"""Limits of a machine or a container, and libraries that cannot be loaded: one line that says whose fault it is."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def group(monkeypatch, tmp_path: Path, own: str, files: dict[str, str]) -> None:
         ("0::/", {"cpu.max": "50000 100000"}, 1),
         ("0::/", {"cpu.max": "150000 100000"}, 2),
         ("0::/", {"cpu.max": "max 100000"}, 16),
-        ("0::/a/b", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),  # of a group around it
+        ("0::/a/b", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),  # the limit of a group around it
         ("0::/docker/x", {"cpu.max": "400000 100000"}, 4),  # a path that is not seen from within
         ("4:cpu,cpuacct:/", {"cpu,cpuacct/cpu.cfs_quota_us": "250000", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 3),
         ("4:cpu:/x", {"cpu/x/cpu.cfs_quota_us": "100000", "cpu/x/cpu.cfs_period_us": "100000"}, 1),
@@ -113,7 +113,7 @@ def test_why_a_file_cannot_be_written(tmp_path, number, words):
     "error",
     [
         RuntimeError("can't start new thread"),
-        BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)),  # of a fork
+        BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)),  # the parent's, after a fork
         RuntimeError("pthread_create: Resource temporarily unavailable"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What is no regular file, and what a file manager leaves: named or passed over, in every command; nothing hangs."""
+"""Pipes, devices and folders in place of files, and strays of file managers: named or passed over; nothing hangs."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_plain_files_are_read_and_errors_keep_their_kinds(tmp_path):
 
 @pytest.mark.slow
 def test_commands_end_with_a_line(data, tmp_path):
-    """Each would wait for ever: a configuration, a list, a frame, a picture, an input and an output."""
+    """Each would wait without end: a configuration, a list, a frame, a picture, an input and an output."""
     for name in ("pipe.yaml", "pipe.mp4", "out.mp4"):
         os.mkfifo(tmp_path / name)
     people = shutil.copytree(data / "datasets/CelebV", tmp_path / "datasets/CelebV")
@@ -162,7 +162,7 @@ def test_an_animation_is_a_film(tmp_path, ending):
     assert pictures.is_film and pictures.count == len(found) == 6 and float(pictures.fps) == 25
     for frame, true in zip(found, frames):
         assert np.abs(frame.astype(int) - true).mean() < 8
-    shutil.copy(tmp_path / f"a{ending}", tmp_path / "upload")  # as the page has it, and as people rename files
+    shutil.copy(tmp_path / f"a{ending}", tmp_path / "upload")  # the page's form, and renamed files
     shutil.copy(tmp_path / f"a{ending}", tmp_path / "film.mp4")
     assert [len(list(Pictures(tmp_path / name))) for name in ("upload", "film.mp4")] == [6, 6]
     assert len(list(pictures.first(2))) == 2 and len(list(Pictures(tmp_path / f"a{ending}", 50.0))) == 12
@@ -174,7 +174,7 @@ def test_pictures_of_an_animation_stay_as_long_as_they_should(tmp_path, capsys):
     found = [int(picture[0, 0, 0]) for picture in Pictures(tmp_path / "a.webp", 25.0)]
     assert found == [0] + [100] * 10 + [200] * 4
     save_animation(tmp_path / "zero.webp", colors, [0, 0, 0])
-    assert float(Pictures(tmp_path / "zero.webp").fps) == 10  # as browsers show it
+    assert float(Pictures(tmp_path / "zero.webp").fps) == 10  # the way browsers show it
     save_animation(tmp_path / "long.webp", colors, [40, 10_000_000, 40])
     with pytest.raises(DataError, match="it is no film"):
         Pictures(tmp_path / "long.webp", 30.0)

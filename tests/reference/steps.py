@@ -1,8 +1,8 @@
 """Training steps written the straightforward way, with all gradients on, and the real ones in the same form.
 
 The straightforward graph has its losses on the generator's output, as one writes them down: the discriminator sees a
-detached fake, the generator's loss runs the generator again, and every gradient is on: those of the discriminator's
-weights in the generator's pass, those of the fake in the discriminator's, those of the shape prior.
+detached fake, the generator's loss runs the generator again, and every gradient is on: of the discriminator's
+weights in the generator's pass, of the fake in the discriminator's, of the shape prior.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def page(tmp_path_factory) -> Iterator[tuple[str, Path]]:
 
 @contextmanager
 def open_live(page, target: str = "Linnea, demo", origin: str | None = None, first: bytes | None = None):
-    """A live session whose browser has said whom it wants to see, and sent its first picture."""
+    """A live session whose browser has chosen a person, and sent its first picture."""
     address, _ = page
     origin = f"http://{address}" if origin is None else origin
     first = jpeg(np.full((90, 160, 3), 110, np.uint8)) if first is None else first
@@ -117,13 +117,13 @@ def open_live(page, target: str = "Linnea, demo", origin: str | None = None, fir
 
 @contextmanager
 def live(page):
-    """A session that is ready for pictures; those of other tests may take a moment to end."""
+    """A session that is ready for pictures; sessions of other tests may take a moment to end."""
     since = time.monotonic()
     while True:
         with open_live(page) as session:
             first = session.recv(timeout=PATIENCE_S)
             if "ready" in first:
-                assert "face" in json.loads(session.recv(timeout=PATIENCE_S))["reason"]  # of the first picture, grey
+                assert "face" in json.loads(session.recv(timeout=PATIENCE_S))["reason"]  # the first picture's, grey
                 yield session
                 return
         assert "Others are using" in first and time.monotonic() - since < PATIENCE_S
@@ -230,7 +230,7 @@ class Idle:
 
 
 def serve(*browsers: Browser) -> list[list[str]]:
-    """What browsers are told until their sessions end; each has given its place up."""
+    """Return what browsers are told until their sessions end; each has given its place up."""
     sockets = LiveSockets({"somebody": SimpleNamespace(decoder=None)}, "cpu", "float32")
 
     async def all_of_them() -> None:
@@ -380,7 +380,7 @@ class Visitor:
 
 
 def files_of(page) -> list[Path]:
-    """What sessions have on the server's disk."""
+    """List what sessions have on the server's disk."""
     return [path for path in page[1].glob(".reenactgan*/**/*") if path.is_file()]
 
 
@@ -550,7 +550,7 @@ def test_uploads_that_stand_still_are_given_up_and_all_together_are_bounded(tmp_
             slow.stream = stream
             taking = asyncio.create_task(videos.take(slow))
             await asyncio.sleep(0.05)
-            with pytest.raises(Refused, match="one file at a time"):  # a second beside it
+            with pytest.raises(Refused, match="one file at a time"):  # a second one
                 await videos.take(Upload(sessions[0], b"a"))
             with pytest.raises(Refused, match="did not come to its end"):
                 await taking
@@ -593,7 +593,7 @@ def test_pages_that_hold_nothing_give_way(tmp_path, monkeypatch):
     asyncio.run(open_many())
 
 
-# what is served, and to whom
+# what is served, and who may have it
 
 
 OF_GRADIO = (
@@ -668,7 +668,7 @@ def test_only_this_machine_by_its_own_names(page):
 
 
 def ask(guard: Guard, kind: str = "http", method: str = "GET", path: str = "/", client: str = "10.0.0.9", **headers):
-    """What becomes of a request: the status, 0 for a web socket's close, 200 where it is let in; and its headers."""
+    """Make a request; return the status, 0 for a web socket's close, 200 where it is let in; and its headers."""
     messages = []
 
     async def send(message):
@@ -939,7 +939,7 @@ def test_people_of_one_name_are_all_shown_and_a_damaged_one_hides_nobody(tmp_pat
             (folder / own).write_bytes((DEMO / "decoder" / name).read_bytes())
     people = find_targets([tmp_path / "a", tmp_path / "b"])
     assert list(people) == ["Linnea, demo", "Linnea, good", "Linnea, good (2)"]
-    (tmp_path / "b/decoder/Linnea/good").rename(tmp_path / "b/decoder/Linnea/demo")  # as make demo-train calls its runs
+    (tmp_path / "b/decoder/Linnea/good").rename(tmp_path / "b/decoder/Linnea/demo")  # make demo-train calls its runs so
     assert list(find_targets([tmp_path / "b"])) == ["Linnea, demo", "Linnea, demo (2)"]
     (tmp_path / "b/decoder/Linnea/demo").rename(tmp_path / "b/decoder/Linnea/good")
     weights = people["Linnea, good"].decoder.weights

@@ -153,7 +153,7 @@ def test_two_ranks_stop_and_resume_as_if_nothing_had_happened(work):
     lines = result.stdout.splitlines()
     assert lines[0].startswith("context: cpu")
     assert lines[1:] == ["run: runs/decoder/Linnea/run", "weights in runs/decoder/Linnea/run"]
-    assert len(list((folder / "checkpoints").iterdir())) == 3  # of 4 iterations an epoch: 14 frames by 2 x 2
+    assert len(list((folder / "checkpoints").iterdir())) == 3  # an epoch has 4 iterations: 14 frames by 2 x 2
     shutil.move(work / "runs", work / "whole")
     # asked on one rank, all of them stop at the same step; only rank 0 writes
     result = training(work, 6, 1, "os.kill(os.getpid(), signal.SIGTERM)")

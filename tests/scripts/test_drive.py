@@ -136,7 +136,7 @@ def test_a_few_frames_tell_no_habit():
     assert shape.neutral is shape.mean
     target = shape_of(track_of(random_identity(29), 100, 0, ""))
     moved = NeutralToNeutral(shape, target).move(few.mean(axis=0))
-    np.testing.assert_allclose(moved, target.mean, atol=0.5)  # as from mean to mean
+    np.testing.assert_allclose(moved, target.mean, atol=0.5)  # the same as from mean to mean
 
 
 @pytest.mark.parametrize("points", [np.zeros((98, 2)), np.full((98, 2), 1e5), marks(3)], ids=("zero", "far", "random"))
@@ -270,7 +270,7 @@ def test_the_shape_lies_beside_the_weights_or_beside_the_configuration(tmp_path)
         read_geometry(decoder)
     write_geometry(info, frames)
     np.testing.assert_allclose(read_geometry(decoder).mean, frames[0], atol=1e-3)
-    write_geometry(weights, frames + 5)  # those of the weights come first
+    write_geometry(weights, frames + 5)  # the weights' come first
     np.testing.assert_allclose(read_geometry(decoder).mean, frames[0] + 5, atol=1e-3)
 
 

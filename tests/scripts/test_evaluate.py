@@ -9,6 +9,7 @@ from conftest import DEMO_NETWORKS, must_fail, must_run
 
 import evaluate
 from config.config_decoder import DecoderConfig
+from config.config_encoder import EncoderConfig
 from config.config_transformer import TransformerConfig
 from datasets.batches import heatmap_of
 from datasets.landmarks import FaceFinder
@@ -136,6 +137,11 @@ def test_frames_that_were_trained_on_are_refused():
     with pytest.raises(DataError, match="d.yaml: the decoder trained with 'mode: all'"):
         evaluate.require_unseen(configs, what)
     evaluate.require_unseen({**configs, "decoder": DecoderConfig(mode="train")}, what)
+    encoder = EncoderConfig(dataset="CelebV", mode="all", celeb_names=("A", "B"))
+    what = {"configs": {"encoder": "e.yaml"}, "source": "A"}
+    with pytest.raises(DataError, match="e.yaml: the encoder trained with 'mode: all'"):
+        evaluate.require_unseen({"encoder": encoder}, what)
+    evaluate.require_unseen({"encoder": encoder}, what | {"source": "C"})
 
 
 def test_a_video_without_a_frame_leaves_nothing(tmp_path):

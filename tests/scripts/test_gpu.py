@@ -1,4 +1,4 @@
-"""What can be shown of a GPU without one: stand-ins for the driver's program, the extension and its communicator."""
+"""A GPU without one: stand-ins for the driver's program, the extension and its communicator."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from utils.errors import ConfigError, ResourceError
 OLD = "| NVIDIA-SMI 550.163.01    Driver Version: 550.163.01    CUDA Version: {} |"
 NEW = "| NVIDIA-SMI 610.43    KMD Version: 610.43    CUDA UMD Version: {} |"
 FAILED = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
-# as nnabla's extension words them, read from it with a driver that has no device, or is too old
+# the extension's own words, read from it with a driver that has no device, or is too old
 NO_DEVICE = """target_specific error in get_device_count
 /builders/nnabla-ext-cuda/src/nbla/cuda/common.cpp:58
 (cudaGetDeviceCount(&count)) failed with "no CUDA-capable device is detected" (cudaErrorNoDevice).

@@ -160,7 +160,7 @@ def test_what_is_looked_at_ahead_gives_the_same_crops():
     assert 20 < 90 - len(crops) < 70  # some wait for what comes
     crops += late.finish()
     assert len(crops) == 90
-    now = FaceFollower(25, 0.0, 0.0)  # as of a camera
+    now = FaceFollower(25, 0.0, 0.0)  # like a camera's
     at_once = [crop for found in boxes for crop in now.add(found, (400, 640))]
     assert len(at_once) == 90
     assert max(abs(a.square.left - b.square.left) for a, b in zip(crops, at_once)) < 12

@@ -38,7 +38,7 @@ MEASURE = """<script>addEventListener('load', () => { document.body.dataset.meas
 
 @pytest.fixture
 def run_folder(tmp_path) -> Path:
-    """What a decoder's run of ten epochs leaves."""
+    """Leave the files of a decoder's run of ten epochs."""
     rng = np.random.default_rng(0)
     for name in ("loss_l1", "loss_gan", "validation/mse"):
         path = tmp_path / f"{name}.series.txt"
@@ -54,7 +54,7 @@ def run_folder(tmp_path) -> Path:
 
 
 def measured(page: Path, width: int) -> dict[str, int]:
-    """What a browser finds in the page at a width."""
+    """Return what a browser finds in the page at a width."""
     copy = page.with_name(f"measured-{width}.html")
     copy.write_text(page.read_text().replace("</body>", f"{MEASURE}</body>"))
     command = [*BROWSER, f"--window-size={width},900", "--dump-dom"]

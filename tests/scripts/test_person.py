@@ -61,7 +61,7 @@ def video(tmp_path_factory) -> Path:
     return path
 
 
-LOOKS = 10 * np.eye(88)  # of people that nobody takes for each other
+LOOKS = 10 * np.eye(88)  # people that nobody takes for each other
 
 
 def face(center_x: float, center_y: float, width: float, who: int | None = None) -> list[Face]:
@@ -363,7 +363,7 @@ def test_boundaries_for_a_person_of_celebv(data, tmp_path):
             name = ours.files[3]
             assert ours[name].shape == shape and ours[name].dtype == np.uint8
             error = ((ours[name].astype(float) - theirs[name]) ** 2).sum() / (theirs[name].astype(float) ** 2).sum()
-            assert error < 0.5, part  # of an all-zero answer; a trained encoder, not one with random weights
+            assert error < 0.5, part  # an all-zero answer's share; a trained encoder, not one with random weights
     must_run(tmp_path, *args, *WITH_ENCODER, "--batch-size", 4)  # larger than what is left: kept
 
 
@@ -387,7 +387,7 @@ def test_the_encoders_configuration_says_which_statistics_count(data, tmp_path):
             (expected,) = backend.infer("encoder", to_float(face.transpose(2, 0, 1))[None])
             assert np.array_equal(ours[name], to_uint8(expected, 64))
             assert not np.array_equal(ours[name], other[name])
-    # of batches, each heatmap depends on the others of its batch: another size is another making
+    # by batch statistics each heatmap depends on its batch: another size is another making
     out = must_run(tmp_path, "prepare_person.py", *person, "--out-dir", "batch", *with_batch, "--batch-size", 4)
     assert "batches of the encoder have another size" in out
 

@@ -20,7 +20,7 @@ TINY_TRAINING = {"epochs": 2, "batch_size": 4}
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
-    """The repository's own files beside the environment that the tests run in."""
+    """Copy the repository's own files, with the environment that the tests run in."""
     folder = tmp_path_factory.mktemp("copy") / "reenactgan"
     ignored = shutil.ignore_patterns(".git", ".venv", ".uv", "__pycache__", "demo_*", "tmp.*", ".*_cache", "WFLW*")
     shutil.copytree(ROOT, folder, ignore=ignored)
@@ -85,7 +85,7 @@ def test_make_demo_with_a_video_of_a_name_like_an_option(copy):
 
 
 def test_make_demo_with_a_video(copy):
-    """Of a name with a space and a quote, as people have them."""
+    """Make a folder whose name has a space and a quote, as people have them."""
     make = ".venv/bin/python make_synthetic.py video --person Mira=41 --frames 12"
     type_command(copy, f'{make} --out-file "it\'s me.mp4"')
     out = type_command(copy, 'make demo VIDEO="it\'s me.mp4"')

@@ -236,7 +236,7 @@ def test_a_run_that_somebody_trains_in_is_not_removed(tmp_path, monkeypatch):
 
 
 def test_a_sound_that_cannot_be_decoded_is_said_before_anything_is_done(films, tmp_path):
-    """The same file with a codec that nobody knows: its name in the header is changed."""
+    """A file whose codec's name in the header is changed to one that nobody knows."""
     tone = ["-f", "lavfi", "-i", "sine=duration=0.8", "-i", str(films / "a.mp4"), "-map", "1:v", "-map", "0:a"]
     subprocess.run([ffmpeg(), "-v", "error", *tone, "-c:v", "copy", str(tmp_path / "a.mkv")], check=True)
     (tmp_path / "b.mkv").write_bytes((tmp_path / "a.mkv").read_bytes().replace(b"A_VORBIS", b"A_XYZZYX"))

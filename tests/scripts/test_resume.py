@@ -173,7 +173,7 @@ def interrupt_and_compare(whole: Path, work: Path, module: str, where: str, how:
     resume = "auto" if how == "SIGTERM" else folder.relative_to(work)
     out = must_run(work, f"train_{module}.py", "--conf", f"{module}.yaml", "--resume", resume)
     assert f"from iteration {int(newest)}" in out
-    # both keep three checkpoints; those of the stop itself are not in the other
+    # both keep three checkpoints; the stop's own are not in the other
     for checkpoint in (folder / "checkpoints").iterdir():
         if int(checkpoint.name) % PER_EPOCH:
             shutil.rmtree(checkpoint)
@@ -304,7 +304,7 @@ def test_a_run_is_entered_by_one_process_only(work, stopped):
     fcntl.flock(handle, fcntl.LOCK_EX)
     line = must_fail(work, 6, "another process", "train_decoder.py", "--conf", "decoder.yaml", "--resume", stopped)
     assert "run" in line
-    os.close(handle)  # as when its holder dies
+    os.close(handle)  # the same as when its holder dies
     must_run(work, "train_decoder.py", "--conf", "decoder.yaml", "--resume", stopped)
 
 
@@ -330,7 +330,7 @@ def test_auto_passes_over_what_cannot_be_read_and_says_so(tmp_path, capsys):
     assert find_run("auto", config) == old
     assert f"note: passed over: {new}" in capsys.readouterr().out
     (old / "checkpoints/000000005/state.json").unlink()
-    with pytest.raises(WeightsError, match="no checkpoint of it.*begin anew without --resume"):  # never beside them
+    with pytest.raises(WeightsError, match="no checkpoint of it.*begin anew without --resume"):  # never next to them
         find_run("auto", config)
     said = capsys.readouterr().out
     assert str(old) in said and str(new) in said

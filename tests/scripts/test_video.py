@@ -299,7 +299,7 @@ def test_a_missing_ffmpeg_is_not_the_videos_fault(films, tmp_path, monkeypatch):
 
 
 def test_an_ffmpeg_that_is_there_and_cannot_be_started_is_not_missing(tmp_path, monkeypatch):
-    """imageio-ffmpeg tries its program, and says of one that fails that there is none."""
+    """imageio-ffmpeg tries its program, and reports one that fails as missing."""
     (tmp_path / "binaries").mkdir()
     stand_in(tmp_path, 256 - errno.EAGAIN, monkeypatch)
     (tmp_path / "ffmpeg").rename(tmp_path / "binaries/ffmpeg-linux")

@@ -122,7 +122,7 @@ def compare_norms(module: str, norms: dict[str, float]) -> None:
     for name, norm in norms.items():
         scope = name.split("/")[0]
         largest = max(value for other, value in expected.items() if other.startswith(scope))
-        # of what rounding alone makes, nothing can be said
+        # rounding alone makes these, so nothing can be said of them
         assert norm == pytest.approx(expected[name], rel=NORM_TOLERANCES[scope], abs=1e-6 * largest), name
 
 

@@ -111,7 +111,7 @@ def test_samples_kept_in_memory_are_shared_by_workers():
     kept = InMemory(Numbers(6))
     batches = Batches(kept, 3, seed=0, num_workers=2)
     assert sorted(numbers_of(batches[0]) + numbers_of(batches[1])) == list(range(6))
-    reads_here = kept.dataset.reads  # of the first sample, for its shape; the workers read them all
+    reads_here = kept.dataset.reads  # the first sample's, for its shape; the workers read them all
     assert [kept[index][0].item() for index in range(6)] == list(range(6))
     assert kept.dataset.reads == reads_here
 

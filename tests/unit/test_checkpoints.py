@@ -132,7 +132,7 @@ def test_a_missing_file(saved, name):
 
 
 def test_strays_are_no_matter(saved):
-    """What file managers, synchronisers and people leave: beside a checkpoint's files, and beside checkpoints."""
+    """Strays of file managers, synchronisers and people, among a checkpoint's files and among checkpoints."""
     folder, _, _ = saved
     before = read_state(folder)
     for name in (".DS_Store", "._state.json", "Thumbs.db", "extra.h5", "state (copy).json"):

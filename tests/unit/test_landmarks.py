@@ -55,7 +55,7 @@ def test_landmarks_of_people_that_nothing_was_fitted_on(finder):
         picture, truth = render(random_identity(NOT_FITTED_ON + number), expression)
         (found,) = finder.find(picture)
         errors.append(error_of(found, truth))
-    assert np.mean(errors) < 1.1 * MAX_ERROR, np.mean(errors)  # of a smaller number of people than the benchmark's
+    assert np.mean(errors) < 1.1 * MAX_ERROR, np.mean(errors)  # fitted on fewer people than the benchmark's
 
 
 def test_eyes_mouth_and_turns_are_seen(finder):

@@ -23,7 +23,7 @@ OWN = {*BELOW, *(path.stem for path in ROOT.glob("*.py")), "benchmarks", "tests"
 
 
 def imports_of(path) -> set[str]:
-    """What is imported anywhere in a file, functions included, by the first part of its name."""
+    """Return what is imported anywhere in a file, functions included, by the first part of its name."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

@@ -156,7 +156,7 @@ def test_which_backend_is_taken_and_why(tmp_path, monkeypatch, capsys):
 
 
 def test_converters_need_no_temporary_folder_of_the_systems(tmp_path, monkeypatch):
-    """What it has may be small; a full one would be blamed on the folder of the weights."""
+    """The system's folder may be small; if it is full, the weights' folder would be blamed."""
     networks = networks_in(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
     path = onnx.exported("decoder", networks["decoder"], 1)
@@ -220,7 +220,7 @@ def test_eight_bits_are_nearly_the_same(tmp_path):
     for module in INFERENCE:
         a, b = whole.infer(module, a), small.infer(module, b)
         assert not np.array_equal(a, b)
-    error = np.mean((a - b) ** 2) / 4  # of pictures in [-1, 1]
+    error = np.mean((a - b) ** 2) / 4  # for pictures in [-1, 1]
     assert -10 * np.log10(error) > 30  # dB
     with pytest.raises(DataError, match="no usable face to calibrate"):
         OnnxBackend(networks, 1, {"encoder": []})

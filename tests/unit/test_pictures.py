@@ -30,7 +30,7 @@ def gray() -> np.ndarray:
 
 
 def write_tiff(path: Path, bits: int, samples: bytes, kind: int = 1) -> None:
-    """Write a gray TIFF of 64 x 32 by hand, of 12 bits, too, which nobody here can write."""
+    """Write a gray TIFF of 64 x 32 by hand, also of 12 bits, which no library here can write."""
     tags = [
         (256, 3, 64),
         (257, 3, 32),

@@ -47,7 +47,7 @@ def test_expressions_move_what_they_name():
 
 
 def test_expression_is_apart_from_identity():
-    """The same expression opens two people's mouths alike: reenactment has a truth."""
+    """One expression opens two people's mouths alike, so reenactment has a truth."""
     openings = []
     for seed in (9, 29):
         who = random_identity(seed)

@@ -120,7 +120,7 @@ def test_encoder_gradient_equals_finite_differences():
 
 
 def test_transformer_gradient_equals_finite_differences():
-    """A generator's gradient through leaf and linked fake is that of the weighted sum.
+    """A generator's gradient through leaf and linked fake equals the weighted sum's.
 
     Without the prior, whose random network has so many kinks that differences say little.
     """
@@ -174,7 +174,7 @@ def test_decoder_without_gan_leaves_the_discriminator_alone():
 
 
 def test_decoder_gradient_equals_finite_differences():
-    """The generator's gradient through leaf and linked fake is that of the weighted sum."""
+    """The generator's gradient through leaf and linked fake equals the weighted sum's."""
     config = plain.small_config("decoder", 2, 1)
     graph = train_decoder.build_graph(config, None)
     graph.heatmap.d, graph.large_heatmap.d = (
@@ -357,7 +357,7 @@ def test_losses_are_summed_where_they_are_and_a_resumed_series_goes_on(tmp_path)
         series.folder.mkdir()
         for index in range(5):
             add(series, index)
-    state = json.loads(json.dumps(parts.state()))  # as a checkpoint holds it
+    state = json.loads(json.dumps(parts.state()))  # the way a checkpoint holds it
     for index in range(5, 9):
         add(whole, index)
         add(parts, index)  # lost, since the checkpoint was before
@@ -382,9 +382,9 @@ def test_plot_series_of_nnabla_reads_the_files(tmp_path):
     series = Series(tmp_path, 1)
     for index in range(4):
         series.add(index, {"loss": loss})
-    values = np.loadtxt(tmp_path / "loss.series.txt", ndmin=2)  # as plot_series does
+    values = np.loadtxt(tmp_path / "loss.series.txt", ndmin=2)  # plot_series reads it so
     assert values.tolist() == [[0, 2.5], [1, 2.5], [2, 2.5], [3, 2.5]]
-    assert np.loadtxt(tmp_path / "time_per_iteration.timer.txt", ndmin=2).shape == (4, 4)  # as plot_timer does
+    assert np.loadtxt(tmp_path / "time_per_iteration.timer.txt", ndmin=2).shape == (4, 4)  # plot_timer reads it so
 
 
 def test_processes_that_check_one_folder_do_not_meet(tmp_path):

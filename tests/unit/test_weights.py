@@ -29,7 +29,7 @@ def saved(tmp_path):
         transformer_discriminator(nn.Variable((1, 15, 64, 64)), planes=2)
     path = tmp_path / "weights.h5"
     NET.save(path)
-    (tmp_path / SUMS_FILE).unlink()  # as a published file, which has none
+    (tmp_path / SUMS_FILE).unlink()  # like a published file, which has none
     for variable in NET.parameters().values():
         variable.d = 7.0
     return path
