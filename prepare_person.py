@@ -61,10 +61,10 @@ class Encoder(NamedTuple):
     heatmap: nn.Variable  # (B, 15, 64, 64), about [0, 1]
 
 
-class Run(NamedTuple):
+class Stretch(NamedTuple):
     """Hold pictures that follow each other; None is one that cannot be decoded."""
 
-    lead: list[np.ndarray | None]  # the pictures that another run looks at
+    lead: list[np.ndarray | None]  # the pictures that another stretch looks at
     pictures: list[np.ndarray | None]
 
 
@@ -77,22 +77,22 @@ def find_faces(pictures: Pictures, make: Callable[[bool], Finder], num_workers: 
     sizes: list[tuple[int, int] | None] = []
     is_video = pictures.is_film
 
-    def runs() -> Iterator[Run]:
+    def runs() -> Iterator[Stretch]:
         """Give pictures that follow each other, some at a time."""
         remaining, lead = iter(pictures), []
         while run := list(islice(remaining, PICTURES_AT_ONCE)):
             sizes.extend(None if picture is None else picture.shape[:2] for picture in run)
-            yield Run(lead, run)
+            yield Stretch(lead, run)
             lead = run[-LEAD:] if is_video else []
 
     @lru_cache(maxsize=1)
     def finder() -> Finder:
         return make(is_video)
 
-    def find(run: Run) -> list[list[Face]]:
+    def find(run: Stretch) -> list[list[Face]]:
         finder().reset()
         pictures = [*run.lead, *run.pictures]
-        found = [[] if picture is None else [small(face) for face in finder().find(picture)] for picture in pictures]
+        found = [[] if picture is None else [halved(face) for face in finder().find(picture)] for picture in pictures]
         return found[len(run.lead) :]
 
     with WorkerPool(find, num_workers) as pool, tqdm(desc="finding faces", total=pictures.count, disable=None) as bar:
@@ -107,7 +107,7 @@ def find_faces(pictures: Pictures, make: Callable[[bool], Finder], num_workers: 
     return [UNREADABLE if size is None else crop for crop, size in zip(crops, sizes)]
 
 
-def small(face: Face) -> Face:
+def halved(face: Face) -> Face:
     """Leave out what is not needed of a face, of which there may be a hundred thousand."""
     return face._replace(mesh=None)
 
@@ -176,7 +176,7 @@ def write_heatmaps(network: Encoder, root: Path, person: str, out_dir: Path) -> 
     """Write the three npz files of a person, with the encoder's heatmaps; kept where they are of the same making."""
     frames = FrameDataset(root, person, "all")
     batch_size = network.image.shape[0]
-    made_from = {"boundary": celebv.ENCODER, "weights": file_digest(network.trained.weights)}
+    made_from = {"boundary": celebv.FROM_ENCODER, "weights": file_digest(network.trained.weights)}
     if network.trained.config.test.batch_stat:  # then a heatmap depends on the others of its batch
         made_from["batch_statistics_of"] = batch_size
     archives = celebv.describe_archives(root, person, frames.names, out_dir, made_from)

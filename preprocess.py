@@ -58,7 +58,7 @@ def wflw_job(root: Path, mode: str, out_dir: Path, seed: int, picture_dir: Path 
     rows.writerow(["saved_name", "real_name"])
     rows.writerows((faces.saved_name(index), name) for index, name in enumerate(faces.names))
     made_from = {
-        "boundary": celebv.LANDMARKS,
+        "boundary": celebv.FROM_LANDMARKS,
         "drawing": asdict(faces.style),
         "seed": seed,
         "list": file_digest(faces.list),
@@ -89,7 +89,7 @@ def celebv_job(root: Path, person: str, out_dir: Path, picture_dir: Path | None)
             save_boundary_picture(picture_dir / person / f"{plain}.png", image, large_heatmap)
         return name, [pack(array) for array in arrays]
 
-    made_from = {"boundary": celebv.LANDMARKS, "drawing": asdict(frames.style)}
+    made_from = {"boundary": celebv.FROM_LANDMARKS, "drawing": asdict(frames.style)}
     return Job(celebv.describe_archives(root, person, frames.names, out_dir, made_from), prepare)
 
 

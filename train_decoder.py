@@ -9,7 +9,7 @@ import utils.startup  # first: it reports what cannot be imported
 
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import nnabla as nn
 import numpy as np
@@ -22,7 +22,7 @@ from datasets.samples import DrawnDataset, open_dataset
 from inference.geometry import write_geometry
 from models.losses import feature_mse, gan_bce, mean_absolute_error, weighted_sum
 from models.networks import DECODER, DECODER_DISCRIMINATOR, HEATMAP_SHAPE, IMAGE_SHAPE, LARGE_HEATMAP_SHAPE
-from models.vgg import load_vgg16, vgg_features
+from models.vgg import vgg_features
 from training.schedule import linear_decay
 from training.solver import Solver
 from training.training import Training, call_training
@@ -49,8 +49,8 @@ class Solvers(NamedTuple):
     discriminator: Solver
 
 
-def build_graph(config: DecoderConfig, vgg: Any | None) -> Graph:
-    """Build the losses of one iteration; `vgg` is None if the feature loss is off."""
+def build_graph(config: DecoderConfig) -> Graph:
+    """Build the losses of one iteration."""
     train, planes, batch_size = config.train, config.model.planes, config.train.batch_size
     heatmap = nn.Variable((batch_size, *HEATMAP_SHAPE))
     large_heatmap = nn.Variable((batch_size, *LARGE_HEATMAP_SHAPE))
@@ -69,9 +69,8 @@ def build_graph(config: DecoderConfig, vgg: Any | None) -> Graph:
         "loss_l1": mean_absolute_error(fake_leaf, real),
     }
     weights = {"loss_gan": 1.0, "loss_l1": train.weight_L1}
-    if vgg is not None:
-        features = (vgg_features(vgg, image, train.feature_loss.layers) for image in (fake_leaf, real))
-        losses["loss_feature"] = feature_mse(*features)
+    if train.feature_loss.lambda_ > 0:
+        losses["loss_feature"] = feature_mse(*vgg_features((fake_leaf, real), train.feature_loss.layers))
         weights["loss_feature"] = train.feature_loss.lambda_
     for loss in (*losses.values(), discriminator_loss):
         loss.persistent = True  # read after the pass, if at all
@@ -147,7 +146,7 @@ def main() -> None:
     config, train = training.config, training.config.train
     dataset = open_dataset(config, config.trg_celeb_name, config.mode, (IMAGE, HEATMAP, RESIZED_HEATMAP))
     batches = training.batches(dataset)
-    graph = build_graph(config, load_vgg16() if train.feature_loss.lambda_ > 0 else None)
+    graph = build_graph(config)
     training.start_from(DECODER)
     solvers = make_solvers(config)
     with training.run(

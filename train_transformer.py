@@ -22,7 +22,7 @@ from config import to_dict
 from config.config_transformer import TransformerConfig
 from datasets.batches import Batches
 from datasets.boundary import DrawingStyle
-from datasets.celebv import ENCODER, HEATMAP
+from datasets.celebv import FROM_ENCODER, HEATMAP
 from datasets.images import write_image
 from datasets.panels import heatmap_picture, side_by_side
 from datasets.samples import ShiftedDataset, open_dataset
@@ -279,7 +279,7 @@ def open_batches(training: Training) -> list[Batches]:
         raise ConfigError(f"{target} is both source and target (trg_celeb_name); a transformer is for two people")
     datasets = [open_dataset(config, name, config.mode, (HEATMAP,), style) for name in (*names, target)]
     if config.train.warm_start.epochs:
-        if config.boundary == ENCODER:
+        if config.boundary == FROM_ENCODER:
             raise ConfigError(
                 "train.warm_start moves landmarks, which 'boundary: encoder' does not have; set epochs to 0"
             )

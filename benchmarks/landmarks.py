@@ -64,12 +64,14 @@ def meshes_of(images: list[np.ndarray]) -> list[np.ndarray | None]:
 
 def canonical_head(meshes: np.ndarray, frontal: int) -> np.ndarray:
     """Average the rigid points (N, 478, 3) in the position of a face that looks straight ahead."""
-    head = meshes[frontal, list(landmarks.RIGID)]
+    head = meshes[frontal, list(landmarks.RIGID_MESH)]
     for _ in range(10):
         head = head - head.mean(axis=0)
         head /= np.linalg.norm(head)
         poses = [landmarks.fit_pose(mesh, head) for mesh in meshes]
-        head = np.mean([landmarks.straightened(m, p)[list(landmarks.RIGID)] for m, p in zip(meshes, poses)], axis=0)
+        head = np.mean(
+            [landmarks.straightened(m, p)[list(landmarks.RIGID_MESH)] for m, p in zip(meshes, poses)], axis=0
+        )
     head -= head.mean(axis=0)
     return head / np.linalg.norm(head)
 

@@ -22,7 +22,7 @@ from inference.output import lay_out, layout_size, open_result_video, open_resul
 from inference.reenactor import MissingFaces, Reenactor  # noqa: E402
 from tests.reference.torch_networks import build  # noqa: E402
 from utils import cli  # noqa: E402
-from utils.parallel import ahead  # noqa: E402
+from utils.parallel import prefetched  # noqa: E402
 from utils.weights import read_manifest, read_parameters  # noqa: E402
 
 MODULES = ("encoder", "transformer", "decoder")
@@ -71,7 +71,7 @@ def main() -> None:
     with (
         open_results(args.out, {}, "panel", has_label=True) as results,
         open_result_video(args.out / "torch.mp4", size, frames_in, "benchmark", with_sound=True) as video,
-        ahead(reenactor.reenact(frames_in.frames), RESULTS_AHEAD) as items,
+        prefetched(reenactor.reenact(frames_in.frames), RESULTS_AHEAD) as items,
     ):
         for item in items:
             result = missing.resolve(item)

@@ -20,7 +20,7 @@ from utils.files import file_digest
 
 MODES = ("all", "train", "test")
 WITH_LANDMARKS, NAMES_ONLY = "_98pt.txt", "_frames.txt"
-LANDMARKS, ENCODER = "landmarks", "encoder"  # where boundaries come from
+FROM_LANDMARKS, FROM_ENCODER = "landmarks", "encoder"  # where boundaries come from
 IMAGE, HEATMAP, RESIZED_HEATMAP = "image", "heatmap", "resized_heatmap"
 SHAPES = {
     IMAGE: (3, IMAGE_SIZE, IMAGE_SIZE),

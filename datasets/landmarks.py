@@ -56,7 +56,7 @@ _EYES = (
 _LIPS = ((61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181), (78, 81, 13, 311, 308, 402, 14, 178))
 _PUPILS = (468, 473)
 # Points that expressions hardly move
-RIGID = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 10, 152, 234, 454, 127, 356, 9, 8, 151)
+RIGID_MESH = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 10, 152, 234, 454, 127, 356, 9, 8, 151)
 
 
 class Pose(NamedTuple):
@@ -250,7 +250,7 @@ def fit_pose(mesh: np.ndarray, canonical: np.ndarray) -> Pose:
         mesh: (478, 3) in pixels.
         canonical: (20, 3), the rigid points of a head that looks straight ahead, about their centre.
     """
-    points = mesh[list(RIGID)]
+    points = mesh[list(RIGID_MESH)]
     center = points.mean(axis=0)
     left, stretch, right = np.linalg.svd(canonical.T @ (points - center))
     signs = np.array([1, 1, np.sign(np.linalg.det(left @ right))])

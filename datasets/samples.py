@@ -17,10 +17,10 @@ from config import Config
 from datasets.augment import Transform
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_heatmap, resize_heatmap
 from datasets.celebv import (
-    ENCODER,
+    FROM_ENCODER,
+    FROM_LANDMARKS,
     HEATMAP,
     IMAGE,
-    LANDMARKS,
     RESIZED_HEATMAP,
     SHAPES,
     list_path,
@@ -85,7 +85,7 @@ class DrawnDataset:
         self._made_from: dict[str, Any] = {}  # what is known of the prepared files
         if ref_dir:
             command = f"python preprocess.py --dataset CelebV --out-dir {ref_dir}"
-            self._prepared, self._made_from = _open_prepared(self, Path(ref_dir), LANDMARKS, command)
+            self._prepared, self._made_from = _open_prepared(self, Path(ref_dir), FROM_LANDMARKS, command)
 
     def identity(self) -> dict[str, str | int]:
         """Tell these samples from others: their number, where they come from, and a digest."""
@@ -147,7 +147,7 @@ class EncodedDataset:
         self.root, self.person, self.mode, self.parts = root, person, mode, parts
         self.names = read_frame_names(root, person, mode)
         command = f"python prepare_person.py {Path(root) / person} --name {person} --out-dir {ref_dir}"
-        self._prepared, _ = _open_prepared(self, Path(ref_dir), ENCODER, command)
+        self._prepared, _ = _open_prepared(self, Path(ref_dir), FROM_ENCODER, command)
 
     def identity(self) -> dict[str, str | int]:
         """Tell these samples from others: their number, where they come from, and a digest."""
@@ -189,7 +189,7 @@ def open_dataset(
     Raises:
         ConfigError, DataError: as of the two classes.
     """
-    if config.boundary == ENCODER:
+    if config.boundary == FROM_ENCODER:
         return EncodedDataset(config.train_dir, person, mode, parts, config.ref_dir)
     return DrawnDataset(config.train_dir, person, mode, parts, "" if draw_anew else config.ref_dir, style)
 
@@ -212,7 +212,7 @@ def _open_prepared(
     person = dataset.person
     record = read_record(record_path(ref_dir, person))
     made_from = record["made_from"] if record else {}  # other programs' files have no record
-    found = made_from.get("boundary", LANDMARKS)
+    found = made_from.get("boundary", FROM_LANDMARKS)
     if found != boundary:
         raise DataError(
             f"{ref_dir}: {person} is prepared with 'boundary: {found}', not '{boundary}'; "

@@ -31,7 +31,7 @@ MIN_NEUTRAL_FRAMES = 20  # fewer do not tell a habit from an expression: then th
 # Points that expressions hardly move: corners of the eyes, nose, upper contour
 NOSE = tuple(range(51, 60))
 ANCHOR = (60, 64, 68, 72, *range(7), *range(26, 33))  # equally deep in every head, unlike noses
-RIGID = (*ANCHOR, *NOSE)
+RIGID_LANDMARKS = (*ANCHOR, *NOSE)
 POSE_ROUNDS = 15
 MIN_SCALE = 1e-3  # the size of landmarks that all lie on one point
 HEADS = range(1000, 1200)  # seeds of the synthetic people whose mean is the typical head
@@ -51,7 +51,7 @@ class Shape(NamedTuple):
     neutral: np.ndarray  # like the mean: shut mouth, open eyes, looking straight ahead
 
 
-class Pose(NamedTuple):
+class Placement(NamedTuple):
     """Say how heads lie in their pictures, each: pixels = scale * (rotation @ head)[:2] + place."""
 
     rotation: np.ndarray  # (N, 3, 3)
@@ -63,15 +63,15 @@ class Pose(NamedTuple):
 def _typical_head() -> np.ndarray:
     """Place the landmarks (98, 3) of a typical neutral head in pixels, about the middle of its rigid points."""
     head = UNIT_PX * np.mean([landmarks_3d(random_identity(seed), Expression()) for seed in HEADS], axis=0)
-    return head - head[list(RIGID)].mean(axis=0)
+    return head - head[list(RIGID_LANDMARKS)].mean(axis=0)
 
 
-def poses_of(landmarks: np.ndarray) -> Pose:
+def poses_of(landmarks: np.ndarray) -> Placement:
     """Find how heads lie by the rigid points of landmarks (N, 98, 2).
 
     Weak perspective, by an orthogonal Procrustes problem (Kabsch) with the depths of the previous round.
     """
-    head, points = _typical_head()[list(RIGID)], landmarks[:, list(RIGID)]
+    head, points = _typical_head()[list(RIGID_LANDMARKS)], landmarks[:, list(RIGID_LANDMARKS)]
     center = points.mean(axis=1)
     points = points - center[:, None]
     scale = np.sqrt((points**2).sum(axis=(1, 2)) / (head[:, :2] ** 2).sum())
@@ -84,17 +84,17 @@ def poses_of(landmarks: np.ndarray) -> Pose:
         scale = (points * turned[..., :2]).sum(axis=(1, 2)) / (turned[..., :2] ** 2).sum(axis=(1, 2))
         scale = np.maximum(scale, MIN_SCALE)
         depth = scale[:, None] * turned[..., 2]
-    return Pose(rotation, scale, center)
+    return Placement(rotation, scale, center)
 
 
-def _upright(landmarks: np.ndarray, pose: Pose) -> np.ndarray:
+def _upright(landmarks: np.ndarray, pose: Placement) -> np.ndarray:
     """Bring landmarks (N, 98, 2) into a frame about the head: without its place, size and roll."""
     along = pose.rotation[:, :2, 0] / np.linalg.norm(pose.rotation[:, :2, 0], axis=1)[:, None]
     roll = np.stack([along, np.stack([-along[:, 1], along[:, 0]], axis=1)], axis=1)  # (N, 2, 2), to upright
     return (landmarks - pose.center[:, None]) / pose.scale[:, None, None] @ roll.transpose(0, 2, 1)
 
 
-def _doings(upright: np.ndarray, angles: np.ndarray) -> np.ndarray:
+def _expressions(upright: np.ndarray, angles: np.ndarray) -> np.ndarray:
     """Measure what upright faces (N, 98, 2) do, (N, 4): mouth, eyes, smile, brows of `NEUTRAL_SHARES`."""
     x, y = upright[..., 0], upright[..., 1]
     mouth = np.abs(y[:, 89:92] - y[:, [95, 94, 93]]).mean(axis=1)
@@ -110,8 +110,8 @@ def _neutral_of(landmarks: np.ndarray) -> np.ndarray:
     """Find a person's neutral landmarks (98, 2) in the landmarks of its frames (N, 98, 2).
 
     A person may rest with open mouth or raised brows, so neither a mean nor a frame is neutral. Landmarks are fitted as
-    a quadratic function of pose and doings, over all frames, which is then read where the doings are neutral. Every
-    person's range is taken for the same: from a shut mouth to an open one, from a frown to raised brows.
+    a quadratic function of pose and expressions, over all frames, which is then read at neutral expressions. Ranges count
+    as the same for everybody: from a shut mouth to an open one, from a frown to raised brows.
     """
     pose = poses_of(landmarks)
     upright = _upright(landmarks, pose)
@@ -119,9 +119,9 @@ def _neutral_of(landmarks: np.ndarray) -> np.ndarray:
     pitch = np.arcsin(-pose.rotation[:, 1, 2].clip(-1, 1))
     # noses differ in length: only the person's other frames tell whether a head is raised
     angles = np.stack([yaw, pitch - np.median(pitch)], axis=1)
-    doings = _doings(upright, angles)
-    least, most = np.percentile(doings, RANGE_PERCENTILES, axis=0)
-    offset = doings - (least + np.array([*NEUTRAL_SHARES.values()]) * (most - least))
+    expressions = _expressions(upright, angles)
+    least, most = np.percentile(expressions, RANGE_PERCENTILES, axis=0)
+    offset = expressions - (least + np.array([*NEUTRAL_SHARES.values()]) * (most - least))
     offset /= offset.std(axis=0) + 1e-9
     terms = [np.ones(len(yaw)), angles, angles**2, angles.prod(axis=1), offset, offset**2]
     known = np.column_stack(terms)
@@ -161,7 +161,7 @@ class MeanToMean:
 class NeutralToNeutral:
     """Move landmarks by what lies between two neutral faces, turned as the driver's head is.
 
-    Pose and expression are the driver's, shape and place the target's. What lies between is taken for flat. The
+    Placement and expression are the driver's, shape and place the target's. What lies between is taken for flat. The
     target's eyes open by the share by which the driver's do, so eyes of another height close fully.
     """
 

@@ -25,9 +25,9 @@ from inference.geometry import CAMERA_CALIBRATION_S, MAX_CALIBRATION_FRAMES, Sha
 from inference.pictures import Camera, FaceFrame, Pictures, faces_of, faces_of_camera
 from inference.reenactor import Geometry, no_face_words
 from utils.cli import limit_count
-from utils.ending import requests
+from utils.ending import as_requests
 from utils.errors import ConfigError, DataError
-from utils.parallel import end
+from utils.parallel import close_iterator
 from utils.video import Video
 
 CALIBRATION_FACES = 16
@@ -159,7 +159,7 @@ class Replayed:
 
     def close(self) -> None:
         """End the source of the frames."""
-        end(self._frames)
+        close_iterator(self._frames)
 
 
 def shape_of_source(frames_in: Input) -> Shape:
@@ -191,7 +191,7 @@ def end_at_interrupt(frames_in: Input) -> Iterator[None]:
 
     before = signal.signal(signal.SIGINT, end)
     try:
-        with requests({signal.SIGINT: 1}):
+        with as_requests({signal.SIGINT: 1}):
             yield
     finally:
         signal.signal(signal.SIGINT, before)

@@ -14,7 +14,7 @@ from inference.pictures import CAMERA_FPS, FaceFrame, faces_of_camera
 from inference.pipeline import open_decoder
 from inference.reenactor import Reenactor, Result
 from inference.trained import Trained
-from utils.parallel import ahead
+from utils.parallel import prefetched
 
 LEARN_FRAMES = 75  # pictures of the driver's face before its shape is learned
 NEUTRAL_FRAMES = 8  # pictures averaged for a neutral face
@@ -125,7 +125,7 @@ class LiveReenactor:
 
         def run() -> None:
             try:
-                with ahead(faces_of_camera(self.camera, finder), FACES_AHEAD) as frames:
+                with prefetched(faces_of_camera(self.camera, finder), FACES_AHEAD) as frames:
                     for item in reenactor.reenact(frames):
                         take(self.camera.next_number(), item)
             except BaseException as error:

@@ -26,8 +26,8 @@ from datasets.images import (
 from inference.faces import MIN_SHOT_S, WAIT_S, FaceFollower, Finder, Placed
 from utils.errors import DataError, ResourceError
 from utils.files import NOT_REGULAR
-from utils.parallel import ahead
-from utils.video import MAX_FPS, MIN_FPS, Video, exact_rate, look, read_video
+from utils.parallel import prefetched
+from utils.video import MAX_FPS, MIN_FPS, Video, exact_rate, open_film, read_video
 
 FOLDER_FPS = 25.0  # pictures of a folder are taken for the frames of a video
 CAMERA_FPS = 30.0  # if a camera does not say
@@ -71,7 +71,7 @@ class Pictures:
             self._files, self.count = [path], 1
         elif path.is_file():
             # at the lowest rate so many frames last longest
-            self.video = look(path, None if wanted is None else wanted / (fps or MIN_FPS))
+            self.video = open_film(path, None if wanted is None else wanted / (fps or MIN_FPS))
             self.fps = fps or self.video.fps
             self.count = self.video.num_frames(self.fps)
         elif path.is_dir():
@@ -210,8 +210,8 @@ def faces_of(
     )
     looked_at = None if wanted is None else wanted + follower.look_ahead  # the first are steadied by what follows them
     with (
-        ahead(find_crops(pictures.first(looked_at), finder, follower), CROPS_AHEAD) as crops,
-        ahead(pictures.first(wanted), PICTURES_AHEAD) as again,
+        prefetched(find_crops(pictures.first(looked_at), finder, follower), CROPS_AHEAD) as crops,
+        prefetched(pictures.first(wanted), PICTURES_AHEAD) as again,
     ):
         for index, (picture, crop) in enumerate(zip(again, crops)):
             yield _frame(index, picture, crop, float(index / pictures.fps))

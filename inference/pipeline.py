@@ -16,7 +16,7 @@ from inference.pictures import FaceFrame
 from inference.reenactor import Backend, MissingFaces, Reenactor, Result
 from inference.trained import Networks, Trained
 from synthetic.people import Expression, landmarks_of, random_expression, random_identity
-from utils.parallel import ahead, end
+from utils.parallel import close_iterator, prefetched
 
 RESULTS_AHEAD = 4
 
@@ -88,7 +88,7 @@ def results_of(reenactor: Reenactor, frames_in: Input, missing: MissingFaces) ->
         try:
             yield from reenactor.reenact(frames_in.frames)
         finally:
-            end(frames_in.frames)  # and with them the programs that decode
+            close_iterator(frames_in.frames)  # and with them the programs that decode
 
-    with ahead(reenact(), RESULTS_AHEAD) as items:
+    with prefetched(reenact(), RESULTS_AHEAD) as items:
         yield (result for result in map(missing.resolve, items) if result is not None)

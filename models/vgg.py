@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +22,22 @@ LAYERS = tuple(f"relu{block}_{i}" for block in range(1, 6) for i in range(1, 3 i
 NAMES = {layer: f"VGG16/ReLU_{number}" if number > 1 else "VGG16/ReLU" for number, layer in enumerate(LAYERS, 1)}
 
 
-def vgg_features(vgg: Any, image: nn.Variable, layers: tuple[str, ...]) -> list[nn.Variable]:
-    """Compute feature maps of an image, with fixed weights.
+def vgg_features(images: Iterable[nn.Variable], layers: tuple[str, ...]) -> list[list[nn.Variable]]:
+    """Compute feature maps of images, with fixed weights; the network is fetched once.
 
     Args:
-        vgg: nnabla's VGG16.
-        image: (B, 3, H, W) RGB in [-1, 1]; the network itself takes [0, 255] and normalises inside.
+        images: (B, 3, H, W) RGB in [-1, 1] each; the network itself takes [0, 255] and normalises inside.
         layers: some of relu1_1, relu1_2, relu2_1, ..., relu5_3; the authors' are relu2_2 and relu3_3.
 
+    Returns:
+        the feature maps of each image.
+
     Raises:
-        KeyError: the file has no such layers.
+        ResourceError, WeightsError: as of `load_vgg16`.
     """
-    network = vgg((image + 1) * 127.5, use_up_to="lastconv+relu", returns_net=True)
-    return [network.variables[NAMES[layer]] for layer in layers]
+    vgg = load_vgg16()
+    networks = (vgg((image + 1) * 127.5, use_up_to="lastconv+relu", returns_net=True) for image in images)
+    return [[network.variables[NAMES[layer]] for layer in layers] for network in networks]
 
 
 def load_vgg16() -> Any:

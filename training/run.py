@@ -36,7 +36,7 @@ from training.resume import require_same
 from training.run_page import write_run_page
 from training.series import Series
 from utils.context import current_context
-from utils.ending import OFTEN, requests
+from utils.ending import OFTEN, as_requests
 from utils.errors import NotFiniteError, Stopped
 from utils.files import locked, new_folder, remove_leftovers_below, timestamp, write_yaml
 
@@ -78,7 +78,7 @@ def stop_requests() -> Iterator[StopRequest]:
     wanted = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup has it so
     before = {number: signal.signal(number, ask) for number in wanted}
     try:
-        with requests({number: 1 if number == signal.SIGINT else OFTEN for number in STOP_SIGNALS}):
+        with as_requests({number: 1 if number == signal.SIGINT else OFTEN for number in STOP_SIGNALS}):
             yield request
     finally:
         for number, handler in before.items():

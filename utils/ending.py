@@ -80,7 +80,7 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
-def requests(counts: dict[int, int]) -> Iterator[None]:
+def as_requests(counts: dict[int, int]) -> Iterator[None]:
     """Treat signals as requests while the block runs, up to a number of each: their handlers answer them."""
     _requests.update(counts)
     try:

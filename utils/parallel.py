@@ -205,14 +205,14 @@ def _killed() -> ResourceError:
     return ResourceError(words)
 
 
-def end(iterator: Iterator[Any]) -> None:
+def close_iterator(iterator: Iterator[Any]) -> None:
     """End a generator now, whoever else holds it; other iterators have nothing to end."""
     if hasattr(iterator, "close"):
         iterator.close()
 
 
 @contextmanager
-def ahead(items: Iterable[Any], at_most: int | None) -> Iterator[Iterator[Any]]:
+def prefetched(items: Iterable[Any], at_most: int | None) -> Iterator[Iterator[Any]]:
     """Make items in a thread before they are asked for, `at_most` of them (None: as many as come).
 
     What making them raises is raised where they are asked for; the thread ends soon after the block.
@@ -237,7 +237,7 @@ def ahead(items: Iterable[Any], at_most: int | None) -> Iterator[Iterator[Any]]:
         except BaseException as error:
             put(("error", error))
         finally:
-            end(iterator)
+            close_iterator(iterator)
 
     def take() -> Iterator[Any]:
         while True:

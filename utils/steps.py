@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.ending import OFTEN, requests, run_child
+from utils.ending import OFTEN, as_requests, run_child
 from utils.errors import Stopped, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -117,7 +117,7 @@ def _passed_on(lanes: Collection[Lane]) -> Iterator[list[int]]:
 
     before = {number: signal.signal(number, pass_on) for number in numbers}
     try:
-        with requests(dict.fromkeys(numbers, OFTEN)):
+        with as_requests(dict.fromkeys(numbers, OFTEN)):
             yield came
     finally:
         for number, handler in before.items():

@@ -154,7 +154,7 @@ def probe(path: Path, at_most_s: float | None = None) -> dict[str, Any]:
     return found
 
 
-def look(path: Path, at_most_s: float | None = None) -> Video:
+def open_film(path: Path, at_most_s: float | None = None) -> Video:
     """Find out what a video file holds; its pictures are counted, but not decoded.
 
     Args:

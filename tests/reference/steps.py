@@ -155,7 +155,7 @@ def our_step(
         solvers = (Solver([ENCODER], train.lr),)
         take = lambda: train_encoder.train_step(graph, solvers[0], batch, train.weight_decay)  # noqa: E731
     elif module == "decoder":
-        graph = train_decoder.build_graph(config, None)
+        graph = train_decoder.build_graph(config)
         solvers = train_decoder.make_solvers(config)
         take = lambda: train_decoder.train_step(graph, solvers, batch)  # noqa: E731
     else:
@@ -186,6 +186,8 @@ def random_batch(module: str, batch_size: int, seed: int = 0) -> tuple[np.ndarra
 
 
 def small_config(module: str, planes: int, batch_size: int, **train: Any) -> Config:
-    """Return the defaults with another width and batch size, and other keys of `train`."""
+    """Return the defaults with another width and batch size, and other keys of `train`; no feature loss."""
     given = {"model": {"planes": planes}, "train": {"batch_size": batch_size, **train}}
+    if module == "decoder":
+        given["train"]["feature_loss"] = {"lambda": 0}  # VGG-16 would have to be fetched
     return complete_config(module, given, None)

@@ -36,7 +36,7 @@ from inference.trained import Trained
 from make_synthetic import moving_head
 from synthetic.people import Expression, expression_track, landmarks_of, random_identity
 from utils.errors import DataError, UserError
-from utils.video import ffmpeg, look
+from utils.video import ffmpeg, open_film
 from web import guard as guard_module
 from web.guard import COOKIE, HEADERS, Guard
 from web.jpeg import decode
@@ -393,7 +393,7 @@ def test_a_video_is_made_with_its_sound_and_goes_with_its_session(page, films, t
         status, content, headers = ask_page(page, f"/result/{done['result']}")
         assert status == 200 and headers["content-type"] == "video/mp4"
         (tmp_path / "made.mp4").write_bytes(content)
-        made = look(tmp_path / "made.mp4")
+        made = open_film(tmp_path / "made.mp4")
         assert made.has_sound and made.size == (512, 256)
         part = ask_page(page, f"/result/{done['result']}", Range="bytes=4-7")
         assert part[:2] == (206, b"ftyp")

@@ -263,7 +263,7 @@ def losses_of(module: str, batch_size: int) -> list[nn.Variable]:
     if module == "encoder":
         return [train_encoder.build_graph(config, batch_size, training=True).loss]
     if module == "decoder":
-        graph = train_decoder.build_graph(config, None)
+        graph = train_decoder.build_graph(config)
     else:
         graph = train_transformer.build_graph(with_values(config, {"norm_type": "instance_norm"}), 196)
     return [graph.discriminator_loss, *graph.generator_losses.values()]

@@ -36,8 +36,8 @@ from inference.reenactor import MissingFaces, Reenactor, Result, in_batches
 from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
 from utils.errors import DataError, ResourceError
 from utils.files import new_result
-from utils.parallel import ahead
-from utils.video import exact_rate, look, open_video, read_video
+from utils.parallel import prefetched
+from utils.video import exact_rate, open_film, open_video, read_video
 
 FRAMES, GONE = 40, range(12, 18)
 CLICK_S = 1.0
@@ -103,7 +103,7 @@ def test_a_video_of_uneven_rate_comes_evenly(folder, tmp_path):
     # every frame of the second half stays for twice as long
     slower = "setpts='if(lt(N,20),N/25,0.8+(N-20)*2/25)/TB'"
     ffmpeg("-i", folder / "silent.mp4", "-vf", slower, "-fps_mode", "vfr", tmp_path / "uneven.mp4")
-    video = look(tmp_path / "uneven.mp4")
+    video = open_film(tmp_path / "uneven.mp4")
     assert len(list(read_video(video))) == pytest.approx(2.4 * float(video.fps), abs=2)
 
 
@@ -115,17 +115,17 @@ def test_another_rate_keeps_the_length(folder):
 
 def test_rotated_videos_are_upright(folder, tmp_path):
     ffmpeg("-display_rotation", 90, "-i", folder / "silent.mp4", "-c", "copy", tmp_path / "rotated.mp4")
-    video = look(tmp_path / "rotated.mp4")
+    video = open_film(tmp_path / "rotated.mp4")
     assert video.size == VIDEO_SIZE[::-1] and next(read_video(video)).shape == (VIDEO_SIZE[0], VIDEO_SIZE[1], 3)
 
 
 def test_sound_is_taken_as_it_is(folder, tmp_path, frames):
     for name, has_sound in (("video.mp4", True), ("silent.mp4", False)):
-        given = look(folder / name)
+        given = open_film(folder / name)
         with open_video(tmp_path / name, given.size, given.fps, "", given, given.seconds) as writer:
             for frame in frames:
                 writer.write(frame)
-        assert look(tmp_path / name).has_sound == has_sound
+        assert open_film(tmp_path / name).has_sound == has_sound
     assert loudest_moment(tmp_path / "video.mp4") == pytest.approx(CLICK_S, abs=0.05)
 
 
@@ -329,7 +329,7 @@ def test_made_ahead_in_order_with_errors_and_no_thread_left():
 
     before = threading.active_count()
     got = []
-    with pytest.raises(DataError, match="the end of it"), ahead(items(), 2) as ready:
+    with pytest.raises(DataError, match="the end of it"), prefetched(items(), 2) as ready:
         got.extend(ready)
     assert got == [0, 1, 2, 3, 4]
     closed = []
@@ -341,7 +341,7 @@ def test_made_ahead_in_order_with_errors_and_no_thread_left():
         finally:
             closed.append(True)
 
-    with ahead(endless(), 2) as ready:
+    with prefetched(endless(), 2) as ready:
         assert next(ready) == 1
     assert closed == [True] and threading.active_count() == before
 
@@ -365,7 +365,7 @@ def made(folder, tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_a_video_comes_out_with_its_sound(made):
-    video = look(made / "out.mp4")
+    video = open_film(made / "out.mp4")
     assert video.size == (1024, 256) and len(list(read_video(video))) == FRAMES
     assert loudest_moment(made / "out.mp4") == pytest.approx(CLICK_S, abs=0.06)
     assert b"AI-generated (synthetic)" in (made / "out.mp4").read_bytes()
@@ -454,7 +454,7 @@ def test_layouts_and_frames_left_out(folder, tmp_path):
     )
     count = 20 - len(GONE)
     assert f"video: out.mp4, {count} frames" in out
-    video = look(tmp_path / "out.mp4")
+    video = open_film(tmp_path / "out.mp4")
     assert video.size == (512, 256) and len(list(read_video(video))) == count
     names = [path.name for path in sorted((run_dir_of(tmp_path) / "result").iterdir())]
     assert len(names) == count and f"{GONE[0]:06d}-000.png" not in names

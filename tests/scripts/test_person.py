@@ -38,7 +38,7 @@ from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
 from prepare_person import find_faces, to_uint8
 from utils.errors import ConfigError
 from utils.files import write_yaml
-from utils.video import look, read_video
+from utils.video import open_film, read_video
 
 SIZE = VIDEO_SIZE[::-1]  # height, width
 FPS = VIDEO_FPS
@@ -280,7 +280,7 @@ def test_maps_of_both_sizes():
 
 
 def test_videos_are_read_upright(video, tmp_path):
-    about = look(video)
+    about = open_film(video)
     frames = list(read_video(about))
     assert about.fps == FPS and about.size == (640, 360) and len(frames) == 60
     assert np.abs(frames[5].astype(int) - scene(6)[5][0]).mean() < 6
@@ -420,7 +420,7 @@ def middle(image):
 def test_a_synthetic_video(tmp_path):
     args = ("make_synthetic.py", "video", "--person", "Mira=41", "--frames", 7)
     must_run(tmp_path, *args, "--out-file", "a.mp4")
-    assert len(list(read_video(look(tmp_path / "a.mp4")))) == 7
+    assert len(list(read_video(open_film(tmp_path / "a.mp4")))) == 7
     must_fail(tmp_path, 2, "must end in .mp4", *args, "--out-file", "a.gif")
 
 

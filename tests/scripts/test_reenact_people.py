@@ -22,7 +22,7 @@ from people.work import QUALITIES, Work
 from utils.errors import ResourceError
 from utils.files import locked
 from utils.steps import Step, StepFailed, run_steps
-from utils.video import count_frames, ffmpeg, look
+from utils.video import count_frames, ffmpeg, open_film
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +85,7 @@ def test_from_two_videos_to_a_page_with_a_full_disk_and_a_stop_in_between(films,
     out, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, out
     assert "== prepare" not in out and f"from iteration {stopped_at}" in out and f"{stopped_at} done" in out
-    assert count_frames(tmp_path / "o.mp4") == 20 and look(tmp_path / "o.mp4").size == (512, 256)
+    assert count_frames(tmp_path / "o.mp4") == 20 and open_film(tmp_path / "o.mp4").size == (512, 256)
     assert not list(tmp_path.rglob(".*unfinished*"))
     page = (tmp_path / "o.work/index.html").read_text()
     assert "PSNR" in page and "mouth opening" in page and 'src="../o.mp4"' in page

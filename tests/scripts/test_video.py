@@ -15,7 +15,7 @@ from conftest import DEMO_NETWORKS, must_fail, must_run, write_frames
 from inference.pictures import Pictures
 from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
 from utils.errors import DataError, ResourceError
-from utils.video import MAX_SIDE, Video, check_sound, count_frames, look, open_video, read_video
+from utils.video import MAX_SIDE, Video, check_sound, count_frames, open_film, open_video, read_video
 from utils.video import ffmpeg as find_ffmpeg
 
 FRAMES = 40
@@ -36,7 +36,7 @@ def films(tmp_path_factory) -> Path:
 
 
 def frames_of(path: Path) -> tuple[Video, list[np.ndarray]]:
-    video = look(path)
+    video = open_film(path)
     return video, list(read_video(video))
 
 
@@ -129,7 +129,7 @@ def cut(films: Path, folder: Path, ending: str, share: float) -> Path:
 @pytest.mark.parametrize("ending", [".mp4", ".mkv"])
 def test_a_cut_video_is_refused_or_said(films, tmp_path, capsys, ending):
     with pytest.raises(DataError, match="ends after .* of 1.60 s"):
-        look(cut(films, tmp_path, ending, 0.6))
+        open_film(cut(films, tmp_path, ending, 0.6))
     said = {}
     for share in np.arange(0.96, 1, 0.004):
         capsys.readouterr()
@@ -165,7 +165,7 @@ def test_pixels_that_are_not_square(films, tmp_path, ratio, size):
 def test_pixels_that_are_not_square_and_lie_on_their_side(films, tmp_path):
     ffmpeg("-i", films / "m.mp4", "-vf", "setsar=2", "-c:v", "libx264", tmp_path / "sar.mp4")
     ffmpeg("-display_rotation", 90, "-i", tmp_path / "sar.mp4", "-c", "copy", tmp_path / "turned.mp4")
-    assert look(tmp_path / "turned.mp4").size == (HEIGHT, 2 * WIDTH)
+    assert open_film(tmp_path / "turned.mp4").size == (HEIGHT, 2 * WIDTH)
 
 
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
@@ -195,7 +195,7 @@ def test_a_size_that_changes_on_the_way(films, tmp_path):
         tmp_path / "b.ts",
     )
     (tmp_path / "both.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
-    video = look(tmp_path / "both.ts")
+    video = open_film(tmp_path / "both.ts")
     frames = list(read_video(video))
     assert len(frames) > FRAMES and {frame.shape for frame in frames} == {(HEIGHT, WIDTH, 3)}
 
@@ -233,7 +233,7 @@ def test_a_rate_that_cannot_be(films, tmp_path, capsys, rate, expected):
         "mpeg4" if rate == 50 else "mjpeg",
         tmp_path / "r.mkv",
     )
-    assert look(tmp_path / "r.mkv").fps == expected
+    assert open_film(tmp_path / "r.mkv").fps == expected
     assert ("claims" in capsys.readouterr().out) == (expected != rate)
 
 
@@ -242,7 +242,7 @@ def test_times_that_cannot_be(films, tmp_path):
     late = "setpts='if(eq(N,20),N/25+7200,N/25)/TB'"
     ffmpeg("-i", films / "m.mp4", "-vf", late, "-fps_mode", "vfr", "-c:v", "mpeg4", "-bf", 0, tmp_path / "late.mkv")
     with pytest.raises(DataError, match="pictures in 7.* s; its times are damaged"):
-        look(tmp_path / "late.mkv")
+        open_film(tmp_path / "late.mkv")
     slow = "setpts='if(lt(N,20),N/25,N/25+9)/TB'"
     ffmpeg("-i", films / "m.mp4", "-vf", slow, "-fps_mode", "vfr", tmp_path / "stays.mkv")
     assert len(frames_of(tmp_path / "stays.mkv")[1]) == pytest.approx(FRAMES + 9 * VIDEO_FPS, abs=2)
@@ -254,7 +254,7 @@ def test_frames_that_are_too_large(tmp_path):
     assert video.size == (MAX_SIDE, round(1000 * MAX_SIDE / 6000)) and frames[0].shape[1] == MAX_SIDE
     ffmpeg("-f", "lavfi", "-i", "color=s=10000x4000:d=0.1:r=25", "-c:v", "mjpeg", tmp_path / "huge.mkv")
     with pytest.raises(DataError, match="more than 36 million pixels"):
-        look(tmp_path / "huge.mkv")
+        open_film(tmp_path / "huge.mkv")
 
 
 def test_a_number_of_frames_limits_the_work(films, monkeypatch):
@@ -262,7 +262,7 @@ def test_a_number_of_frames_limits_the_work(films, monkeypatch):
     monkeypatch.setattr("inference.pictures.read_video", lambda *args: asked_for.append(args) or iter(()))
     list(Pictures(films / "m.mp4", None, 3).first(3))
     assert asked_for[0][2] == 3
-    assert len(list(read_video(look(films / "m.mp4", 0.2), None, 3))) == 3
+    assert len(list(read_video(open_film(films / "m.mp4", 0.2), None, 3))) == 3
 
 
 @pytest.mark.parametrize("rate", ["100000", "1e-3", "0", "nan", "inf", "-5"])
@@ -281,7 +281,7 @@ def test_playlists_are_refused(films, tmp_path):
     (tmp_path / "dash.mpd").write_text("<?xml version='1.0'?><MPD><Period><BaseURL>m.mp4</BaseURL></Period></MPD>")
     for name in ("list.m3u8", "list.mp4", "joined.ffconcat", "dash.mpd"):
         with pytest.raises(DataError, match=f"{name}: cannot be read as a video"):
-            look(tmp_path / name)
+            open_film(tmp_path / name)
 
 
 def test_names_that_look_like_something_else(films, tmp_path, monkeypatch):
@@ -292,7 +292,7 @@ def test_names_that_look_like_something_else(films, tmp_path, monkeypatch):
 
 
 def test_a_missing_ffmpeg_is_not_the_videos_fault(films, tmp_path, monkeypatch):
-    video = look(films / "m.mp4")
+    video = open_film(films / "m.mp4")
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: (_ for _ in ()).throw(RuntimeError("No ffmpeg")))
     with pytest.raises(ResourceError, match="ffmpeg is missing"):
         list(read_video(video))
@@ -341,7 +341,7 @@ def test_streams_without_a_container(films, tmp_path, kind):
     ffmpeg("-i", films / "m.mp4", "-c:v", codec, *extra, "-f", kind, tmp_path / f"raw.{kind}")
     video, frames = frames_of(tmp_path / f"raw.{kind}")
     assert len(frames) == FRAMES and video.fps == VIDEO_FPS
-    whole = list(read_video(look(films / "m.mp4")))
+    whole = list(read_video(open_film(films / "m.mp4")))
     size = video.size[::-1]
     for index in (0, 20, FRAMES - 1):  # in their order
         there = frames[index].astype(float)
@@ -373,7 +373,7 @@ def test_a_cover_is_no_film(films, tmp_path):
     song = ("-i", tone(tmp_path / "a.wav", 440, 1.6), "-i", tmp_path / "cover.png")
     ffmpeg(*song, "-map", 0, "-map", 1, "-c:v", "copy", "-disposition:v:0", "attached_pic", tmp_path / "song.m4a")
     with pytest.raises(DataError, match="no pictures in it"):
-        look(tmp_path / "song.m4a")
+        open_film(tmp_path / "song.m4a")
     film = ("-i", films / "m.mp4", "-map", 1, "-map", 2, "-c:v", "copy", "-disposition:v:0", "attached_pic")
     ffmpeg(*song, *film, tmp_path / "film.mp4")
     assert len(frames_of(tmp_path / "film.mp4")[1]) == FRAMES
@@ -434,7 +434,7 @@ def test_a_pyav_that_cannot_be_loaded(films, tmp_path, monkeypatch):
     (tmp_path / "av.py").write_text("raise ImportError('libX11.so.6: cannot open shared object file')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(ResourceError, match="PyAV.*libX11"):
-        look(films / "m.mp4")
+        open_film(films / "m.mp4")
 
 
 def test_who_looks_into_a_file_may_crash_or_hang(films, tmp_path, monkeypatch):
@@ -443,10 +443,10 @@ def test_who_looks_into_a_file_may_crash_or_hang(films, tmp_path, monkeypatch):
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         monkeypatch.setattr("utils.video.LOOK_TIMEOUT_S", 1.0)
         with pytest.raises(DataError, match=expected):
-            look(films / "m.mp4")
+            open_film(films / "m.mp4")
 
 
 def test_a_file_of_sound_alone(tmp_path):
     tone(tmp_path / "a.wav", 440, 1)
     with pytest.raises(DataError, match="cannot be read as a video"):
-        look(tmp_path / "a.wav")
+        open_film(tmp_path / "a.wav")

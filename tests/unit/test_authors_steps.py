@@ -85,6 +85,8 @@ def config_of(module: str) -> Config:
     if module == "transformer":
         paths = {"align_param_path": f"{PRIOR}/Align_40000.h5", "PCA_param_path": f"{PRIOR}/PCA_weights.h5"}
         train["shape_loss"] = paths
+    if module == "decoder":
+        train["feature_loss"] = {"lambda": 0}
     return complete_config(module, {"model": {"planes": 16}, "train": train}, None)
 
 
@@ -157,7 +159,7 @@ def test_the_transformers_three_steps(norms):
 def test_the_decoders_three_steps(norms, monkeypatch):
     config = config_of("decoder")
     monkeypatch.setattr("models.decoder.DROPOUT_LEVELS", ())
-    graph, solvers = train_decoder.build_graph(config, None), train_decoder.make_solvers(config)
+    graph, solvers = train_decoder.build_graph(config), train_decoder.make_solvers(config)
     fill([DECODER, DECODER_DISCRIMINATOR])
     for step in range(3):
         batch = pictures(400 + step), boundaries(300 + step), boundaries(300 + step, size=256)

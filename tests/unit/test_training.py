@@ -148,7 +148,7 @@ def test_transformer_gradient_equals_finite_differences():
 
 def decoder_step(with_gan: bool):
     config = plain.small_config("decoder", 2, 2)
-    graph = train_decoder.build_graph(config, None)
+    graph = train_decoder.build_graph(config)
     solvers = train_decoder.make_solvers(config)
     networks = (DECODER, DECODER_DISCRIMINATOR)
     start = snapshot(networks)
@@ -176,7 +176,7 @@ def test_decoder_without_gan_leaves_the_discriminator_alone():
 def test_decoder_gradient_equals_finite_differences():
     """The generator's gradient through leaf and linked fake equals the weighted sum's."""
     config = plain.small_config("decoder", 2, 1)
-    graph = train_decoder.build_graph(config, None)
+    graph = train_decoder.build_graph(config)
     graph.heatmap.d, graph.large_heatmap.d = (
         rng.uniform(0, 1, graph.heatmap.shape),
         rng.uniform(0, 1, (1, 15, 256, 256)),
@@ -269,7 +269,7 @@ def test_the_transformers_passes_compute_no_gradient_that_no_solver_uses():
 
 
 def test_the_decoders_passes_compute_no_gradient_that_no_solver_uses():
-    graph = train_decoder.build_graph(plain.small_config("decoder", 2, 2), None)
+    graph = train_decoder.build_graph(plain.small_config("decoder", 2, 2))
     graph.real.d, graph.heatmap.d, graph.large_heatmap.d = plain.random_batch("decoder", 2)
     graph.fake.forward()
     mark_gradients([DECODER])
@@ -396,7 +396,7 @@ def test_processes_that_check_one_folder_do_not_meet(tmp_path):
 
 def test_the_generators_loss_is_the_weighted_sum():
     config = plain.small_config("decoder", 2, 2, discriminator={"lr_factor": 0.5})
-    graph, solvers = train_decoder.build_graph(config, None), train_decoder.make_solvers(config)
+    graph, solvers = train_decoder.build_graph(config), train_decoder.make_solvers(config)
     rates = [solver.adam.learning_rate() for solver in (solvers.discriminator, solvers.generator)]
     assert rates[0] == pytest.approx(rates[1] / 2)
     image, heatmap, large = plain.random_batch("decoder", 2)

@@ -68,10 +68,9 @@ def numpy_features(image, weights):
 
 def test_features_are_fetched_and_equal_numpy(served):
     weights = write_small_vgg(served / "imagenet/VGG-16/VGG-16.nnp")
-    vgg = load_vgg16()
     image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 64)).astype(np.float32)
     x = nn.Variable.from_numpy_array(image).apply(need_grad=True)
-    features = vgg_features(vgg, x, load_config("decoder").train.feature_loss.layers)
+    (features,) = vgg_features([x], load_config("decoder").train.feature_loss.layers)
     assert len(features) == 2
     assert features[0].shape[2:] == (32, 32) and features[1].shape[2:] == (16, 16)
     nn.forward_all(features)
@@ -84,7 +83,7 @@ def test_features_are_fetched_and_equal_numpy(served):
     assert np.abs(x.g).max() > 0  # gradient reaches the picture
     assert load_vgg16() is not None  # the second time from disk
     # by name: each block has half the size of the one before, and every layer is another
-    features = vgg_features(vgg, x, list(LAYERS))
+    (features,) = vgg_features([x], LAYERS)
     nn.forward_all(features)
     assert [feature.shape[2] for feature in features] == [64] * 2 + [32] * 2 + [16] * 3 + [8] * 3 + [4] * 3
     assert len({feature.d.tobytes() for feature in features}) == 13 and all(f.d.min() >= 0 for f in features)
