@@ -54,7 +54,6 @@ from utils.context import set_context
 from utils.ending import call_main
 from utils.errors import DataError
 from utils.files import write_text
-from utils.html import table
 
 SHEET_FILE = "sheet.png"
 CHAIN = "chain"
@@ -395,13 +394,12 @@ def main() -> None:
     for name, value in rows:
         print(f"{name}: {value}")
     write_text(args.result_dir / SCORES_FILE, json.dumps(to_json(scores), indent=1, allow_nan=False) + "\n")
-    section = ["<h2>Scores</h2>", table(rows)]
+    sheet = None
     if scores.across is not None:
-        sheet = args.result_dir / SHEET_FILE
-        print(f"sheet (source, truth, chain, without transformer, true boundary): {sheet}")
+        print(f"sheet (source, truth, chain, without transformer, true boundary): {args.result_dir / SHEET_FILE}")
         words = "Source, truth, result, decoder without transformer, decoder on true boundaries"
-        section.append(f'<figure><img src="{SHEET_FILE}" alt="{words}"><figcaption>{words}</figcaption></figure>')
-    add_scores(args.result_dir, record, "".join(section))
+        sheet = {"file": SHEET_FILE, "words": words}
+    add_scores(args.result_dir, record, rows, sheet)
     print(f"scores: {args.result_dir / SCORES_FILE}, page: {args.result_dir / 'index.html'}")
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 
 import cv2
 import numpy as np
 
 from datasets.check import MAX_EXAMPLES, Finding, Report
-from utils.html import page, picture, table
+from utils.html import picture, render
 
 EXAMPLES_OF_A_LINE = 3
 
@@ -27,41 +26,22 @@ def summary(report: Report) -> Iterator[str]:
 
 def check_page(title: str, reports: list[Report]) -> str:
     """Write the findings as a page of HTML."""
-    body = []
-    for report in reports:
-        verdict = (
-            f'<span class="bad">{report.num_fatal} problems on which training fails</span>'
-            if report.num_fatal
-            else '<span class="good">nothing on which training fails</span>'
-        )
-        body.append(f"<h2>{escape(report.name)}: {verdict}</h2>")
-        rows = [("annotation lines", report.num_lines), *report.kinds.most_common(12)]
-        body.append(table([*rows, ("sides of images", f"{_sides(report)} pixels")]))
-        body.extend(_finding(words, finding) for words, finding in _worst_first(report))
-        if report.positions.any():
-            caption = (
-                "Where the landmarks of all faces lie in the 256-pixel picture; brighter is more. It should look "
-                "like a blurred face, upright and in the middle."
-            )
-            histogram = picture(heat_picture(report.positions), "histogram of landmark positions", 384)
-            body.append(f"<figure>{histogram}<figcaption>{caption}</figcaption></figure>")
-        if report.samples:
-            caption = (
-                "Faces from all over the list with their boundaries: the left brow and eye of the picture are "
-                "orange, the right ones blue, the nose yellow, the upper lip pink, the lower lip green."
-            )
-            tiles = "".join(picture(face, "face with its boundaries") for face in report.samples)
-            body.append(f'<figure><div class="tiles">{tiles}</div><figcaption>{caption}</figcaption></figure>')
-    return page(title, body)
-
-
-def _finding(words: str, finding: Finding) -> str:
-    kind = "bad" if finding.is_fatal else "mild"
-    items = "".join(f"<li><code>{escape(example)}</code></li>" for example in finding.examples)
-    rest = f"<li>and {finding.count - MAX_EXAMPLES} more</li>" if finding.count > MAX_EXAMPLES else ""
-    is_open = " open" if finding.is_fatal else ""
-    head = f'<summary class="{kind}">{finding.count} {escape(words)}</summary>'
-    return f"<details{is_open}>{head}<ul>{items}{rest}</ul></details>"
+    found = [
+        {
+            "name": report.name,
+            "num_fatal": report.num_fatal,
+            "rows": [
+                ("annotation lines", report.num_lines),
+                *report.kinds.most_common(12),
+                ("sides of images", f"{_sides(report)} pixels"),
+            ],
+            "findings": _worst_first(report),
+            "histogram": picture(heat_picture(report.positions)) if report.positions.any() else "",
+            "samples": [picture(face) for face in report.samples],
+        }
+        for report in reports
+    ]
+    return render("check", title, reports=found, most=MAX_EXAMPLES)
 
 
 def _sides(report: Report) -> str:

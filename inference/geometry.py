@@ -110,8 +110,8 @@ def _neutral_of(landmarks: np.ndarray) -> np.ndarray:
     """Find a person's neutral landmarks (98, 2) in the landmarks of its frames (N, 98, 2).
 
     A person may rest with open mouth or raised brows, so neither a mean nor a frame is neutral. Landmarks are fitted as
-    a quadratic function of pose and expressions, over all frames, which is then read at neutral expressions. Ranges count
-    as the same for everybody: from a shut mouth to an open one, from a frown to raised brows.
+    a quadratic function of pose and expressions, over all frames, which is then read at neutral expressions. Ranges
+    count as the same for everybody: from a shut mouth to an open one, from a frown to raised brows.
     """
     pose = poses_of(landmarks)
     upright = _upright(landmarks, pose)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +10,13 @@ import yaml
 
 from utils.errors import DataError
 from utils.files import read_text, read_yaml, write_text, write_yaml
-from utils.html import address, line_chart, page, table
+from utils.html import address, curve, render
 
 RECORD_FILE, FRAMES_FILE, SCORES_FILE = "reenactment.yaml", "frames.json", "scores.json"
 
 # What every record has
 RECORD = dict.fromkeys(("input", "source", "target", "data_dir", "video"), str)
 RECORD |= {"frames": int, "configs": dict, "weights": dict}
-
-# Only the frame that is looked at is loaded.
-FRAME_SCRIPT = """
-<script>
-const names = NAMES, metrics = METRICS;
-const slider = document.getElementById("slider"), frame = document.getElementById("frame");
-const text = document.getElementById("which");
-let playing = null;
-function show(i) {
-  slider.value = i;
-  frame.src = "result/" + names[i];
-  const numbers = Object.entries(metrics[i]).map(([name, value]) => name + " " + value.toPrecision(4)).join(", ");
-  text.textContent = names[i] + (numbers ? ": " + numbers : "");
-}
-slider.addEventListener("input", () => show(+slider.value));
-document.getElementById("play").addEventListener("click", () => {
-  if (playing) { clearInterval(playing); playing = null; return; }
-  playing = setInterval(() => show((+slider.value + 1) % names.length), 80);
-});
-show(0);
-</script>
-"""
 
 
 def write_result(folder: Path, record: dict[str, Any], metrics: dict[str, dict[str, float]]) -> None:
@@ -51,7 +28,7 @@ def write_result(folder: Path, record: dict[str, Any], metrics: dict[str, dict[s
     """
     write_text(folder / FRAMES_FILE, json.dumps(metrics, indent=1) + "\n")
     write_yaml(folder / RECORD_FILE, record)
-    _write_page(folder, record, metrics, "")
+    _write_page(folder, record, metrics)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -77,8 +54,15 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def add_scores(folder: Path, record: dict[str, Any], section: str) -> None:
-    """Write the page of a finished reenactment again, with a section (HTML) of scores."""
+def add_scores(
+    folder: Path, record: dict[str, Any], scores: list[tuple[str, str]], sheet: dict[str, str] | None = None
+) -> None:
+    """Write the page of a finished reenactment again, with scores.
+
+    Args:
+        scores: a name and a value each.
+        sheet: `file` and `words` of a picture.
+    """
     path = folder / FRAMES_FILE
     try:
         given = json.loads(read_text(path))
@@ -87,45 +71,38 @@ def add_scores(folder: Path, record: dict[str, Any], section: str) -> None:
             raise ValueError
     except (OSError, ValueError, TypeError, OverflowError, AttributeError, RecursionError):
         raise DataError(f"{path}: damaged or not there; run test_reenactment.py again") from None
-    _write_page(folder, record, metrics, section)
+    _write_page(folder, record, metrics, scores, sheet)
 
 
-def _write_page(folder: Path, record: dict[str, Any], metrics: dict[str, dict[str, float]], scores: str) -> None:
-    names, of_frames = list(metrics), list(metrics.values())
-    title = f"{record['input'] or record['source']} to {record['target']}"
-    body = ["<p>All faces of the target in this folder are <b>synthetic</b>: they were made by a neural network.</p>"]
-    if record["video"]:
-        poster = f"result/{names[0]}"
-        source = address(record["video"], folder)
-        body.append(f'<video controls preload="metadata" poster="{poster}" src="{source}"></video>')
-    body += ["<h2>Frames</h2>", '<p><img id="frame" alt="a frame of the result"></p>']
-    body.append(
-        f'<p><input id="slider" type="range" min="0" max="{len(names) - 1}" value="0" style="width: 70%" '
-        'aria-label="frame"> <button id="play">play</button></p><p id="which"></p>'
+def _write_page(
+    folder: Path,
+    record: dict[str, Any],
+    metrics: dict[str, dict[str, float]],
+    scores: list[tuple[str, str]] | None = None,
+    sheet: dict[str, str] | None = None,
+) -> None:
+    of_frames = list(metrics.values())
+    curves = []
+    for name in sorted({name for of_frame in of_frames for name in of_frame}):
+        points = [(index, of_frame[name]) for index, of_frame in enumerate(of_frames) if name in of_frame]
+        curves.append(curve(name.replace("_", " "), points, "frames"))
+    text = render(
+        "result",
+        f"{record['input'] or record['source']} to {record['target']}",
+        video=address(record["video"], folder) if record["video"] else "",
+        names=list(metrics),
+        metrics=of_frames,
+        curves=curves,
+        scores=scores,
+        sheet=sheet,
+        record=record,
+        configurations=[(module, _config(path)) for module, path in record["configs"].items()],
     )
-    data = FRAME_SCRIPT.replace("NAMES", _json(names)).replace("METRICS", _json(of_frames))
-    body.append(data)
-    measured = sorted({name for of_frame in of_frames for name in of_frame})
-    if measured:
-        body += ["<h2>By frame</h2>", '<div class="charts">']
-        for name in measured:
-            points = [(index, of_frame[name]) for index, of_frame in enumerate(of_frames) if name in of_frame]
-            body.append(line_chart(name.replace("_", " "), points, "frames"))
-        body.append("</div>")
-    body.append(scores)
-    body += ["<h2>How it was made</h2>", table((key, str(value)) for key, value in record.items())]
-    for module, path in record["configs"].items():
-        body += [f"<details><summary>configuration of the {module}</summary><pre>{_config(path)}</pre></details>"]
-    write_text(folder / "index.html", page(title, body))
-
-
-def _json(value: Any) -> str:
-    """Write JSON that can stand in a page."""
-    return json.dumps(value).replace("<", "\\u003c")
+    write_text(folder / "index.html", text)
 
 
 def _config(path: str) -> str:
     try:
-        return escape(yaml.safe_dump(read_yaml(Path(path)), sort_keys=True))
+        return yaml.safe_dump(read_yaml(Path(path)), sort_keys=True)
     except (OSError, ValueError, TypeError):
         return "not there any more"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from html import escape
 from pathlib import Path
 
 from config.runs import HELD_OUT_FILE
@@ -15,7 +14,7 @@ from people.work import Work
 from training.series import TIMER, read_series
 from utils.files import write_text
 from utils.html import address as address_of
-from utils.html import line_chart, page, table
+from utils.html import curve, render
 
 SHOWN_FRAMES, TILE_PX = 6, 192
 
@@ -46,35 +45,27 @@ def write_page(work: Work, video: Path, results: dict[str, Path]) -> Path:
         )
         rows.append((f"{name}: follows the driver, correlations", words))
         rows.append((f"{name}: a face is found in", f"{100 * found['gestures']['found']:.0f} %"))
-    body = [
-        f"<p>{escape(work.source)} drives {escape(work.target)}. Generated faces are <b>synthetic</b>: a neural "
-        "network made them. Show them only with the consent of both, and say what they are.</p>",
-        f'<video controls preload="metadata" src="{address(video)}"></video>',
-        "<h2>Measured</h2>",
-        table(rows),
-        "<h2>More</h2><ul>",
-    ]
-    for name, folder in results.items():
-        body.append(f'<li><a href="{address(folder / "index.html")}">{name}, frame by frame</a></li>')
-    for module in work.modules:
-        body.append(f'<li><a href="{address(work.run(module) / "index.html")}">training of the {module}</a></li>')
+    links = [(f"{name}, frame by frame", address(folder / "index.html")) for name, folder in results.items()]
+    links += [(f"training of the {module}", address(work.run(module) / "index.html")) for module in work.modules]
     comparison = work.folder / "held-out.png"
     write_comparison(comparison, results["held-out"])
-    body += [
-        "</ul><h2>Held-out frames: real above, generated below</h2>",
-        f'<p><img src="{address(comparison)}" alt="real and generated faces of {escape(work.target)}"></p>',
-        '<h2>Losses</h2><div class="charts">',
-        *(
-            line_chart(f"{module}: {name}", points)
+    text = render(
+        "people",
+        f"{work.source} to {work.target}",
+        source=work.source,
+        target=work.target,
+        video=address(video),
+        scores=rows,
+        links=links,
+        comparison=address(comparison),
+        curves=[
+            curve(f"{module}: {name}", points)
             for module in work.modules
             for name, points in read_series(work.run(module)).items()
             if name != TIMER
-        ),
-        "</div>",
-    ]
-    for name in (work.source, work.target):
-        sheet = address(work.person(name) / "contact_sheet.png")
-        body.append(f'<h2>{escape(name)}</h2><p><img src="{sheet}" alt="frames of {escape(name)} with boundaries"></p>')
+        ],
+        sheets=[(name, address(work.person(name) / "contact_sheet.png")) for name in (work.source, work.target)],
+    )
     path = work.folder / "index.html"
-    write_text(path, page(f"{work.source} to {work.target}", body))
+    write_text(path, text)
     return path

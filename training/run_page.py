@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from config import Config, to_dict
 from training.series import TIMER, read_series
 from utils.files import write_text
-from utils.html import address, line_chart, page, table
+from utils.html import address, curve, render
 
 NUM_PANELS_SHOWN = 8
 PANEL_PATTERNS = ("result/epoch-*.png", "result_epoch-*/000.png")  # a GAN's, the encoder's
@@ -40,28 +39,20 @@ def write_run_page(
         left_s = per_iteration * iteration / epoch * (config.train.epochs - epoch)
         facts.append(("time per iteration", f"{per_iteration:.3g} s"))
         facts.append(("time left, about", tqdm.format_interval(left_s)))
-    body = [table(facts), "<h2>Losses</h2>", '<div class="charts">']
-    body += [line_chart(name, points) for name, points in series.items()]
-    body += [line_chart("seconds per iteration", seconds), "</div>", "<h2>Samples</h2>", *_samples(folder)]
-    rows = [(name, about["count"], about["what"], about["digest"][:16]) for name, about in data.items()]
-    body += ["<h2>Data</h2>", table(rows, ("part", "samples", "what", "digest"))]
-    body += ["<h2>Versions</h2>", table(versions.items())]
-    text = yaml.safe_dump(to_dict(config), default_flow_style=False, sort_keys=True, allow_unicode=True)
-    body += ["<h2>Configuration</h2>", f"<pre>{escape(text)}</pre>"]
-    write_text(folder / "index.html", page(f"{config.MODULE}: {folder.name}", body))
-
-
-def _samples(folder: Path) -> list[str]:
-    """Show the newest panels first, older ones folded away."""
     panels = sorted((path for pattern in PANEL_PATTERNS for path in folder.glob(pattern)), key=_epoch_of, reverse=True)
-    figures = [
-        f'<figure><img loading="lazy" src="{address(path, folder)}" '
-        f'alt="samples of epoch {_epoch_of(path)}"><figcaption>epoch {_epoch_of(path)}</figcaption></figure>'
-        for path in panels
-    ]
-    older = figures[NUM_PANELS_SHOWN:]
-    folded = [f"<details><summary>{len(older)} older</summary>{''.join(older)}</details>"] if older else []
-    return [*(figures[:NUM_PANELS_SHOWN] or ["<p>none yet</p>"]), *folded]
+    samples = [{"epoch": _epoch_of(path), "address": address(path, folder)} for path in panels]
+    text = render(
+        "run",
+        f"{config.MODULE}: {folder.name}",
+        facts=facts,
+        curves=[*(curve(name, points) for name, points in series.items()), curve("seconds per iteration", seconds)],
+        newest=samples[:NUM_PANELS_SHOWN],
+        older=samples[NUM_PANELS_SHOWN:],
+        data=[(name, about["count"], about["what"], about["digest"][:16]) for name, about in data.items()],
+        versions=versions,
+        configuration=yaml.safe_dump(to_dict(config), default_flow_style=False, sort_keys=True, allow_unicode=True),
+    )
+    write_text(folder / "index.html", text)
 
 
 def _epoch_of(path: Path) -> int:

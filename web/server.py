@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from starlette.routing import Route, WebSocketRoute
 from inference.output import LAYOUTS
 from inference.targets import Target, portrait
 from utils.errors import UserError, one_line
-from utils.html import picture
+from utils.html import picture, render_file
 from web.guard import Guard
 from web.live import LiveSockets
 from web.videos import Limits, Refused, Videos
@@ -38,35 +37,24 @@ class People:
     def html(self) -> str:
         """Return it as HTML."""
         with self._lock:
-            self._page = self._page or "".join(self._card(name, target) for name, target in self._targets.items())
+            cards = [] if self._page else [self._card(name, target) for name, target in self._targets.items()]
+            self._page = self._page or render_file(HERE / "people.html", cards=cards, width=PORTRAIT_PX)
             return self._page
 
-    def _card(self, name: str, target: Target) -> str:
+    def _card(self, name: str, target: Target) -> dict[str, Any]:
         facts = [f"{target.decoder.config.model.planes} base channels", f"trained {target.date}"]
         if target.held_out:
             words = "held out: PSNR {psnr:.1f} dB, SSIM {ssim:.2f}, sharpness {sharpness:.2f}"
             facts.append(words.format(**target.held_out))
-        words = "<br>".join((f"<b>{escape(name)}</b>", *map(escape, facts)))
         try:
-            face = picture(portrait(target, self._context), f"face of {name}, generated", PORTRAIT_PX)
+            return {"name": name, "facts": facts, "face": picture(portrait(target, self._context))}
         except UserError as error:
-            face = escape(f"cannot be shown: {one_line(error)}")
-        return f"<figure>{face}<figcaption>{words}</figcaption></figure>"
+            return {"name": name, "facts": facts, "why": one_line(error)}
 
 
 def page_html(targets: dict[str, Target], limits: Limits) -> str:
     """Fill in the page: who can be shown, what a video can show, and how large an upload may be."""
-    people = "".join(f"<option>{escape(name)}</option>" for name in targets)
-    layouts = "".join(
-        f'<label><input type="radio" name="layout" value="{layout}"{" checked" * (layout == "side-by-side")}> '
-        f"{layout}</label> "
-        for layout in LAYOUTS
-    )
-    page = (HERE / "page.html").read_text(encoding="utf-8")
-    values = {"PEOPLE": people, "LAYOUTS": layouts, "MEGABYTES": str(limits.megabytes), "SECONDS": str(limits.seconds)}
-    for key, value in values.items():
-        page = page.replace(f"{{{{{key}}}}}", value)
-    return page
+    return render_file(HERE / "page.html", people=list(targets), layouts=LAYOUTS, limits=limits)
 
 
 def build_application(

@@ -23,7 +23,7 @@ from datasets.images import write_image
 from inference.result_page import write_result
 from training.run_page import write_run_page
 from training.series import read_series
-from utils.html import address, line_chart
+from utils.html import address, curve
 
 PHONE, DESK = 400, 1200
 DATA = {"B": {"count": 8, "what": "train_98pt.txt of Linnea", "digest": "0123456789abcdef" * 4}}
@@ -87,7 +87,7 @@ NAMES = (
 @pytest.mark.parametrize("name", NAMES)
 def test_every_link_leads_to_its_file(tmp_path, name):
     path = tmp_path / "here" / name
-    written = html.unescape(address(path, tmp_path / "here"))
+    written = address(path, tmp_path / "here")
     parts = urllib.parse.urlsplit(written)
     assert not (parts.scheme or parts.netloc or parts.query or parts.fragment)
     assert os.path.normpath(tmp_path / "here" / os.fsdecode(urllib.parse.unquote_to_bytes(parts.path))) == str(path)
@@ -110,13 +110,12 @@ def test_the_video_of_a_results_page(tmp_path, name):
 
 
 def test_curves_show_what_is_there():
-    chart = line_chart("loss", [(k, float(k)) for k in range(5000)] + [(5000, float("nan"))])
-    points = [tuple(map(float, pair.split(","))) for pair in re.search(r'points="([^"]*)"', chart).group(1).split()]
+    chart = curve("loss", [(k, float(k)) for k in range(5000)] + [(5000, float("nan"))])
+    points = [tuple(map(float, pair.split(","))) for pair in chart.points.split()]
     assert len(points) <= 401
     assert points[0] == (0, 120) and points[-1] == (320, 0)
-    assert "0 to 4999" in chart
-    assert line_chart("loss", []) == ""
-    assert 'points="0.0,120.0"' in line_chart("loss", [(3, 7.0)])
+    assert "0 to 4999" in chart.range
+    assert curve("loss", []) is None and curve("loss", [(3, 7.0)]).points == "0.0,120.0"
 
 
 def test_series_are_read_as_they_are_written(run_folder):
