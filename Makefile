@@ -20,7 +20,7 @@ test: $(READY)
 	$(PYTHON) -m pytest
 
 test-fast: $(READY)
-	$(PYTHON) -m pytest -m "not slow"
+	$(PYTHON) -m pytest tests/unit -m "not slow"
 
 lint: $(READY)
 	$(PYTHON) -m ruff check .

@@ -140,6 +140,7 @@ def test_a_long_computation_in_the_main_thread(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["busy"]
 
 
+@pytest.mark.slow
 def test_nohup_is_meant(tmp_path):
     code = f"import sys, time; sys.path.insert(0, {str(ROOT)!r}); from utils.ending import call_main; "
     code += "call_main(lambda: (open('busy', 'w').close(), time.sleep(3)))"

@@ -149,6 +149,7 @@ with claimed(Path(sys.argv[2])):
 """
 
 
+@pytest.mark.slow
 def test_two_that_make_one_name(tmp_path):
     path = tmp_path / "people" / "Me"
     command = [sys.executable, "-c", CLAIM, str(ROOT), str(path)]

@@ -6,7 +6,7 @@ import argparse
 import os
 
 import pytest
-from conftest import DEMO_NETWORKS, must_fail
+from conftest import DEMO_NETWORKS, ROOT, must_fail
 from helpers import load
 
 from utils import cli
@@ -64,13 +64,7 @@ def test_a_training_that_needs_more_memory_than_there_is(data, tmp_path):
     conf = {"trg_celeb_name": "Linnea", "model": {"planes": 96}}
     conf["train"] = {"batch_size": 14, "num_workers": 0, "epochs": 1, "feature_loss": {"lambda": 0}}
     write_yaml(tmp_path / "own.yaml", conf)
-    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); import training.plan, train_decoder; "
-    code += "training.plan.available_memory = lambda: 2**30; "
-    code += "from training.training import call_training; call_training(train_decoder.main)"
-    (tmp_path / "run.py").write_text(code)
-    import conftest
-
-    line = must_fail(
-        tmp_path, 6, "of memory would be needed", os.fspath(tmp_path / "run.py"), conftest.ROOT, "--conf", "own.yaml"
-    )
+    driver = os.fspath(ROOT / "tests/drivers/train.py")
+    args = ("decoder", "little memory", "step", 0, 0, "--conf", "own.yaml")
+    line = must_fail(tmp_path, 6, "of memory would be needed", driver, *args)
     assert "train.batch_size" in line and not list(tmp_path.glob("tmp.monitor"))

@@ -260,6 +260,7 @@ def test_silent_browsers_take_no_place(monkeypatch):
     assert all("Press Start" in json.loads(words)["error"] for of_one in others for words in of_one)
 
 
+@pytest.mark.slow
 def test_who_hardly_sends_pictures_makes_room_for_who_does(monkeypatch):
     monkeypatch.setattr("web.live.LiveReenactor", Idle)
     monkeypatch.setattr("web.live.QUIET_S", 1.0)
@@ -416,6 +417,7 @@ def test_what_is_wrong_with_a_video_is_said(page, films, name, words):
         assert words in failed and str(page[1]) not in failed and "session-" not in failed
 
 
+@pytest.mark.slow
 def test_a_video_that_was_stopped_is_made_when_it_is_asked_for_again(page, films):
     with Visitor(page) as visitor:
         visitor.upload((films / "silent.mp4").read_bytes())
@@ -429,6 +431,7 @@ def test_a_video_that_was_stopped_is_made_when_it_is_asked_for_again(page, films
         assert visitor.next("stopped", "done", "failed")["done"] == "40 frames"
 
 
+@pytest.mark.slow
 def test_one_job_and_one_place_for_each_session_and_a_limit_for_all(page, films, monkeypatch):
     film = (films / "silent.mp4").read_bytes()
     with Visitor(page) as visitor, Visitor(page) as other:
@@ -768,6 +771,7 @@ def test_wrong_passwords_are_answered_slowly(monkeypatch):
     assert time.monotonic() - begin >= 0.3
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path, page):
     must_fail(tmp_path, 2, "give a --password", "app.py", "--host", "0.0.0.0")
     words = must_fail(tmp_path, 2, "no such file", "app.py", "--host", "0.0.0.0", "--password", "a good word")

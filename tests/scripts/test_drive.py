@@ -283,6 +283,7 @@ def intro(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_first_frames_with_a_face_are_meant(intro):
     found = list(open_input(str(intro)).some_frames())
     assert [frame.index for frame in found] == list(range(300, 320))
@@ -310,6 +311,7 @@ def test_films_that_are_shorter_than_a_glance(tmp_path, count):
         shape_of_source(open_input(str(tmp_path / "grey.mp4")))
 
 
+@pytest.mark.slow
 def test_wrong_combinations_say_what_is_missing(film, tmp_path):
     reenact, own = "test_reenactment.py", ("--input", film / "m.mp4")
     must_fail(tmp_path, 2, "name one of --encoder-config and --landmarks", reenact, *DECODER, *own)

@@ -285,6 +285,7 @@ def test_no_training_computes_what_stops_on_a_gpu(module, batch_size, monkeypatc
     assert "Affine" in names
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_without_a_gpu(tmp_path):
     out = tmp_path / "gpu.md"
     command = [

@@ -205,6 +205,7 @@ def test_the_nearest_of_two_is_followed():
     }  # also when the other grows larger
 
 
+@pytest.mark.slow
 def test_a_person_is_made_of_one_face(tmp_path):
     """Two people in a row: the one that is seen more often is the person."""
     frames = [frame for who, count in (("Bo=7", 30), ("Mira=41", 120)) for frame, _ in moving_head(who, count, seed=0)]

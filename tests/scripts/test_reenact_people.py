@@ -28,23 +28,6 @@ pytestmark = pytest.mark.slow
 
 ITERATIONS = 60
 
-# With a training of seconds
-DRIVER = """
-import sys
-sys.path.insert(0, {root!r})
-import reenact_people
-from people import recipe, work
-from utils.ending import call_main
-def small(*args):
-    config = of(*args)
-    if "model" in config:
-        config["model"]["planes"] = 2
-    return config
-of, recipe.config_of = recipe.config_of, small
-work.QUALITIES["draft"] = work.Quality(planes=2, batch_size=2, iterations={iterations}, lr=2e-3)
-call_main(reenact_people.main)
-"""
-
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory) -> Path:
@@ -56,9 +39,8 @@ def films(tmp_path_factory) -> Path:
 
 
 def begin(folder: Path, films: Path, iterations: int, *more: str, **options: object) -> subprocess.Popen:
-    code = DRIVER.format(root=str(ROOT), iterations=iterations)
     videos = ("--source", str(films / "a.mp4"), "--target", str(films / "b b.mp4"), "--out", "o.mp4")
-    command = [sys.executable, "-c", code, *videos, *more]
+    command = [sys.executable, str(ROOT / "tests/drivers/people.py"), str(iterations), *videos, *more]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
 
 

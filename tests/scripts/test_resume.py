@@ -68,36 +68,11 @@ SIDE_BY_SIDE = 2
 PER_EPOCH = 3  # 6 faces in batches of 2; 8 frames in batches of 3
 FOLDERS = {"encoder": "encoder/run", "transformer": "transformer/Rowan2Linnea/run", "decoder": "decoder/Linnea/run"}
 
-# Runs a training that sends itself a signal: after its Nth step, or after its Nth checkpoint.
-DRIVER = """
-import os, signal, sys
-sys.path.insert(0, {root!r})
-import train_{module} as script
-from training.run import Run
-from training.training import call_training
-number, count = {number}, 0
-def then_signal(function):
-    def wrapped(*args, **more):
-        global count
-        result = function(*args, **more)
-        count += 1
-        if count == number:
-            os.kill(os.getpid(), signal.{how})
-        return result
-    return wrapped
-if {where!r} == "step":
-    for name in ("train_step", "warm_start_step"):
-        if hasattr(script, name):
-            setattr(script, name, then_signal(getattr(script, name)))
-else:
-    Run.checkpoint = then_signal(Run.checkpoint)
-call_training(script.main)
-"""
 
-
-def interrupt(folder: Path, module: str, how: str, where: str, number: int, *args: str) -> subprocess.CompletedProcess:
-    code = DRIVER.format(root=str(ROOT), module=module, how=how, where=where, number=number)
-    command = [sys.executable, "-c", code, "--conf", f"{module}.yaml", *args]
+def interrupt(folder: Path, module: str, what: str, where: str, number: int, *args: str) -> subprocess.CompletedProcess:
+    """Run a training in which something happens (tests/drivers/train.py)."""
+    command = [sys.executable, str(ROOT / "tests/drivers/train.py"), module, what, where, str(number), "0"]
+    command += ["--conf", f"{module}.yaml", *args]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
@@ -389,10 +364,7 @@ def test_interrupted_twice(work):
     result = interrupt(work, "decoder", "SIGUSR1", "step", 1, "--conf", "long.yaml", "--resume", str(folder))
     assert result.returncode == 143
     assert int(sorted(folder.glob("checkpoints/0*"))[-1].name) == int(newest.name) + 1
-    twice = DRIVER.replace("os.kill(os.getpid(), signal.{how})", "[os.kill(os.getpid(), signal.SIGINT) for _ in 'ab']")
-    code = twice.format(root=str(ROOT), module="decoder", how="", where="step", number=1)
-    command = [sys.executable, "-c", code, "--conf", "long.yaml", "--resume", str(folder)]
-    result = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=PATIENCE_S)
+    result = interrupt(work, "decoder", "SIGINT twice", "step", 1, "--conf", "long.yaml", "--resume", str(folder))
     assert result.returncode == 130 and "error: interrupted" in result.stderr and "Traceback" not in result.stderr
     assert int(sorted(folder.glob("checkpoints/0*"))[-1].name) == int(newest.name) + 1  # none for the second
     write_yaml(work / "long.yaml", {**config, "train": {**config["train"], "epochs": int(newest.name) // 3 + 2}})
@@ -433,10 +405,7 @@ def test_too_little_room_is_said_before(work):
 def test_a_data_folder_that_is_lost(work, data, tmp_path):
     (work / "datasets").unlink()
     shutil.copytree(data / "datasets", work / "datasets")
-    code = DRIVER.replace("os.kill(os.getpid(), signal.{how})", "os.rename('datasets', 'gone')")
-    code = code.format(root=str(ROOT), module="decoder", how="", where="checkpoint", number=1)
-    command = [sys.executable, "-c", code, "--conf", "decoder.yaml"]
-    result = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=PATIENCE_S)
+    result = interrupt(work, "decoder", "lost data", "checkpoint", 1)
     assert result.returncode == 6 and "is gone" in result.stderr and "Traceback" not in result.stderr, result.stderr
     (work / "gone").rename(work / "datasets")
     must_run(work, "train_decoder.py", "--conf", "decoder.yaml", "--resume", "auto")
