@@ -117,20 +117,15 @@ def train_step(
     losses = {}
     if with_gan:
         losses["loss_discriminator"] = graph.discriminator_loss
-        graph.discriminator_loss.forward(clear_no_need_grad=True)
         solvers.discriminator.zero_grad()
-        graph.discriminator_loss.backward(solvers.discriminator.scale, clear_buffer=True)
+        solvers.discriminator.add_gradient(graph.discriminator_loss)
         solvers.discriminator.update(losses)
 
     taken = {name: loss for name, loss in graph.generator_losses.items() if with_gan or name != "loss_gan"}
     losses |= taken
     generator_loss = graph.generator_loss if with_gan else weighted_sum(taken, graph.weights)
-    generator_loss.forward(clear_no_need_grad=True)
     solvers.generator.zero_grad()
-    # the losses run backward into the leaf, whose gradient the generator then continues from
-    graph.fake_leaf.grad.zero()
-    generator_loss.backward(solvers.generator.scale, clear_buffer=True)
-    graph.fake.backward(grad=None, clear_buffer=True)
+    solvers.generator.add_gradient(generator_loss, through=[(graph.fake_leaf, graph.fake)])
     solvers.generator.update(losses)
     return losses
 

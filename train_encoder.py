@@ -78,10 +78,9 @@ def train_step(
 ) -> dict[str, nn.Variable]:
     """Update once; return the loss, which has not been read from the device."""
     graph.image.d, graph.heatmap.d = batch
-    graph.loss.forward(clear_no_need_grad=True)
     losses = {"loss": graph.loss}
     solver.zero_grad()
-    graph.loss.backward(solver.scale, clear_buffer=True)
+    solver.add_gradient(graph.loss)
     solver.update(losses, weight_decay)
     return losses
 

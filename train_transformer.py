@@ -216,13 +216,7 @@ def update_generators(graphs: list[Graph], solver: Solver, is_warm_start: bool) 
         loss = graph.warm_start_loss if is_warm_start else graph.generator_loss
         names = WARM_START_LOSSES if is_warm_start else graph.generator_losses
         losses |= {name + graph.suffix: graph.generator_losses[name] for name in names}
-        loss.forward(clear_no_need_grad=True)
-        # the losses run backward into the leaves, whose gradient the generators then continue from
-        for leaf in graph.fake_leaf.values():
-            leaf.grad.zero()
-        loss.backward(solver.scale, clear_buffer=True)
-        for fake in graph.fake.values():
-            fake.backward(grad=None, clear_buffer=True)
+        solver.add_gradient(loss, through=list(zip(graph.fake_leaf.values(), graph.fake.values())))
     solver.update(losses)
     return losses
 
@@ -239,8 +233,7 @@ def train_step(graphs: list[Graph], solvers: Solvers, weight_decay: float) -> Lo
     solvers.discriminator.zero_grad()
     losses = {}
     for graph in graphs:
-        graph.discriminator_loss.forward(clear_no_need_grad=True)
-        graph.discriminator_loss.backward(solvers.discriminator.scale, clear_buffer=True)
+        solvers.discriminator.add_gradient(graph.discriminator_loss)
         losses |= {name + graph.suffix: loss for name, loss in graph.discriminator_losses.items()}
     solvers.discriminator.update(losses, weight_decay)
     return losses | update_generators(graphs, solvers.generator, is_warm_start=False)

@@ -86,6 +86,20 @@ class Solver:
         """Set all gradients to zero."""
         self.adam.zero_grad()
 
+    def add_gradient(self, loss: nn.Variable, through: Iterable[tuple[nn.Variable, nn.Variable]] = ()) -> None:
+        """Run a loss forward and backward, which adds to the gradients.
+
+        Args:
+            through: a leaf that the loss begins at and the generator's output that the leaf stands for, in pairs; the
+                gradient of the leaf goes on backward through the generator, which has run already.
+        """
+        loss.forward(clear_no_need_grad=True)
+        for leaf, _ in through:
+            leaf.grad.zero()  # the discriminator's pass may have left something in it
+        loss.backward(self.scale, clear_buffer=True)
+        for _, output in through:
+            output.backward(grad=None, clear_buffer=True)
+
     def update(self, losses: dict[str, nn.Variable], weight_decay: float = 0.0) -> None:
         """Update the networks by the gradients of a backward pass, unless a number is not finite.
 
