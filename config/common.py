@@ -28,13 +28,6 @@ PEOPLE_KEYS = ("src_celeb_name", "src_celeb_names", "trg_celeb_name")
 
 
 @dataclass(frozen=True)
-class Weight(Keys):
-    """Hold the weight of a loss."""
-
-    lambda_: float = key(0.0, between(0, MAX_WEIGHT))  # 0 does without the loss
-
-
-@dataclass(frozen=True)
 class Finetune(Keys):
     """Hold where a training begins."""
 
