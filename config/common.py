@@ -35,7 +35,7 @@ class Finetune(Keys):
 
 
 @dataclass(frozen=True)
-class Training(Keys):
+class TrainKeys(Keys):
     """Hold the `train` keys of every training."""
 
     WITHOUT_EFFECT = {"with_file_cache": of_type(bool)}
@@ -51,7 +51,7 @@ class Training(Keys):
 
 
 @dataclass(frozen=True)
-class GanTraining(Training):
+class GanTrainKeys(TrainKeys):
     """Hold the `train` keys of transformer and decoder."""
 
     # batches on which the running statistics of saved weights are estimated; 0 leaves them as they are

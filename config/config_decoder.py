@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.common import MAX_EPOCHS, MAX_PLANES, MAX_WEIGHT, Finetune, GanConfig, GanTraining
+from config.common import MAX_EPOCHS, MAX_PLANES, MAX_WEIGHT, Finetune, GanConfig, GanTrainKeys
 from config.keys import ANY, Keys, above, between, key, of_type, section, some_of
 from models.vgg import LAYERS
 
@@ -35,10 +35,10 @@ class Discriminator(Keys):
 
 
 @dataclass(frozen=True)
-class Train(GanTraining):
+class Train(GanTrainKeys):
     """Hold the training's keys."""
 
-    WITHOUT_EFFECT = GanTraining.WITHOUT_EFFECT | {"detail_loss": of_type(dict)}
+    WITHOUT_EFFECT = GanTrainKeys.WITHOUT_EFFECT | {"detail_loss": of_type(dict)}
 
     epochs: int = key(150, between(1, MAX_EPOCHS), free=True)
     lr: float = key(2.0e-4, above(0, 1e38))

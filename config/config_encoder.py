@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.common import MAX_EPOCHS, MAX_PLANES, Config, Finetune, Training
+from config.common import MAX_EPOCHS, MAX_PLANES, Config, Finetune, TrainKeys
 from config.keys import FOLDER_NAME, FOLDER_NAMES, Keys, between, even, key, of_type, one_of, only, section
 from utils.cli import MAX_COUNT
 
@@ -33,7 +33,7 @@ class Model(Keys):
 
 
 @dataclass(frozen=True)
-class Train(Training):
+class Train(TrainKeys):
     """Hold the training's keys."""
 
     epochs: int = key(500, between(1, MAX_EPOCHS), free=True)

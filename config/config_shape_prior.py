@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from config.common import MAX_EPOCHS, Config, Training
+from config.common import MAX_EPOCHS, Config, TrainKeys
 from config.keys import FOLDER_NAMES, Keys, between, key, one_of, section
 from utils.cli import MAX_BATCH, MAX_COUNT
 
 
 @dataclass(frozen=True)
-class Train(Training):
+class Train(TrainKeys):
     """Hold the training's keys."""
 
     augmentation: bool = key(True)

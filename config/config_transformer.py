@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.common import MAX_EPOCHS, MAX_PLANES, MAX_RATE, MAX_WEIGHT, GanConfig, GanTraining
+from config.common import MAX_EPOCHS, MAX_PLANES, MAX_RATE, MAX_WEIGHT, GanConfig, GanTrainKeys
 from config.keys import FOLDER_NAME, FOLDER_NAMES, FRACTION, Keys, above, between, even, key, odd, one_of, only, section
 
 
@@ -57,7 +57,7 @@ class WarmStart(Keys):
 
 
 @dataclass(frozen=True)
-class Train(GanTraining):
+class Train(GanTrainKeys):
     """Hold the training's keys."""
 
     epochs: int = key(200, between(1, MAX_EPOCHS), free=True)

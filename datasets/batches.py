@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from config.common import Training
+from config.common import TrainKeys
 from datasets.augment import Transform, random_transform
 from datasets.boundary import HEATMAP_SIZE, draw_heatmap, resize_heatmap
 from utils.errors import ConfigError, DataError, ResourceError
@@ -212,7 +212,7 @@ class Batches:
         return self.dataset.augmented(index, random_transform(rng))
 
 
-def make_batches(dataset: Dataset, train: Training, seed: int, rank: int = 0, num_ranks: int = 1) -> Batches:
+def make_batches(dataset: Dataset, train: TrainKeys, seed: int, rank: int = 0, num_ranks: int = 1) -> Batches:
     """Make batches as the `train` section of a configuration asks for: this process's share of them.
 
     Raises:

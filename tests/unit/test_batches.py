@@ -12,7 +12,7 @@ import pytest
 from conftest import PATIENCE_S, ROOT
 from helpers import Numbers, numbers_of
 
-from config.common import Training
+from config.common import TrainKeys
 from datasets.batches import Batches, InMemory, collate, make_batches
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP
 from datasets.samples import DrawnDataset
@@ -52,12 +52,12 @@ def test_without_shuffling_every_epoch_has_the_sources_order():
 
 def test_too_few_samples_for_a_batch():
     with pytest.raises(DataError, match="lower train.batch_size"):
-        make_batches(Numbers(3), Training(batch_size=4), 0)
+        make_batches(Numbers(3), TrainKeys(batch_size=4), 0)
 
 
 def test_kept_samples_cannot_be_changed():
     with pytest.raises(ConfigError, match="set train.with_memory_cache to false"):
-        make_batches(Numbers(9), Training(batch_size=4, augmentation=True, with_memory_cache=True), 0)
+        make_batches(Numbers(9), TrainKeys(batch_size=4, augmentation=True, with_memory_cache=True), 0)
 
 
 def test_a_batch_larger_than_the_source_repeats_it():
