@@ -18,8 +18,8 @@ from config.config_decoder import DecoderConfig
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP
 from datasets.images import write_image
 from datasets.panels import face_picture, generated_mark, heatmap_picture, side_by_side
-from datasets.samples import DrawnDataset, open_dataset
-from inference.geometry import write_geometry
+from datasets.samples import open_dataset
+from inference.geometry import keep_geometry
 from models.losses import feature_mse, gan_bce, mean_absolute_error, weighted_sum
 from models.networks import DECODER, DECODER_DISCRIMINATOR, HEATMAP_SHAPE, IMAGE_SHAPE, LARGE_HEATMAP_SHAPE
 from models.vgg import vgg_features
@@ -151,9 +151,8 @@ def main() -> None:
         outputs=[graph.fake, graph.discriminator_loss, graph.generator_loss],
         passes=[([DECODER], lambda number: generate(graph, batches[number]))],
         panel=partial(save_panel, graph),
+        keep=partial(keep_geometry, dataset),
     ) as run:
-        if run.is_writer and isinstance(dataset, DrawnDataset):
-            write_geometry(run.folder, dataset.landmarks)
         for epoch in run.epochs():
             rate = linear_decay(train.lr, epoch - 1, train.lr_decay_start_at, train.epochs)
             solvers.generator.set_rate(rate)

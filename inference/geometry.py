@@ -17,6 +17,7 @@ from config.runs import GEOMETRY_FILE
 from datasets.annotations import format_line, read_annotations
 from datasets.celebv import read_person
 from datasets.panels import evenly
+from datasets.samples import DrawnDataset, EncodedDataset
 from inference.trained import Trained
 from synthetic.people import UNIT_PX, Expression, landmarks_3d, random_identity
 from utils.errors import DataError, WeightsError
@@ -204,6 +205,12 @@ def write_geometry(folder: Path, landmarks: np.ndarray) -> None:
     shape = shape_of(landmarks)
     lines = [format_line(points, name) for name, points in ((MEAN, shape.mean), (NEUTRAL, shape.neutral))]
     write_text(folder / GEOMETRY_FILE, "\n".join(lines) + "\n")
+
+
+def keep_geometry(dataset: DrawnDataset | EncodedDataset, folder: Path) -> None:
+    """Keep the geometry of a dataset's person, if it has landmarks, in the folder of a run."""
+    if isinstance(dataset, DrawnDataset):
+        write_geometry(folder, dataset.landmarks)
 
 
 def read_geometry(decoder: Trained) -> Shape:

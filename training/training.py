@@ -92,6 +92,7 @@ class Training:
         data: dict[str, Dataset] | None = None,
         passes: list[Pass] | None = None,
         panel: Callable[[Path, int], None] | None = None,
+        keep: Callable[[Path], None] | None = None,
         series_interval: int = 0,
     ) -> Iterator[Run]:
         """Open a new run, or an old one where it stopped; no other process can enter its folder meanwhile.
@@ -104,6 +105,7 @@ class Training:
             data: what else the numbers depend on, by name.
             passes: through the networks whose saved weights are averaged and have fresh statistics.
             panel: writes sample pictures under a path, of an epoch.
+            keep: writes into the run's folder what inference needs besides weights.
             series_interval: iterations between values of the losses; 0 for `monitor.interval`.
 
         Raises:
@@ -143,6 +145,8 @@ class Training:
             self._communicator.say(plan.text())
             raise Stopped("", exit_code=0)
         with open_run(plan) as run:
+            if run.is_writer and keep is not None:
+                keep(run.folder)
             yield run
 
 
