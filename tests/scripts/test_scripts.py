@@ -139,6 +139,8 @@ def test_transformer_run(trained):
 def test_decoder_run(trained):
     run_dir = trained / RUNS["decoder"]
     assert names_in(run_dir / "netG_decoder_2.h5") == table_names("decoder_generator")
+    with Image.open(run_dir / "result/epoch-2.png") as panel:  # a generated face says what it is
+        assert "AI-generated" in panel.text["Comment"]
     assert names_in(run_dir / "netD_decoder_2.h5") == table_names("decoder_discriminator")
     assert len(series(run_dir / "loss_l1.series.txt")) == 4
     info = yaml.safe_load((run_dir / "training_info.yaml").read_text())
