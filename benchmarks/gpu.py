@@ -365,7 +365,8 @@ def main() -> None:
         def measure(case: dict[str, Any], limit_s: float) -> None:
             nonlocal each_s
             found = result_of(case, limit_s)
-            if case["kind"] == "training" and case["module"] == "decoder" and "seconds" in found:
+            is_the_persons = case["kind"] == "training" and case["module"] == "decoder" and case["type"] == "float"
+            if is_the_persons and "seconds" in found:
                 each_s = found["seconds"] * PERSON_BATCH / case["batch"]
             lines.append(row_of(case, found))
             print(lines[-1], flush=True)
