@@ -30,7 +30,7 @@ from web.videos import Limits
 LOCAL_HOST = "127.0.0.1"
 MIN_PASSWORD, MAX_PASSWORD = 8, 1000
 PASSWORD_VARIABLE = "REENACTGAN_PASSWORD"
-MESSAGE_BYTES = 2 * MAX_PICTURE_BYTES  # of a web socket
+MAX_MESSAGE_BYTES = 2 * MAX_PICTURE_BYTES
 MAX_CONNECTIONS = 256
 
 
@@ -98,7 +98,7 @@ def main() -> None:
         application = build_application(targets, context.name, args.precision, folder, limits, args.password)
         print(f"page: http://{args.host}:{args.port} (Ctrl-C ends it)", flush=True)
         settings = {"host": args.host, "port": args.port, "log_level": "warning", "server_header": False}
-        settings |= {"ws_max_size": MESSAGE_BYTES, "ws_max_queue": 4, "limit_concurrency": MAX_CONNECTIONS}
+        settings |= {"ws_max_size": MAX_MESSAGE_BYTES, "ws_max_queue": 4, "limit_concurrency": MAX_CONNECTIONS}
         server = uvicorn.Server(uvicorn.Config(application, **settings))
         try:
             server.run()

@@ -61,7 +61,6 @@ SHEET_FRAMES = 8
 EMPTY = np.zeros((NUM_BOUNDARIES, HEATMAP_SIZE, HEATMAP_SIZE), np.float32)
 MAX_FRAMES = 500  # the most that are measured; all of them are held in memory
 
-
 PictureScores = dict[str, float]  # the keys are `compare_pictures`'s
 
 
@@ -237,13 +236,19 @@ class Across(NamedTuple):
 
 
 def measure_across(
-    frames: Frames, truth: Truth, found: list[np.ndarray], inputs: list[np.ndarray], backend: Backend, sheet: Path
+    frames: Frames,
+    truth: Truth,
+    found: list[np.ndarray],
+    inputs: list[np.ndarray],
+    backend: Backend,
+    sheet: Path,
+    target: str,
 ) -> Across:
     """Measure the result of synthetic people against the truth, along with baselines; write a sheet of pictures."""
     pictures = {CHAIN: frames.generated} | baselines(truth, backend, inputs, frames.heatmaps)
     rows = [inputs, truth.target_frames, frames.generated]
     rows += [pictures["decoder without transformer"], pictures["true boundary, decoder"]]
-    write_sheet(sheet, rows, generated_mark("faces from row 3 on"))
+    write_sheet(sheet, rows, generated_mark(f"faces of {target} from row 3 on"))
     return Across(
         {
             name: compare_pictures(faces, truth.target_frames, truth.target_landmarks)
@@ -293,7 +298,7 @@ def evaluate(result_dir: Path, record: dict[str, Any], configs: dict[str, Config
         track = [every[index] for index in frames.indices]
     if source != target and track is not None and has_expressions(data_dir, target):
         truth = make_truth(data_dir, source, target, len(found))
-        across = measure_across(frames, truth, found, inputs, backend, result_dir / SHEET_FILE)
+        across = measure_across(frames, truth, found, inputs, backend, result_dir / SHEET_FILE, target)
     return Scores(
         len(found),
         frames.total,

@@ -51,6 +51,7 @@ from inference.reenactor import Reenactor  # noqa: E402
 from inference.trained import Trained, load_network  # noqa: E402
 from models.networks import DECODER, INFERENCE, MODULES  # noqa: E402
 from tests.reference.steps import our_step, random_batch, small_config  # noqa: E402
+from training.checkpoints import newest_checkpoint  # noqa: E402
 from training.solver import LossScale  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.context import set_context  # noqa: E402
@@ -208,7 +209,7 @@ def measure_person(case: dict[str, Any]) -> dict[str, Any]:
             found[words] = compare_pictures(painted, real)
             rows += [painted[index] for index in shown]
     write_image(out.with_suffix(".png"), contact_sheet(rows, len(shown), TILE_PX), generated_mark("all but row 1"))
-    return {"scores": found, "seconds": seconds, "iterations": epochs * per_epoch}
+    return {"scores": found, "seconds": seconds, "iterations": newest_checkpoint(folder)[1]["iteration"]}
 
 
 MEASURES = {

@@ -19,7 +19,7 @@ from config.keys import to_dict, with_values
 from utils.errors import ConfigError
 from utils.files import read_yaml
 
-__all__ = ["Config", "complete_config", "load_config", "to_dict", "with_values"]
+__all__ = ["Config", "complete_config", "load_config", "require_trainable", "to_dict", "with_values"]
 
 MODULE_KEY = "dataset_mode"  # names the module that a training_info.yaml belongs to
 CLASSES = {
@@ -28,6 +28,7 @@ CLASSES = {
     "decoder": DecoderConfig,
     "shape_prior": ShapePriorConfig,
 }
+DROPPED = (("detail_loss", "lambda"), ("discriminator", "blur"))  # losses that older versions had
 Config = EncoderConfig | TransformerConfig | DecoderConfig | ShapePriorConfig
 
 
@@ -63,17 +64,22 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load_config(module: str, path: str | Path | None = None) -> Config:
+def load_config(module: str, path: str | Path | None = None, to_train: bool = False) -> Config:
     """Read a configuration over the defaults of its module.
 
     Args:
         module: `encoder`, `transformer`, `decoder` or `shape_prior`.
         path: a user's configuration or a training_info.yaml; None returns the defaults.
+        to_train: refuse what `require_trainable` does.
 
     Raises:
         ConfigError: the file cannot be read, or has an unknown key, a wrong type or an impossible value.
     """
-    return complete_config(module, {} if path is None else _read_yaml(Path(path)), path)
+    given = {} if path is None else _read_yaml(Path(path))
+    config = complete_config(module, given, path)
+    if to_train:
+        require_trainable(given, path)
+    return config
 
 
 def complete_config(module: str, given: dict[str, Any], path: str | Path | None) -> Config:
@@ -87,6 +93,19 @@ def complete_config(module: str, given: dict[str, Any], path: str | Path | None)
         raise ConfigError(f"{path}: belongs to the {belongs_to} ({MODULE_KEY}), where the {module}'s is needed")
     own = {name: value for name, value in given.items() if name != MODULE_KEY}
     return with_values(CLASSES[module](), own, path)
+
+
+def require_trainable(given: dict[str, Any], source: str | Path | None) -> None:
+    """Raise if a file that `complete_config` takes trains with a loss that is gone; its weights can still be used.
+
+    Raises:
+        ConfigError: with the keys; the message names `source`.
+    """
+    train = given.get("train") or {}
+    dropped = [f"train.{part}.{key}" for part, key in DROPPED if (train.get(part) or {}).get(key)]
+    if dropped:
+        words = f"{', '.join(dropped)}, which showed no gain and is gone"
+        raise ConfigError(f"{source}: trains with {words}; begin anew without it")
 
 
 def _read_yaml(path: Path) -> dict:

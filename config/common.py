@@ -24,6 +24,7 @@ MAX_PLANES = 256  # four times the paper's width; sixteen times its memory
 MAX_EPOCHS = 1_000_000
 MAX_RATE = 1e38
 MAX_WEIGHT = 1_000_000  # the largest weight of a loss
+CACHES = {"with_file_cache": of_type(bool), "with_memory_cache": of_type(bool)}  # of `test`: nothing is cached there
 PEOPLE_KEYS = ("src_celeb_name", "src_celeb_names", "trg_celeb_name")
 
 
@@ -65,7 +66,7 @@ class GanTrainKeys(TrainKeys):
 class GanTest(Keys):
     """Hold the `test` keys of transformer and decoder."""
 
-    WITHOUT_EFFECT = {"with_file_cache": of_type(bool), "with_memory_cache": of_type(bool)}
+    WITHOUT_EFFECT = CACHES
 
     batch_size: int = key(1, between(1, 256))
     batch_stat: bool = key(False)  # normalise by the batch, not by running statistics (the authors: on)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.common import MAX_EPOCHS, MAX_PLANES, MAX_WEIGHT, Finetune, GanConfig, GanTrainKeys
+from config.common import MAX_EPOCHS, MAX_PLANES, MAX_RATE, MAX_WEIGHT, Finetune, GanConfig, GanTrainKeys
 from config.keys import ANY, Keys, above, between, key, of_type, section, some_of
 from models.vgg import LAYERS
 
@@ -29,7 +29,7 @@ class FeatureLoss(Keys):
 class Discriminator(Keys):
     """Hold the discriminator's keys."""
 
-    WITHOUT_EFFECT = {"blur": ANY}  # older runs have it, like detail_loss (training/resume.py)
+    WITHOUT_EFFECT = {"blur": ANY}  # older runs have it, like detail_loss (DROPPED in config)
 
     lr_factor: float = key(1.0, above(0, 10))  # its rate as a share of the generator's
 
@@ -41,7 +41,7 @@ class Train(GanTrainKeys):
     WITHOUT_EFFECT = GanTrainKeys.WITHOUT_EFFECT | {"detail_loss": of_type(dict)}
 
     epochs: int = key(150, between(1, MAX_EPOCHS), free=True)
-    lr: float = key(2.0e-4, above(0, 1e38))
+    lr: float = key(2.0e-4, above(0, MAX_RATE))
     lr_decay_start_at: int = key(100, between(0, MAX_EPOCHS))  # epoch from which the rate falls linearly to 0
     weight_L1: float = key(100.0, between(0, MAX_WEIGHT))
     feature_loss: FeatureLoss = section(FeatureLoss)

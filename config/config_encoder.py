@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.common import MAX_EPOCHS, MAX_PLANES, Config, Finetune, TrainKeys
+from config.common import CACHES, MAX_EPOCHS, MAX_PLANES, Config, Finetune, TrainKeys
 from config.keys import FOLDER_NAME, FOLDER_NAMES, Keys, between, even, key, of_type, one_of, only, section
 from utils.cli import MAX_COUNT
 
@@ -14,9 +14,8 @@ from utils.cli import MAX_COUNT
 class WFLW(Keys):
     """Hold where WFLW lies."""
 
-    data_dir: str = key(
-        "datasets/WFLW_heatmaps", path=True, free=True
-    )  # WFLW only: the folder that preprocess.py wrote
+    # WFLW only: the folder that preprocess.py wrote
+    data_dir: str = key("datasets/WFLW_heatmaps", path=True, free=True)
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Train(TrainKeys):
 class Test(Keys):
     """Hold the keys of validation and reenactment."""
 
-    WITHOUT_EFFECT = {"with_file_cache": of_type(bool), "with_memory_cache": of_type(bool)}
+    WITHOUT_EFFECT = CACHES
 
     batch_size: int = key(32, between(1, 256))  # for validation
     # reenactment: normalise by the batch, not by running statistics (the authors: on)

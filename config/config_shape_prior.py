@@ -13,6 +13,8 @@ from utils.cli import MAX_BATCH, MAX_COUNT
 class Train(TrainKeys):
     """Hold the training's keys."""
 
+    WITHOUT_EFFECT = {}  # no published file is of it
+
     augmentation: bool = key(True)
     epochs: int = key(20, between(1, MAX_EPOCHS), free=True)
     batch_size: int = key(32, between(2, MAX_BATCH))
@@ -33,8 +35,7 @@ class ShapePriorConfig(Config):
 
     dataset: str = key("CelebV", one_of("CelebV", "WFLW"))  # the data set to learn from
     celeb_names: tuple[str, ...] = key((), FOLDER_NAMES)  # CelebV only; [] is everyone found
-    data_dir: str = key(
-        "datasets/WFLW_heatmaps", path=True, free=True
-    )  # WFLW only: the folder that preprocess.py wrote
+    # WFLW only: the folder that preprocess.py wrote
+    data_dir: str = key("datasets/WFLW_heatmaps", path=True, free=True)
     train: Train = section(Train)
     monitor: Monitor = section(Monitor, free=True)

@@ -56,11 +56,12 @@ def find_weights(module: str, config: Config, info: Path, param_file: Path | Non
     if param_file is not None:
         return param_file
     run_folder = config.runs_folder / config.experiment_name
-    folders = [info.parent, config.weights_folder(info.parent), config.weights_folder(run_folder)]
+    # in many cases the same folder
+    folders = list(dict.fromkeys((info.parent, config.weights_folder(info.parent), config.weights_folder(run_folder))))
     best = next((folder / BEST_FILE for folder in folders if (folder / BEST_FILE).is_file()), None)
     if best is not None:
         return best
-    return last_epoch_file(list(dict.fromkeys(folders)), INFERENCE[module].weights_prefix)
+    return last_epoch_file(folders, INFERENCE[module].weights_prefix)
 
 
 def load_configs(args: argparse.Namespace) -> dict[str, Config]:

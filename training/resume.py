@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from config import Config, complete_config, to_dict
+from config import Config, complete_config, require_trainable, to_dict
 from config.common import PEOPLE_KEYS
 from config.keys import is_free
 from config.runs import INFO_FILE
@@ -16,9 +16,6 @@ from training.checkpoints import STATE_FILE, checkpoints_of, newest_checkpoint
 from training.plan import Plan
 from utils.errors import ConfigError, WeightsError, one_line
 from utils.files import read_text, read_yaml
-
-# Losses that older versions had; a run that trained with one cannot go on without it
-DROPPED = (("detail_loss", "lambda"), ("discriminator", "blur"))
 
 
 def find_run(wanted: str, config: Config) -> Path | None:
@@ -88,9 +85,7 @@ def require_same(plan: Plan, folder: Path, state: dict[str, Any]) -> None:
     if state["module"] != module:
         raise ConfigError(f"{folder}: cannot be resumed: it is a run of the {state['module']}")
     before = complete_config(module, state["config"], folder)  # written by a version that may have had other keys
-    dropped = [f"train.{part}.{key}" for part, key in DROPPED if state["config"]["train"].get(part, {}).get(key, 0)]
-    if dropped:
-        raise ConfigError(f"{folder}: trained with {', '.join(dropped)}, which showed no gain and is gone; begin anew")
+    require_trainable(state["config"], folder)
     differences = [
         f"{key} was {_short(old)}, is {_short(new)}"
         for key, old, new in _differences(to_dict(before), to_dict(plan.config))

@@ -46,10 +46,10 @@ class Training:
 
     def __init__(self, module: str, description: str):
         self._args = args = _parse_args(description)
-        config = load_config(module, args.conf)
+        config = load_config(module, args.conf, to_train=True)
         self.resumed = None if args.resume is None else find_run(args.resume, config)
         if self.resumed is not None and args.conf is None:
-            config = load_config(module, self.resumed / INFO_FILE)
+            config = load_config(module, self.resumed / INFO_FILE, to_train=True)
         given = {"context": args.context, "device_id": args.device_id}
         self.config: Config = with_values(config, {name: value for name, value in given.items() if value is not None})
         self._set_up()

@@ -114,3 +114,24 @@ def test_losses_that_are_gone_load_and_do_not_go_on(tmp_path):
     keys["detail_loss"]["lambda"] = 10.0
     with pytest.raises(ConfigError, match="train.detail_loss.lambda, which showed no gain"):
         require_same(plan, tmp_path, {"module": "decoder", "config": {"train": keys}})
+    own, info = tmp_path / "own.yaml", tmp_path / "training_info.yaml"
+    own.write_text("train: {discriminator: {blur: 1.0}}")
+    info.write_text("{dataset_mode: decoder, train: {detail_loss: {lambda: 10.0}}}")
+    for path, key in ((own, "discriminator.blur"), (info, "detail_loss.lambda")):
+        assert load_config("decoder", path) == load_config("decoder")  # its weights can be used
+        with pytest.raises(ConfigError, match=f"{path.name}: trains with train.{key}, which showed no gain"):
+            load_config("decoder", path, to_train=True)
+    own.write_text("{train: , detail_loss: }")
+    with pytest.raises(ConfigError, match="unknown key 'detail_loss'"):
+        load_config("decoder", own, to_train=True)
+    own.write_text("train: {discriminator: }")
+    assert load_config("decoder", own, to_train=True) == load_config("decoder")
+
+
+def test_the_shape_prior_has_no_keys_without_effect(tmp_path):
+    """They are of published files, and none of those is its own."""
+    own = tmp_path / "own.yaml"
+    own.write_text("train: {with_file_cache: true}")
+    load_config("decoder", own)
+    with pytest.raises(ConfigError, match="unknown key 'train.with_file_cache'"):
+        load_config("shape_prior", own)
