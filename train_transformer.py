@@ -276,9 +276,9 @@ def open_batches(training: Training) -> list[Batches]:
             raise ConfigError(
                 "train.warm_start moves landmarks, which 'boundary: encoder' does not have; set epochs to 0"
             )
-        *sources, of_target = (shape_of(dataset.landmarks) for dataset in datasets)
-        moves = [[NeutralToNeutral(of_source, of_target).move] for of_source in sources]
-        moves += [[NeutralToNeutral(of_target, of_source).move for of_source in sources]]
+        *shapes_a, shape_b = (shape_of(dataset.landmarks) for dataset in datasets)
+        moves = [[NeutralToNeutral(shape_a, shape_b).move] for shape_a in shapes_a]
+        moves += [[NeutralToNeutral(shape_b, shape_a).move for shape_a in shapes_a]]
         datasets = [ShiftedDataset(dataset, to_others) for dataset, to_others in zip(datasets, moves)]
     offsets = [*(2000 * number for number in range(len(names))), 1000]
     return [training.batches(dataset, offset) for dataset, offset in zip(datasets, offsets)]

@@ -157,14 +157,7 @@ def _temporary_folder(parent: Path, name: str) -> Iterator[Path]:
     The lock tells others that it is in use. It goes with the process, however that ends.
     """
     remove_leftovers(parent)
-    while True:
-        folder = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name[:MAX_LETTERS]}{MARK}"))
-        handle = os.open(folder, os.O_RDONLY)
-        with suppress(OSError):  # a file system without locks
-            _try_lock(handle)
-        if folder.exists():  # else somebody took it for a leftover before it was locked
-            break
-        os.close(handle)
+    folder, handle = _make_locked(parent, f".{name[:MAX_LETTERS]}{MARK}")
     try:
         with removed_at_the_end(folder):
             try:
@@ -173,6 +166,20 @@ def _temporary_folder(parent: Path, name: str) -> Iterator[Path]:
                 remove(folder)
     finally:
         os.close(handle)
+
+
+def _make_locked(parent: Path, prefix: str) -> tuple[Path, int]:
+    """Make a folder and lock it; if another process takes it for a leftover before that, make another."""
+    while True:
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+        with suppress(FileNotFoundError):
+            handle = os.open(folder, os.O_RDONLY)
+            is_locked = True
+            with suppress(OSError):  # a file system without locks
+                is_locked = _try_lock(handle)
+            if is_locked and folder.exists():
+                return folder, handle
+            os.close(handle)
 
 
 def remove_folder(path: Path) -> None:

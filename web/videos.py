@@ -174,7 +174,7 @@ class Videos:
         """Return the session of a token.
 
         Raises:
-            Refused: nothing was uploaded.
+            Refused: no page has it.
         """
         session = self._sessions.get(token)
         if session is None:
@@ -250,7 +250,7 @@ class Videos:
         """Return the file of a result by its name in addresses.
 
         Raises:
-            Refused: no person has that name.
+            Refused: no result has that name.
         """
         for session in self._sessions.values():
             if session.result is not None and secrets.compare_digest(session.result[0].encode(), name.encode()):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -333,3 +334,27 @@ def test_a_cache_is_somewhere(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # an unknown user's
     assert cache_folder(beside) == temporary / f"reenactgan-{os.getuid()}"
     cache_folder.cache_clear()
+
+
+@pytest.mark.parametrize("moment", ["removed before it is opened", "about to be removed"])
+def test_a_new_temporary_folder_that_another_process_takes_for_a_leftover(tmp_path, monkeypatch, moment):
+    """The first of several workers tidies up while the others begin."""
+    made, held = [], []
+    make = tempfile.mkdtemp
+
+    def make_and_lose_the_first(**where: object) -> str:
+        made.append(make(**where))
+        if len(made) == 1 and moment.startswith("removed"):
+            os.rmdir(made[0])
+        elif len(made) == 1:
+            held.append(os.open(made[0], os.O_RDONLY))
+            fcntl.flock(held[0], fcntl.LOCK_EX)
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_and_lose_the_first)
+    with atomic_path(tmp_path / "a.txt") as temporary:
+        assert str(temporary.parent) == made[1]
+        temporary.write_text("all of it")
+    assert (tmp_path / "a.txt").read_text() == "all of it" and not Path(made[1]).exists()
+    for handle in held:
+        os.close(handle)
