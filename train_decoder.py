@@ -149,17 +149,16 @@ def main() -> None:
         solvers=solvers._asdict(),
         batches={"B": batches},
         outputs=[graph.fake, graph.discriminator_loss, graph.generator_loss],
-        passes=[([DECODER], lambda number: generate(graph, batches[number]))],
-        panel=partial(save_panel, graph),
-        keep=partial(keep_geometry, dataset),
     ) as run:
         for epoch in run.epochs():
             rate = linear_decay(train.lr, epoch - 1, train.lr_decay_start_at, train.epochs)
             solvers.generator.set_rate(rate)
             solvers.discriminator.set_rate(rate * train.discriminator.lr_factor)
             for iteration in run.iterations(epoch):
-                run.log(train_step(graph, solvers, batches[iteration], with_gan=epoch > train.gan_start_at))
-            run.end_epoch(epoch)
+                losses = train_step(graph, solvers, batches[iteration], with_gan=epoch > train.gan_start_at)
+                run.log(losses, partial(save_panel, graph))
+            passes = [([DECODER], lambda number: generate(graph, batches[number]))]
+            run.end_epoch(epoch, passes, keep=partial(keep_geometry, dataset))
 
 
 if __name__ == "__main__":

@@ -282,7 +282,7 @@ def main() -> None:
             solver.set_rate(linear_decay(train.lr, epoch - 1, train.epochs // 2, train.epochs))
             for iteration in run.iterations(epoch):
                 run.log(train_step(graph, solver, batches[iteration]))
-            run.end_epoch(epoch, partial(save_prior, run, graph, dataset, validation_batches, pairs, epoch))
+            run.end_epoch(epoch, save=partial(save_prior, run, graph, dataset, validation_batches, pairs, epoch))
 
 
 if __name__ == "__main__":

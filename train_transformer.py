@@ -306,8 +306,6 @@ def main() -> None:
         solvers=solvers._asdict(),
         batches=dict(zip([*(f"A{suffix}" for suffix in suffixes), "B"], all_batches)),
         outputs=[x for g in graphs for x in (*g.fake.values(), g.discriminator_loss, g.generator_loss)],
-        passes=passes_of(graphs, batches_a, batches_b),
-        panel=partial(save_panels, graphs, train.warm_start.epochs),
     ) as run:
         for epoch in run.epochs():
             is_warm_start = epoch <= train.warm_start.epochs
@@ -315,10 +313,11 @@ def main() -> None:
             for iteration in run.iterations(epoch):
                 set_batches(graphs, batches_a, batches_b, iteration)
                 if is_warm_start:
-                    run.log(warm_start_step(graphs, solvers))
+                    losses = warm_start_step(graphs, solvers)
                 else:
-                    run.log(train_step(graphs, solvers, train.weight_decay))
-            run.end_epoch(epoch)
+                    losses = train_step(graphs, solvers, train.weight_decay)
+                run.log(losses, partial(save_panels, graphs, train.warm_start.epochs))
+            run.end_epoch(epoch, passes_of(graphs, batches_a, batches_b))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import nnabla as nn
@@ -60,7 +60,7 @@ class WeightAverage:
 
 
 @contextmanager
-def fresh_statistics(passes: list[Pass], numbers: range) -> Iterator[None]:
+def fresh_statistics(passes: Sequence[Pass], numbers: range) -> Iterator[None]:
     """Give networks running statistics that are means over some batches while the block runs.
 
     Those of the training are exponential averages of few small batches, and as noisy as these (Izmailov et al.,
@@ -96,7 +96,7 @@ def fresh_statistics(passes: list[Pass], numbers: range) -> Iterator[None]:
 
 
 @contextmanager
-def weights_to_save(average: WeightAverage, passes: list[Pass], numbers: range) -> Iterator[None]:
+def weights_to_save(average: WeightAverage, passes: Sequence[Pass], numbers: range) -> Iterator[None]:
     """Hold networks as they are saved while the block runs; the training itself is not changed."""
     with average.applied() if average.networks else nullcontext(), fresh_statistics(passes, numbers):
         yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import nnabla as nn
 
 from config import Config
 from models.network import Network
-from training.averaging import Pass, WeightAverage
+from training.averaging import WeightAverage
 from training.communicator import Communicator
 from training.solver import LossScale, Solver
 from utils.context import current_context
@@ -33,15 +32,13 @@ class Plan:
     keep: int  # checkpoints
     info: str  # appended to the run's name
     networks: list[Network]  # trained and saved
-    average: WeightAverage
-    passes: list[Pass]  # through the networks whose saved weights have fresh statistics
+    average: WeightAverage  # of the generators
     solvers: dict[str, Solver]
     loss_scale: LossScale
     communicator: Communicator
     batches_per_epoch: int
     data: dict[str, dict[str, Any]]  # identities of its parts
     outputs: list[nn.Variable]  # graphs' outputs, whose values need memory
-    panel: Callable[[Path, int], None] | None  # writes sample pictures
     series_interval: int  # iterations between values of the losses
 
     @property

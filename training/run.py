@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from config import MODULE_KEY, to_dict, with_values
 from config.runs import BEST_FILE, INFO_FILE
 from models.network import Network
-from training.averaging import weights_to_save
+from training.averaging import Pass, weights_to_save
 from training.checkpoints import (
     CHECKPOINTS,
     checkpoints_of,
@@ -137,20 +137,28 @@ class Run:
                 if self.iteration < end and self._is_stop_wanted():
                     self._end_on_request()
 
-    def log(self, losses: dict[str, nn.Variable]) -> None:
+    def log(self, losses: dict[str, nn.Variable], panel: Callable[[Path, int], None] | None = None) -> None:
         """Take an iteration's losses; they are read off the device only when somebody sees them.
 
-        On a terminal they stand on the bar; a log file gets a line every half minute and at an epoch's end. Sample
-        pictures are written every `monitor.interval` iterations.
+        On a terminal they stand on the bar; a log file gets a line every half minute and at an epoch's end.
+
+        Args:
+            panel: writes sample pictures under a path, of an epoch; every `monitor.interval` iterations and at the
+                end of an epoch.
         """
         self.plan.average.update(self.iteration)
         if not self.is_writer:
             return
         self.series.add(self.iteration, losses)
         self._show(losses)
-        if self.plan.panel is not None and (self.iteration + 1) % self.config.monitor.interval == 0:
-            epoch = self.iteration // self.plan.batches_per_epoch + 1
-            self.plan.panel(self.folder / "result" / f"iteration-{self.iteration + 1}", epoch)
+        if panel is None:
+            return
+        done, per_epoch = self.iteration + 1, self.plan.batches_per_epoch
+        epoch = self.iteration // per_epoch + 1
+        if done % self.config.monitor.interval == 0:
+            panel(self.folder / "result" / f"iteration-{done}", epoch)
+        if done % per_epoch == 0:
+            panel(self.folder / "result" / f"epoch-{epoch}", epoch)
 
     def _show(self, losses: dict[str, nn.Variable]) -> None:
         bar, now, done = self._bar, time.monotonic(), self.iteration + 1
@@ -188,20 +196,28 @@ class Run:
         network.save(folder / BEST_FILE)
         write_yaml(folder / "best.yaml", metrics)
 
-    def end_epoch(self, epoch: int, save: Callable[[], None] | None = None) -> None:
-        """Write sample pictures, weights and a checkpoint when they are due, and the page.
+    def end_epoch(
+        self,
+        epoch: int,
+        passes: Sequence[Pass] = (),
+        keep: Callable[[Path], None] | None = None,
+        save: Callable[[], None] | None = None,
+    ) -> None:
+        """Write weights and a checkpoint when they are due, and the page.
 
         Args:
+            passes: through the networks whose saved weights have fresh statistics.
+            keep: writes into the run's folder what inference needs besides weights.
             save: writes the weights; None for the networks' files of this epoch.
 
         Raises:
             Stopped: on request.
         """
         is_due = epoch % self.plan.save_interval == 0 or epoch == self.plan.epochs
-        if self.is_writer and self.plan.panel is not None:
-            self.plan.panel(self.folder / "result" / f"epoch-{epoch}", epoch)
         if self.is_writer and is_due:
-            self._save_weights(epoch) if save is None else save()
+            self._save_weights(epoch, passes) if save is None else save()
+            if keep is not None:
+                keep(self.folder)
         is_stop = self._is_stop_wanted() and epoch < self.plan.epochs
         if self.is_writer and is_due and not is_stop:
             self.checkpoint()
@@ -210,11 +226,11 @@ class Run:
         if is_stop:
             self._end_on_request()
 
-    def _save_weights(self, epoch: int) -> None:
+    def _save_weights(self, epoch: int, passes: Sequence[Pass]) -> None:
         """Save the networks, averaged and with fresh statistics if passes go through them."""
-        at_most = min(self.config.train.statistics_batches, self.plan.batches_per_epoch) if self.plan.passes else 0
+        at_most = min(self.config.train.statistics_batches, self.plan.batches_per_epoch) if passes else 0
         numbers = range(self.iteration, self.iteration + at_most)
-        with weights_to_save(self.plan.average, self.plan.passes, numbers):
+        with weights_to_save(self.plan.average, passes, numbers):
             for network in self.plan.networks:
                 network.save(self.config.weights_folder(self.folder) / network.weights_file(epoch))
 

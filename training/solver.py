@@ -62,7 +62,7 @@ class Solver:
 
     def __init__(self, networks: Iterable[Network], rate: float, **betas: float):
         self.adam = S.Adam(rate, **betas)
-        networks = list(networks)
+        self.networks = networks = list(networks)
         for network in networks:
             prefix = f"{network.name}/" if len(networks) > 1 else ""
             parameters = {f"{prefix}{name}": variable for name, variable in network.trained().items()}

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import nnabla as nn
 
@@ -15,7 +14,7 @@ from config import Config, load_config, with_values
 from config.runs import INFO_FILE
 from datasets.batches import Batches, Dataset, make_batches
 from models.network import Network
-from training.averaging import Pass, WeightAverage
+from training.averaging import WeightAverage
 from training.communicator import connect, end_all, is_one_of_several, local_rank
 from training.plan import Plan
 from training.resume import find_run, require_same
@@ -90,22 +89,16 @@ class Training:
         outputs: list[nn.Variable],
         *,
         data: dict[str, Dataset] | None = None,
-        passes: list[Pass] | None = None,
-        panel: Callable[[Path, int], None] | None = None,
-        keep: Callable[[Path], None] | None = None,
         series_interval: int = 0,
     ) -> Iterator[Run]:
         """Open a new run, or an old one where it stopped; no other process can enter its folder meanwhile.
 
         Args:
             networks: that are trained and saved.
-            solvers: by name.
+            solvers: by name; of one named `generator`, the saved weights are averaged.
             batches: by name. An epoch sees all of the longest list; shorter ones start over in a new order.
             outputs: of the graphs, whose memory is estimated.
             data: what else the numbers depend on, by name.
-            passes: through the networks whose saved weights are averaged and have fresh statistics.
-            panel: writes sample pictures under a path, of an epoch.
-            keep: writes into the run's folder what inference needs besides weights.
             series_interval: iterations between values of the losses; 0 for `monitor.interval`.
 
         Raises:
@@ -118,9 +111,8 @@ class Training:
         loss_scale = LossScale(self._args.type_config == "half")
         for solver in solvers.values():
             solver.join(self._communicator, loss_scale)
-        passes = passes or []
-        averaged = dict.fromkeys(network for of_pass, _ in passes for network in of_pass)
-        average = WeightAverage(averaged, config.train.average if passes else 0.0)
+        averaged = solvers["generator"].networks if "generator" in solvers else []
+        average = WeightAverage(averaged, config.train.average if averaged else 0.0)
         plan = Plan(
             config=config,
             resumed=self.resumed,
@@ -128,14 +120,12 @@ class Training:
             info=self._args.info,
             networks=networks,
             average=average,
-            passes=passes,
             solvers=solvers,
             loss_scale=loss_scale,
             communicator=self._communicator,
             batches_per_epoch=max(part.batches_per_epoch for part in batches.values()),
             data={name: part.identity() for name, part in (data or batches).items()},
             outputs=outputs,
-            panel=panel,
             series_interval=series_interval or config.monitor.interval,
         )
         if self._args.dry_run:
@@ -145,8 +135,6 @@ class Training:
             self._communicator.say(plan.text())
             raise Stopped("", exit_code=0)
         with open_run(plan) as run:
-            if run.is_writer and keep is not None:
-                keep(run.folder)
             yield run
 
 
