@@ -24,7 +24,7 @@ from tqdm import tqdm
 from config import Config, load_config, with_values
 from config.config_decoder import DecoderConfig
 from datasets.batches import heatmap_of, to_float
-from datasets.boundary import HEATMAP_SIZE, NUM_BOUNDARIES
+from datasets.boundary import HEATMAP_SIZE, NUM_BOUNDARIES, DrawingStyle, style_of
 from datasets.celebv import HEATMAP, IMAGE, read_frame, read_person
 from datasets.images import write_image
 from datasets.landmarks import Face, FaceFinder
@@ -186,14 +186,14 @@ def measure_decoder(backend: Backend, config: DecoderConfig, data_dir: Path, tar
 
 
 def baselines(
-    truth: Truth, backend: Backend, inputs: list[np.ndarray], heatmaps: list[np.ndarray]
+    truth: Truth, backend: Backend, inputs: list[np.ndarray], heatmaps: list[np.ndarray], style: DrawingStyle
 ) -> dict[str, list[np.ndarray]]:
     """Make the pictures of each baseline, by name."""
     by_means, by_neutrals = (
-        [heatmap_of(geometry.move(marks)) for marks in truth.source_landmarks]
+        [heatmap_of(geometry.move(marks), style) for marks in truth.source_landmarks]
         for geometry in (MeanToMean(*truth.shapes), NeutralToNeutral(*truth.shapes))
     )
-    drawn = (heatmap_of(marks) for marks in truth.target_landmarks)
+    drawn = (heatmap_of(marks, style) for marks in truth.target_landmarks)
     return {
         "mean target": [truth.mean_target] * len(inputs),
         "source copied": inputs,
@@ -241,11 +241,12 @@ def measure_across(
     found: list[np.ndarray],
     inputs: list[np.ndarray],
     backend: Backend,
+    style: DrawingStyle,
     sheet: Path,
     target: str,
 ) -> Across:
     """Measure the result of synthetic people against the truth, along with baselines; write a sheet of pictures."""
-    pictures = {CHAIN: frames.generated} | baselines(truth, backend, inputs, frames.heatmaps)
+    pictures = {CHAIN: frames.generated} | baselines(truth, backend, inputs, frames.heatmaps, style)
     rows = [inputs, truth.target_frames, frames.generated]
     rows += [pictures["decoder without transformer"], pictures["true boundary, decoder"]]
     write_sheet(sheet, rows, generated_mark(f"faces of {target} from row 3 on"))
@@ -275,12 +276,12 @@ class Scores(NamedTuple):
 def evaluate(result_dir: Path, record: dict[str, Any], configs: dict[str, Config], backend: Backend) -> Scores:
     """Measure a result by all that is known of it."""
     frames = Frames.read(MeasuredFrames(result_dir, MAX_FRAMES))
-    faces = find_faces(frames.generated, "result")
+    faces, style = find_faces(frames.generated, "result"), style_of(configs["decoder"])
     if "encoder" in configs:
         pictures = (to_float(picture.transpose(2, 0, 1)) for picture in frames.generated)
         found = infer_all(backend, "encoder", pictures, "encoder on the result")
     else:
-        found = [EMPTY if face is None else heatmap_of(face.landmarks) for face in faces]
+        found = [EMPTY if face is None else heatmap_of(face.landmarks, style) for face in faces]
     boundaries = measure_boundaries(frames, found)
     drivers = find_faces(frames.drivers, "driver")
     if record["input"]:  # nothing is known of it but itself
@@ -292,13 +293,14 @@ def evaluate(result_dir: Path, record: dict[str, Any], configs: dict[str, Config
     encoder_error = across = track = None
     if "encoder" in configs:
         landmarks = read_person(data_dir, source, "test").landmarks
-        encoder_error = relative_error(frames.heatmaps, [heatmap_of(landmarks[index]) for index in frames.indices])
+        drawn = [heatmap_of(landmarks[index], style) for index in frames.indices]
+        encoder_error = relative_error(frames.heatmaps, drawn)
     if has_expressions(data_dir, source):
         every = expressions_of(data_dir, source, "test")
         track = [every[index] for index in frames.indices]
     if source != target and track is not None and has_expressions(data_dir, target):
         truth = make_truth(data_dir, source, target, len(found))
-        across = measure_across(frames, truth, found, inputs, backend, result_dir / SHEET_FILE, target)
+        across = measure_across(frames, truth, found, inputs, backend, style, result_dir / SHEET_FILE, target)
     return Scores(
         len(found),
         frames.total,

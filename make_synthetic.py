@@ -1,6 +1,7 @@
 """Make data sets of synthetic people, in the form of CelebV and of WFLW, and a video of one.
 
 python make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames 600
+python make_synthetic.py crowd --people 100 --frames 120
 python make_synthetic.py wflw --train-faces 1000 --test-faces 100
 python make_synthetic.py sheet --out-file people.png
 python make_synthetic.py video --person Mira=41 --frames 200 --out-file mira.mp4
@@ -21,7 +22,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from config.common import GAZE
 from datasets.annotations import format_line
+from datasets.celebv import PERSON_FILE
 from datasets.crop import Square
 from datasets.images import write_image
 from datasets.panels import generated_mark
@@ -38,14 +41,17 @@ from synthetic.people import (
     random_identity,
     read_habit,
     save_expressions,
+    varied_identity,
 )
 from utils import cli
 from utils.ending import call_main
 from utils.errors import ConfigError, DataError
-from utils.files import check_outputs, write_text
+from utils.files import check_outputs, write_text, write_yaml
 from utils.video import open_video
 
 MAX_FRAMES = 100_000  # a person, or faces of a list
+MAX_CROWD, MAX_CROWD_FRAMES = 1000, 1000
+CROWD_HABITS = {"yaw": (-12, 12), "mouth_open": (0, 0.6), "smile": (-0.3, 0.8), "brow_raise": (-0.5, 0.7)}
 MARKER_FILE = "synthetic.txt"  # tells our own folders from real people's, which are never written into
 
 
@@ -96,6 +102,32 @@ def make_celebv(
         if keep_expressions:
             save_expressions(folder, track, who_seed)
         print(f"{folder}: {num_frames} frames")
+
+
+CROWD, CROWD_SEED = "Crowd", 700_000  # the seeds of nobody else
+
+
+def make_crowd(num_people: int, num_frames: int, stride: int, seed: int, out_dir: Path) -> None:
+    """Make one folder with the frames of many people, in turn, for a base that knows faces but nobody's.
+
+    Their looks and habits vary as widely as the painter can, and their eyes wander.
+    """
+    folder = out_dir / CROWD
+    claim(folder)
+    shutil.rmtree(folder / "Image", ignore_errors=True)
+    lines = []
+    for number in tqdm(range(num_people), desc=CROWD, unit="person", disable=None):
+        who, rng = varied_identity(CROWD_SEED + number), np.random.default_rng([seed, number])
+        habit = Habit(*(float(rng.uniform(low, high)) for low, high in CROWD_HABITS.values()))
+        track = expression_track(num_frames * stride, CROWD_SEED + number, habit, eyes_wander=True)[::stride]
+        for index, row in enumerate(track):
+            image, landmarks = render(who, Expression(*row))
+            name = f"{number * num_frames + index + 1:06d}.jpg"
+            write_image(folder / "Image" / name, image)
+            lines.append(format_line(landmarks, name))
+    write_text(folder / "all_98pt.txt", "\n".join(lines) + "\n")
+    write_yaml(folder / PERSON_FILE, {"drawing": GAZE})
+    print(f"{folder}: {len(lines)} frames of {num_people} people")
 
 
 def read_people(people: list[str], habits: list[tuple[str, str]]) -> tuple[list[tuple[str, int]], dict[str, Habit]]:
@@ -256,6 +288,11 @@ def parse_args() -> argparse.Namespace:
     celebv.add_argument(
         "--expressions", action="store_true", help=f"keep the expression vectors beside, as {EXPRESSION_FILE}"
     )
+    crowd = forms.add_parser("crowd", help=f"one folder, {CROWD}, of many people whose looks vary widely")
+    crowd.add_argument("--people", type=cli.whole(1, MAX_CROWD), default=100, help="how many (default 100)")
+    crowd.add_argument("--frames", type=cli.whole(1, MAX_CROWD_FRAMES), default=120, help="of each (default 120)")
+    crowd.add_argument("--stride", type=cli.whole(1, 20), default=8, metavar="N", help=help_stride)
+    crowd.add_argument("--out-dir", type=cli.path, default=Path("datasets/CelebV"))
     wflw = forms.add_parser("wflw", help="random people and poses, several in a picture")
     wflw.add_argument("--train-faces", type=cli.whole(1, MAX_FRAMES), default=1000)
     wflw.add_argument("--test-faces", type=cli.whole(1, MAX_FRAMES), default=100)
@@ -277,7 +314,7 @@ def parse_args() -> argparse.Namespace:
     video.add_argument("--person", required=True, metavar="NAME[=SEED]", help="who; the seed is the looks")
     video.add_argument("--frames", type=cli.whole(1, MAX_FRAMES), default=200, help="25 a second (default 200)")
     video.add_argument("--out-file", type=cli.path, default=Path("person.mp4"))
-    for form in (celebv, wflw, sheet, video):
+    for form in (celebv, crowd, wflw, sheet, video):
         form.add_argument("--seed", type=cli.seed, default=0, help="of the motion and of random people")
     return parser.parse_args()
 
@@ -288,6 +325,9 @@ def main() -> None:
         check_outputs({"--out-dir": args.out_dir})
         people, habits = read_people(args.people, args.habit)
         make_celebv(people, habits, args.frames, args.stride, args.seed, args.out_dir, args.expressions)
+    elif args.form == "crowd":
+        check_outputs({"--out-dir": args.out_dir})
+        make_crowd(args.people, args.frames, args.stride, args.seed, args.out_dir)
     elif args.form == "wflw":
         check_outputs({"--out-dir": args.out_dir})
         make_wflw({"train": args.train_faces, "test": args.test_faces}, sorted(args.forehead), args.seed, args.out_dir)

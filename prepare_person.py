@@ -27,10 +27,11 @@ import numpy as np
 from tqdm import tqdm
 
 from config import load_config
+from config.common import GAZE
 from datasets import celebv
 from datasets.annotations import format_line
 from datasets.batches import Batches
-from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, draw_heatmap, overlay
+from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_heatmap, overlay
 from datasets.crop import cut_square
 from datasets.images import write_image
 from datasets.landmarks import Face
@@ -44,7 +45,7 @@ from models.networks import IMAGE_SHAPE
 from utils import cli
 from utils.ending import call_main
 from utils.errors import ConfigError, DataError
-from utils.files import atomic_folder, check_outputs, claimed, file_digest, locked, write_text
+from utils.files import atomic_folder, check_outputs, claimed, file_digest, locked, write_text, write_yaml
 from utils.parallel import WorkerPool, available_cores
 
 PICTURES_AT_ONCE = 16  # pictures that a worker looks at in a row
@@ -136,7 +137,7 @@ def make_person(
     in_order = sorted(kept)
     on_sheet = {in_order[index] for index in evenly(len(kept), SHEET_TILES)}
     has_landmarks = all(crops[number].face.landmarks is not None for number in kept)
-    lines, tiles = [], []
+    lines, tiles, style = [], [], DrawingStyle(name=GAZE)
     with atomic_folder(folder) as temporary:
         bar = tqdm(chain(*inputs), desc="cutting out", total=len(crops), unit="picture", disable=None)
         for number, (picture, crop) in enumerate(zip(bar, crops)):
@@ -146,12 +147,14 @@ def make_person(
             lines.append(format_line(crop.landmarks(), name) if has_landmarks else name)
             write_image(temporary / "Image" / name, face)
             if number in on_sheet:
-                tiles.append(overlay(face, draw_heatmap(crop.landmarks())) if has_landmarks else face)
+                tiles.append(overlay(face, draw_heatmap(crop.landmarks(), style=style)) if has_landmarks else face)
         if len(lines) != len(kept):
             raise DataError(f"{inputs[-1].path}: ended early at the second reading; is something writing it?")
         write_image(temporary / "contact_sheet.png", contact_sheet(tiles, SHEET_COLUMNS, SHEET_TILE_PX))
         ending = celebv.WITH_LANDMARKS if has_landmarks else celebv.NAMES_ONLY
         write_text(temporary / f"all{ending}", "\n".join(lines) + "\n")
+        if has_landmarks:
+            write_yaml(temporary / celebv.PERSON_FILE, {"drawing": GAZE})
     print(f"{folder}: {len(lines)} of {len(crops)} pictures; left out: {words}")
     print(f"look at {folder / 'contact_sheet.png'}: is it one person, upright, with the whole face?")
 
@@ -177,6 +180,8 @@ def write_heatmaps(network: Encoder, root: Path, person: str, out_dir: Path) -> 
     frames = FrameDataset(root, person, "all")
     batch_size = network.image.shape[0]
     made_from = {"boundary": celebv.FROM_ENCODER, "weights": file_digest(network.trained.weights)}
+    if network.trained.config.drawing == GAZE:
+        made_from["drawing"] = {"name": GAZE}
     if network.trained.config.test.batch_stat:  # then a heatmap depends on the others of its batch
         made_from["batch_statistics_of"] = batch_size
     archives = celebv.describe_archives(root, person, frames.names, out_dir, made_from)

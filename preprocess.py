@@ -14,18 +14,19 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from config.common import DRAWINGS, PUBLISHED
 from datasets import celebv, wflw
+from datasets.boundary import DrawingStyle
 from datasets.check import check_people, check_wflw
 from datasets.check_page import check_page, summary
 from datasets.images import write_image
-from datasets.prepared import RECORD_ENDING, Archives, Packed, images_digest, pack, require_own_names
+from datasets.prepared import Archives, Packed, images_digest, pack, require_own_names
 from datasets.samples import DrawnDataset
 from utils import cli
 from utils.ending import call_main
@@ -43,9 +44,9 @@ class Job(NamedTuple):
     prepare: Callable[[int], tuple[str, list[Packed]]]  # from an index to a name and an array for each npz file
 
 
-def wflw_job(root: Path, mode: str, out_dir: Path, seed: int, picture_dir: Path | None) -> Job:
+def wflw_job(root: Path, mode: str, out_dir: Path, seed: int, style: DrawingStyle, picture_dir: Path | None) -> Job:
     """Read a list of WFLW, and say what is made of it."""
-    faces = wflw.WFLWFaces(root, mode, seed)
+    faces = wflw.WFLWFaces(root, mode, seed, style)
 
     def prepare(index: int) -> tuple[str, list[Packed]]:
         name, face = faces.saved_name(index), faces[index]
@@ -59,7 +60,7 @@ def wflw_job(root: Path, mode: str, out_dir: Path, seed: int, picture_dir: Path 
     rows.writerows((faces.saved_name(index), name) for index, name in enumerate(faces.names))
     made_from = {
         "boundary": celebv.FROM_LANDMARKS,
-        "drawing": asdict(faces.style),
+        "drawing": faces.style.record(),
         "seed": seed,
         "list": file_digest(faces.list),
         "pictures": images_digest(root / "WFLW_images", faces.names),
@@ -67,7 +68,7 @@ def wflw_job(root: Path, mode: str, out_dir: Path, seed: int, picture_dir: Path 
     archives = Archives(
         name=f"WFLW {mode}",
         count=len(faces),
-        record=out_dir / f"WFLW_{mode}{RECORD_ENDING}",
+        record=wflw.record_path(out_dir, mode),
         made_from=made_from,
         paths=list(wflw.prepared_paths(out_dir, mode)),
         texts={out_dir / f"{mode}_data.csv": table.getvalue()},
@@ -75,9 +76,9 @@ def wflw_job(root: Path, mode: str, out_dir: Path, seed: int, picture_dir: Path 
     return Job(archives, prepare)
 
 
-def celebv_job(root: Path, person: str, out_dir: Path, picture_dir: Path | None) -> Job:
+def celebv_job(root: Path, person: str, out_dir: Path, style: DrawingStyle, picture_dir: Path | None) -> Job:
     """Read the list of a person, and say what is made of it."""
-    frames = DrawnDataset(root, person, "all", tuple(celebv.SHAPES))
+    frames = DrawnDataset(root, person, "all", tuple(celebv.SHAPES), style=style)
     stems = Counter(Path(name).stem for name in frames.names)
 
     def prepare(index: int) -> tuple[str, list[Packed]]:
@@ -89,7 +90,7 @@ def celebv_job(root: Path, person: str, out_dir: Path, picture_dir: Path | None)
             save_boundary_picture(picture_dir / person / f"{plain}.png", image, large_heatmap)
         return name, [pack(array) for array in arrays]
 
-    made_from = {"boundary": celebv.FROM_LANDMARKS, "drawing": asdict(frames.style)}
+    made_from = {"boundary": celebv.FROM_LANDMARKS, "drawing": frames.style.record()}
     return Job(celebv.describe_archives(root, person, frames.names, out_dir, made_from), prepare)
 
 
@@ -118,6 +119,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--mode", choices=wflw.MODES, help="WFLW: which list (default train; --check: both)")
     help_people = "CelebV: people (default everyone found)"
     parser.add_argument("--celeb-name-list", nargs="+", type=cli.folder_name, metavar="NAME", help=help_people)
+    help_drawing = "how boundaries are drawn; gaze shows pupils (default: gaze of people made from videos)"
+    parser.add_argument("--drawing", choices=DRAWINGS, help=help_drawing)
     parser.add_argument("--seed", type=cli.seed, default=42, help="WFLW: of the crop margins")
     parser.add_argument("--save-boundary-image", action="store_true", help="also write pictures to look at")
     help_workers = "processes that work side by side (default: one for each core)"
@@ -146,8 +149,10 @@ def make_jobs(root: Path, args: argparse.Namespace) -> list[Job]:
     picture_dir = args.out_dir / "boundary_image" if args.save_boundary_image else None
     if args.dataset == "CelebV":
         people = args.celeb_name_list or celebv.find_people(root)
-        return [celebv_job(root, person, args.out_dir, picture_dir) for person in people]
-    return [wflw_job(root, args.mode or "train", args.out_dir, args.seed, picture_dir)]
+        styles = {person: DrawingStyle(name=args.drawing or celebv.drawing_of(root, [person])) for person in people}
+        return [celebv_job(root, person, args.out_dir, style, picture_dir) for person, style in styles.items()]
+    style = DrawingStyle(name=args.drawing or PUBLISHED)
+    return [wflw_job(root, args.mode or "train", args.out_dir, args.seed, style, picture_dir)]
 
 
 def check(root: Path, args: argparse.Namespace) -> None:

@@ -13,10 +13,8 @@ from pathlib import Path
 import nnabla as nn
 from tqdm import tqdm
 
-from config import to_dict
 from config.config_transformer import TransformerConfig
 from datasets.batches import collate, to_float
-from datasets.boundary import DrawingStyle
 from datasets.celebv import HEATMAP
 from datasets.images import write_image
 from datasets.panels import heatmap_picture, side_by_side
@@ -31,10 +29,7 @@ from utils.files import new_result, timestamp
 def transform_split(args: argparse.Namespace, config: TransformerConfig, source: str) -> None:
     """Run a source's test split through the transformer."""
     test, target = config.test, config.trg_celeb_name
-    style = DrawingStyle(**to_dict(config.preprocess))
-    dataset_a, dataset_b = (
-        open_dataset(config, name, "test", (HEATMAP,), style, draw_anew=True) for name in (source, target)
-    )
+    dataset_a, dataset_b = (open_dataset(config, name, "test", (HEATMAP,), draw_anew=True) for name in (source, target))
     count = limit_count(args.num, len(dataset_a), f"the test split of {source}")
 
     heatmap = nn.Variable((min(test.batch_size, count), *HEATMAP_SHAPE))

@@ -55,7 +55,7 @@ def build_graph(config: DecoderConfig) -> Graph:
     heatmap = nn.Variable((batch_size, *HEATMAP_SHAPE))
     large_heatmap = nn.Variable((batch_size, *LARGE_HEATMAP_SHAPE))
     real = nn.Variable((batch_size, *IMAGE_SHAPE))
-    fake = DECODER(heatmap, planes, training=True)
+    fake = DECODER(heatmap, planes, config.model.resize_levels, training=True)
     fake.persistent = True
 
     real_scores = DECODER_DISCRIMINATOR(large_heatmap, real, planes)

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import nnabla as nn
 import numpy as np
 
-from config import with_values
 from config.config_encoder import EncoderConfig
 from datasets.batches import Batches
-from datasets.celebv import HEATMAP, IMAGE, find_people
+from datasets.boundary import style_of
+from datasets.celebv import HEATMAP, IMAGE
 from datasets.images import write_image
 from datasets.panels import face_picture, heatmap_picture, side_by_side
 from datasets.samples import DrawnDataset, JoinedDataset
@@ -48,15 +48,19 @@ def open_faces(config: EncoderConfig) -> dict[str, WFLWDataset | JoinedDataset]:
         ConfigError: WFLW has no list of all.
         DataError: they are missing or damaged, or people are not split.
     """
+    style = style_of(config)
     if config.dataset == "WFLW":
         if config.mode != "train":
             raise ConfigError("mode: of WFLW it is train, which is validated on its test list")
         data_dir, with_landmarks = config.path.data_dir, config.train.augmentation
-        return {"train": WFLWDataset(data_dir, "train", with_landmarks), "test": WFLWDataset(data_dir, "test")}
+        return {
+            "train": WFLWDataset(data_dir, "train", style, with_landmarks),
+            "test": WFLWDataset(data_dir, "test", style),
+        }
 
     def faces(mode: str) -> JoinedDataset:
         return JoinedDataset(
-            [DrawnDataset(config.train_dir, name, mode, (IMAGE, HEATMAP)) for name in config.celeb_names]
+            [DrawnDataset(config.train_dir, name, mode, (IMAGE, HEATMAP), style=style) for name in config.celeb_names]
         )
 
     return {"train": faces(config.mode), "test": faces("test" if config.mode == "train" else config.mode)}
@@ -122,8 +126,6 @@ def save_if_best(run: Run, graph: Graph, batches: Batches, epoch: int) -> None:
 def main() -> None:
     training = Training("encoder", __doc__)
     config, train = training.config, training.config.train
-    if config.dataset == "CelebV" and not config.celeb_names:
-        config = training.config = with_values(config, {"celeb_names": find_people(config.train_dir)})
     datasets = open_faces(config)
     batches = training.batches(datasets["train"])
     test_size = min(config.test.batch_size, len(datasets["test"]))

@@ -20,12 +20,11 @@ import nnabla.functions as F
 import numpy as np
 from sklearn.decomposition import PCA
 
-from config import with_values
 from config.config_shape_prior import ShapePriorConfig
 from datasets import wflw
 from datasets.batches import Batches, heatmap_of
-from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, draw_heatmap
-from datasets.celebv import find_people, read_person
+from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_heatmap, style_of
+from datasets.celebv import read_person
 from datasets.images import write_image
 from datasets.panels import contact_sheet, evenly, heatmap_picture
 from datasets.samples import LandmarkDataset
@@ -187,7 +186,9 @@ def same_expressions(config: ShapePriorConfig) -> dict[str, tuple[np.ndarray, np
     return found
 
 
-def shape_loss_between(graph: Graph, pca: FittedPCA, pair: tuple[np.ndarray, np.ndarray]) -> float | None:
+def shape_loss_between(
+    graph: Graph, pca: FittedPCA, pair: tuple[np.ndarray, np.ndarray], style: DrawingStyle
+) -> float | None:
     """Compute the shape loss of a right answer: between two people's faces that do the same.
 
     Returns:
@@ -196,7 +197,7 @@ def shape_loss_between(graph: Graph, pca: FittedPCA, pair: tuple[np.ndarray, np.
     if len(pair[0]) < graph.heatmap.shape[0]:
         return None
     codes = [
-        predict(graph, np.stack([heatmap_of(marks) for marks in landmarks])) @ pca.weight[:, :SHAPE_CODE_SIZE]
+        predict(graph, np.stack([heatmap_of(marks, style) for marks in landmarks])) @ pca.weight[:, :SHAPE_CODE_SIZE]
         for landmarks in pair
     ]
     return float(np.abs(codes[0] - codes[1]).mean())
@@ -225,8 +226,8 @@ def open_landmarks(config: ShapePriorConfig, mode: str) -> LandmarkDataset:
     if config.dataset == "WFLW":
         files = [wflw.open_landmarks(config.data_dir, part) for part in (wflw.MODES if mode == "all" else [mode])]
         landmarks = np.stack([file[name] for file in files for name in file.names]).astype(np.float64)
-        return LandmarkDataset(landmarks, f"landmarks of WFLW ({mode})")
-    return LandmarkDataset.of_people(config.train_dir, config.celeb_names, mode)
+        return LandmarkDataset(landmarks, f"landmarks of WFLW ({mode})", style=style_of(config))
+    return LandmarkDataset.of_people(config.train_dir, config.celeb_names, mode, style_of(config))
 
 
 def save_prior(
@@ -243,7 +244,9 @@ def save_prior(
         "normalised_mean_error": measure_error(graph, validation),
         "measured_on": validation.dataset.what,
         "explained_variance": explained,
-        "shape_loss_between": {name: shape_loss_between(graph, pca, pair) for name, pair in pairs.items()},
+        "shape_loss_between": {
+            name: shape_loss_between(graph, pca, pair, dataset.style) for name, pair in pairs.items()
+        },
     }
     write_yaml(run.folder / "shape_prior.yaml", report)
     error = report["normalised_mean_error"]
@@ -262,8 +265,6 @@ def save_prior(
 def main() -> None:
     training = Training("shape_prior", __doc__)
     config, train = training.config, training.config.train
-    if config.dataset == "CelebV" and not config.celeb_names:
-        config = training.config = with_values(config, {"celeb_names": find_people(config.train_dir)})
     dataset = open_landmarks(config, config.mode)
     if len(dataset) <= SHAPE_CODE_SIZE:
         raise DataError(f"{dataset.what}: {len(dataset)} faces are too few for a shape prior; add annotations")

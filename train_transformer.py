@@ -18,10 +18,8 @@ from typing import NamedTuple
 import nnabla as nn
 import numpy as np
 
-from config import to_dict
 from config.config_transformer import TransformerConfig
 from datasets.batches import Batches
-from datasets.boundary import DrawingStyle
 from datasets.celebv import FROM_ENCODER, HEATMAP
 from datasets.images import write_image
 from datasets.panels import heatmap_picture, side_by_side
@@ -266,11 +264,10 @@ def open_batches(training: Training) -> list[Batches]:
         DataError: data are missing or damaged.
     """
     config = training.config
-    style = DrawingStyle(**to_dict(config.preprocess))
     names, target = config.sources, config.trg_celeb_name
     if target in names:
         raise ConfigError(f"{target} is both source and target (trg_celeb_name); a transformer is for two people")
-    datasets = [open_dataset(config, name, config.mode, (HEATMAP,), style) for name in (*names, target)]
+    datasets = [open_dataset(config, name, config.mode, (HEATMAP,)) for name in (*names, target)]
     if config.train.warm_start.epochs:
         if config.boundary == FROM_ENCODER:
             raise ConfigError(

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from config.common import PUBLISHED
 from config.config_decoder import DecoderConfig
 from config.config_encoder import EncoderConfig
 from config.config_shape_prior import ShapePriorConfig
@@ -92,6 +93,8 @@ def complete_config(module: str, given: dict[str, Any], path: str | Path | None)
     if belongs_to != module:
         raise ConfigError(f"{path}: belongs to the {belongs_to} ({MODULE_KEY}), where the {module}'s is needed")
     own = {name: value for name, value in given.items() if name != MODULE_KEY}
+    if MODULE_KEY in given:  # written by a run, which was one of an older version if it does not say how it draws
+        own.setdefault("drawing", PUBLISHED)
     return with_values(CLASSES[module](), own, path)
 
 

@@ -25,6 +25,7 @@ MAX_EPOCHS = 1_000_000
 MAX_RATE = 1e38
 MAX_WEIGHT = 1_000_000  # the largest weight of a loss
 CACHES = {"with_file_cache": of_type(bool), "with_memory_cache": of_type(bool)}  # of `test`: nothing is cached there
+PUBLISHED, GAZE = DRAWINGS = ("published", "gaze")  # how boundaries are drawn (`datasets.boundary`)
 PEOPLE_KEYS = ("src_celeb_name", "src_celeb_names", "trg_celeb_name")
 
 
@@ -95,6 +96,13 @@ class Config(Keys):
     logdir: str = key("tmp.monitor", path=True, free=True)
     train_dir: str = key("datasets/CelebV", path=True, free=True)  # the folder that holds the people
     mode: str = key("all", one_of("all", "train", "test"))  # the annotation list to train on
+    # published, or gaze: between pixels and with pupils; '' is as the people's folders say, gaze of a video's
+    drawing: str = key("", one_of("", *DRAWINGS))
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Return whose frames it learns from; nobody's of WFLW."""
+        return ()
 
     @property
     def runs_folder(self) -> Path:
@@ -116,3 +124,8 @@ class GanConfig(Config):
     ref_dir: str = key("", path=True, free=True)  # prepared npz files; '' draws on the fly
     test: GanTest = section(GanTest, free=True)
     monitor: GanMonitor = section(GanMonitor, free=True)
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Return whose frames it learns from."""
+        return (self.trg_celeb_name,)

@@ -78,6 +78,11 @@ class EncoderConfig(Config):
     test: Test = section(Test, free=True)
     monitor: Monitor = section(Monitor, free=True)
 
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Return whose frames it learns from; nobody's of WFLW."""
+        return self.celeb_names if self.dataset == "CelebV" else ()
+
     def weights_folder(self, run_folder: Path) -> Path:
         """Return the folder of the weights within a run's."""
         return run_folder / self.model_name

@@ -39,3 +39,8 @@ class ShapePriorConfig(Config):
     data_dir: str = key("datasets/WFLW_heatmaps", path=True, free=True)
     train: Train = section(Train)
     monitor: Monitor = section(Monitor, free=True)
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Return whose frames it learns from; nobody's of WFLW."""
+        return self.celeb_names if self.dataset == "CelebV" else ()

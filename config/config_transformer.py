@@ -89,6 +89,11 @@ class TransformerConfig(GanConfig):
         """Return everyone who drives."""
         return self.src_celeb_names or (self.src_celeb_name,)
 
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Return whose frames it learns from."""
+        return (*self.sources, self.trg_celeb_name)
+
     def suffix_of(self, source: str) -> str:
         """Return the ending of the names of a source's own networks, files and losses: '' of an only source."""
         return f"_{source}" if len(self.src_celeb_names) > 1 else ""

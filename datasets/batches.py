@@ -13,7 +13,7 @@ import numpy as np
 
 from config.common import TrainKeys
 from datasets.augment import Transform, random_transform
-from datasets.boundary import HEATMAP_SIZE, draw_heatmap, resize_heatmap
+from datasets.boundary import HEATMAP_SIZE, DrawingStyle, draw_heatmap, resize_heatmap
 from utils.errors import ConfigError, DataError, ResourceError
 from utils.parallel import WorkerPool, loader_workers
 
@@ -44,9 +44,9 @@ def to_float(array: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     return out
 
 
-def heatmap_of(landmarks: np.ndarray) -> np.ndarray:
+def heatmap_of(landmarks: np.ndarray, style: DrawingStyle) -> np.ndarray:
     """Draw landmarks (98, 2) in pixels as the networks take them: (15, 64, 64) in [0, 1]."""
-    return to_float(resize_heatmap(draw_heatmap(landmarks), HEATMAP_SIZE))
+    return to_float(resize_heatmap(draw_heatmap(landmarks, style=style), HEATMAP_SIZE))
 
 
 def collate(samples: Iterable[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:

@@ -5,10 +5,15 @@ The landmarks are in WFLW's order. Each of the 15 facial parts is a polyline wit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import cv2
 import numpy as np
+
+from config import to_dict
+from config.common import GAZE, PUBLISHED
 
 NUM_LANDMARKS = 98
 NUM_BOUNDARIES = 15
@@ -33,6 +38,11 @@ BOUNDARY_PARTS: dict[str, tuple[int, ...]] = {
     "lower_lip_upper": (92, 93, 94, 95, 88),
     "lower_lip_lower": (82, 83, 84, 85, 86, 87, 76),
 }
+PUPILS = {"left_eye_upper": 96, "right_eye_upper": 97}  # landmarks that GAZE draws into these channels
+PUPIL_RADIUS = 3  # in pixels of a 256-pixel image
+FAR_PX = 1 << 14  # no picture reaches so far
+SUBPIXEL_BITS = 4
+
 CHANNELS = {name: channel for channel, name in enumerate(BOUNDARY_PARTS)}  # of a heatmap
 
 # All polylines in one array of landmark numbers, and where each begins in it
@@ -44,11 +54,27 @@ cv2.setNumThreads(1)  # pictures are small and work is spread over processes, wh
 
 @dataclass(frozen=True)
 class DrawingStyle:
-    """Say how boundary lines are drawn; sizes are in pixels of a 256-pixel image."""
+    """Say how boundary lines are drawn; sizes are in pixels of a 256-pixel image.
+
+    The published style cuts landmarks to whole pixels and shows no gaze. The style `GAZE` draws between pixels, and
+    the pupils into the channels of the upper eyelids.
+    """
 
     line_thickness: int = 3
     gaussian_kernel: int = 5
     gaussian_sigma: float = 3.0
+    name: str = PUBLISHED
+
+    def record(self) -> dict[str, Any]:
+        """Return what decides the drawings, for the records of prepared files."""
+        values = asdict(self)
+        return {key: value for key, value in values.items() if key != "name" or value != PUBLISHED}
+
+
+def style_of(config: Any) -> DrawingStyle:
+    """Return how a configuration's boundaries are drawn; only the transformer's says more than the style's name."""
+    preprocess = to_dict(config.preprocess) if hasattr(config, "preprocess") else {}
+    return DrawingStyle(**preprocess, name=config.drawing or PUBLISHED)
 
 
 def draw_heatmap(
@@ -68,17 +94,31 @@ def draw_heatmap(
     height, width = image_size
     thickness = max(int(style.line_thickness / IMAGE_SIZE * max(height, width)), 1)
     kernel = (style.gaussian_kernel, style.gaussian_kernel)
-    points = landmarks.astype(np.int32)[_JOINED]  # truncated towards zero, as the published weights were trained
+    is_exact = style.name == GAZE
+    if is_exact:
+        landmarks = landmarks.clip(-FAR_PX, FAR_PX)
+        points, shift, kind = np.round(landmarks * (1 << SUBPIXEL_BITS)).astype(np.int32), SUBPIXEL_BITS, cv2.LINE_AA
+    else:  # truncated towards zero, as the published weights were trained
+        points, shift, kind = landmarks.astype(np.int32), 0, cv2.LINE_8
     # Only the box around a line is blurred. Its rim is empty and as wide as the kernel reaches, so the numbers are
     # the same as blurring the whole picture.
-    rim = thickness + style.gaussian_kernel
-    low = (np.minimum.reduceat(points, _STARTS[:-1]) - rim).clip(0, (width, height)).tolist()
-    high = (np.maximum.reduceat(points, _STARTS[:-1]) + rim + 1).clip(0, (width, height)).tolist()
+    rim = thickness + style.gaussian_kernel + is_exact
+    lines = points[_JOINED]
+    low = (np.minimum.reduceat(lines >> shift, _STARTS[:-1]) - rim).clip(0, (width, height))
+    high = (np.maximum.reduceat(lines >> shift, _STARTS[:-1]) + rim + 1).clip(0, (width, height))
+    pupils = {CHANNELS[part]: points[index] for part, index in PUPILS.items()} if is_exact else {}
+    radius = PUPIL_RADIUS * max(height, width) / IMAGE_SIZE
+    for channel, pupil in pupils.items():
+        reach = rim + math.ceil(radius)
+        low[channel] = np.minimum(low[channel], (pupil >> shift) - reach).clip(0, (width, height))
+        high[channel] = np.maximum(high[channel], (pupil >> shift) + reach + 1).clip(0, (width, height))
     heatmap = np.zeros((NUM_BOUNDARIES, height, width), np.uint8)
-    for channel, ((left, top), (right, bottom)) in enumerate(zip(low, high)):
+    for channel, ((left, top), (right, bottom)) in enumerate(zip(low.tolist(), high.tolist())):
         if left < right and top < bottom:
-            line = points[_STARTS[channel] : _STARTS[channel + 1]]
-            cv2.polylines(heatmap[channel], [line], False, 255, thickness)
+            line = lines[_STARTS[channel] : _STARTS[channel + 1]]
+            cv2.polylines(heatmap[channel], [line], False, 255, thickness, kind, shift)
+            if channel in pupils:
+                cv2.circle(heatmap[channel], pupils[channel].tolist(), int(radius * (1 << shift)), 255, -1, kind, shift)
             box = heatmap[channel, top:bottom, left:right]
             box[...] = cv2.GaussianBlur(box, kernel, style.gaussian_sigma)
     return heatmap

@@ -6,19 +6,22 @@ A person made by prepare_person.py has frames, but no landmarks: its lists are `
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from config.common import DRAWINGS, GAZE, PUBLISHED
 from datasets.annotations import NUM_COORDINATES, Annotations, read_annotations, read_names
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE
 from datasets.images import read_image
 from datasets.prepared import RECORD_ENDING, Archives, images_digest
 from utils.errors import DataError
-from utils.files import file_digest
+from utils.files import file_digest, read_yaml
 
 MODES = ("all", "train", "test")
+PERSON_FILE = "person.yaml"  # of a person that prepare_person.py made: how boundaries are drawn
 WITH_LANDMARKS, NAMES_ONLY = "_98pt.txt", "_frames.txt"
 FROM_LANDMARKS, FROM_ENCODER = "landmarks", "encoder"  # where boundaries come from
 IMAGE, HEATMAP, RESIZED_HEATMAP = "image", "heatmap", "resized_heatmap"
@@ -34,6 +37,28 @@ def list_path(root: str | Path, person: str, mode: str) -> Path:
     folder = Path(root) / person
     without_landmarks = (folder / "all_frames.txt").exists() and not (folder / "all_98pt.txt").exists()
     return folder / (mode + (NAMES_ONLY if without_landmarks else WITH_LANDMARKS))
+
+
+def drawing_of(root: str | Path, people: Sequence[str]) -> str:
+    """Return how the boundaries of people are drawn: `gaze` if the folders of all of them say so.
+
+    Raises:
+        DataError: a folder says something else.
+    """
+    found = set()
+    for person in people:
+        path = Path(root) / person / PERSON_FILE
+        try:
+            content = read_yaml(path)
+        except FileNotFoundError:
+            content = {"drawing": PUBLISHED}
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: {error}") from None
+        drawing = content.get("drawing") if isinstance(content, dict) else None
+        if drawing not in DRAWINGS:
+            raise DataError(f"{path}: 'drawing' must be one of {', '.join(DRAWINGS)}")
+        found.add(drawing)
+    return GAZE if found == {GAZE} else PUBLISHED
 
 
 def people_of(root: str | Path) -> list[str]:

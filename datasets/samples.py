@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from config import Config
+from config.common import PUBLISHED
 from datasets.augment import Transform
-from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_heatmap, resize_heatmap
+from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_heatmap, resize_heatmap, style_of
 from datasets.celebv import (
     FROM_ENCODER,
     FROM_LANDMARKS,
@@ -84,7 +85,7 @@ class DrawnDataset:
         self._prepared: dict[str, PreparedFile] = {}
         self._made_from: dict[str, Any] = {}  # what is known of the prepared files
         if ref_dir:
-            command = f"python preprocess.py --dataset CelebV --out-dir {ref_dir}"
+            command = f"python preprocess.py --dataset CelebV --out-dir {ref_dir} --drawing {style.name}"
             self._prepared, self._made_from = _open_prepared(self, Path(ref_dir), FROM_LANDMARKS, command)
 
     def identity(self) -> dict[str, str | int]:
@@ -133,7 +134,7 @@ class EncodedDataset:
     """Read frames of a person with the encoder's heatmaps, which prepare_person.py wrote; it needs no landmarks.
 
     Args:
-        root, person, mode, parts: as of `DrawnDataset`.
+        root, person, mode, parts, style: as of `DrawnDataset`.
         ref_dir: folder of the npz files.
 
     Raises:
@@ -141,10 +142,18 @@ class EncodedDataset:
         DataError: lists or npz files are missing, damaged, or do not belong together.
     """
 
-    def __init__(self, root: str | Path, person: str, mode: str, parts: tuple[str, ...], ref_dir: str | Path):
+    def __init__(
+        self,
+        root: str | Path,
+        person: str,
+        mode: str,
+        parts: tuple[str, ...],
+        ref_dir: str | Path,
+        style: DrawingStyle = DrawingStyle(),
+    ):
         if not ref_dir:
             raise ConfigError("boundary: encoder needs ref_dir, the folder that prepare_person.py wrote")
-        self.root, self.person, self.mode, self.parts = root, person, mode, parts
+        self.root, self.person, self.mode, self.parts, self.style = root, person, mode, parts, style
         self.names = read_frame_names(root, person, mode)
         command = f"python prepare_person.py {Path(root) / person} --name {person} --out-dir {ref_dir}"
         self._prepared, _ = _open_prepared(self, Path(ref_dir), FROM_ENCODER, command)
@@ -177,7 +186,6 @@ def open_dataset(
     person: str,
     mode: str,
     parts: tuple[str, ...],
-    style: DrawingStyle = DrawingStyle(),
     draw_anew: bool = False,
 ) -> DrawnDataset | EncodedDataset:
     """Open the samples of a person with boundaries of the kind that a configuration asks for.
@@ -190,8 +198,9 @@ def open_dataset(
         ConfigError, DataError: as of the two classes.
     """
     if config.boundary == FROM_ENCODER:
-        return EncodedDataset(config.train_dir, person, mode, parts, config.ref_dir)
-    return DrawnDataset(config.train_dir, person, mode, parts, "" if draw_anew else config.ref_dir, style)
+        return EncodedDataset(config.train_dir, person, mode, parts, config.ref_dir, style_of(config))
+    ref_dir = "" if draw_anew else config.ref_dir
+    return DrawnDataset(config.train_dir, person, mode, parts, ref_dir, style_of(config))
 
 
 def _read_image(root: str | Path, person: str, name: str) -> np.ndarray:
@@ -217,6 +226,12 @@ def _open_prepared(
         raise DataError(
             f"{ref_dir}: {person} is prepared with 'boundary: {found}', not '{boundary}'; "
             "change boundary, or name the folder of the other kind in ref_dir"
+        )
+    drawn = made_from.get("drawing", {}).get("name", PUBLISHED)
+    if drawn != dataset.style.name:
+        raise DataError(
+            f"{ref_dir}: {person} is prepared with 'drawing: {drawn}', not '{dataset.style.name}'; "
+            f"run '{command}', or change drawing"
         )
     everything = list_path(dataset.root, person, "all")
     if "list" in made_from and made_from["list"] != file_digest(everything):
@@ -316,12 +331,20 @@ class LandmarkDataset:
         persons: the number of each face's person, (N,); None where everybody has one face.
     """
 
-    def __init__(self, landmarks: np.ndarray, what: str, persons: np.ndarray | None = None):
-        self.landmarks, self.what, self.persons = landmarks, what, persons
+    def __init__(
+        self,
+        landmarks: np.ndarray,
+        what: str,
+        persons: np.ndarray | None = None,
+        style: DrawingStyle = DrawingStyle(),
+    ):
+        self.landmarks, self.what, self.persons, self.style = landmarks, what, persons, style
         self.targets = self._targets(landmarks)  # (N, 196)
 
     @classmethod
-    def of_people(cls, root: str | Path, people: list[str], mode: str) -> LandmarkDataset:
+    def of_people(
+        cls, root: str | Path, people: Sequence[str], mode: str, style: DrawingStyle = DrawingStyle()
+    ) -> LandmarkDataset:
         """Read the landmarks of people of CelebV's form.
 
         Raises:
@@ -329,7 +352,7 @@ class LandmarkDataset:
         """
         lists = [read_person(root, person, mode).landmarks for person in people]
         persons = np.repeat(np.arange(len(lists)), [len(landmarks) for landmarks in lists])
-        return cls(np.concatenate(lists), f"landmarks of {', '.join(people)} ({mode})", persons)
+        return cls(np.concatenate(lists), f"landmarks of {', '.join(people)} ({mode})", persons, style)
 
     def identity(self) -> dict[str, str | int]:
         """Tell these samples from others: their number, where they come from, and a digest."""
@@ -347,7 +370,8 @@ class LandmarkDataset:
         return self._sample(transform.landmarks(self.landmarks[index]))
 
     def _sample(self, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return resize_heatmap(draw_heatmap(landmarks), HEATMAP_SIZE), self._targets(landmarks[None])[0]
+        heatmap = resize_heatmap(draw_heatmap(landmarks, style=self.style), HEATMAP_SIZE)
+        return heatmap, self._targets(landmarks[None])[0]
 
     @staticmethod
     def _targets(landmarks: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from config.common import PUBLISHED
 from datasets.annotations import read_annotations
 from datasets.augment import Transform
 from datasets.boundary import (
@@ -20,7 +21,7 @@ from datasets.boundary import (
 )
 from datasets.crop import Square, cut_square
 from datasets.images import read_image
-from datasets.prepared import PreparedFile
+from datasets.prepared import RECORD_ENDING, PreparedFile, read_record
 from utils.errors import DataError
 
 MODES = ("train", "test")
@@ -125,6 +126,11 @@ def prepared_paths(folder: Path, mode: str) -> tuple[Path, Path, Path]:
     return tuple(folder / f"WFLW_{name}_{mode}.npz" for name in names)
 
 
+def record_path(folder: Path, mode: str) -> Path:
+    """Return the file that says how the npz files of a list were made."""
+    return folder / f"WFLW_{mode}{RECORD_ENDING}"
+
+
 def open_landmarks(data_dir: str | Path, mode: str) -> PreparedFile:
     """Open the landmarks of prepared crops, (98, 2) float32 in their pixels.
 
@@ -146,9 +152,18 @@ class WFLWDataset:
         with_landmarks: read these too, for augmented samples.
     """
 
-    def __init__(self, data_dir: str | Path, mode: str, with_landmarks: bool = False):
-        self.mode = mode
+    def __init__(
+        self, data_dir: str | Path, mode: str, style: DrawingStyle = DrawingStyle(), with_landmarks: bool = False
+    ):
+        self.mode, self.style = mode, style
         command = _command(data_dir, mode)
+        record = read_record(record_path(Path(data_dir), mode))
+        drawn = record["made_from"].get("drawing", {}).get("name", PUBLISHED) if record else PUBLISHED
+        if drawn != style.name:
+            raise DataError(
+                f"{data_dir}: WFLW is prepared with 'drawing: {drawn}', not '{style.name}'; "
+                f"run '{command} --drawing {style.name}', or change drawing"
+            )
         images, heatmaps, _ = prepared_paths(Path(data_dir), mode)
         self._images = PreparedFile(images, (3, IMAGE_SIZE, IMAGE_SIZE), command)
         self._heatmaps = PreparedFile(heatmaps, (15, HEATMAP_SIZE, HEATMAP_SIZE), command)
@@ -172,5 +187,5 @@ class WFLWDataset:
     def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
         """Make a sample under a change of the face."""
         name = self._images.names[index]
-        large = draw_heatmap(transform.landmarks(self._landmarks[name]))
+        large = draw_heatmap(transform.landmarks(self._landmarks[name]), style=self.style)
         return transform.image(self._images[name]), resize_heatmap(large, HEATMAP_SIZE)

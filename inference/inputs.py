@@ -6,7 +6,7 @@ import os
 import re
 import signal
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import islice
@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.batches import heatmap_of, to_float
+from datasets.boundary import style_of
 from datasets.celebv import HEATMAP
 from datasets.panels import evenly
 from datasets.samples import DrawnDataset, FrameDataset
@@ -24,6 +25,7 @@ from inference.faces import make_finder
 from inference.geometry import CAMERA_CALIBRATION_S, MAX_CALIBRATION_FRAMES, Shape, shape_of
 from inference.pictures import Camera, FaceFrame, Pictures, faces_of, faces_of_camera
 from inference.reenactor import Geometry, no_face_words
+from inference.trained import Networks
 from utils.cli import limit_count
 from utils.ending import as_requests
 from utils.errors import ConfigError, DataError
@@ -116,7 +118,7 @@ def open_input(
     return Input(frames, pictures.fps, count, sound=sound, some_frames=first_frames)
 
 
-def calibration_inputs(frames_in: Input, networks: Collection[str], geometry: Geometry | None) -> Calibration:
+def calibration_inputs(frames_in: Input, networks: Networks, geometry: Geometry | None) -> Calibration:
     """Give inputs to calibrate 8 bits on, by the networks that get no other network's output.
 
     Raises:
@@ -126,12 +128,13 @@ def calibration_inputs(frames_in: Input, networks: Collection[str], geometry: Ge
         raise ConfigError("--precision int8 is calibrated on frames before it starts, which a camera does not have")
     frames = list(islice(frames_in.some_frames(), 0, 2 * CALIBRATION_FACES, 2))
     inputs: Calibration = {}
+    style = style_of(networks["decoder"].config)
     if "encoder" in networks:
         inputs["encoder"] = [to_float(frame.face.transpose(2, 0, 1)) for frame in frames]
     elif "transformer" in networks:
-        inputs["transformer"] = [heatmap_of(frame.landmarks) for frame in frames]
+        inputs["transformer"] = [heatmap_of(frame.landmarks, style) for frame in frames]
     if geometry is not None:
-        inputs["decoder"] = [heatmap_of(geometry.move(frame.landmarks)) for frame in frames]
+        inputs["decoder"] = [heatmap_of(geometry.move(frame.landmarks), style) for frame in frames]
     return inputs
 
 

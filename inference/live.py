@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from datasets.boundary import style_of
 from inference.faces import make_finder
 from inference.geometry import NeutralToNeutral, Shape, read_geometry, shape_of
 from inference.pictures import CAMERA_FPS, FaceFrame, faces_of_camera
@@ -121,7 +122,7 @@ class LiveReenactor:
         self.geometry = LearningGeometry(read_geometry(decoder))
         backend, finder = open_decoder(decoder, context, precision), make_finder(None, is_video=True)
         target = decoder.config.trg_celeb_name
-        reenactor = Reenactor(backend, 1, SMOOTH, None, target, ("decoder",), self.geometry)
+        reenactor = Reenactor(backend, 1, SMOOTH, None, target, ("decoder",), self.geometry, style_of(decoder.config))
 
         def run() -> None:
             try:

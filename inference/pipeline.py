@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from datasets.batches import heatmap_of
+from datasets.boundary import style_of
 from inference.backends import open_backend
 from inference.geometry import NeutralToNeutral, Shape, read_geometry
 from inference.inputs import CALIBRATION_FACES, Input, calibration_inputs, shape_of_source
@@ -51,7 +52,8 @@ def open_reenactor(
     calibration = None if precision == "float32" else partial(calibration_inputs, frames_in, networks, geometry)
     computing = open_backend(backend, context, networks, batch_size, calibration)
     target = decoder.config.trg_celeb_name
-    return Reenactor(computing, batch_size, smooth, frames_in.truth, target, networks, geometry)
+    style = style_of(decoder.config)
+    return Reenactor(computing, batch_size, smooth, frames_in.truth, target, networks, geometry, style)
 
 
 def open_decoder(decoder: Trained, context: str, precision: str = "float32") -> Backend:
@@ -72,7 +74,8 @@ def typical_boundaries(decoder: Trained) -> list[np.ndarray]:
         driver = random_identity(number)
         neutral = landmarks_of(driver, Expression())
         geometry = NeutralToNeutral(Shape(neutral + 0, neutral), target)
-        found.append(heatmap_of(geometry.move(landmarks_of(driver, random_expression(rng)))))
+        moved = geometry.move(landmarks_of(driver, random_expression(rng)))
+        found.append(heatmap_of(moved, style_of(decoder.config)))
     return found
 
 

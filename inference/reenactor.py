@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from datasets.batches import heatmap_of, to_float
-from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_BOUNDARIES
+from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_BOUNDARIES, DrawingStyle
 from datasets.panels import face_picture
 from datasets.samples import DrawnDataset
 from inference.pictures import FaceFrame
@@ -62,6 +62,7 @@ class Reenactor:
         backend: computes `encoder`, `transformer` and `decoder`, or as many of them as are needed.
         networks: names of those that take part. Without an encoder boundaries are drawn from the frames' landmarks.
         geometry: moves landmarks to the target if no transformer does it.
+        style: how boundaries are drawn for the networks.
         batch_size: faces at a time; the same results.
         smooth: the share of a heatmap that comes from the frame before, from 0 to below 1.
         truth: true heatmaps of the frames, where they are a data set's.
@@ -77,8 +78,9 @@ class Reenactor:
         target: str = "",
         networks: Collection[str] = MODULES,
         geometry: Geometry | None = None,
+        style: DrawingStyle = DrawingStyle(),
     ):
-        self.networks, self.geometry = networks, geometry
+        self.networks, self.geometry, self.style = networks, geometry, style
         self.backend, self.batch_size, self.smooth = backend, batch_size, smooth
         self.truth, self.target = truth, target
         self._last_heatmap: np.ndarray | None = None
@@ -107,11 +109,11 @@ class Reenactor:
             if self.smooth:
                 self._steady(heatmaps[: len(frames)])
         else:
-            heatmaps = np.stack([heatmap_of(marks) for marks in landmarks])
+            heatmaps = np.stack([heatmap_of(marks, self.style) for marks in landmarks])
         if self.geometry is None:
             transformed = self.backend.infer("transformer", heatmaps)  # (B, 15, 64, 64)
         else:
-            transformed = np.stack([heatmap_of(self.geometry.move(marks)) for marks in landmarks])
+            transformed = np.stack([heatmap_of(self.geometry.move(marks), self.style) for marks in landmarks])
         generated = self.backend.infer("decoder", transformed)  # (B, 3, 256, 256)
         for row, frame in enumerate(frames):
             yield self._result(frame, heatmaps[row], transformed[row], face_picture(generated[row]))

@@ -13,6 +13,7 @@ import numpy as np
 from config import load_config
 from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
 from datasets.batches import heatmap_of
+from datasets.boundary import style_of
 from datasets.panels import face_picture, labelled
 from inference.geometry import read_geometry
 from inference.pipeline import open_decoder
@@ -88,5 +89,7 @@ def read_held_out(folder: Path) -> dict[str, float]:
 def portrait(target: Target, context: str) -> np.ndarray:
     """Let a target's decoder paint its neutral face, (256, 256, 3) uint8 with the mark 'synthetic'."""
     shape = read_geometry(target.decoder)
-    painted = open_decoder(target.decoder, context).infer("decoder", heatmap_of(shape.neutral)[None])
+    painted = open_decoder(target.decoder, context).infer(
+        "decoder", heatmap_of(shape.neutral, style_of(target.decoder.config))[None]
+    )
     return labelled(face_picture(painted[0]))

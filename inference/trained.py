@@ -10,6 +10,7 @@ from typing import NamedTuple
 import nnabla as nn
 
 from config import Config, load_config, with_values
+from config.common import PUBLISHED
 from config.runs import BEST_FILE
 from models.networks import INFERENCE, MODULES
 from utils import cli
@@ -89,6 +90,21 @@ def choose_people(args: argparse.Namespace, configs: dict[str, Config]) -> tuple
     return source, target
 
 
+def require_one_drawing(args: argparse.Namespace, configs: dict[str, Config]) -> None:
+    """Raise unless all networks know boundaries that are drawn in the same way.
+
+    Raises:
+        ConfigError: one was trained with `drawing: published`, another with `gaze`.
+    """
+    found = {module: config.drawing or PUBLISHED for module, config in configs.items()}
+    if len(set(found.values())) > 1:
+        words = ", ".join(f"{getattr(args, f'{module}_config')} with '{drawing}'" for module, drawing in found.items())
+        raise ConfigError(
+            f"the networks were trained on boundaries of different drawing: {words}; name networks of one kind, or "
+            "leave out --encoder-config and pass --landmarks"
+        )
+
+
 def find_networks(args: argparse.Namespace, configs: dict[str, Config]) -> Networks:
     """Find the weights of the networks that a command line names.
 
@@ -123,6 +139,7 @@ def open_chain(args: argparse.Namespace) -> Chain:
         WeightsError: a run has no weights.
     """
     configs = load_configs(args)
+    require_one_drawing(args, configs)
     source, target = choose_people(args, configs)
     config = configs.get("transformer", configs["decoder"])
     context = choose_context(config, args)

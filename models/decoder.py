@@ -5,6 +5,8 @@ from __future__ import annotations
 import nnabla as nn
 import nnabla.functions as F
 import nnabla.parametric_functions as PF
+from nnabla.initializer import ConstantInitializer
+from nnabla.parameter import get_parameter_or_create
 
 from models.layers import assert_shape, batch_norm, gan_weights, patch_gan
 
@@ -20,14 +22,33 @@ def _deconv4(x: nn.Variable, channels: int, name: str, with_bias: bool = False) 
     )
 
 
+def _resize_conv4(x: nn.Variable, channels: int, name: str, with_bias: bool = False) -> nn.Variable:
+    """Apply ReLU, double the size by nearest neighbour, then a 3x3 convolution; all in one deconvolution.
+
+    Neighbouring pixels share their weights, so that no lattice forms (Odena et al., Deconvolution and checkerboard
+    artifacts, Distill 2016). A pixel that is doubled and then seen by 3x3 weights is one that a 4x4 deconvolution
+    spreads: its kernel is the 3x3 one over each of the 2x2 copies, which costs what `_deconv4` does.
+    """
+    with nn.parameter_scope(f"{name}/resize_conv"):
+        weights = get_parameter_or_create("W", (x.shape[1], channels, 3, 3), gan_weights(), need_grad=True)
+        bias = get_parameter_or_create("b", (channels,), ConstantInitializer(0), need_grad=True) if with_bias else None
+    kernel = sum(F.pad(weights, (row, 1 - row, column, 1 - column)) for row in (0, 1) for column in (0, 1))
+    return F.deconvolution(F.relu(x), kernel, bias, pad=(1, 1), stride=(2, 2))
+
+
 def decoder(
-    heatmap: nn.Variable, planes: int = 64, training: bool = True, batch_stat: bool | None = None
+    heatmap: nn.Variable,
+    planes: int = 64,
+    resize_levels: int = 0,
+    training: bool = True,
+    batch_stat: bool | None = None,
 ) -> nn.Variable:
     """Paint a face.
 
     Args:
         heatmap: (B, 15, 64, 64) in [0, 1].
         planes: channels of the U-Net's outermost level.
+        resize_levels: so many of the outermost levels double the size by `_resize_conv4`; the paper's deconvolve.
         training: batch statistics and dropout; False is evaluation.
         batch_stat: normalise by the batch; None where training does.
 
@@ -49,13 +70,14 @@ def decoder(
         if 0 < level < innermost:
             h = batch_norm(h, batch_stat, name, gan_init=True)
         downs.append(h)  # (B, 512, 1, 1) at the end
+    ups = [_deconv4] * (len(LEVELS) - resize_levels) + [_resize_conv4] * resize_levels
     for level, multiple in enumerate(LEVELS[-2::-1]):
         name = f"up{level}"
-        h = batch_norm(_deconv4(h, planes * multiple, name), batch_stat, name, gan_init=True)
+        h = batch_norm(ups[level](h, planes * multiple, name), batch_stat, name, gan_init=True)
         if training and level in DROPOUT_LEVELS:
             h = F.dropout(h, 0.5)
         h = F.concatenate(downs[innermost - 1 - level], h, axis=1)  # (B, 128, 128, 128) at the end
-    return F.tanh(_deconv4(h, 3, f"up{innermost}", with_bias=True))
+    return F.tanh(ups[innermost](h, 3, f"up{innermost}", with_bias=True))
 
 
 def decoder_discriminator(

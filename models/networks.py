@@ -28,7 +28,8 @@ def _evaluate_transformer(x: nn.Variable, config: Any) -> nn.Variable:
 
 
 def _evaluate_decoder(x: nn.Variable, config: Any) -> nn.Variable:
-    return decoder(x, config.model.planes, training=False, batch_stat=config.test.batch_stat)
+    model = config.model
+    return decoder(x, model.planes, model.resize_levels, training=False, batch_stat=config.test.batch_stat)
 
 
 ENCODER = Network("encoder", encoder, IMAGE_SHAPE, _evaluate_encoder, "model_epoch-")

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from datasets.boundary import IMAGE_SIZE
-from synthetic.people import ORIGIN_PX, UNIT_PX, Color, Expression, Identity, landmarks_of, project
+from synthetic.people import ORIGIN_PX, UNIT_PX, Color, Expression, Identity, Light, landmarks_of, project
 
 SUBPIXEL_BITS = 4
 SUBPIXEL = 1 << SUBPIXEL_BITS
@@ -77,6 +77,18 @@ def _background_texture(who: Identity, rng: np.random.Generator) -> np.ndarray:
     v, u = np.mgrid[0:IMAGE_SIZE, 0:IMAGE_SIZE].astype(np.float32) / IMAGE_SIZE
     mix = np.clip(0.8 * v + 0.2 * u, 0, 1)[..., None]
     scene = np.array(who.background[0], np.float32) * (1 - mix) + np.array(who.background[1], np.float32) * mix
+    for shelf in range(who.shelves):
+        top = int((shelf + rng.uniform(0.2, 0.8)) * IMAGE_SIZE / who.shelves)
+        cv2.rectangle(scene, (0, top), (IMAGE_SIZE, top + 3), [float(c) * 0.6 for c in who.background[1]], -1)
+        left = 0
+        while left < IMAGE_SIZE:  # things of all widths stand on it
+            width, height = (int(x) for x in rng.integers((5, 8), (40, 60)))
+            color = [float(c) for c in rng.integers(20, 235, 3)]
+            if rng.random() < 0.6:
+                cv2.rectangle(scene, (left, top - height), (left + width, top), color, -1)
+            left += width + int(rng.integers(0, 12))
+    if who.shelves:
+        scene = cv2.GaussianBlur(scene, (0, 0), rng.uniform(0.8, 4))
     for _ in range(8):  # lights out of focus
         center, radius = rng.integers(0, IMAGE_SIZE, 2).tolist(), int(rng.integers(14, 38))
         light = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)
@@ -265,6 +277,29 @@ def _paint_eye(image: np.ndarray, who: Identity, face: Expression, lids: np.ndar
     _stroke(image, upper - (0, 0.075 * UNIT_PX), _rgba(who.skin, 0.76), 1)
 
 
+def _paint_glasses(image: np.ndarray, who: Identity, face: Expression) -> None:
+    """Paint rims about the eyes, the bridge between and the temples to the ears."""
+    (half_width, half_height), color = who.lens, _rgba(who.glasses)
+    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    round_ = np.stack([half_width * np.cos(angle), half_height * np.sin(angle), np.zeros(24)], axis=1)
+    for side in (-1, 1):
+        center = np.array([side * who.eye_x, who.eye_y + 0.03, 0.02])
+        _stroke(image, project(center + round_, face), color, 2, closed=True)
+        rim = [side * (who.eye_x + half_width), who.eye_y - 0.02, 0.0]
+        ear = [side * who.face_width, who.eye_y - 0.04, -0.5]
+        _stroke(image, project(np.array([rim, ear]), face), color, 2)
+    inner = max(who.eye_x - half_width, 0.02)
+    bridge = np.array([[-inner, who.eye_y, 0.06], [0, who.eye_y - 0.03, 0.12], [inner, who.eye_y, 0.06]])
+    _stroke(image, _spline(project(bridge, face)), color, 2)
+
+
+def _light(image: np.ndarray, light: Light) -> None:
+    """Light a picture (256, 256, 4) in place."""
+    along = np.linspace(-1, 1, IMAGE_SIZE, dtype=np.float32)
+    gain = (1 + light.across * along[None] + light.down * along[:, None])[..., None] * np.float32(light.tint)
+    image[..., :3] = np.clip(image[..., :3] * gain + 0.5, 0, 255).astype(np.uint8)
+
+
 def _paint_nose(image: np.ndarray, who: Identity, face: Expression, nose: np.ndarray) -> None:
     bridge, base = nose[:4], nose[4:]
     away = 1 if face.yaw < 0 else -1  # the side turned away lies in shadow
@@ -318,6 +353,10 @@ def paint_layers(who: Identity, face: Expression, canvas: np.ndarray) -> np.ndar
     _paint_eye(canvas, who, face, marks[68:76], marks[97])
     _paint_nose(canvas, who, face, marks[51:60])
     _paint_mouth(canvas, who, marks)
+    if who.glasses is not None:
+        _paint_glasses(canvas, who, face)
+    if who.light is not None:
+        _light(canvas, who.light)
     return marks
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,11 +102,12 @@ def _blinks(rng: np.random.Generator, length: int) -> np.ndarray:
     return lids
 
 
-def expression_track(length: int, seed: int, habit: Habit = Habit()) -> np.ndarray:
+def expression_track(length: int, seed: int, habit: Habit = Habit(), eyes_wander: bool = False) -> np.ndarray:
     """Draw the expressions of a smooth, talking, turning head.
 
     Args:
         habit: the middle of what they vary about.
+        eyes_wander: look about; boundaries that show no pupils (`drawing: published`) cannot teach that.
 
     Returns:
         (length, 12) float32, a row an `Expression`, as if filmed at 25 frames a second.
@@ -127,9 +128,8 @@ def expression_track(length: int, seed: int, habit: Habit = Habit()) -> np.ndarr
         smile=noise(10, 0.5, -0.5, 1, mean=habit.smile),
         brow_raise=noise(9, 0.5, -0.7, 1, mean=habit.brow_raise),
         blink=np.maximum(_blinks(rng, length), noise(8, 0.2, 0, 0.35)),
-        # no boundary shows the pupils, so a gaze that wanders could not be learned
-        gaze_x=noise(14, 0.08, -0.2, 0.2),
-        gaze_y=noise(14, 0.05, -0.15, 0.15),
+        gaze_x=noise(14, 0.4, -0.85, 0.85) if eyes_wander else noise(14, 0.08, -0.2, 0.2),
+        gaze_y=noise(14, 0.5, -1, 1) if eyes_wander else noise(14, 0.05, -0.15, 0.15),
     )
     return np.stack(track, axis=1).astype(np.float32)
 
@@ -188,6 +188,14 @@ HAIR_COLORS: tuple[tuple[Color, Color], ...] = (
 IRIS_COLORS: tuple[Color, ...] = ((70, 100, 150), (90, 120, 80), (100, 70, 40), (60, 40, 26), (110, 130, 140))
 
 
+class Light(NamedTuple):
+    """Say how a picture is lit: brightness that grows in a direction, and a tint."""
+
+    across: float  # share by which the right rim is brighter than the middle
+    down: float
+    tint: tuple[float, float, float]  # factors of red, green and blue
+
+
 @dataclass(frozen=True)
 class Identity:
     """Say who a synthetic person is: proportions in head units, colours in RGB."""
@@ -235,6 +243,11 @@ class Identity:
     freckles: int
     cloth: Color
     background: tuple[Color, Color]
+    # what only the many have that a base is learned from (`varied_identity`)
+    glasses: Color | None = None  # of the frame
+    lens: tuple[float, float] = (0.3, 0.24)  # half width and half height
+    light: Light | None = None  # None is even light
+    shelves: int = 0  # of the background, with things on them
 
     @property
     def has_long_hair(self) -> bool:
@@ -303,6 +316,40 @@ def random_identity(seed: int) -> Identity:
         freckles=int(rng.integers(25, 60)) if tone < 1 and rng.random() < 0.5 else 0,
         cloth=_hsv(hue, rng.uniform(0.3, 0.7), rng.uniform(0.25, 0.7)),
         background=(_hsv((hue + 0.45) % 1, 0.25, rng.uniform(0.6, 0.9)), _hsv((hue + 0.5) % 1, 0.35, 0.45)),
+    )
+
+
+def varied_identity(seed: int) -> Identity:
+    """Draw a person with looks that vary as widely as the painter can; from the same seed the same person."""
+    who, rng = random_identity(seed), np.random.default_rng([seed, 3])
+    # skins lie between the tones, paler and ruddier ones too; hair of any colour goes with any of them
+    skin = tuple(int(np.clip(channel * rng.uniform(0.9, 1.06), 30, 252)) for channel in who.skin)
+    hair, strand = HAIR_COLORS[int(rng.integers(0, len(HAIR_COLORS)))]
+    is_bearded = who.eyeliner == 0 and rng.random() < 0.6
+    glasses = [(24, 22, 24), (90, 60, 40), (150, 150, 155), _hsv(rng.random(), 0.6, 0.5)][int(rng.integers(0, 4))]
+    hue, warmth = rng.random(), rng.uniform(-0.12, 0.12)
+    brightness = rng.uniform(0.7, 1.12)
+    return replace(
+        who,
+        skin=skin,
+        blush=_mix(skin, (222, 96, 92), rng.uniform(0.1, 0.5)),
+        hair=hair,
+        hair_strand=strand,
+        brow=_mix(hair, (30, 22, 20), rng.uniform(0.1, 0.6)),
+        beard=float(rng.uniform(0.25, 0.95)) if is_bearded else 0.0,
+        glasses=glasses if rng.random() < 0.35 else None,
+        lens=(rng.uniform(0.25, 0.34), rng.uniform(0.18, 0.28)),
+        light=Light(
+            across=rng.uniform(-0.35, 0.35),
+            down=rng.uniform(-0.25, 0.2),
+            tint=(brightness * (1 + warmth), brightness, brightness * (1 - warmth)),
+        ),
+        cloth=_hsv(rng.random(), rng.uniform(0, 0.8), rng.uniform(0.1, 0.95)),
+        background=(
+            _hsv(hue, rng.uniform(0, 0.6), rng.uniform(0.15, 1)),
+            _hsv((hue + rng.uniform(0, 0.3)) % 1, rng.uniform(0, 0.6), rng.uniform(0.1, 0.9)),
+        ),
+        shelves=int(rng.integers(0, 5)),
     )
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from config import Config, complete_config, require_trainable, to_dict
+from config import MODULE_KEY, Config, complete_config, require_trainable, to_dict
 from config.common import PEOPLE_KEYS
 from config.keys import is_free
 from config.runs import INFO_FILE
@@ -84,7 +84,8 @@ def require_same(plan: Plan, folder: Path, state: dict[str, Any]) -> None:
     module = plan.config.MODULE
     if state["module"] != module:
         raise ConfigError(f"{folder}: cannot be resumed: it is a run of the {state['module']}")
-    before = complete_config(module, state["config"], folder)  # written by a version that may have had other keys
+    # written by a version that may have had other keys
+    before = complete_config(module, {MODULE_KEY: module, **state["config"]}, folder)
     require_trainable(state["config"], folder)
     differences = [
         f"{key} was {_short(old)}, is {_short(new)}"

@@ -13,6 +13,7 @@ import nnabla as nn
 from config import Config, load_config, with_values
 from config.runs import INFO_FILE
 from datasets.batches import Batches, Dataset, make_batches
+from datasets.celebv import drawing_of, find_people
 from models.network import Network
 from training.averaging import WeightAverage
 from training.communicator import connect, end_all, is_one_of_several, local_rank
@@ -36,11 +37,12 @@ class Training:
         description: of the script, for `--help`.
 
     Attributes:
-        config: what file and command line say.
+        config: what file, command line and the people's folders say.
         resumed: the folder of the run to go on with, or None.
 
     Raises:
         ConfigError: the configuration is wrong, there is no such run or no such device.
+        DataError: everybody is to be learned from, and nobody is there.
     """
 
     def __init__(self, module: str, description: str):
@@ -50,7 +52,8 @@ class Training:
         if self.resumed is not None and args.conf is None:
             config = load_config(module, self.resumed / INFO_FILE, to_train=True)
         given = {"context": args.context, "device_id": args.device_id}
-        self.config: Config = with_values(config, {name: value for name, value in given.items() if value is not None})
+        config = with_values(config, {name: value for name, value in given.items() if value is not None})
+        self.config: Config = _with_people(config)
         self._set_up()
 
     def _set_up(self) -> None:
@@ -136,6 +139,13 @@ class Training:
             raise Stopped("", exit_code=0)
         with open_run(plan) as run:
             yield run
+
+
+def _with_people(config: Config) -> Config:
+    """Say whose frames are learned from and how boundaries are drawn, where that is left to the people's folders."""
+    if getattr(config, "dataset", "") == "CelebV" and not config.celeb_names:
+        config = with_values(config, {"celeb_names": find_people(config.train_dir)})
+    return with_values(config, {"drawing": config.drawing or drawing_of(config.train_dir, config.people)})
 
 
 def _parse_args(description: str) -> argparse.Namespace:

@@ -16,6 +16,7 @@ from config import complete_config, load_config, with_values
 from config.config_decoder import DecoderConfig
 from datasets.annotations import format_line
 from datasets.batches import heatmap_of
+from datasets.boundary import DrawingStyle
 from datasets.celebv import read_person
 from datasets.images import write_image
 from inference.geometry import MeanToMean, NeutralToNeutral, Shape, read_geometry, shape_of, write_geometry
@@ -192,9 +193,9 @@ def test_each_combination_computes_what_it_needs():
         assert set(backend.seen) == {*networks, "decoder"}
         for index, item in enumerate(items):
             if "encoder" not in networks:
-                np.testing.assert_allclose(item.heatmap, heatmap_of(marks(index)))
+                np.testing.assert_allclose(item.heatmap, heatmap_of(marks(index), DrawingStyle()))
             if moved is not None:
-                np.testing.assert_allclose(item.transformed, heatmap_of(geometry.move(marks(index))))
+                np.testing.assert_allclose(item.transformed, heatmap_of(geometry.move(marks(index)), DrawingStyle()))
                 np.testing.assert_allclose(backend.seen["decoder"][index], item.transformed)
 
 
@@ -203,8 +204,8 @@ def test_landmarks_are_steadied_and_forgotten_where_the_face_was_gone():
     frames[2] = FaceFrame(2, None, "gone", 0.08)
     geometry = MeanToMean(flat(marks(0)), flat(marks(0)))
     items = list(Reenactor(Recorder(), 1, 0.5, networks=(), geometry=geometry).reenact(frames))
-    np.testing.assert_allclose(items[1].heatmap, heatmap_of((marks(0) + marks(1)) / 2))
-    np.testing.assert_allclose(items[3].heatmap, heatmap_of(marks(3)))
+    np.testing.assert_allclose(items[1].heatmap, heatmap_of((marks(0) + marks(1)) / 2, DrawingStyle()))
+    np.testing.assert_allclose(items[3].heatmap, heatmap_of(marks(3), DrawingStyle()))
 
 
 def test_a_camera_calibrates_on_its_first_seconds(capsys):

@@ -12,6 +12,7 @@ from config.config_decoder import DecoderConfig
 from config.config_encoder import EncoderConfig
 from config.config_transformer import TransformerConfig
 from datasets.batches import heatmap_of
+from datasets.boundary import DrawingStyle
 from datasets.landmarks import FaceFinder
 from datasets.panels import face_picture, heatmap_picture
 from datasets.prepared import PreparedWriter
@@ -48,7 +49,7 @@ def test_face_psnr_looks_at_the_face_alone():
 
 @pytest.mark.parametrize("seed", [9, 29])
 def test_measures_of_mouth_and_yaw_follow_the_expression(seed):
-    heatmaps = [heatmap_of(landmarks_of(random_identity(seed), face)) for face in TRACK]
+    heatmaps = [heatmap_of(landmarks_of(random_identity(seed), face), DrawingStyle()) for face in TRACK]
     mouth = [metrics.mouth_opening(heatmap) for heatmap in heatmaps]
     turn = [metrics.face_turn(heatmap) for heatmap in heatmaps]
     assert metrics.correlation(mouth, [face.mouth_open for face in TRACK]) > 0.98
@@ -126,7 +127,7 @@ def test_jitter_is_what_an_even_motion_has_not():
 
 
 def test_errors_are_a_share_of_an_empty_answers():
-    heatmaps = [heatmap_of(landmarks_of(random_identity(3), face)) for face in TRACK[:3]]
+    heatmaps = [heatmap_of(landmarks_of(random_identity(3), face), DrawingStyle()) for face in TRACK[:3]]
     assert metrics.relative_error([np.zeros_like(h) for h in heatmaps], heatmaps) == pytest.approx(1)
     assert metrics.relative_error([h / 2 for h in heatmaps], heatmaps) == pytest.approx(0.25)
 
