@@ -34,6 +34,7 @@ from inference.backends import add_backend_argument, open_backend
 from inference.geometry import MeanToMean, NeutralToNeutral, Shape, shape_of
 from inference.metrics import (
     EXPRESSION_OF,
+    OPPOSITE,
     compare_pictures,
     correlation,
     face_turn,
@@ -147,7 +148,7 @@ def measure_gestures(
         results = [result[name] for _, _, result in done]
         with_driver[name] = correlation([driver[name] for _, driver, _ in done], results)
         if expressions is not None:
-            sign = -1 if part == "blink" else 1  # a lid that is closed is an eye that is not open
+            sign = -1 if part in OPPOSITE else 1
             truth = [sign * getattr(expressions[index], part) for index, _, _ in done]
             with_truth[name] = correlation(truth, results)
     return Gestures(share, with_driver, with_truth)

@@ -21,9 +21,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from datasets.boundary import style_of
 from datasets.panels import generated_mark
 from inference.backends import PRECISIONS, add_backend_argument
 from inference.inputs import Input, end_at_interrupt, open_input, open_test_split
+from inference.motion import MAX_STRENGTH, MOTIONS
 from inference.output import FRAMES_DIR, LAYOUTS, Output, frame_layout, open_output
 from inference.pipeline import open_reenactor, results_of
 from inference.reenactor import NO_FACE_CHOICES, MissingFaces, Reenactor
@@ -55,8 +57,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--no-face", choices=NO_FACE_CHOICES, default="hold", help=help_no_face)
     help_detector = "with --input: what finds faces, a Python function (default: MediaPipe's face mesh)"
     parser.add_argument("--detector", type=cli.text, metavar="MODULE:FUNCTION", help=help_detector)
-    help_smooth = "steady boundaries: the share that comes from the frame before, 0 to below 1 (0)"
-    parser.add_argument("--smooth", type=cli.share, default=0.0, metavar="S", help=help_smooth)
+    help_smooth = "steady boundaries: the share that comes from the frame before, 0 to below 1; of landmarks while a "
+    help_smooth += "face rests, less the faster it moves (default: 0.6 of landmarks found in --input, else 0)"
+    parser.add_argument("--smooth", type=cli.share, metavar="S", help=help_smooth)
+    cli.add_motion_arguments(parser, MOTIONS, MAX_STRENGTH)
     parser.add_argument("-n", "--num", type=cli.count, help="number of frames (default: all)")
     parser.add_argument("--batch-size", type=cli.batch_size, default=1, help="frames at a time; the same pictures")
     add_backend_argument(parser)
@@ -92,6 +96,8 @@ def parse_args() -> argparse.Namespace:
         parser.error("--detector finds no landmarks, which --landmarks, or doing without --transformer-config, needs")
     if args.input is None and args.transformer_config is None and args.src_celeb_name is None:
         parser.error("--src-celeb-name or --input: without a transformer nobody says who drives")
+    if args.encoder_config is not None and (args.motion != "all" or args.strength != 1):
+        parser.error("--motion and --strength choose among landmarks; pass --landmarks instead of --encoder-config")
     inputs = [Path(args.input) if args.input else None]
     inputs += [getattr(args, f"{module}_{what}") for module in MODULES for what in ("config", "param_file")]
     check_outputs({"--video": args.video, "--preview": args.preview, "--out-dir": args.out_dir}, inputs)
@@ -101,7 +107,8 @@ def parse_args() -> argparse.Namespace:
 def open_frames(args: argparse.Namespace, chain: Chain) -> Input:
     """Open what `--input` names, or the test split of the source."""
     if args.input is None:
-        return open_test_split(chain.data_dir, chain.source, args.num, args.fps or DATA_SET_FPS)
+        style = style_of(chain.networks["decoder"].config)
+        return open_test_split(chain.data_dir, chain.source, args.num, args.fps or DATA_SET_FPS, style)
     return open_input(args.input, args.detector, args.face, args.fps, args.num, args.audio)
 
 
@@ -110,7 +117,15 @@ def main() -> None:
     chain = open_chain(args)
     frames_in = open_frames(args, chain)
     reenactor = open_reenactor(
-        frames_in, chain.networks, chain.context, args.backend, args.precision, args.batch_size, args.smooth
+        frames_in,
+        chain.networks,
+        chain.context,
+        args.backend,
+        args.precision,
+        args.batch_size,
+        args.smooth,
+        args.motion,
+        args.strength,
     )
     missing = MissingFaces(args.no_face)
     mark = generated_mark(f"face of {chain.target}, driven by {args.input or chain.source}")
@@ -142,7 +157,9 @@ def record_of(
         "layout": frame_layout(args),
         "backend": reenactor.backend.name,
         "precision": args.precision,
-        "smooth": args.smooth,
+        "smooth": reenactor.smooth,
+        "motion": args.motion,
+        "strength": args.strength,
         "boundaries": "landmarks" if args.landmarks else "encoder",
         "transfer": "transformer" if "transformer" in chain.networks else "geometry",
         "fps": float(frames_in.fps),

@@ -13,18 +13,21 @@ from typing import Any
 import numpy as np
 
 from config.common import DRAWINGS, GAZE, PUBLISHED
-from datasets.annotations import NUM_COORDINATES, Annotations, read_annotations, read_names
+from datasets.annotations import NUM_COORDINATES, Annotations, read_annotations, read_lines, read_names
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE
+from datasets.crop import Seen
 from datasets.images import read_image
 from datasets.prepared import RECORD_ENDING, Archives, images_digest
 from utils.errors import DataError
 from utils.files import file_digest, read_yaml
 
 MODES = ("all", "train", "test")
+SEEN_FILE = "seen.txt"  # of the same: which pixels of frames lie within the pictures they were cut from
 PERSON_FILE = "person.yaml"  # of a person that prepare_person.py made: how boundaries are drawn
 WITH_LANDMARKS, NAMES_ONLY = "_98pt.txt", "_frames.txt"
 FROM_LANDMARKS, FROM_ENCODER = "landmarks", "encoder"  # where boundaries come from
 IMAGE, HEATMAP, RESIZED_HEATMAP = "image", "heatmap", "resized_heatmap"
+SEEN = "seen"  # (1, 256, 256), 255 where a frame lies within the picture it was cut from
 SHAPES = {
     IMAGE: (3, IMAGE_SIZE, IMAGE_SIZE),
     HEATMAP: (15, HEATMAP_SIZE, HEATMAP_SIZE),
@@ -59,6 +62,38 @@ def drawing_of(root: str | Path, people: Sequence[str]) -> str:
             raise DataError(f"{path}: 'drawing' must be one of {', '.join(DRAWINGS)}")
         found.add(drawing)
     return GAZE if found == {GAZE} else PUBLISHED
+
+
+def read_seen(root: str | Path, person: str) -> dict[str, Seen]:
+    """Read which pixels of a person's frames lie within the pictures they were cut from; {} if all do.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = Path(root) / person / SEEN_FILE
+    if not path.exists():
+        return {}
+    found = {}
+    for number, line in read_lines(path, ""):
+        try:
+            *numbers, name = line.split(maxsplit=4)
+            seen = Seen(*map(int, numbers))
+        except (ValueError, TypeError):
+            raise DataError(f"{path}: line {number}: must be 'left top right bottom name'") from None
+        if not (0 <= seen.left < seen.right <= IMAGE_SIZE and 0 <= seen.top < seen.bottom <= IMAGE_SIZE):
+            raise DataError(f"{path}: line {number}: no part of a picture of {IMAGE_SIZE} pixels")
+        found[name.strip()] = seen
+    return found
+
+
+def has_unseen(root: str | Path, person: str) -> bool:
+    """Tell whether some of a person's frames reach beyond the pictures they were cut from."""
+    return (Path(root) / person / SEEN_FILE).exists()
+
+
+def format_seen(seen: Seen, name: str) -> str:
+    """Write one line of the list, the way `read_seen` reads it."""
+    return " ".join(map(str, (*seen, name)))
 
 
 def people_of(root: str | Path) -> list[str]:

@@ -23,14 +23,17 @@ from datasets.celebv import (
     HEATMAP,
     IMAGE,
     RESIZED_HEATMAP,
+    SEEN,
     SHAPES,
     list_path,
     prepared_path,
     read_frame,
     read_frame_names,
     read_person,
+    read_seen,
     record_path,
 )
+from datasets.crop import ALL_SEEN, Seen
 from datasets.prepared import PreparedFile, images_digest, read_record
 from utils.errors import ConfigError, DataError
 from utils.files import file_digest
@@ -64,7 +67,7 @@ class DrawnDataset:
     Args:
         root: the folder that holds the people.
         mode: `all`, `train` or `test`.
-        parts: of a sample, in order, out of `image`, `heatmap` and `resized_heatmap`; only these are made.
+        parts: of a sample, in order, out of `image`, `heatmap`, `resized_heatmap` and `seen`; only these are made.
         ref_dir: folder of prepared npz files, or '' to draw.
 
     Raises:
@@ -82,6 +85,7 @@ class DrawnDataset:
     ):
         self.root, self.person, self.mode, self.parts, self.style = root, person, mode, parts, style
         self.names, self.landmarks, _ = read_person(root, person, mode)  # landmarks (N, 98, 2) in pixels
+        self._seen = read_seen(root, person) if SEEN in parts else {}
         self._prepared: dict[str, PreparedFile] = {}
         self._made_from: dict[str, Any] = {}  # what is known of the prepared files
         if ref_dir:
@@ -104,16 +108,20 @@ class DrawnDataset:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         """Read or make a sample: uint8 arrays of `SHAPES`, one for each of `parts`; one drawing at most."""
+        name = self.names[index]
+        sample = {SEEN: _seen_picture(self._seen.get(name, ALL_SEEN))} if SEEN in self.parts else {}
         if self._prepared:
-            name = self.names[index]
-            return tuple(self._prepared[part][name] for part in self.parts)
-        sample = {IMAGE: self._image(index)} if IMAGE in self.parts else {}
-        sample |= self._draw(self.landmarks[index])
+            sample |= {part: file[name] for part, file in self._prepared.items()}
+        else:
+            sample |= {IMAGE: self._image(index)} if IMAGE in self.parts else {}
+            sample |= self._draw(self.landmarks[index])
         return tuple(sample[part] for part in self.parts)
 
     def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]:
         """Make a sample under a change of the face: boundaries are drawn from the changed landmarks."""
         sample = {IMAGE: transform.image(self._image(index))} if IMAGE in self.parts else {}
+        if SEEN in self.parts:
+            sample[SEEN] = transform.mask(_seen_picture(self._seen.get(self.names[index], ALL_SEEN)))
         sample |= self._draw(transform.landmarks(self.landmarks[index]))
         return tuple(sample[part] for part in self.parts)
 
@@ -155,6 +163,7 @@ class EncodedDataset:
             raise ConfigError("boundary: encoder needs ref_dir, the folder that prepare_person.py wrote")
         self.root, self.person, self.mode, self.parts, self.style = root, person, mode, parts, style
         self.names = read_frame_names(root, person, mode)
+        self._seen = read_seen(root, person) if SEEN in parts else {}
         command = f"python prepare_person.py {Path(root) / person} --name {person} --out-dir {ref_dir}"
         self._prepared, _ = _open_prepared(self, Path(ref_dir), FROM_ENCODER, command)
 
@@ -173,11 +182,14 @@ class EncodedDataset:
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         """Read a sample: uint8 arrays of `SHAPES`, one for each of `parts`."""
         name = self.names[index]
-        return tuple(self._prepared[part][name] for part in self.parts)
+        sample = {part: file[name] for part, file in self._prepared.items()}
+        sample |= {SEEN: _seen_picture(self._seen.get(name, ALL_SEEN))} if SEEN in self.parts else {}
+        return tuple(sample[part] for part in self.parts)
 
     def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]:
         """Read a sample and change the face: heatmaps are warped as pictures are."""
         change = {IMAGE: transform.image, HEATMAP: transform.heatmap, RESIZED_HEATMAP: transform.heatmap}
+        change[SEEN] = transform.mask
         return tuple(change[part](array) for part, array in zip(self.parts, self[index]))
 
 
@@ -201,6 +213,11 @@ def open_dataset(
         return EncodedDataset(config.train_dir, person, mode, parts, config.ref_dir, style_of(config))
     ref_dir = "" if draw_anew else config.ref_dir
     return DrawnDataset(config.train_dir, person, mode, parts, ref_dir, style_of(config))
+
+
+def _seen_picture(seen: Seen) -> np.ndarray:
+    """Return which pixels are seen, (1, 256, 256) uint8 of 0 or 255."""
+    return 255 * seen.mask()[None].astype(np.uint8)
 
 
 def _read_image(root: str | Path, person: str, name: str) -> np.ndarray:
@@ -240,7 +257,8 @@ def _open_prepared(
         now = _pictures_digest(dataset.root, person, dataset.mode)
         if now and now != made_from["pictures"]:
             raise DataError(f"{ref_dir}: {person} was prepared from other pictures; run '{command}' again")
-    files = {part: PreparedFile(prepared_path(ref_dir, person, part), SHAPES[part], command) for part in dataset.parts}
+    parts = [part for part in dataset.parts if part in SHAPES]
+    files = {part: PreparedFile(prepared_path(ref_dir, person, part), SHAPES[part], command) for part in parts}
     for file in files.values():
         file.require(dataset.names)
     return files, made_from

@@ -71,7 +71,7 @@ def crop_face(
         ValueError: the square is mostly outside of the image.
     """
     square = square_about(landmarks, box, margin, image.shape[:2])
-    crop = cut_square(image, square)
+    crop = cut_square(image, square, mirror=True)
     return crop, (landmarks - (square.left, square.top)) * (IMAGE_SIZE / square.side)
 
 

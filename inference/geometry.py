@@ -15,6 +15,7 @@ import numpy as np
 
 from config.runs import GEOMETRY_FILE
 from datasets.annotations import format_line, read_annotations
+from datasets.augment import MIRRORED_LANDMARKS
 from datasets.celebv import read_person
 from datasets.panels import evenly
 from datasets.samples import DrawnDataset, EncodedDataset
@@ -61,7 +62,7 @@ class Placement(NamedTuple):
 
 
 @lru_cache(maxsize=1)
-def _typical_head() -> np.ndarray:
+def typical_head() -> np.ndarray:
     """Place the landmarks (98, 3) of a typical neutral head in pixels, about the middle of its rigid points."""
     head = UNIT_PX * np.mean([landmarks_3d(random_identity(seed), Expression()) for seed in HEADS], axis=0)
     return head - head[list(RIGID_LANDMARKS)].mean(axis=0)
@@ -72,7 +73,7 @@ def poses_of(landmarks: np.ndarray) -> Placement:
 
     Weak perspective, by an orthogonal Procrustes problem (Kabsch) with the depths of the previous round.
     """
-    head, points = _typical_head()[list(RIGID_LANDMARKS)], landmarks[:, list(RIGID_LANDMARKS)]
+    head, points = typical_head()[list(RIGID_LANDMARKS)], landmarks[:, list(RIGID_LANDMARKS)]
     center = points.mean(axis=1)
     points = points - center[:, None]
     scale = np.sqrt((points**2).sum(axis=(1, 2)) / (head[:, :2] ** 2).sum())
@@ -130,7 +131,25 @@ def _neutral_of(landmarks: np.ndarray) -> np.ndarray:
     fitted = np.linalg.solve(known.T @ known + ridge, known.T @ upright.reshape(len(known), -1))
     # a head that turns also moves aside
     center = np.linalg.lstsq(np.column_stack([np.ones(len(yaw)), angles]), pose.center, rcond=None)[0][0]
-    return center + np.median(pose.scale) * fitted[0].reshape(-1, 2)
+    return center + np.median(pose.scale) * symmetric(fitted[0].reshape(-1, 2))
+
+
+def symmetric(face: np.ndarray) -> np.ndarray:
+    """Bring a face (98, 2) to the middle of itself and its mirror image, laid on it.
+
+    What a person that pulls faces does to one side more often than to the other is no part of the neutral face.
+    """
+    mirrored = (face * (-1, 1))[MIRRORED_LANDMARKS]
+    middle, middle_mirrored = face.mean(axis=0), mirrored.mean(axis=0)
+    left, _, right = np.linalg.svd((mirrored - middle_mirrored).T @ (face - middle))
+    flip = np.diag([1, np.linalg.det(left @ right)])
+    return (face + (mirrored - middle_mirrored) @ left @ flip @ right + middle) / 2
+
+
+def typical_neutral(landmarks: np.ndarray) -> np.ndarray:
+    """Lay a typical neutral face (98, 2) where a face lies of which nothing else is known, as large as it is."""
+    pose = poses_of(landmarks[None])
+    return pose.scale[0] * typical_head()[:, :2] + pose.center[0]
 
 
 def shape_of(landmarks: Iterable[np.ndarray]) -> Shape:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.batches import heatmap_of, to_float
-from datasets.boundary import style_of
+from datasets.boundary import DrawingStyle, style_of
 from datasets.celebv import HEATMAP
 from datasets.panels import evenly
 from datasets.samples import DrawnDataset, FrameDataset
@@ -46,19 +46,23 @@ class Input(NamedTuple):
     camera: Camera | None = None  # a live camera
     some_frames: Callable[[], Iterator[FaceFrame]] | None = None  # the first ones with a face, to calibrate on
     landmarks: np.ndarray | None = None  # (N, 98, 2), if all of them are known before
+    is_film: bool = True  # frames follow each other in time
 
 
-def open_test_split(data_dir: str | Path, person: str, wanted: int | None, fps: float) -> Input:
+def open_test_split(
+    data_dir: str | Path, person: str, wanted: int | None, fps: float, style: DrawingStyle = DrawingStyle()
+) -> Input:
     """Open the test split of a person of CelebV's form.
 
     Args:
         wanted: number of frames; None takes all.
+        style: of the true heatmaps.
 
     Raises:
         DataError: it is missing or damaged.
     """
     images = FrameDataset(data_dir, person, "test")
-    truth = DrawnDataset(data_dir, person, "test", (HEATMAP,))
+    truth = DrawnDataset(data_dir, person, "test", (HEATMAP,), style=style)
     count = limit_count(wanted, len(images), f"the test split of {person}")
     marks = truth.landmarks
     frames = (FaceFrame(i, images[i][0].transpose(1, 2, 0), "", i / fps, marks[i]) for i in range(count))
@@ -115,7 +119,7 @@ def open_input(
 
     frames = faces_of(pictures, finder, face_number, wanted)
     sound = pictures.video if with_sound else None
-    return Input(frames, pictures.fps, count, sound=sound, some_frames=first_frames)
+    return Input(frames, pictures.fps, count, sound=sound, some_frames=first_frames, is_film=pictures.is_film)
 
 
 def calibration_inputs(frames_in: Input, networks: Networks, geometry: Geometry | None) -> Calibration:

@@ -10,17 +10,17 @@ import numpy as np
 
 from datasets.boundary import style_of
 from inference.faces import make_finder
-from inference.geometry import NeutralToNeutral, Shape, read_geometry, shape_of
+from inference.geometry import NeutralToNeutral, Shape, read_geometry, shape_of, typical_neutral
 from inference.pictures import CAMERA_FPS, FaceFrame, faces_of_camera
 from inference.pipeline import open_decoder
 from inference.reenactor import Reenactor, Result
+from inference.steady import SMOOTH
 from inference.trained import Trained
 from utils.parallel import prefetched
 
 LEARN_FRAMES = 75  # pictures of the driver's face before its shape is learned
 NEUTRAL_FRAMES = 8  # pictures averaged for a neutral face
 FACES_AHEAD = 1
-SMOOTH = 0.3  # share of the previous landmarks, which tremble a little
 
 Take = Callable[[int, "Result | FaceFrame"], None]  # the number of the picture, and what became of it
 
@@ -67,7 +67,7 @@ class LatestPicture:
 class LearningGeometry:
     """Move a driver's landmarks to a target while the driver's face is still being learned.
 
-    At first the face counts as the target's mean; after `LEARN_FRAMES` its shape comes from the frames so far. Asked
+    At first a typical face stands for the driver's; after `LEARN_FRAMES` its shape comes from the frames so far. Asked
     to, it takes the next frames for the driver's neutral face.
     """
 
@@ -85,7 +85,7 @@ class LearningGeometry:
     def move(self, landmarks: np.ndarray) -> np.ndarray:
         """Move landmarks (98, 2) in pixels of the face's picture to the target."""
         if self._geometry is None:
-            self._geometry = NeutralToNeutral(Shape(landmarks, landmarks), self._target)
+            self._geometry = NeutralToNeutral(Shape(landmarks, typical_neutral(landmarks)), self._target)
         if self._neutral_left:
             self._seen.append(landmarks)
             self._neutral_left -= 1
@@ -122,7 +122,8 @@ class LiveReenactor:
         self.geometry = LearningGeometry(read_geometry(decoder))
         backend, finder = open_decoder(decoder, context, precision), make_finder(None, is_video=True)
         target = decoder.config.trg_celeb_name
-        reenactor = Reenactor(backend, 1, SMOOTH, None, target, ("decoder",), self.geometry, style_of(decoder.config))
+        style = style_of(decoder.config)
+        reenactor = Reenactor(backend, 1, SMOOTH, None, target, ("decoder",), self.geometry, style, fps=self.camera.fps)
 
         def run() -> None:
             try:

@@ -94,11 +94,23 @@ def gestures(face: Face) -> dict[str, float]:
     def apart(first: int, second: int) -> float:
         return float(np.linalg.norm(marks[first] - marks[second]) / unit)
 
+    def gaze(first: int, last: int, pupil: int) -> tuple[float, float]:
+        """Measure how far the pupil lies from the middle of the eye's corners, across and up, in widths of the eye."""
+        along = marks[last] - marks[first]
+        off = (marks[pupil] - (marks[first] + marks[last]) / 2) / (along @ along)
+        return float(off @ along), float(off @ (along[1], -along[0]))
+
+    left_across, left_up = gaze(60, 64, 96)
+    right_across, right_up = gaze(68, 72, 97)
     yaw, pitch, roll = angles_of(fit_pose(face.mesh, correction()["canonical"]))
     return {
         "mouth opening": apart(90, 94),
         "left eye": apart(62, 66),
         "right eye": apart(70, 74),
+        "left gaze across": left_across,
+        "right gaze across": right_across,
+        "left gaze up": left_up,
+        "right gaze up": right_up,
         "brows": float((marks[60:76].mean(axis=0) - marks[33:51].mean(axis=0)) @ down / unit),
         "yaw": yaw,
         "pitch": pitch,
@@ -109,8 +121,10 @@ def gestures(face: Face) -> dict[str, float]:
 # The same of a synthetic face, as its expression says it; the lids, which a frown moves too, are the nearest there is.
 EXPRESSION_OF = {
     "mouth opening": "mouth_open", "left eye": "blink", "right eye": "blink", "brows": "brow_raise",
+    "left gaze across": "gaze_x", "right gaze across": "gaze_x", "left gaze up": "gaze_y", "right gaze up": "gaze_y",
     "yaw": "yaw", "pitch": "pitch", "roll": "roll",
 }  # fmt: skip
+OPPOSITE = ("blink", "gaze_y")  # a lid that is closed is an eye that is not open; a gaze's y points down
 
 
 def sharpness(picture: np.ndarray) -> float:

@@ -37,7 +37,7 @@ from utils.parallel import available_cores, require_threads
 if TYPE_CHECKING:
     import onnx
 
-FORMAT = 2  # version of the exported files; raise it when they are made differently
+FORMAT = 3  # version of the exported files; raise it when they are made differently
 OPSET = "11"
 MAX_RELATIVE_ERROR = 1e-4
 EMPTY = 0.01  # heatmaps of noise can be empty: what stays below this has nothing that an error is a share of
@@ -145,12 +145,15 @@ def _quantize(full: Path, path: Path, batch_size: int, calibration: list[np.ndar
 
     folder = path.parent  # a temporary one
     with _converting_in(folder):
-        newer, prepared = (str(folder / name) for name in ("newer.onnx", "prepared.onnx"))
+        names = ("newer", "folded", "split", "prepared")
+        newer, folded, split, prepared = (str(folder / f"{name}.onnx") for name in names)
         # ranges of single channels are known from this version of ONNX on
-        model = onnx.version_converter.convert_version(onnx.load(str(full)), 13)
+        onnx.save(onnx.version_converter.convert_version(onnx.load(str(full)), 13), newer)
+        quantization.shape_inference.quant_pre_process(newer, folded)  # kernels that are computed become numbers
+        model = onnx.load(folded)
         split_deconvolutions(model)
-        onnx.save(model, newer)
-        quantization.shape_inference.quant_pre_process(newer, prepared)
+        onnx.save(model, split)
+        quantization.shape_inference.quant_pre_process(split, prepared)
         quantization.quantize_static(
             prepared,
             str(path),

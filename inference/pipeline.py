@@ -13,8 +13,10 @@ from datasets.boundary import style_of
 from inference.backends import open_backend
 from inference.geometry import NeutralToNeutral, Shape, read_geometry
 from inference.inputs import CALIBRATION_FACES, Input, calibration_inputs, shape_of_source
+from inference.motion import Motion
 from inference.pictures import FaceFrame
 from inference.reenactor import Backend, MissingFaces, Reenactor, Result
+from inference.steady import SMOOTH
 from inference.trained import Networks, Trained
 from synthetic.people import Expression, landmarks_of, random_expression, random_identity
 from utils.parallel import close_iterator, prefetched
@@ -29,7 +31,9 @@ def open_reenactor(
     backend: str = "auto",
     precision: str = "float32",
     batch_size: int = 1,
-    smooth: float = 0.0,
+    smooth: float | None = None,
+    motion: str = "all",
+    strength: float = 1.0,
 ) -> Reenactor:
     """Load the networks, and find how landmarks are moved where no transformer does it.
 
@@ -37,23 +41,32 @@ def open_reenactor(
         networks: the decoder, and encoder and transformer if they take part.
         context: `cpu` or `cudnn`, which nnabla computes on.
         backend, precision: as of the command line.
-        batch_size, smooth: as of `Reenactor`.
+        batch_size: as of `Reenactor`.
+        smooth: as of `Reenactor`; None steadies landmarks that were found in pictures, and nothing else.
+        motion, strength: as of `Motion`.
 
     Raises:
         ConfigError: what is asked for does not go together.
         DataError: there is no face to begin with.
         WeightsError: weights are missing, damaged or of another network.
     """
-    decoder, geometry = networks["decoder"], None
+    decoder, geometry, chosen = networks["decoder"], None, None
+    is_chosen = motion != "all" or strength != 1
+    source_shape = shape_of_source(frames_in) if is_chosen or "transformer" not in networks else None
     if "transformer" not in networks:
-        target_shape = read_geometry(decoder)
-        geometry = NeutralToNeutral(shape_of_source(frames_in), target_shape)
+        geometry = NeutralToNeutral(source_shape, read_geometry(decoder))
+    if is_chosen:
+        chosen = Motion(motion, strength, source_shape.neutral)
+    if smooth is None:
+        are_found = frames_in.truth is None and frames_in.is_film and "encoder" not in networks
+        smooth = SMOOTH if are_found else 0.0
     batch_size = min(batch_size, frames_in.count or batch_size)
     calibration = None if precision == "float32" else partial(calibration_inputs, frames_in, networks, geometry)
     computing = open_backend(backend, context, networks, batch_size, calibration)
     target = decoder.config.trg_celeb_name
     style = style_of(decoder.config)
-    return Reenactor(computing, batch_size, smooth, frames_in.truth, target, networks, geometry, style)
+    truth, fps = frames_in.truth, float(frames_in.fps)
+    return Reenactor(computing, batch_size, smooth, truth, target, networks, geometry, style, chosen, fps)
 
 
 def open_decoder(decoder: Trained, context: str, precision: str = "float32") -> Backend:

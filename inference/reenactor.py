@@ -16,7 +16,9 @@ from datasets.batches import heatmap_of, to_float
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_BOUNDARIES, DrawingStyle
 from datasets.panels import face_picture
 from datasets.samples import DrawnDataset
+from inference.motion import Motion
 from inference.pictures import FaceFrame
+from inference.steady import OneEuro
 from models.networks import MODULES
 from utils.errors import DataError
 
@@ -63,8 +65,11 @@ class Reenactor:
         networks: names of those that take part. Without an encoder boundaries are drawn from the frames' landmarks.
         geometry: moves landmarks to the target if no transformer does it.
         style: how boundaries are drawn for the networks.
+        motion: what of the landmarks' motion counts; None is all of it.
         batch_size: faces at a time; the same results.
-        smooth: the share of a heatmap that comes from the frame before, from 0 to below 1.
+        smooth: the share that comes from the frame before, from 0 to below 1: of an encoder's heatmap, or of landmarks
+            while a face rests (`OneEuro`).
+        fps: of the frames.
         truth: true heatmaps of the frames, where they are a data set's.
         target: who is shown; if it is the source as well, the real frame says how good the result is.
     """
@@ -79,12 +84,14 @@ class Reenactor:
         networks: Collection[str] = MODULES,
         geometry: Geometry | None = None,
         style: DrawingStyle = DrawingStyle(),
+        motion: Motion | None = None,
+        fps: float = 25.0,
     ):
         self.networks, self.geometry, self.style = networks, geometry, style
         self.backend, self.batch_size, self.smooth = backend, batch_size, smooth
         self.truth, self.target = truth, target
         self._last_heatmap: np.ndarray | None = None
-        self._last_landmarks: np.ndarray | None = None
+        self._motion, self._filter = motion, OneEuro(smooth, fps)
 
     def reenact(self, frames: Iterable[FaceFrame]) -> Iterator[Result | FaceFrame]:
         """Give a result for each frame with a face; a frame without one comes back as it is."""
@@ -93,7 +100,8 @@ class Reenactor:
             results = iter(self._reenact_batch(seen) if seen else ())
             for frame in batch:
                 if frame.face is None:
-                    self._last_heatmap = self._last_landmarks = None
+                    self._last_heatmap = None
+                    self._filter.reset()
                     yield frame
                 else:
                     yield next(results)
@@ -101,7 +109,7 @@ class Reenactor:
     def _reenact_batch(self, frames: list[FaceFrame]) -> Iterator[Result]:
         # a batch that is not full is filled up with its last frame
         rows = [*frames, *[frames[-1]] * (self.batch_size - len(frames))]
-        landmarks = self._steady_landmarks([frame.landmarks for frame in frames])
+        landmarks = [self._chosen(frame) for frame in frames]
         landmarks += [landmarks[-1]] * (len(rows) - len(frames))
         if "encoder" in self.networks:
             faces = to_float(np.stack([frame.face.transpose(2, 0, 1) for frame in rows]))  # (B, 3, 256, 256)
@@ -124,14 +132,12 @@ class Reenactor:
                 heatmap += self.smooth * (self._last_heatmap - heatmap)
             self._last_heatmap = heatmap.copy()
 
-    def _steady_landmarks(self, landmarks: list[np.ndarray | None]) -> list[np.ndarray | None]:
-        steadied = []
-        for marks in landmarks:
-            if self.smooth and marks is not None and self._last_landmarks is not None:
-                marks = marks + self.smooth * (self._last_landmarks - marks)
-            self._last_landmarks = marks
-            steadied.append(marks)
-        return steadied
+    def _chosen(self, frame: FaceFrame) -> np.ndarray | None:
+        """Return a frame's landmarks, steadied, with the motion that counts."""
+        if frame.landmarks is None:
+            return None
+        marks = self._filter.steady(frame.landmarks, frame.time_s)
+        return marks if self._motion is None else self._motion.choose(marks)
 
     def _result(self, frame: FaceFrame, heatmap: np.ndarray, transformed: np.ndarray, generated: np.ndarray) -> Result:
         true_heatmap, metrics = None, {}

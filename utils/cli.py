@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from utils.errors import one_line
@@ -17,6 +17,14 @@ MAX_BATCH = 4096  # a training's
 MAX_INFERENCE_BATCH = 64
 MAX_SEED = 2**32 - 1
 MAX_DEVICE = 255
+
+
+def add_motion_arguments(parser: argparse.ArgumentParser, motions: Sequence[str], max_strength: float) -> None:
+    """Add which of a driver's motion counts, and how strongly."""
+    help_motion = "what comes from the driver; the rest is the target's own neutral face (default all)"
+    parser.add_argument("--motion", choices=motions, default="all", help=help_motion)
+    help_strength = f"of the motion, 0 to {max_strength:g} (1 as it is)"
+    parser.add_argument("--strength", type=number(0, max_strength), default=1.0, metavar="S", help=help_strength)
 
 
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.boundary import BOUNDARY_PARTS, DrawingStyle, draw_heatmap, resize_heatmap
+from config import load_config, with_values
+from datasets.boundary import BOUNDARY_PARTS, DrawingStyle, draw_heatmap, resize_heatmap, style_of
 from synthetic.people import Expression, landmarks_of, random_identity
 
 # SPEC.md section 1, written out by hand
@@ -68,3 +69,40 @@ def test_thickness_follows_the_image():
 def test_wrong_number_of_landmarks_is_refused():
     with pytest.raises(ValueError, match="98, 2"):
         draw_heatmap(np.zeros((68, 2)))
+
+
+def gaze_by_hand(landmarks: np.ndarray) -> np.ndarray:
+    """The style `gaze`: lines between pixels, and a disc for each pupil in the upper eyelid's channel."""
+    fixed = np.round(landmarks * 16).astype(np.int32)
+    maps = np.zeros((15, 256, 256), np.uint8)
+    for canvas, part in zip(maps, JOINED):
+        cv2.polylines(canvas, [fixed[part]], False, 255, 3, cv2.LINE_AA, 4)
+    for channel, pupil in ((7, 96), (9, 97)):
+        cv2.circle(maps[channel], tuple(map(int, fixed[pupil])), 3 * 16, 255, -1, cv2.LINE_AA, 4)
+    return np.stack([cv2.GaussianBlur(canvas, (5, 5), 3) for canvas in maps])
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (0.37, -0.61), (-130, 0), (150, 90), (1000, 0)])
+def test_the_style_gaze_equals_plain_opencv(shift):
+    landmarks = landmarks_of(random_identity(4), Expression(yaw=0.3, gaze_x=0.8, gaze_y=-0.5)) + shift
+    landmarks[96] -= (30, 0)  # a pupil that lies far from its eyelid is drawn as well
+    assert np.array_equal(draw_heatmap(landmarks, style=DrawingStyle(name="gaze")), gaze_by_hand(landmarks))
+
+
+def test_the_style_gaze_shows_where_the_eyes_look_and_moves_by_parts_of_a_pixel():
+    looks = [landmarks_of(random_identity(4), Expression(gaze_x=x)) for x in (-0.6, 0, 0.6)]
+    published = [draw_heatmap(face) for face in looks]
+    assert all(np.array_equal(published[0], other) for other in published)
+    left, middle, right = (draw_heatmap(face, style=DrawingStyle(name="gaze")).astype(float) for face in looks)
+    across = [(np.arange(256) * maps[7].sum(axis=0)).sum() / maps[7].sum() for maps in (left, middle, right)]
+    assert across[0] < across[1] < across[2]
+    whole, part = (draw_heatmap(looks[1] + d, style=DrawingStyle(name="gaze")) for d in (0, 0.25))
+    assert not np.array_equal(whole, part)
+
+
+def test_a_configuration_decides_how_boundaries_are_drawn():
+    assert style_of(load_config("decoder")) == DrawingStyle()
+    config = with_values(load_config("transformer"), {"drawing": "gaze", "preprocess": {"line_thickness": 5}})
+    assert style_of(config) == DrawingStyle(line_thickness=5, name="gaze")
+    assert DrawingStyle().record() == {"line_thickness": 3, "gaussian_kernel": 5, "gaussian_sigma": 3.0}
+    assert DrawingStyle(name="gaze").record()["name"] == "gaze"

@@ -11,7 +11,7 @@ from reference import numpy_networks as reference
 
 from config import load_config
 from models.align import align, shape_code
-from models.decoder import decoder, decoder_discriminator
+from models.decoder import _resize_conv4, decoder, decoder_discriminator
 from models.encoder import encoder
 from models.layers import instance_norm, instance_norm_by_batch_norm
 from models.transformer import transformer, transformer_discriminator
@@ -187,3 +187,25 @@ def test_an_instance_norm_for_gpus_is_an_instance_norm():
         found.append([y.d.copy(), *(variable.g.copy() for variable in (x, *parameters.values()))])
     for ours, nnablas in zip(found[1], found[0], strict=True):
         np.testing.assert_allclose(ours, nnablas, rtol=0, atol=1e-5 * abs(nnablas).max())
+
+
+def test_levels_without_lattice_are_doubling_and_a_convolution():
+    """One deconvolution computes them, whose kernel is the 3x3 one over each of the 2x2 copies of a pixel."""
+    rng = np.random.default_rng(5)
+    x = nn.Variable.from_numpy_array(rng.standard_normal((2, 5, 7, 7)))
+    found = _resize_conv4(x, 4, "up", with_bias=True)
+    weights, bias = (nn.get_parameters()[f"up/resize_conv/{name}"] for name in "Wb")
+    bias.d = rng.standard_normal(4)
+    plain = nn.Variable.from_numpy_array(weights.d.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1].copy())
+    expected = F.convolution(F.unpooling(F.relu(x), (2, 2)), plain, bias, pad=(1, 1))
+    nn.forward_all([found, expected])
+    assert found.shape == (2, 4, 14, 14)
+    np.testing.assert_allclose(found.d, expected.d, atol=1e-5)
+
+
+def test_only_the_outermost_levels_change_their_parameters():
+    x = nn.Variable((1, 15, 64, 64))
+    decoder(x, 2, resize_levels=3)
+    names = {name.rsplit("/", 1)[0] for name in nn.get_parameters() if name.startswith("up")}
+    assert {name for name in names if "resize_conv" in name} == {f"up{level}/resize_conv" for level in (5, 6, 7)}
+    assert {name for name in names if "deconv" in name} == {f"up{level}/deconv" for level in range(5)}

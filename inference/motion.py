@@ -1,0 +1,61 @@
+"""What of a driver's motion counts, and how strongly: chosen in its landmarks, before they are moved to the target."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from inference.geometry import poses_of, typical_head
+
+MOTIONS = ("all", "expression", "pose", "eyes", "lips")
+MAX_STRENGTH = 2.0
+MAX_TURN = np.deg2rad(50)  # a head that is turned further shows no face
+# landmarks whose expression counts
+EYES = (*range(60, 76), 96, 97)
+LIPS = (*range(3, 30), *range(76, 96))  # the chin falls as the mouth opens
+PARTS = {"all": tuple(range(98)), "expression": tuple(range(98)), "pose": (), "eyes": EYES, "lips": LIPS}
+WITH_POSE = ("all", "pose")
+
+
+class Motion:
+    """Keep of a driver's landmarks the motion that was chosen; the rest of the face is as its neutral one.
+
+    A face is a head in a pose, by weak perspective, and an expression: what its landmarks differ by from the neutral
+    ones in the head's own frame, with the depths of a typical head.
+
+    Args:
+        kind: of `MOTIONS`: `all`, `expression` without the head's movement, `pose` without expression, or the
+            expression of `eyes` or `lips` alone.
+        strength: factor of expression and movement, from 0 to 2.
+        neutral: the driver's neutral landmarks (98, 2) in pixels.
+    """
+
+    def __init__(self, kind: str, strength: float, neutral: np.ndarray):
+        self.kind, self._strength = kind, strength
+        self._factors = np.zeros((98, 1))
+        self._factors[list(PARTS[kind])] = strength
+        self._depth = typical_head()[:, 2]
+        pose = poses_of(neutral[None])
+        self._rotation, self._scale, self._center = pose.rotation[0], pose.scale[0], pose.center[0]
+        self._neutral = self._in_head(neutral, self._rotation, self._scale, self._center)
+
+    def choose(self, landmarks: np.ndarray) -> np.ndarray:
+        """Return the landmarks (98, 2) in pixels of the driver's face with the chosen motion alone."""
+        if self.kind == "all" and self._strength == 1:
+            return landmarks
+        pose = poses_of(landmarks[None])
+        rotation, scale, center = pose.rotation[0], pose.scale[0], pose.center[0]
+        expression = self._in_head(landmarks, rotation, scale, center) - self._neutral
+        strength = self._strength if self.kind in WITH_POSE else 0.0
+        turn = strength * Rotation.from_matrix(rotation @ self._rotation.T).as_rotvec()
+        turn *= min(1, MAX_TURN / max(np.linalg.norm(turn), 1e-9))
+        rotation = Rotation.from_rotvec(turn).as_matrix() @ self._rotation
+        scale = self._scale * (scale / self._scale) ** strength
+        center = self._center + strength * (center - self._center)
+        head = np.column_stack([self._neutral + self._factors * expression, self._depth])
+        return scale * (head @ rotation.T)[:, :2] + center
+
+    def _in_head(self, landmarks: np.ndarray, rotation: np.ndarray, scale: float, center: np.ndarray) -> np.ndarray:
+        """Return the landmarks (98, 2) in the head's frame, of which the depths are known."""
+        flat = (landmarks - center) / scale - np.outer(self._depth, rotation[:2, 2])
+        return np.linalg.solve(rotation[:2, :2], flat.T).T
