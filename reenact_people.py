@@ -18,6 +18,7 @@ import os
 from functools import partial
 
 from config import complete_config
+from inference.motion import MAX_STRENGTH, MOTIONS
 from inference.pictures import Pictures
 from people.page import write_page
 from people.recipe import plan_of, seen_by, training_step
@@ -47,9 +48,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--encoder", action="store_true", help=help_encoder)
     help_transformer = "train a shape prior and a transformer, and move boundaries by it"
     parser.add_argument("--transformer", action="store_true", help=help_transformer)
+    cli.add_motion_arguments(parser, MOTIONS, MAX_STRENGTH)
     parser.add_argument("--no-audio", action="store_false", dest="audio", help="leave the source's sound out")
     parser.add_argument("--work-dir", type=cli.path, help="where everything else goes (default: OUT.work)")
     args = parser.parse_args()
+    if args.encoder and (args.motion != "all" or args.strength != 1):
+        parser.error("--motion and --strength choose among landmarks, which --encoder does without")
     if args.out.suffix != ".mp4":
         parser.error(f"--out {args.out}: must end in .mp4")
     for flag in ("source", "target"):
@@ -112,7 +116,7 @@ def main() -> None:
         num_train = {name: split(work, name, run) for name in learned_from}
         lanes = [[training_step(work, module, num_train) for module in lane] for lane in work.lanes()]
         run(*lanes, logs=work.folder)
-        results = reenact(work, args.source, args.out, args.audio, run)
+        results = reenact(work, args.source, args.out, args.audio, args.motion, args.strength, run)
         print(f"video: {args.out}\nlook through it: {write_page(work, args.out, results)}")
 
 

@@ -17,7 +17,7 @@ from datasets.annotations import NUM_COORDINATES, Annotations, read_annotations,
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE
 from datasets.crop import Seen
 from datasets.images import read_image
-from datasets.prepared import RECORD_ENDING, Archives, images_digest
+from datasets.prepared import RECORD_ENDING, Archives, drawing_in, images_digest, read_record
 from utils.errors import DataError
 from utils.files import file_digest, read_yaml
 
@@ -62,6 +62,12 @@ def drawing_of(root: str | Path, people: Sequence[str]) -> str:
             raise DataError(f"{path}: 'drawing' must be one of {', '.join(DRAWINGS)}")
         found.add(drawing)
     return GAZE if found == {GAZE} else PUBLISHED
+
+
+def prepared_drawing(ref_dir: str | Path, people: Sequence[str]) -> str:
+    """Return how the boundaries of prepared files are drawn: `gaze` if those of all people are."""
+    records = [read_record(record_path(Path(ref_dir), person)) for person in people]
+    return GAZE if records and all(drawing_in(record) == GAZE for record in records) else PUBLISHED
 
 
 def read_seen(root: str | Path, person: str) -> dict[str, Seen]:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from config import Config
-from config.common import PUBLISHED
 from datasets.augment import Transform
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_heatmap, resize_heatmap, style_of
 from datasets.celebv import (
@@ -34,7 +33,7 @@ from datasets.celebv import (
     record_path,
 )
 from datasets.crop import ALL_SEEN, Seen
-from datasets.prepared import PreparedFile, images_digest, read_record
+from datasets.prepared import PreparedFile, drawing_in, images_digest, read_record
 from utils.errors import ConfigError, DataError
 from utils.files import file_digest
 
@@ -244,7 +243,7 @@ def _open_prepared(
             f"{ref_dir}: {person} is prepared with 'boundary: {found}', not '{boundary}'; "
             "change boundary, or name the folder of the other kind in ref_dir"
         )
-    drawn = made_from.get("drawing", {}).get("name", PUBLISHED)
+    drawn = drawing_in(record)
     if drawn != dataset.style.name:
         raise DataError(
             f"{ref_dir}: {person} is prepared with 'drawing: {drawn}', not '{dataset.style.name}'; "

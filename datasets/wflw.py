@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from config.common import PUBLISHED
 from datasets.annotations import read_annotations
 from datasets.augment import Transform
 from datasets.boundary import (
@@ -21,7 +20,7 @@ from datasets.boundary import (
 )
 from datasets.crop import Square, cut_square
 from datasets.images import read_image
-from datasets.prepared import RECORD_ENDING, PreparedFile, read_record
+from datasets.prepared import RECORD_ENDING, PreparedFile, drawing_in, read_record
 from utils.errors import DataError
 
 MODES = ("train", "test")
@@ -157,8 +156,7 @@ class WFLWDataset:
     ):
         self.mode, self.style = mode, style
         command = _command(data_dir, mode)
-        record = read_record(record_path(Path(data_dir), mode))
-        drawn = record["made_from"].get("drawing", {}).get("name", PUBLISHED) if record else PUBLISHED
+        drawn = drawing_in(read_record(record_path(Path(data_dir), mode)))
         if drawn != style.name:
             raise DataError(
                 f"{data_dir}: WFLW is prepared with 'drawing: {drawn}', not '{style.name}'; "

@@ -43,8 +43,19 @@ def split(work: Work, name: str, run: Callable[..., None]) -> int:
     return num_train
 
 
-def reenact(work: Work, source: Path, out: Path, with_audio: bool, run: Callable[..., None]) -> dict[str, Path]:
+def reenact(
+    work: Work,
+    source: Path,
+    out: Path,
+    with_audio: bool,
+    motion: str,
+    strength: float,
+    run: Callable[..., None],
+) -> dict[str, Path]:
     """Reenact the source's video and the target's own held-out frames, and measure both.
+
+    Args:
+        motion, strength: of the source, as of `Motion`.
 
     Returns:
         the results' folders by what they are.
@@ -52,9 +63,11 @@ def reenact(work: Work, source: Path, out: Path, with_audio: bool, run: Callable
     trained = [module for module in ("encoder", "transformer") if module in work.modules]
     networks = [word for module in trained for word in (f"--{module}-config", work.run(module) / INFO_FILE)]
     networks += [] if "encoder" in trained else ["--landmarks"]
-    name = "-".join(["result", *trained])
+    chosen = [] if (motion, strength) == ("all", 1) else [motion, f"{strength:g}"]
+    name = "-".join(["result", *trained, *chosen])
     video = work.folder / f"{name}.mp4"
     film = ("--input", source, "--src-celeb-name", work.source, "--video", video, "--layout", "side-by-side")
+    film += ("--motion", motion, "--strength", strength) if chosen else ()
     film += () if with_audio else ("--no-audio",)
     held_out = ("--landmarks", "--src-celeb-name", work.target, "--data-dir", work.people)
     results = {}

@@ -13,7 +13,7 @@ import nnabla as nn
 from config import Config, load_config, with_values
 from config.runs import INFO_FILE
 from datasets.batches import Batches, Dataset, make_batches
-from datasets.celebv import drawing_of, find_people
+from datasets.celebv import FROM_ENCODER, drawing_of, find_people, prepared_drawing
 from models.network import Network
 from training.averaging import WeightAverage
 from training.communicator import connect, end_all, is_one_of_several, local_rank
@@ -145,7 +145,11 @@ def _with_people(config: Config) -> Config:
     """Say whose frames are learned from and how boundaries are drawn, where that is left to the people's folders."""
     if getattr(config, "dataset", "") == "CelebV" and not config.celeb_names:
         config = with_values(config, {"celeb_names": find_people(config.train_dir)})
-    return with_values(config, {"drawing": config.drawing or drawing_of(config.train_dir, config.people)})
+    if config.drawing:
+        return config
+    if getattr(config, "boundary", "") == FROM_ENCODER:
+        return with_values(config, {"drawing": prepared_drawing(config.ref_dir, config.people)})
+    return with_values(config, {"drawing": drawing_of(config.train_dir, config.people)})
 
 
 def _parse_args(description: str) -> argparse.Namespace:

@@ -23,6 +23,7 @@ from inference.geometry import MeanToMean, NeutralToNeutral, Shape, read_geometr
 from inference.inputs import Input, Replayed, open_input, shape_of_source
 from inference.pictures import FaceFrame
 from inference.reenactor import Reenactor, Result
+from inference.steady import OneEuro
 from inference.trained import Trained
 from make_synthetic import moving_head
 from synthetic.people import Expression, Identity, expression_track, landmarks_of, random_identity, read_habit
@@ -204,7 +205,10 @@ def test_landmarks_are_steadied_and_forgotten_where_the_face_was_gone():
     frames[2] = FaceFrame(2, None, "gone", 0.08)
     geometry = MeanToMean(flat(marks(0)), flat(marks(0)))
     items = list(Reenactor(Recorder(), 1, 0.5, networks=(), geometry=geometry).reenact(frames))
-    np.testing.assert_allclose(items[1].heatmap, heatmap_of((marks(0) + marks(1)) / 2, DrawingStyle()))
+    steady = OneEuro(0.5, 25)
+    first, second = (steady.steady(marks(index), 0.04 * index) for index in (0, 1))
+    assert np.abs(second - marks(1)).max() > 1 and np.array_equal(first, marks(0))
+    np.testing.assert_allclose(items[1].heatmap, heatmap_of(second, DrawingStyle()))
     np.testing.assert_allclose(items[3].heatmap, heatmap_of(marks(3), DrawingStyle()))
 
 

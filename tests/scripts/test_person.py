@@ -296,7 +296,8 @@ def test_from_a_video_to_a_decoder(video, tmp_path):
     names = lists.names
     assert names == [f"{k:06d}.jpg" for k in [*range(1, 31), *range(41, 61)]]
     assert sorted(path.name for path in (folder / "Image").iterdir()) == names
-    assert sorted(path.name for path in folder.iterdir()) == ["Image", "all_98pt.txt", "contact_sheet.png"]
+    files = ["Image", "all_98pt.txt", "contact_sheet.png", "person.yaml", "seen.txt"]
+    assert sorted(path.name for path in folder.iterdir()) == files
     # landmarks lie where they are in the crops, which are cut from frames of a known face
     assert (lists.landmarks > 10).all() and (lists.landmarks < 246).all()
     sheet = Image.open(folder / "contact_sheet.png")
