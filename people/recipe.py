@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 from people.work import Work
 from utils.context import current_context
-from utils.files import locked, read_yaml, remove_folder, write_yaml
+from utils.files import locked, remove_folder, write_yaml
 from utils.steps import Step, has_mpi
 
+BASE = Path(__file__).resolve().parent.parent / "demo" / "weights" / "base" / "weights.h5"
+BASE_PLANES = 12
+RESIZE_LEVELS = 3  # as the base has; without them teeth and hair become combs (docs/TRAINING.md)
 MIN_SHARE = 2  # samples of a batch for each process: normalised alone, a sample costs a real face more than 1 dB
 
 
@@ -21,7 +25,8 @@ def seen_by(work: Work, module: str, num_train: dict[str, int]) -> int:
 
 
 def config_of(work: Work, module: str, num_train: dict[str, int]) -> dict[str, Any]:
-    """Describe a training: the decoder's has pixels only, the transformer's is mostly a warm start (docs/PEOPLE.md).
+    """Describe a training: the decoder's begins from the base that ships if it is as wide, and has pixels only; the
+    transformer's is mostly a warm start (docs/PEOPLE.md).
 
     Args:
         num_train: frames to train on, by the people's names.
@@ -35,8 +40,10 @@ def config_of(work: Work, module: str, num_train: dict[str, int]) -> dict[str, A
 
     if module == "decoder":
         count = epochs(quality.batch_size)
-        own = {"model": {"planes": quality.planes}}
-        train = {"batch_size": quality.batch_size, "lr": quality.lr, "lr_decay_start_at": count // 2}
+        own = {"model": {"planes": quality.planes, "resize_levels": RESIZE_LEVELS}}
+        if quality.planes == BASE_PLANES:
+            own["finetune"] = {"param_path": str(BASE)}
+        train = {"batch_size": quality.batch_size, "lr": quality.lr, "lr_decay_start_at": count // 4}
         train |= {"epochs": count, "feature_loss": {"lambda": 0}, "gan_start_at": count}
         train["average"] = 0.99
         monitor = {"interval": 200, "save_interval": max(count // 8, 1)}
@@ -67,7 +74,7 @@ def plan_of(work: Work, module: str, num_train: dict[str, int]) -> tuple[dict[st
     config = config_of(work, module, num_train)
     whole = config["train"]["batch_size"]
     if work.done(module):
-        processes = whole // read_yaml(work.conf(module))["train"]["batch_size"]
+        processes = work.processes(module)
     else:
         most = max(work.cores // len(work.lanes()), 1) if current_context() == "cpu" and has_mpi() else 1
         shares = [count for count in range(1, most + 1) if whole % count == 0 and whole // count >= MIN_SHARE]

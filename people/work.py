@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from config import CLASSES, with_values
-from training.checkpoints import checkpoints_of
+from training.checkpoints import STATE_FILE, checkpoints_of
 from utils.errors import ConfigError
-from utils.files import file_digest, is_folder_name, read_yaml, write_yaml
+from utils.files import file_digest, is_folder_name, read_text, read_yaml, write_yaml
 
 OWN_NAMES = ("people", "runs", "held-out", "result")  # our own folders' names
 INPUTS_FILE = "inputs.yaml"
@@ -26,7 +27,7 @@ class Quality(NamedTuple):
 
 
 QUALITIES = {
-    "draft": Quality(planes=12, batch_size=2, iterations=2000, lr=2e-3),
+    "draft": Quality(planes=12, batch_size=4, iterations=420, lr=2e-3),
     "good": Quality(planes=24, batch_size=4, iterations=4000, lr=1e-3),
     "full": Quality(planes=40, batch_size=4, iterations=16_000, lr=1e-3),
 }
@@ -71,6 +72,11 @@ class Work(NamedTuple):
     def conf(self, module: str) -> Path:
         """Return a training's configuration file."""
         return self.folder / f"{module}.yaml"
+
+    def processes(self, module: str) -> int:
+        """Return how many processes share the batches of a training that has begun."""
+        state = read_text(checkpoints_of(self.run(module))[-1] / STATE_FILE)
+        return int(json.loads(state)["processes"])
 
     def done(self, module: str) -> int:
         """Return the iterations of a training's newest checkpoint; 0 if it has none."""

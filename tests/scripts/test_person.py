@@ -229,7 +229,23 @@ def test_cutting_equals_opencv():
     assert np.array_equal(cut_square(image, Square(30, 20, 100)), plain)
     assert Square(-10, 20, 100).outside((300, 400)) == 10
     assert Square(350, 20, 100).outside((300, 400)) == 50
-    assert cut_square(image, Square(-10, 20, 100)).shape == (256, 256, 3)
+    mirrored = cut_square(image, Square(-10, 20, 100), mirror=True)
+    assert np.array_equal(
+        mirrored, cv2.resize(np.pad(image, ((0, 0), (10, 0), (0, 0)), "reflect")[20:120, :100], (256, 256))
+    )
+
+
+def test_beyond_a_picture_nothing_can_be_taken_for_a_face():
+    """Its edges are drawn out and blurred; what lies in the picture is untouched."""
+    image = np.random.default_rng(0).integers(0, 255, (300, 400, 3)).astype(np.uint8)
+    square = Square(-20, 220, 100)
+    crop, seen = cut_square(image, square), square.seen((300, 400))
+    assert seen == (52, 0, 256, 204)  # 20 of 100 pixels to the left, 20 below
+    inside = cv2.resize(np.pad(image, ((0, 20), (20, 0), (0, 0)), "edge")[220:, :100], (256, 256))
+    assert np.array_equal(crop[seen.mask()], inside[seen.mask()])
+    beyond = crop[~seen.mask()].astype(float)
+    assert beyond.std() < 0.35 * crop[seen.mask()].std()
+    assert Square(30, 20, 100).seen((300, 400)) == (0, 0, 256, 256)
 
 
 class Forgetful:

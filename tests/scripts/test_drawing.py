@@ -1,0 +1,121 @@
+"""How boundaries are drawn: who decides it, and that two styles never meet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import DEMO_NETWORKS, must_fail, must_run
+
+from config import complete_config, load_config
+from datasets.annotations import read_annotations
+from datasets.boundary import DrawingStyle
+from datasets.celebv import drawing_of, read_seen
+from datasets.samples import DrawnDataset
+from utils.errors import DataError
+from utils.files import write_yaml
+
+GAZE = DrawingStyle(name="gaze")
+SMALL = {"model": {"planes": 2, "resize_levels": 3}, "train": {"epochs": 1, "batch_size": 2, "gan_start_at": 1}}
+SMALL["train"] |= {"feature_loss": {"lambda": 0}, "num_workers": 0}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    """Ann, whose folder asks for pupils and says that frames leave their pictures, and a crowd of two."""
+    folder = tmp_path_factory.mktemp("drawing")
+    must_run(folder, "make_synthetic.py", "celebv", "--people", "Ann=51", "Bob=52", "--frames", 6)
+    must_run(folder, "make_synthetic.py", "crowd", "--people", 2, "--frames", 3)
+    ann = folder / "datasets/CelebV/Ann"
+    write_yaml(ann / "person.yaml", {"drawing": "gaze"})
+    (ann / "seen.txt").write_text("10 0 256 200 000002.jpg\n0 5 250 256 000003.jpg\n")
+    for number, (name, extra) in enumerate((("Ann", {}), ("Bob", {}), ("Bob", {"drawing": "gaze"}))):
+        write_yaml(folder / f"{number}.yaml", SMALL | {"trg_celeb_name": name, "experiment_name": f"r{number}"} | extra)
+        must_run(folder, "train_decoder.py", "--conf", f"{number}.yaml")
+    return folder
+
+
+def info_of(work: Path, person: str, number: int) -> Path:
+    return work / f"tmp.monitor/decoder/{person}/r{number}/training_info.yaml"
+
+
+def test_the_persons_folder_decides_unless_the_configuration_does(work):
+    drawn = [load_config("decoder", info_of(work, *run)).drawing for run in (("Ann", 0), ("Bob", 1), ("Bob", 2))]
+    assert drawn == ["gaze", "published", "gaze"]
+    root = work / "datasets/CelebV"
+    assert drawing_of(root, ["Ann"]) == "gaze" and drawing_of(root, ["Ann", "Bob"]) == "published"
+    assert drawing_of(root, ["Crowd"]) == "gaze"
+
+
+def test_files_of_older_runs_are_of_the_published_style():
+    assert complete_config("decoder", {"dataset_mode": "decoder"}, "old").drawing == "published"
+    assert complete_config("decoder", {}, "own").drawing == ""
+
+
+def test_a_resumed_run_keeps_its_style(work):
+    info = info_of(work, "Ann", 0)
+    (work / "datasets/CelebV/Ann/person.yaml").rename(work / "person.yaml")
+    try:
+        conf = SMALL | {"trg_celeb_name": "Ann", "experiment_name": "r0"} | {"train": SMALL["train"] | {"epochs": 2}}
+        write_yaml(work / "longer.yaml", conf | {"drawing": "published"})
+        resume = ("train_decoder.py", "--conf", "longer.yaml", "--resume", info.parent)
+        must_fail(work, 2, "cannot be resumed with other settings or data: drawing was 'gaze'", *resume)
+        write_yaml(work / "longer.yaml", conf | {"drawing": "gaze"})
+        must_run(work, *resume)
+    finally:
+        (work / "person.yaml").rename(work / "datasets/CelebV/Ann/person.yaml")
+
+
+def test_networks_of_two_styles_do_not_go_together(work):
+    """The demo's encoder and transformer know the published style."""
+    flags = ("--decoder-config", info_of(work, "Bob", 2), "--src-celeb-name", "Ann", "--trg-celeb-name", "Bob")
+    said = must_fail(work, 2, "different drawing", "test_reenactment.py", *DEMO_NETWORKS[:4], *flags)
+    assert "'published'" in said and "'gaze'" in said
+    must_run(work, "split_celebv.sh", "datasets/CelebV", 3)
+    must_run(work, "test_reenactment.py", "--landmarks", *flags, "-n", 2)
+    must_run(work, "test_decoder.py", info_of(work, "Bob", 2), "-n", 2)
+
+
+def test_prepared_files_of_another_style_are_refused(work):
+    must_run(work, "preprocess.py", "--dataset", "CelebV", "--out-dir", "maps")
+    made = yaml.safe_load(next(work.glob("maps/Ann*.yaml")).read_text())
+    assert made["made_from"]["drawing"]["name"] == "gaze"  # as its folder asks for
+    assert "name" not in yaml.safe_load(next(work.glob("maps/Bob*.yaml")).read_text())["made_from"]["drawing"]
+    write_yaml(work / "p.yaml", SMALL | {"trg_celeb_name": "Bob", "drawing": "gaze", "ref_dir": "maps"})
+    said = must_fail(work, 3, "'drawing: published', not 'gaze'", "train_decoder.py", "--conf", "p.yaml")
+    assert "--drawing gaze" in said
+    must_run(work, "preprocess.py", "--dataset", "CelebV", "--out-dir", "maps", "--drawing", "gaze")
+    must_run(work, "train_decoder.py", "--conf", "p.yaml")
+    drawn = DrawnDataset(work / "datasets/CelebV", "Ann", "all", ("heatmap",), work / "maps", style=GAZE)
+    fresh = DrawnDataset(work / "datasets/CelebV", "Ann", "all", ("heatmap",), style=GAZE)
+    assert np.array_equal(drawn[2][0], fresh[2][0])
+
+
+def test_what_is_seen_of_a_frame_is_part_of_its_sample(work):
+    root = work / "datasets/CelebV"
+    samples = DrawnDataset(root, "Ann", "all", ("seen",))
+    assert samples[0][0].min() == 255  # not in the list: all of it
+    expected = np.zeros((1, 256, 256), np.uint8)
+    expected[:, :200, 10:] = 255
+    assert np.array_equal(samples[1][0], expected)
+    for line in ("1 2 3 000001.jpg", "0 0 257 9 000001.jpg", "9 0 9 9 000001.jpg", "a b c d 000001.jpg", "7"):
+        (root / "Bob/seen.txt").write_text(line + "\n")
+        with pytest.raises(DataError, match=r"seen.txt: line 1: "):
+            read_seen(root, "Bob")
+    (root / "Bob/seen.txt").unlink()
+    for content in ("drawing: own", "[]", "{", "drawing: [1]"):
+        (root / "Bob/person.yaml").write_text(content)
+        with pytest.raises(DataError, match="person.yaml"):
+            drawing_of(root, ["Bob"])
+    (root / "Bob/person.yaml").unlink()
+
+
+def test_a_crowd_is_many_people_in_one_folder_whose_eyes_wander(work):
+    folder = work / "datasets/CelebV/Crowd"
+    found = read_annotations(folder / "all_98pt.txt", 0, "")
+    assert len(found) == 6 == len(list((folder / "Image").iterdir()))
+    first, second = found.landmarks[:3].mean(axis=0), found.landmarks[3:].mean(axis=0)
+    assert np.abs((first - first.mean(0)) - (second - second.mean(0))).mean() > 1
+    must_run(work, "preprocess.py", "--dataset", "CelebV", "--celeb-name-list", "Crowd", "--check")
