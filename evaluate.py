@@ -25,7 +25,8 @@ from config import Config, load_config, with_values
 from config.config_decoder import DecoderConfig
 from datasets.batches import heatmap_of, to_float
 from datasets.boundary import HEATMAP_SIZE, NUM_BOUNDARIES, DrawingStyle, style_of
-from datasets.celebv import HEATMAP, IMAGE, read_frame, read_person
+from datasets.celebv import HEATMAP, IMAGE, read_frame, read_person, read_seen
+from datasets.crop import ALL_SEEN, Seen
 from datasets.images import write_image
 from datasets.landmarks import Face, FaceFinder
 from datasets.panels import contact_sheet, evenly, face_picture, generated_mark
@@ -176,14 +177,22 @@ def paint_all(backend: Backend, heatmaps: Iterable[np.ndarray], words: str) -> l
     return [face_picture(face) for face in infer_all(backend, "decoder", heatmaps, words)]
 
 
+def seen_of(data_dir: Path, person: str, names: list[str]) -> list[Seen]:
+    """Say what frames show of the pictures they were cut from."""
+    found = read_seen(data_dir, person)
+    return [found.get(name, ALL_SEEN) for name in names]
+
+
 def measure_decoder(backend: Backend, config: DecoderConfig, data_dir: Path, target: str, count: int) -> PictureScores:
     """Measure the decoder on the target's own test frames, with boundaries of the kind that it was trained on."""
     dataset = open_dataset(
         with_values(config, {"train_dir": str(data_dir)}), target, "test", (IMAGE, HEATMAP), draw_anew=True
     )
-    samples = [dataset[index] for index in evenly(len(dataset), count)]
+    indices = evenly(len(dataset), count)
+    samples = [dataset[index] for index in indices]
     painted = paint_all(backend, (to_float(heatmap) for _, heatmap in samples), "decoder on test frames")
-    return compare_pictures(painted, [image.transpose(1, 2, 0) for image, _ in samples])
+    seen = seen_of(data_dir, target, [dataset.names[index] for index in indices])
+    return compare_pictures(painted, [image.transpose(1, 2, 0) for image, _ in samples], seen=seen)
 
 
 def baselines(
@@ -291,6 +300,7 @@ def evaluate(result_dir: Path, record: dict[str, Any], configs: dict[str, Config
     data_dir, source, target = Path(record["data_dir"]), record["source"], record["target"]
     images = FrameDataset(data_dir, source, "test")
     inputs = [images[index][0].transpose(1, 2, 0) for index in frames.indices]
+    seen = seen_of(data_dir, source, [images.names[index] for index in frames.indices])
     encoder_error = across = track = None
     if "encoder" in configs:
         landmarks = read_person(data_dir, source, "test").landmarks
@@ -309,7 +319,7 @@ def evaluate(result_dir: Path, record: dict[str, Any], configs: dict[str, Config
         measure_gestures(drivers, faces, track),
         encoder_error,
         measure_decoder(backend, configs["decoder"], data_dir, target, len(found)),
-        compare_pictures(frames.generated, inputs) if source == target else None,
+        compare_pictures(frames.generated, inputs, seen=seen) if source == target else None,
         across,
     )
 

@@ -21,6 +21,10 @@ class Seen(NamedTuple):
     right: int
     bottom: int
 
+    def cut(self, crop: np.ndarray) -> np.ndarray:
+        """Cut those pixels out of a crop (256, 256, 3)."""
+        return crop[self.top : self.bottom, self.left : self.right]
+
     def mask(self) -> np.ndarray:
         """Return (256, 256) bool."""
         mask = np.zeros((IMAGE_SIZE, IMAGE_SIZE), bool)
