@@ -23,6 +23,7 @@ from utils.files import file_digest, read_yaml
 
 MODES = ("all", "train", "test")
 SEEN_FILE = "seen.txt"  # of the same: which pixels of frames lie within the pictures they were cut from
+MIN_SEEN_PX = 16
 PERSON_FILE = "person.yaml"  # of a person that prepare_person.py made: how boundaries are drawn
 WITH_LANDMARKS, NAMES_ONLY = "_98pt.txt", "_frames.txt"
 FROM_LANDMARKS, FROM_ENCODER = "landmarks", "encoder"  # where boundaries come from
@@ -86,8 +87,11 @@ def read_seen(root: str | Path, person: str) -> dict[str, Seen]:
             seen = Seen(*map(int, numbers))
         except (ValueError, TypeError):
             raise DataError(f"{path}: line {number}: must be 'left top right bottom name'") from None
-        if not (0 <= seen.left < seen.right <= IMAGE_SIZE and 0 <= seen.top < seen.bottom <= IMAGE_SIZE):
-            raise DataError(f"{path}: line {number}: no part of a picture of {IMAGE_SIZE} pixels")
+        is_part = min(seen.left, seen.top) >= 0 and max(seen.right, seen.bottom) <= IMAGE_SIZE
+        if not is_part or min(seen.right - seen.left, seen.bottom - seen.top) < MIN_SEEN_PX:
+            raise DataError(
+                f"{path}: line {number}: no part of a picture of {IMAGE_SIZE} pixels, {MIN_SEEN_PX} at least"
+            )
         found[name.strip()] = seen
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,9 +75,11 @@ class Work(NamedTuple):
         return self.folder / f"{module}.yaml"
 
     def processes(self, module: str) -> int:
-        """Return how many processes share the batches of a training that has begun."""
-        state = read_text(checkpoints_of(self.run(module))[-1] / STATE_FILE)
-        return int(json.loads(state)["processes"])
+        """Return how many processes share the batches of a training that has begun; 1 if no checkpoint says it."""
+        for checkpoint in reversed(checkpoints_of(self.run(module))):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                return int(json.loads(read_text(checkpoint / STATE_FILE))["processes"])
+        return 1
 
     def done(self, module: str) -> int:
         """Return the iterations of a training's newest checkpoint; 0 if it has none."""

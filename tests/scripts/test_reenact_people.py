@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -10,14 +11,17 @@ import sys
 import time
 from pathlib import Path
 
+import nnabla as nn
 import pytest
 import yaml
 from conftest import PATIENCE_S, ROOT, must_fail, wait_until, write_frames
 
+from config import complete_config
 from datasets.images import read_image
 from inference.targets import find_targets
 from make_synthetic import moving_head
-from people.recipe import training_step
+from models import networks
+from people.recipe import config_of, training_step
 from people.work import QUALITIES, Work
 from utils.errors import ResourceError
 from utils.files import locked
@@ -109,6 +113,29 @@ def test_a_training_killed_before_its_first_checkpoint_begins_anew_under_its_nam
     assert step.args == ("--conf", work.conf("decoder")) and not run.exists()
     (run / "checkpoints/000000010").mkdir(parents=True)
     assert training_step(work, "decoder", {"b": 50}).args == ("--resume", run) and run.exists()
+
+
+def test_a_training_goes_on_with_as_many_processes_as_it_began_with(tmp_path):
+    """Even if its quality asks for more today."""
+    work = Work(tmp_path, "a", "b", QUALITIES["draft"], ("decoder",), 2)
+    for number, processes in ((10, 2), (20, 1)):
+        checkpoint = work.run("decoder") / f"checkpoints/{number:09d}"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "state.json").write_text(json.dumps({"processes": processes}))
+    step = training_step(work, "decoder", {"b": 50})
+    assert step.processes == 1 and step.args == ("--resume", work.run("decoder"))
+    (checkpoint / "state.json").write_text("{")
+    assert training_step(work, "decoder", {"b": 50}).processes == 2
+
+
+def test_a_draft_begins_from_the_base_that_ships(tmp_path):
+    work = Work(tmp_path, "a", "b", QUALITIES["draft"], ("decoder",), 1)
+    own = complete_config("decoder", config_of(work, "decoder", {"b": 380}), tmp_path)
+    networks.DECODER(nn.Variable((1, 15, 64, 64)), own.model.planes, own.model.resize_levels)
+    networks.DECODER.load(own.finetune.param_path)
+    assert own.drawing == "" and own.train.gan_start_at == own.train.epochs
+    wider = Work(tmp_path, "a", "b", QUALITIES["good"], ("decoder",), 1)
+    assert not complete_config("decoder", config_of(wider, "decoder", {"b": 380}), tmp_path).finetune.param_path
 
 
 def lane(folder: Path, name: str, code: str) -> list[Step]:
