@@ -43,7 +43,7 @@ PUPIL_RADIUS = 3  # in pixels of a 256-pixel image
 FAR_PX = 1 << 14  # no picture reaches so far
 SUBPIXEL_BITS = 4
 
-CHANNELS = {name: channel for channel, name in enumerate(BOUNDARY_PARTS)}  # of a heatmap
+CHANNELS = {name: channel for channel, name in enumerate(BOUNDARY_PARTS)}  # where each lies in a heatmap
 
 # All polylines in one array of landmark numbers, and where each begins in it
 _JOINED = np.concatenate([np.array(part) for part in BOUNDARY_PARTS.values()])

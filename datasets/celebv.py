@@ -66,7 +66,7 @@ def drawing_of(root: str | Path, people: Sequence[str]) -> str:
 
 
 def prepared_drawing(ref_dir: str | Path, people: Sequence[str]) -> str:
-    """Return how the boundaries of prepared files are drawn: `gaze` if those of all people are."""
+    """Return how the boundaries of prepared files are drawn: `gaze` if everybody's are."""
     records = [read_record(record_path(Path(ref_dir), person)) for person in people]
     return GAZE if records and all(drawing_in(record) == GAZE for record in records) else PUBLISHED
 

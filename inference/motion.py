@@ -1,4 +1,4 @@
-"""What of a driver's motion counts, and how strongly: chosen in its landmarks, before they are moved to the target."""
+"""Choose which of a driver's motion counts, and how strongly, in its landmarks before they are moved to the target."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def test_a_face_is_brought_to_the_middle_of_itself_and_its_mirror_image():
 
 
 def test_symmetry_finds_the_neutral_face_better(monkeypatch):
-    """Of people with habits, by landmarks that tremble; the truth is known."""
+    """People have habits here, and landmarks tremble; the truth is known."""
 
     def error(seed: int) -> float:
         who = random_identity(seed)
