@@ -116,8 +116,17 @@ def fixed_shape_code(x: nn.Variable, num_align_outputs: int) -> nn.Variable:
     return PCA(ALIGN(x, num_align_outputs, batch_stat=True, fixed=True))
 
 
-def build_graph(config: TransformerConfig, num_align_outputs: int | None, suffix: str = "") -> Graph:
-    """Build the losses of one iteration; `num_align_outputs` is None if the shape loss is off."""
+def build_graph(
+    config: TransformerConfig, num_align_outputs: int | None, suffix: str = "", scores_real_b: bool = True
+) -> Graph:
+    """Build the losses of one iteration.
+
+    Args:
+        num_align_outputs: None if the shape loss is off.
+        suffix: of a source's own networks.
+        scores_real_b: the target's discriminator sees its real heatmaps here; of several sources in the first graph
+            alone, since it is one discriminator that takes them once a step.
+    """
     train = config.train
     to_a, to_b = (partial(generate, config, direction, suffix=suffix) for direction in ("B2A", "A2B"))
     score = partial(discriminate, config, suffix=suffix)
@@ -130,9 +139,10 @@ def build_graph(config: TransformerConfig, num_align_outputs: int | None, suffix
 
     discriminator_losses, losses, weights = {}, {}, {}
     for person, other in PAIRS:
-        real_scores = score(person, real[person])
-        fake_scores = score(person, fake[person].get_unlinked_variable(need_grad=False))
-        discriminator_losses[f"loss_discriminator_{person}"] = lsgan(real_scores, True) + lsgan(fake_scores, False)
+        loss = lsgan(score(person, fake[person].get_unlinked_variable(need_grad=False)), False)
+        if person == "A" or scores_real_b:
+            loss = lsgan(score(person, real[person]), True) + loss
+        discriminator_losses[f"loss_discriminator_{person}"] = loss
 
         losses[f"loss_gan_{person}"] = lsgan(score(person, fake_leaf[person], fixed=True), True)
         weights[f"loss_gan_{person}"] = 1.0
@@ -284,7 +294,7 @@ def open_batches(training: Training) -> list[Batches]:
 def make_graphs(config: TransformerConfig, num_align_outputs: int | None) -> list[Graph]:
     """Make the networks, and a graph for each source."""
     suffixes = [config.suffix_of(source) for source in config.sources]
-    graphs = [build_graph(config, num_align_outputs, suffix) for suffix in suffixes]
+    graphs = [build_graph(config, num_align_outputs, suffix, suffix == suffixes[0]) for suffix in suffixes]
     if config.train.warm_start.epochs:
         for network in networks_of(TRANSFORMERS, suffixes):
             network.parameters()["deconv3/conv/b"].d = WARM_START_BIAS

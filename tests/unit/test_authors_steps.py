@@ -123,9 +123,10 @@ def compare_norms(module: str, norms: dict[str, float]) -> None:
     assert set(expected) == set(norms)
     for name, norm in norms.items():
         scope = name.split("/")[0]
+        network = scope.removesuffix("_0").removesuffix("_1")
         largest = max(value for other, value in expected.items() if other.startswith(scope))
         # rounding alone makes these, so nothing can be said of them
-        assert norm == pytest.approx(expected[name], rel=NORM_TOLERANCES[scope], abs=1e-6 * largest), name
+        assert norm == pytest.approx(expected[name], rel=NORM_TOLERANCES[network], abs=1e-6 * largest), name
 
 
 def run_transformer(steps: int, num_align_outputs: int | None) -> None:
@@ -147,6 +148,40 @@ def test_the_transformers_first_step_without_the_prior(norms):
     assert set(norms) == set(expected)
     for name, norm in norms.items():
         assert norm == pytest.approx(expected[name], rel=1e-4, abs=1e-5), name
+
+
+def run_two_sources(num_align_outputs: int | None, losses_without: str) -> None:
+    config = config_of("transformer")
+    suffixes = ["_0", "_1"]
+    graphs = [train_transformer.build_graph(config, num_align_outputs, s, s == "_0") for s in suffixes]
+    solvers = train_transformer.make_solvers(config, suffixes)
+    fill([network for solver in solvers for network in solver.networks])
+    for number, graph in enumerate(graphs):
+        train_transformer.set_batch(graph, (boundaries(100 + 1000 * number),), (boundaries(200),))
+    losses = train_transformer.train_step(graphs, solvers, config.train.weight_decay)
+    # one discriminator of the target: its loss has a part in each source's graph
+    parts = [losses.pop(f"loss_discriminator_B{suffix}") for suffix in suffixes]
+    whole = sum(float(part.d) for part in parts)
+    assert whole == pytest.approx(LOSSES["transformer_two_sources", 0, "loss_discriminator_B"], rel=1e-5)
+    expected = {name for m, _, name in LOSSES if m == "transformer_two_sources" and losses_without not in name}
+    assert expected - {"loss_discriminator_B"} == set(losses)
+    for name, loss in losses.items():
+        assert float(loss.d) == pytest.approx(LOSSES["transformer_two_sources", 0, name], rel=1e-5), name
+
+
+def test_two_sources_without_the_prior(norms):
+    run_two_sources(None, "shape")
+    of_two = {name: value for (m, _, name), value in NORMS.items() if m == "transformer_two_sources"}
+    found = {name: norm for name, norm in norms.items() if name.startswith("netD")}
+    assert set(found) == {name for name in of_two if name.startswith("netD")}
+    for name, norm in found.items():
+        assert norm == pytest.approx(of_two[name], rel=1e-4, abs=1e-5), name
+
+
+@needs_prior
+def test_two_sources(norms):
+    run_two_sources(train_transformer.load_shape_prior(config_of("transformer")), "nothing")
+    compare_norms("transformer_two_sources", norms)
 
 
 @needs_prior

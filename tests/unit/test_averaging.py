@@ -85,7 +85,7 @@ def test_sources_share_the_way_to_the_target(monkeypatch):
     """One step of two sources is the sum of two: gradients of the shared networks add up, the others are their own."""
     config = plain.small_config("transformer", planes=2, batch_size=2)
     suffixes = ("_P", "_Q")
-    graphs = [train_transformer.build_graph(config, None, suffix) for suffix in suffixes]
+    graphs = [train_transformer.build_graph(config, None, suffix, suffix == "_P") for suffix in suffixes]
     seen: list[dict[str, np.ndarray]] = []
 
     def look(solver, losses, weight_decay=0.0):
