@@ -249,7 +249,8 @@ def moving_head(person: str, num_frames: int, seed: int) -> Iterator[tuple[np.nd
     rng = np.random.default_rng([seed, who_seed])
     width, height = VIDEO_SIZE
     room = cv2.resize(rng.integers(70, 170, (4, 6, 3)).astype(np.uint8), VIDEO_SIZE, interpolation=cv2.INTER_CUBIC)
-    for time, row in enumerate(expression_track(num_frames, zlib.crc32(f"{seed} {name}".encode()))):
+    track = expression_track(num_frames, zlib.crc32(f"{seed} {name}".encode()), eyes_wander=True)
+    for time, row in enumerate(track):
         cutout, _ = render_cutout(who, Expression(*row))
         side = int(height * (0.67 + 0.06 * np.sin(time / 40)))
         left, top = int((width - side) * (0.5 + 0.3 * np.sin(time / 25))), height - side

@@ -28,7 +28,7 @@ class Quality(NamedTuple):
 
 
 QUALITIES = {
-    "draft": Quality(planes=12, batch_size=4, iterations=420, lr=2e-3),
+    "draft": Quality(planes=12, batch_size=4, iterations=340, lr=2e-3),
     "good": Quality(planes=24, batch_size=4, iterations=4000, lr=1e-3),
     "full": Quality(planes=40, batch_size=4, iterations=16_000, lr=1e-3),
 }
