@@ -142,14 +142,14 @@ def test_a_full_disk(work):
 
 
 def test_killed_at_any_moment(work):
-    """20 times: no final file is wrong, and the next run completes to what an uninterrupted one makes."""
+    """A dozen times: no final file is wrong, and the next run completes to what an uninterrupted one makes."""
     whole = files_of(work / "whole")
     begin = time.monotonic()
     assert start(work, *CELEBV).wait() == 0
     duration = time.monotonic() - begin
     moments = random.Random(0)
     num_killed = 0
-    for _ in range(20):
+    for _ in range(12):
         shutil.rmtree(work / "out")
         process = start(work, *CELEBV)
         begin = time.monotonic()
@@ -164,7 +164,7 @@ def test_killed_at_any_moment(work):
             assert name.startswith(".") or content == whole[name], name
         must_run(work, "preprocess.py", *CELEBV)
         assert files_of(work / "out") == whole  # and nothing is left over
-    assert num_killed >= 10
+    assert num_killed >= 6
 
 
 def test_only_one_writes_into_a_folder(work):
