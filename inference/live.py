@@ -10,7 +10,7 @@ import numpy as np
 
 from datasets.boundary import style_of
 from inference.faces import make_finder
-from inference.geometry import NeutralToNeutral, Shape, read_geometry, shape_of, typical_neutral
+from inference.geometry import MIN_NEUTRAL_FRAMES, NeutralToNeutral, Shape, read_geometry, shape_of, typical_neutral
 from inference.pictures import CAMERA_FPS, FaceFrame, faces_of_camera
 from inference.pipeline import open_decoder
 from inference.reenactor import Reenactor, Result
@@ -67,8 +67,9 @@ class LatestPicture:
 class LearningGeometry:
     """Move a driver's landmarks to a target while the driver's face is still being learned.
 
-    At first a typical face stands for the driver's; after `LEARN_FRAMES` its shape comes from the frames so far. Asked
-    to, it takes the next frames for the driver's neutral face.
+    At first the middle of a typical face and of the driver's stands for the neutral one, so that neither a grimace nor
+    an unusual face distorts much; it is better known with every frame, and final after `LEARN_FRAMES`. Asked to, it
+    takes the next frames for the driver's neutral face.
     """
 
     def __init__(self, target: Shape):
@@ -84,18 +85,26 @@ class LearningGeometry:
 
     def move(self, landmarks: np.ndarray) -> np.ndarray:
         """Move landmarks (98, 2) in pixels of the face's picture to the target."""
-        if self._geometry is None:
-            self._geometry = NeutralToNeutral(Shape(landmarks, typical_neutral(landmarks)), self._target)
-        if self._neutral_left:
+        if self.is_learning or self._neutral_left:
             self._seen.append(landmarks)
+        if self.is_learning:
+            self._guess()
+        if self._neutral_left:
             self._neutral_left -= 1
             if not self._neutral_left:
                 self._take(Shape(np.mean(self._seen, axis=0), np.mean(self._seen, axis=0)))
-        elif self.is_learning:
-            self._seen.append(landmarks)
-            if len(self._seen) == LEARN_FRAMES:
-                self._take(shape_of(self._seen))
+        elif len(self._seen) == LEARN_FRAMES:
+            self._take(shape_of(self._seen))
         return self._geometry.move(landmarks)
+
+    def _guess(self) -> None:
+        """Find a neutral face in the frames so far; few of them count together with a typical face."""
+        count = len(self._seen)
+        if count < MIN_NEUTRAL_FRAMES:
+            face = np.mean([typical_neutral(self._seen[-1]), *self._seen], axis=0)
+            self._geometry = NeutralToNeutral(Shape(self._seen[-1], face), self._target)
+        elif count % MIN_NEUTRAL_FRAMES == 0:
+            self._geometry = NeutralToNeutral(shape_of(self._seen), self._target)
 
     def _take(self, source: Shape) -> None:
         self._geometry = NeutralToNeutral(source, self._target)
