@@ -15,7 +15,7 @@ import argparse
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -51,6 +51,7 @@ from utils.video import open_video
 
 MAX_FRAMES = 100_000  # a person, or faces of a list
 MAX_CROWD, MAX_CROWD_FRAMES = 1000, 1000
+CROWD, CROWD_SEED = "Crowd", 700_000  # the seeds of nobody else
 CROWD_HABITS = {"yaw": (-12, 12), "mouth_open": (0, 0.6), "smile": (-0.3, 0.8), "brow_raise": (-0.5, 0.7)}
 MARKER_FILE = "synthetic.txt"  # tells our own folders from real people's, which are never written into
 
@@ -66,6 +67,26 @@ def claim(folder: Path) -> None:
     if holds_some and not (folder / MARKER_FILE).exists():
         raise DataError(f"{folder}: holds data that is not synthetic; choose another name or --out-dir")
     write_text(folder / MARKER_FILE, "Synthetic people, made by make_synthetic.py.\n")
+
+
+def write_frames(folder: Path, frames: Iterable[tuple[Identity, np.ndarray]], count: int) -> None:
+    """Write Image/%06d.jpg and all_98pt.txt of a folder of CelebV's form.
+
+    Args:
+        frames: who is painted in each, with which expression (12,).
+    """
+    claim(folder)
+    # an earlier, longer run would leave frames without a line, and lists of frames that changed
+    shutil.rmtree(folder / "Image", ignore_errors=True)
+    for stale in ("train_98pt.txt", "test_98pt.txt", EXPRESSION_FILE):
+        (folder / stale).unlink(missing_ok=True)
+    lines = []
+    for index, (who, row) in enumerate(tqdm(frames, desc=folder.name, total=count, unit="frame", disable=None)):
+        image, landmarks = render(who, Expression(*row))
+        file_name = f"{index + 1:06d}.jpg"
+        write_image(folder / "Image" / file_name, image)
+        lines.append(format_line(landmarks, file_name))
+    write_text(folder / "all_98pt.txt", "\n".join(lines) + "\n")
 
 
 def make_celebv(
@@ -87,24 +108,10 @@ def make_celebv(
         who, track_seed = random_identity(who_seed), zlib.crc32(f"{seed} {name}".encode())
         track = expression_track(num_frames * stride, track_seed, habits.get(name, Habit()))[::stride]
         folder = out_dir / name
-        claim(folder)
-        # an earlier, longer run would leave frames without a line, and lists of frames that changed
-        shutil.rmtree(folder / "Image", ignore_errors=True)
-        for stale in ("train_98pt.txt", "test_98pt.txt", EXPRESSION_FILE):
-            (folder / stale).unlink(missing_ok=True)
-        lines = []
-        for index, row in enumerate(tqdm(track, desc=name, unit="frame", disable=None)):
-            image, landmarks = render(who, Expression(*row))
-            file_name = f"{index + 1:06d}.jpg"
-            write_image(folder / "Image" / file_name, image)
-            lines.append(format_line(landmarks, file_name))
-        write_text(folder / "all_98pt.txt", "\n".join(lines) + "\n")
+        write_frames(folder, ((who, row) for row in track), len(track))
         if keep_expressions:
             save_expressions(folder, track, who_seed)
         print(f"{folder}: {num_frames} frames")
-
-
-CROWD, CROWD_SEED = "Crowd", 700_000  # the seeds of nobody else
 
 
 def make_crowd(num_people: int, num_frames: int, stride: int, seed: int, out_dir: Path) -> None:
@@ -112,22 +119,18 @@ def make_crowd(num_people: int, num_frames: int, stride: int, seed: int, out_dir
 
     Their looks and habits vary as widely as the painter can, and their eyes wander.
     """
-    folder = out_dir / CROWD
-    claim(folder)
-    shutil.rmtree(folder / "Image", ignore_errors=True)
-    lines = []
-    for number in tqdm(range(num_people), desc=CROWD, unit="person", disable=None):
-        who, rng = varied_identity(CROWD_SEED + number), np.random.default_rng([seed, number])
-        habit = Habit(*(float(rng.uniform(low, high)) for low, high in CROWD_HABITS.values()))
-        track = expression_track(num_frames * stride, CROWD_SEED + number, habit, eyes_wander=True)[::stride]
-        for index, row in enumerate(track):
-            image, landmarks = render(who, Expression(*row))
-            name = f"{number * num_frames + index + 1:06d}.jpg"
-            write_image(folder / "Image" / name, image)
-            lines.append(format_line(landmarks, name))
-    write_text(folder / "all_98pt.txt", "\n".join(lines) + "\n")
+
+    def frames() -> Iterator[tuple[Identity, np.ndarray]]:
+        for number in range(num_people):
+            who, rng = varied_identity(CROWD_SEED + number), np.random.default_rng([seed, number])
+            habit = Habit(*(float(rng.uniform(low, high)) for low, high in CROWD_HABITS.values()))
+            track = expression_track(num_frames * stride, CROWD_SEED + number, habit, eyes_wander=True)[::stride]
+            yield from ((who, row) for row in track)
+
+    folder, count = out_dir / CROWD, num_people * num_frames
+    write_frames(folder, frames(), count)
     write_yaml(folder / PERSON_FILE, {"drawing": GAZE})
-    print(f"{folder}: {len(lines)} frames of {num_people} people")
+    print(f"{folder}: {count} frames of {num_people} people")
 
 
 def read_people(people: list[str], habits: list[tuple[str, str]]) -> tuple[list[tuple[str, int]], dict[str, Habit]]:

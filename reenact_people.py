@@ -18,7 +18,7 @@ import os
 from functools import partial
 
 from config import complete_config
-from inference.motion import MAX_STRENGTH, MOTIONS
+from inference.motion import MAX_STRENGTH, MOTIONS, is_whole
 from inference.pictures import Pictures
 from people.page import write_page
 from people.recipe import plan_of, seen_by, training_step
@@ -52,7 +52,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--no-audio", action="store_false", dest="audio", help="leave the source's sound out")
     parser.add_argument("--work-dir", type=cli.path, help="where everything else goes (default: OUT.work)")
     args = parser.parse_args()
-    if args.encoder and (args.motion != "all" or args.strength != 1):
+    if args.encoder and not is_whole(args.motion, args.strength):
         parser.error("--motion and --strength choose among landmarks, which --encoder does without")
     if args.out.suffix != ".mp4":
         parser.error(f"--out {args.out}: must end in .mp4")

@@ -25,7 +25,7 @@ from datasets.boundary import style_of
 from datasets.panels import generated_mark
 from inference.backends import PRECISIONS, add_backend_argument
 from inference.inputs import Input, end_at_interrupt, open_input, open_test_split
-from inference.motion import MAX_STRENGTH, MOTIONS
+from inference.motion import MAX_STRENGTH, MOTIONS, is_whole
 from inference.output import FRAMES_DIR, LAYOUTS, Output, frame_layout, open_output
 from inference.pipeline import open_reenactor, results_of
 from inference.reenactor import NO_FACE_CHOICES, MissingFaces, Reenactor
@@ -96,7 +96,7 @@ def parse_args() -> argparse.Namespace:
         parser.error("--detector finds no landmarks, which --landmarks, or doing without --transformer-config, needs")
     if args.input is None and args.transformer_config is None and args.src_celeb_name is None:
         parser.error("--src-celeb-name or --input: without a transformer nobody says who drives")
-    if args.encoder_config is not None and (args.motion != "all" or args.strength != 1):
+    if args.encoder_config is not None and not is_whole(args.motion, args.strength):
         parser.error("--motion and --strength choose among landmarks; pass --landmarks instead of --encoder-config")
     inputs = [Path(args.input) if args.input else None]
     inputs += [getattr(args, f"{module}_{what}") for module in MODULES for what in ("config", "param_file")]

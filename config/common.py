@@ -8,6 +8,7 @@ from pathlib import Path
 from config.keys import (
     FOLDER_NAME,
     FOLDER_NAME_OR_NONE,
+    FOLDER_NAMES,
     FRACTION,
     Keys,
     above,
@@ -100,11 +101,6 @@ class Config(Keys):
     drawing: str = key("", one_of("", *DRAWINGS))
 
     @property
-    def people(self) -> tuple[str, ...]:
-        """Return whose frames it learns from; nobody's of WFLW."""
-        return ()
-
-    @property
     def runs_folder(self) -> Path:
         """Return the folder that runs like this one have in common."""
         return Path(self.logdir) / self.MODULE
@@ -112,6 +108,19 @@ class Config(Keys):
     def weights_folder(self, run_folder: Path) -> Path:
         """Return the folder of the weights within a run's."""
         return run_folder
+
+
+@dataclass(frozen=True)
+class FacesConfig(Config):
+    """Hold the keys of encoder and shape prior, which learn from WFLW or from people of CelebV's form."""
+
+    dataset: str = key("WFLW", one_of("WFLW", "CelebV"))  # the data set to learn from
+    celeb_names: tuple[str, ...] = key((), FOLDER_NAMES)  # CelebV only; [] is everyone found
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Return whose frames it learns from; nobody's of WFLW."""
+        return self.celeb_names if self.dataset == "CelebV" else ()
 
 
 @dataclass(frozen=True)

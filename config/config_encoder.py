@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.common import CACHES, MAX_EPOCHS, MAX_PLANES, Config, Finetune, TrainKeys
-from config.keys import FOLDER_NAME, FOLDER_NAMES, Keys, between, even, key, of_type, one_of, only, section
+from config.common import CACHES, MAX_EPOCHS, MAX_PLANES, FacesConfig, Finetune, TrainKeys
+from config.keys import FOLDER_NAME, Keys, between, even, key, of_type, one_of, only, section
 from utils.cli import MAX_COUNT
 
 
@@ -59,7 +59,7 @@ class Monitor(Keys):
 
 
 @dataclass(frozen=True)
-class EncoderConfig(Config):
+class EncoderConfig(FacesConfig):
     """Hold the encoder's configuration."""
 
     MODULE = "encoder"
@@ -67,21 +67,14 @@ class EncoderConfig(Config):
 
     model_name: str = key("model", FOLDER_NAME)  # the folder of the weights within a run
     loss_name: str = key("mse", one_of("mse", "bce"))
-    dataset: str = key("WFLW", one_of("WFLW", "CelebV"))  # the data set to learn from
     path: WFLW = section(WFLW)
     # CelebV only: train, validated on test; or all, validated on the same
     mode: str = key("train", one_of("train", "all"))
-    celeb_names: tuple[str, ...] = key((), FOLDER_NAMES)  # CelebV only; [] is everyone found
     finetune: Finetune = section(Finetune)
     model: Model = section(Model)
     train: Train = section(Train)
     test: Test = section(Test, free=True)
     monitor: Monitor = section(Monitor, free=True)
-
-    @property
-    def people(self) -> tuple[str, ...]:
-        """Return whose frames it learns from; nobody's of WFLW."""
-        return self.celeb_names if self.dataset == "CelebV" else ()
 
     def weights_folder(self, run_folder: Path) -> Path:
         """Return the folder of the weights within a run's."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from config.common import MAX_EPOCHS, Config, TrainKeys
-from config.keys import FOLDER_NAMES, Keys, between, key, one_of, section
+from config.common import MAX_EPOCHS, FacesConfig, TrainKeys
+from config.keys import Keys, between, key, one_of, section
 from utils.cli import MAX_BATCH, MAX_COUNT
 
 
@@ -28,19 +28,13 @@ class Monitor(Keys):
 
 
 @dataclass(frozen=True)
-class ShapePriorConfig(Config):
+class ShapePriorConfig(FacesConfig):
     """Hold the shape prior's configuration; of WFLW, mode is train or test."""
 
     MODULE = "shape_prior"
 
     dataset: str = key("CelebV", one_of("CelebV", "WFLW"))  # the data set to learn from
-    celeb_names: tuple[str, ...] = key((), FOLDER_NAMES)  # CelebV only; [] is everyone found
     # WFLW only: the folder that preprocess.py wrote
     data_dir: str = key("datasets/WFLW_heatmaps", path=True, free=True)
     train: Train = section(Train)
     monitor: Monitor = section(Monitor, free=True)
-
-    @property
-    def people(self) -> tuple[str, ...]:
-        """Return whose frames it learns from; nobody's of WFLW."""
-        return self.celeb_names if self.dataset == "CelebV" else ()

@@ -41,7 +41,7 @@ BOUNDARY_PARTS: dict[str, tuple[int, ...]] = {
 PUPILS = {"left_eye_upper": 96, "right_eye_upper": 97}  # landmarks that GAZE draws into these channels
 PUPIL_RADIUS = 3  # in pixels of a 256-pixel image
 FAR_PX = 1 << 14  # no picture reaches so far
-SUBPIXEL_BITS = 4
+SUBPIXEL_BITS = 4  # of coordinates between pixels, as OpenCV takes them
 
 CHANNELS = {name: channel for channel, name in enumerate(BOUNDARY_PARTS)}  # where each lies in a heatmap
 
@@ -102,7 +102,7 @@ def draw_heatmap(
         points, shift, kind = landmarks.astype(np.int32), 0, cv2.LINE_8
     # Only the box around a line is blurred. Its rim is empty and as wide as the kernel reaches, so the numbers are
     # the same as blurring the whole picture.
-    rim = thickness + style.gaussian_kernel + is_exact
+    rim = thickness + style.gaussian_kernel + (1 if is_exact else 0)  # smooth edges reach a pixel further
     lines = points[_JOINED]
     low = (np.minimum.reduceat(lines >> shift, _STARTS[:-1]) - rim).clip(0, (width, height))
     high = (np.maximum.reduceat(lines >> shift, _STARTS[:-1]) + rim + 1).clip(0, (width, height))

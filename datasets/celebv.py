@@ -22,9 +22,9 @@ from utils.errors import DataError
 from utils.files import file_digest, read_yaml
 
 MODES = ("all", "train", "test")
-SEEN_FILE = "seen.txt"  # of the same: which pixels of frames lie within the pictures they were cut from
-MIN_SEEN_PX = 16
 PERSON_FILE = "person.yaml"  # of a person that prepare_person.py made: how boundaries are drawn
+SEEN_FILE = "seen.txt"  # of the same: which pixels of frames lie within the pictures they were cut from
+MIN_SEEN_PX = 16  # the least that a frame shows of its picture, across and down
 WITH_LANDMARKS, NAMES_ONLY = "_98pt.txt", "_frames.txt"
 FROM_LANDMARKS, FROM_ENCODER = "landmarks", "encoder"  # where boundaries come from
 IMAGE, HEATMAP, RESIZED_HEATMAP = "image", "heatmap", "resized_heatmap"

@@ -32,7 +32,7 @@ from datasets.celebv import (
     read_seen,
     record_path,
 )
-from datasets.crop import ALL_SEEN, Seen
+from datasets.crop import ALL_SEEN
 from datasets.prepared import PreparedFile, drawing_in, images_digest, read_record
 from utils.errors import ConfigError, DataError
 from utils.files import file_digest
@@ -60,7 +60,29 @@ class FrameDataset:
         return (_read_image(self.root, self.person, self.names[index]),)
 
 
-class DrawnDataset:
+class _PersonDataset:
+    """Keep what the data sets of a person share: whose samples of which parts, and what frames show of their pictures.
+
+    Args:
+        names: of the frames.
+    """
+
+    def __init__(
+        self, root: str | Path, person: str, mode: str, parts: tuple[str, ...], style: DrawingStyle, names: list[str]
+    ):
+        self.root, self.person, self.mode, self.parts, self.style = root, person, mode, parts, style
+        self.names = names
+        self._seen = read_seen(root, person) if SEEN in parts else {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def _mask(self, index: int) -> np.ndarray:
+        """Return which pixels of a frame are seen, (1, 256, 256) uint8 of 0 or 255."""
+        return 255 * self._seen.get(self.names[index], ALL_SEEN).mask()[None].astype(np.uint8)
+
+
+class DrawnDataset(_PersonDataset):
     """Read frames of a person with boundaries drawn from landmarks: on the fly, or ahead by preprocess.py, alike.
 
     Args:
@@ -82,9 +104,8 @@ class DrawnDataset:
         ref_dir: str | Path = "",
         style: DrawingStyle = DrawingStyle(),
     ):
-        self.root, self.person, self.mode, self.parts, self.style = root, person, mode, parts, style
-        self.names, self.landmarks, _ = read_person(root, person, mode)  # landmarks (N, 98, 2) in pixels
-        self._seen = read_seen(root, person) if SEEN in parts else {}
+        names, self.landmarks, _ = read_person(root, person, mode)  # landmarks (N, 98, 2) in pixels
+        super().__init__(root, person, mode, parts, style, names)
         self._prepared: dict[str, PreparedFile] = {}
         self._made_from: dict[str, Any] = {}  # what is known of the prepared files
         if ref_dir:
@@ -102,15 +123,11 @@ class DrawnDataset:
             about |= {"images": pictures} if pictures else {}
         return about
 
-    def __len__(self) -> int:
-        return len(self.names)
-
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         """Read or make a sample: uint8 arrays of `SHAPES`, one for each of `parts`; one drawing at most."""
-        name = self.names[index]
-        sample = {SEEN: _seen_picture(self._seen.get(name, ALL_SEEN))} if SEEN in self.parts else {}
+        sample = {SEEN: self._mask(index)} if SEEN in self.parts else {}
         if self._prepared:
-            sample |= {part: file[name] for part, file in self._prepared.items()}
+            sample |= {part: file[self.names[index]] for part, file in self._prepared.items()}
         else:
             sample |= {IMAGE: self._image(index)} if IMAGE in self.parts else {}
             sample |= self._draw(self.landmarks[index])
@@ -120,7 +137,7 @@ class DrawnDataset:
         """Make a sample under a change of the face: boundaries are drawn from the changed landmarks."""
         sample = {IMAGE: transform.image(self._image(index))} if IMAGE in self.parts else {}
         if SEEN in self.parts:
-            sample[SEEN] = transform.mask(_seen_picture(self._seen.get(self.names[index], ALL_SEEN)))
+            sample[SEEN] = transform.mask(self._mask(index))
         sample |= self._draw(transform.landmarks(self.landmarks[index]))
         return tuple(sample[part] for part in self.parts)
 
@@ -137,7 +154,7 @@ class DrawnDataset:
         return drawn
 
 
-class EncodedDataset:
+class EncodedDataset(_PersonDataset):
     """Read frames of a person with the encoder's heatmaps, which prepare_person.py wrote; it needs no landmarks.
 
     Args:
@@ -160,9 +177,7 @@ class EncodedDataset:
     ):
         if not ref_dir:
             raise ConfigError("boundary: encoder needs ref_dir, the folder that prepare_person.py wrote")
-        self.root, self.person, self.mode, self.parts, self.style = root, person, mode, parts, style
-        self.names = read_frame_names(root, person, mode)
-        self._seen = read_seen(root, person) if SEEN in parts else {}
+        super().__init__(root, person, mode, parts, style, read_frame_names(root, person, mode))
         command = f"python prepare_person.py {Path(root) / person} --name {person} --out-dir {ref_dir}"
         self._prepared, _ = _open_prepared(self, Path(ref_dir), FROM_ENCODER, command)
 
@@ -175,20 +190,16 @@ class EncodedDataset:
         what = f"{path.name} of {self.person}, boundaries of the encoder"
         return {"count": len(self), "what": what, "digest": digest.hexdigest()}
 
-    def __len__(self) -> int:
-        return len(self.names)
-
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         """Read a sample: uint8 arrays of `SHAPES`, one for each of `parts`."""
-        name = self.names[index]
-        sample = {part: file[name] for part, file in self._prepared.items()}
-        sample |= {SEEN: _seen_picture(self._seen.get(name, ALL_SEEN))} if SEEN in self.parts else {}
+        sample = {SEEN: self._mask(index)} if SEEN in self.parts else {}
+        sample |= {part: file[self.names[index]] for part, file in self._prepared.items()}
         return tuple(sample[part] for part in self.parts)
 
     def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]:
         """Read a sample and change the face: heatmaps are warped as pictures are."""
         change = {IMAGE: transform.image, HEATMAP: transform.heatmap, RESIZED_HEATMAP: transform.heatmap}
-        change[SEEN] = transform.mask
+        change |= {SEEN: transform.mask}
         return tuple(change[part](array) for part, array in zip(self.parts, self[index]))
 
 
@@ -212,11 +223,6 @@ def open_dataset(
         return EncodedDataset(config.train_dir, person, mode, parts, config.ref_dir, style_of(config))
     ref_dir = "" if draw_anew else config.ref_dir
     return DrawnDataset(config.train_dir, person, mode, parts, ref_dir, style_of(config))
-
-
-def _seen_picture(seen: Seen) -> np.ndarray:
-    """Return which pixels are seen, (1, 256, 256) uint8 of 0 or 255."""
-    return 255 * seen.mask()[None].astype(np.uint8)
 
 
 def _read_image(root: str | Path, person: str, name: str) -> np.ndarray:

@@ -68,7 +68,7 @@ class LearningGeometry:
     """Move a driver's landmarks to a target while the driver's face is still being learned.
 
     At first the middle of a typical face and of the driver's stands for the neutral one, so that neither a grimace nor
-    an unusual face distorts much; it is better known with every frame, and final after `LEARN_FRAMES`. Asked to, it
+    an unusual face distorts much; it is better known as frames come, and final after `LEARN_FRAMES`. Asked to, it
     takes the next frames for the driver's neutral face.
     """
 
@@ -130,9 +130,15 @@ class LiveReenactor:
         self.camera = LatestPicture()
         self.geometry = LearningGeometry(read_geometry(decoder))
         backend, finder = open_decoder(decoder, context, precision), make_finder(None, is_video=True)
-        target = decoder.config.trg_celeb_name
-        style = style_of(decoder.config)
-        reenactor = Reenactor(backend, 1, SMOOTH, None, target, ("decoder",), self.geometry, style, fps=self.camera.fps)
+        reenactor = Reenactor(
+            backend,
+            smooth=SMOOTH,
+            target=decoder.config.trg_celeb_name,
+            networks=("decoder",),
+            geometry=self.geometry,
+            style=style_of(decoder.config),
+            fps=self.camera.fps,
+        )
 
         def run() -> None:
             try:

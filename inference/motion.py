@@ -17,6 +17,11 @@ PARTS = {"all": tuple(range(98)), "expression": tuple(range(98)), "pose": (), "e
 WITH_POSE = ("all", "pose")
 
 
+def is_whole(kind: str, strength: float) -> bool:
+    """Tell whether all of a motion counts, as it is."""
+    return kind == "all" and strength == 1
+
+
 class Motion:
     """Keep of a driver's landmarks the motion that was chosen; the rest of the face is as its neutral one.
 
@@ -41,7 +46,7 @@ class Motion:
 
     def choose(self, landmarks: np.ndarray) -> np.ndarray:
         """Return the landmarks (98, 2) in pixels of the driver's face with the chosen motion alone."""
-        if self.kind == "all" and self._strength == 1:
+        if is_whole(self.kind, self._strength):
             return landmarks
         pose = poses_of(landmarks[None])
         rotation, scale, center = pose.rotation[0], pose.scale[0], pose.center[0]

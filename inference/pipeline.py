@@ -13,7 +13,7 @@ from datasets.boundary import style_of
 from inference.backends import open_backend
 from inference.geometry import NeutralToNeutral, Shape, read_geometry
 from inference.inputs import CALIBRATION_FACES, Input, calibration_inputs, shape_of_source
-from inference.motion import Motion
+from inference.motion import Motion, is_whole
 from inference.pictures import FaceFrame
 from inference.reenactor import Backend, MissingFaces, Reenactor, Result
 from inference.steady import SMOOTH
@@ -51,7 +51,7 @@ def open_reenactor(
         WeightsError: weights are missing, damaged or of another network.
     """
     decoder, geometry, chosen = networks["decoder"], None, None
-    is_chosen = motion != "all" or strength != 1
+    is_chosen = not is_whole(motion, strength)
     source_shape = shape_of_source(frames_in) if is_chosen or "transformer" not in networks else None
     if "transformer" not in networks:
         geometry = NeutralToNeutral(source_shape, read_geometry(decoder))
@@ -63,10 +63,18 @@ def open_reenactor(
     batch_size = min(batch_size, frames_in.count or batch_size)
     calibration = None if precision == "float32" else partial(calibration_inputs, frames_in, networks, geometry)
     computing = open_backend(backend, context, networks, batch_size, calibration)
-    target = decoder.config.trg_celeb_name
-    style = style_of(decoder.config)
-    truth, fps = frames_in.truth, float(frames_in.fps)
-    return Reenactor(computing, batch_size, smooth, truth, target, networks, geometry, style, chosen, fps)
+    return Reenactor(
+        computing,
+        batch_size,
+        smooth,
+        frames_in.truth,
+        decoder.config.trg_celeb_name,
+        networks,
+        geometry,
+        style=style_of(decoder.config),
+        motion=chosen,
+        fps=float(frames_in.fps),
+    )
 
 
 def open_decoder(decoder: Trained, context: str, precision: str = "float32") -> Backend:

@@ -9,6 +9,7 @@ from pathlib import Path
 from config.runs import INFO_FILE
 from datasets.annotations import read_names
 from datasets.celebv import list_path, num_numbers
+from inference.motion import is_whole
 from people.work import Work
 from utils.errors import DataError
 from utils.files import atomic_path, file_digest
@@ -63,7 +64,7 @@ def reenact(
     trained = [module for module in ("encoder", "transformer") if module in work.modules]
     networks = [word for module in trained for word in (f"--{module}-config", work.run(module) / INFO_FILE)]
     networks += [] if "encoder" in trained else ["--landmarks"]
-    chosen = [] if (motion, strength) == ("all", 1) else [motion, f"{strength:g}"]
+    chosen = [] if is_whole(motion, strength) else [motion, f"{strength:g}"]
     name = "-".join(["result", *trained, *chosen])
     video = work.folder / f"{name}.mp4"
     film = ("--input", source, "--src-celeb-name", work.source, "--video", video, "--layout", "side-by-side")

@@ -8,10 +8,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from datasets.boundary import IMAGE_SIZE
+from datasets.boundary import IMAGE_SIZE, SUBPIXEL_BITS
 from synthetic.people import ORIGIN_PX, UNIT_PX, Color, Expression, Identity, Light, landmarks_of, project
 
-SUBPIXEL_BITS = 4
 SUBPIXEL = 1 << SUBPIXEL_BITS
 OPAQUE = 255
 MARGIN_PX = 6

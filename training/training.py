@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import nnabla as nn
 
 from config import Config, load_config, with_values
+from config.common import FacesConfig, GanConfig
 from config.runs import INFO_FILE
 from datasets.batches import Batches, Dataset, make_batches
 from datasets.celebv import FROM_ENCODER, drawing_of, find_people, prepared_drawing
@@ -143,11 +144,11 @@ class Training:
 
 def _with_people(config: Config) -> Config:
     """Say whose frames are learned from and how boundaries are drawn, where that is left to the people's folders."""
-    if getattr(config, "dataset", "") == "CelebV" and not config.celeb_names:
+    if isinstance(config, FacesConfig) and config.dataset == "CelebV" and not config.celeb_names:
         config = with_values(config, {"celeb_names": find_people(config.train_dir)})
     if config.drawing:
         return config
-    if getattr(config, "boundary", "") == FROM_ENCODER:
+    if isinstance(config, GanConfig) and config.boundary == FROM_ENCODER:
         return with_values(config, {"drawing": prepared_drawing(config.ref_dir, config.people)})
     return with_values(config, {"drawing": drawing_of(config.train_dir, config.people)})
 
