@@ -200,11 +200,13 @@ def test_each_combination_computes_what_it_needs():
                 np.testing.assert_allclose(backend.seen["decoder"][index], item.transformed)
 
 
-def test_landmarks_are_steadied_and_forgotten_where_the_face_was_gone():
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_landmarks_are_steadied_and_forgotten_where_the_face_was_gone(batch_size):
+    """Whether or not the gap lies within a batch."""
     frames = frames_with_landmarks(4)
     frames[2] = FaceFrame(2, None, "gone", 0.08)
     geometry = MeanToMean(flat(marks(0)), flat(marks(0)))
-    items = list(Reenactor(Recorder(), 1, 0.5, networks=(), geometry=geometry).reenact(frames))
+    items = list(Reenactor(Recorder(), batch_size, 0.5, networks=(), geometry=geometry).reenact(frames))
     steady = OneEuro(0.5, 25)
     first, second = (steady.steady(marks(index), 0.04 * index) for index in (0, 1))
     assert np.abs(second - marks(1)).max() > 1 and np.array_equal(first, marks(0))

@@ -246,10 +246,11 @@ def test_frames_end_with_the_results_that_are_no_longer_wanted():
     assert ended.wait(PATIENCE_S)
 
 
-def test_boundaries_are_steadied_over_time():
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5])
+def test_boundaries_are_steadied_over_time(batch_size):
     greys = [128, 255, 255, None, 255]
     frames = [face_frame(index, grey) for index, grey in enumerate(greys)]
-    items = list(Reenactor(Fake(), 1, 0.5).reenact(frames))
+    items = list(Reenactor(Fake(), batch_size, 0.5).reenact(frames))
     levels = [float(heatmap_picture(item.heatmap).mean()) for item in items if isinstance(item, Result)]
     np.testing.assert_allclose(levels, [1, 128, 191, 255], atol=1.5)  # forgotten where the face was gone
 
