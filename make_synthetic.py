@@ -28,7 +28,7 @@ from datasets.celebv import PERSON_FILE
 from datasets.crop import Square
 from datasets.images import write_image
 from datasets.panels import generated_mark
-from datasets.wflw import list_path
+from datasets.wflw import ANNOTATIONS, list_path
 from synthetic.painter import render, render_cutout, textures_of
 from synthetic.people import (
     EXPRESSION_FILE,
@@ -109,6 +109,7 @@ def make_celebv(
         track = expression_track(num_frames * stride, track_seed, habits.get(name, Habit()))[::stride]
         folder = out_dir / name
         write_frames(folder, ((who, row) for row in track), len(track))
+        write_yaml(folder / PERSON_FILE, {"drawing": GAZE})
         if keep_expressions:
             save_expressions(folder, track, who_seed)
         print(f"{folder}: {num_frames} frames")
@@ -124,7 +125,7 @@ def make_crowd(num_people: int, num_frames: int, stride: int, seed: int, out_dir
         for number in range(num_people):
             who, rng = varied_identity(CROWD_SEED + number), np.random.default_rng([seed, number])
             habit = Habit(*(float(rng.uniform(low, high)) for low, high in CROWD_HABITS.values()))
-            track = expression_track(num_frames * stride, CROWD_SEED + number, habit, eyes_wander=True)[::stride]
+            track = expression_track(num_frames * stride, CROWD_SEED + number, habit)[::stride]
             yield from ((who, row) for row in track)
 
     folder, count = out_dir / CROWD, num_people * num_frames
@@ -207,7 +208,7 @@ def face_box(rng: np.random.Generator, landmarks: np.ndarray, forehead: tuple[fl
 def make_wflw(num_faces: dict[str, int], forehead: tuple[float, float], seed: int, out_dir: Path) -> None:
     """Make pictures of one to three people each, and the two lists; nobody is in both."""
     claim(out_dir / "WFLW_images")
-    claim(out_dir / "WFLW_annotations")
+    claim(out_dir / ANNOTATIONS)
     for split, (mode, wanted) in enumerate(num_faces.items()):
         rng = np.random.default_rng([seed, split])
         pool = [random_identity(2 * int(number) + split) for number in rng.integers(0, 1 << 30, POOL_SIZE)]
@@ -224,6 +225,7 @@ def make_wflw(num_faces: dict[str, int], forehead: tuple[float, float], seed: in
                 bar.update(count)
         write_text(list_path(out_dir, mode), "\n".join(lines) + "\n")
         print(f"{list_path(out_dir, mode)}: {wanted} faces")
+    write_yaml(out_dir / ANNOTATIONS / PERSON_FILE, {"drawing": GAZE})
 
 
 MAX_TILES = 40  # in a row or a column, of 256 pixels each
@@ -252,7 +254,7 @@ def moving_head(person: str, num_frames: int, seed: int) -> Iterator[tuple[np.nd
     rng = np.random.default_rng([seed, who_seed])
     width, height = VIDEO_SIZE
     room = cv2.resize(rng.integers(70, 170, (4, 6, 3)).astype(np.uint8), VIDEO_SIZE, interpolation=cv2.INTER_CUBIC)
-    track = expression_track(num_frames, zlib.crc32(f"{seed} {name}".encode()), eyes_wander=True)
+    track = expression_track(num_frames, zlib.crc32(f"{seed} {name}".encode()))
     for time, row in enumerate(track):
         cutout, _ = render_cutout(who, Expression(*row))
         side = int(height * (0.67 + 0.06 * np.sin(time / 40)))

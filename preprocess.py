@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from config.common import DRAWINGS, PUBLISHED
+from config.common import DRAWINGS
 from datasets import celebv, wflw
 from datasets.boundary import DrawingStyle
 from datasets.check import check_people, check_wflw
@@ -119,7 +119,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--mode", choices=wflw.MODES, help="WFLW: which list (default train; --check: both)")
     help_people = "CelebV: people (default everyone found)"
     parser.add_argument("--celeb-name-list", nargs="+", type=cli.folder_name, metavar="NAME", help=help_people)
-    help_drawing = "how boundaries are drawn; gaze shows pupils (default: gaze of people made from videos)"
+    help_drawing = "how boundaries are drawn; gaze shows pupils (default: as the data's folders say)"
     parser.add_argument("--drawing", choices=DRAWINGS, help=help_drawing)
     parser.add_argument("--seed", type=cli.seed, default=42, help="WFLW: of the crop margins")
     parser.add_argument("--save-boundary-image", action="store_true", help="also write pictures to look at")
@@ -151,7 +151,7 @@ def make_jobs(root: Path, args: argparse.Namespace) -> list[Job]:
         people = args.celeb_name_list or celebv.find_people(root)
         styles = {person: DrawingStyle(name=args.drawing or celebv.drawing_of(root, [person])) for person in people}
         return [celebv_job(root, person, args.out_dir, style, picture_dir) for person, style in styles.items()]
-    style = DrawingStyle(name=args.drawing or PUBLISHED)
+    style = DrawingStyle(name=args.drawing or celebv.drawing_of(root, [wflw.ANNOTATIONS]))
     return [wflw_job(root, args.mode or "train", args.out_dir, args.seed, style, picture_dir)]
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from datasets.batches import collate
 from datasets.celebv import HEATMAP, IMAGE
 from datasets.images import write_image
-from datasets.panels import face_picture, generated_mark, heatmap_picture, side_by_side
+from datasets.panels import face_picture, generated_mark, heatmap_picture, monitor_path, side_by_side
 from datasets.samples import open_dataset
 from inference.trained import Trained, find_weights, index_batches, load_network, parse_test_args, read_test_config
 from models.networks import HEATMAP_SHAPE
@@ -44,9 +44,9 @@ def main() -> None:
             for row, index in enumerate(indices[:num_used]):
                 if index % test.vis_interval == 0:
                     tiles = [heatmap_picture(heatmap.d[row]), face_picture(fake.d[row]), face_picture(image[row])]
-                    write_image(folder.path / f"{index:06d}.png", side_by_side(tiles), mark)
+                    write_image(monitor_path(folder.path / "result", index), side_by_side(tiles), mark)
             bar.update(num_used)
-    print(f"{count} images through the decoder; panels in {folder.final_path}")
+    print(f"{count} images through the decoder; panels in {folder.final_path / 'result'}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from config.config_transformer import TransformerConfig
 from datasets.batches import collate, to_float
 from datasets.celebv import HEATMAP
 from datasets.images import write_image
-from datasets.panels import heatmap_picture, side_by_side
+from datasets.panels import heatmap_picture, monitor_path, side_by_side
 from datasets.samples import open_dataset
 from inference.trained import Trained, find_weights, index_batches, load_network, parse_test_args, read_test_config
 from models.networks import HEATMAP_SHAPE
@@ -47,9 +47,9 @@ def transform_split(args: argparse.Namespace, config: TransformerConfig, source:
                 if index % test.vis_interval == 0:
                     (real_b,) = dataset_b[index % len(dataset_b)]
                     tiles = map(heatmap_picture, (real_a[row], fake.d[row], to_float(real_b)))
-                    write_image(folder.path / f"{index:06d}.png", side_by_side(list(tiles)))
+                    write_image(monitor_path(folder.path / "result", index), side_by_side(list(tiles)))
             bar.update(num_used)
-    print(f"{count} images through the transformer; panels in {folder.final_path}")
+    print(f"{count} images through the transformer; panels in {folder.final_path / 'result'}")
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from config.config_decoder import DecoderConfig
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, SEEN, has_unseen
 from datasets.images import write_image
-from datasets.panels import face_picture, generated_mark, heatmap_picture, side_by_side
+from datasets.panels import face_picture, generated_mark, heatmap_picture, monitor_path, side_by_side
 from datasets.samples import open_dataset
 from inference.geometry import keep_geometry
 from models.losses import feature_mse, gan_bce, mean_absolute_error, weighted_sum
@@ -78,12 +78,12 @@ def build_graph(config: DecoderConfig, with_seen: bool = False) -> Graph:
     painted = judged(fake_leaf)
     losses = {
         "loss_gan": gan_bce(DECODER_DISCRIMINATOR(large_heatmap, painted, planes, fixed=True), True),
-        "loss_l1": mean_absolute_error(painted, real),
+        "L1_loss": mean_absolute_error(painted, real),
     }
-    weights = {"loss_gan": 1.0, "loss_l1": train.weight_L1}
+    weights = {"loss_gan": 1.0, "L1_loss": train.weight_L1}
     if train.feature_loss.lambda_ > 0:
-        losses["loss_feature"] = feature_mse(*vgg_features((painted, real), train.feature_loss.layers))
-        weights["loss_feature"] = train.feature_loss.lambda_
+        losses["vgg_feature_loss"] = feature_mse(*vgg_features((painted, real), train.feature_loss.layers))
+        weights["vgg_feature_loss"] = train.feature_loss.lambda_
     for loss in (*losses.values(), discriminator_loss):
         loss.persistent = True  # read after the pass, if at all
     return Graph(
@@ -131,7 +131,7 @@ def train_step(
     generate(graph, batch)
     losses = {}
     if with_gan:
-        losses["loss_discriminator"] = graph.discriminator_loss
+        losses["loss_netD"] = graph.discriminator_loss
         solvers.discriminator.zero_grad()
         solvers.discriminator.add_gradient(graph.discriminator_loss)
         solvers.discriminator.update(losses)
@@ -142,13 +142,13 @@ def train_step(
     solvers.generator.zero_grad()
     solvers.generator.add_gradient(generator_loss, through=[(graph.fake_leaf, graph.fake)])
     solvers.generator.update(losses)
-    return losses
+    return {"loss_netG": generator_loss} | losses
 
 
-def save_panel(graph: Graph, path: Path, epoch: int) -> None:
+def save_panel(graph: Graph, folder: Path, iteration: int, epoch: int) -> None:
     """Write heatmap, generated face and true face of a batch's first sample."""
     tiles = [heatmap_picture(graph.heatmap.d[0]), face_picture(graph.fake.d[0]), face_picture(graph.real.d[0])]
-    write_image(path.with_suffix(".png"), side_by_side(tiles), generated_mark("face in the middle"))
+    write_image(monitor_path(folder, iteration), side_by_side(tiles), generated_mark("face in the middle"))
 
 
 def main() -> None:

@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import nnabla as nn
 import numpy as np
+from nnabla.logger import logger
 
 from config.config_encoder import EncoderConfig
 from datasets.batches import Batches
 from datasets.boundary import style_of
 from datasets.celebv import HEATMAP, IMAGE
 from datasets.images import write_image
-from datasets.panels import face_picture, heatmap_picture, side_by_side
+from datasets.panels import face_picture, heatmap_picture, monitor_path, side_by_side
 from datasets.samples import DrawnDataset, JoinedDataset
 from datasets.wflw import WFLWDataset
 from models.encoder import prediction_of
@@ -52,7 +53,7 @@ def open_faces(config: EncoderConfig) -> dict[str, WFLWDataset | JoinedDataset]:
     if config.dataset == "WFLW":
         if config.mode != "train":
             raise ConfigError("mode: of WFLW it is train, which is validated on its test list")
-        data_dir, with_landmarks = config.path.data_dir, config.train.augmentation
+        data_dir, with_landmarks = config.wflw_dir, config.train.augmentation
         return {
             "train": WFLWDataset(data_dir, "train", style, with_landmarks),
             "test": WFLWDataset(data_dir, "test", style),
@@ -108,7 +109,7 @@ def validate(graph: Graph, batches: Batches, epoch: int, panels_dir: Path | None
         squared_zero_error += float((heatmap**2).sum(dtype=np.float64))
         for row in range(min(len(heatmap), NUM_PANELS - first) if panels_dir else 0):
             tiles = [face_picture(image[row]), heatmap_picture(prediction[row]), heatmap_picture(heatmap[row])]
-            write_image(panels_dir / f"{first + row:03d}.png", side_by_side(tiles))
+            write_image(monitor_path(panels_dir, first + row), side_by_side(tiles))
     return squared_error / (num_samples * heatmap[0].size), squared_error / squared_zero_error
 
 
@@ -118,7 +119,7 @@ def save_if_best(run: Run, graph: Graph, batches: Batches, epoch: int) -> None:
     mse, share = validate(graph, batches, epoch, run.folder / f"result_epoch-{epoch}" if is_shown else None)
     found = {"validation/mse": mse, "validation/share_of_zero_answer": share}
     run.log_metrics(found)
-    print(f"epoch {epoch}: validation mse {mse:.6f}, {share:.3f} of an all-zero prediction's")
+    logger.info(f"epoch {epoch}: validation mse {mse:.6f}, {share:.3f} of an all-zero prediction's")
     if mse < run.best.get("mse", float("inf")):
         run.keep_best(ENCODER, {"epoch": epoch, "mse": mse, "share_of_zero_answer": share})
 
@@ -149,7 +150,7 @@ def main() -> None:
                 save_if_best(run, test_graph, test_batches, epoch)
             run.end_epoch(epoch)
     if run.is_writer:
-        print(f"best epoch: {run.best['epoch']}, validation mse {run.best['mse']:.6f}")
+        logger.info(f"best epoch: {run.best['epoch']}, validation mse {run.best['mse']:.6f}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import nnabla as nn
 import nnabla.functions as F
 import numpy as np
+from nnabla.logger import logger
 from sklearn.decomposition import PCA
 
 from config.config_shape_prior import ShapePriorConfig
@@ -26,7 +27,7 @@ from datasets.batches import Batches, heatmap_of
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_heatmap, style_of
 from datasets.celebv import read_person
 from datasets.images import write_image
-from datasets.panels import contact_sheet, evenly, heatmap_picture
+from datasets.panels import contact_sheet, evenly, heatmap_picture, monitor_path
 from datasets.samples import LandmarkDataset
 from inference.geometry import NeutralToNeutral, shape_of
 from models.align import SHAPE_CODE_SIZE
@@ -224,7 +225,7 @@ def open_landmarks(config: ShapePriorConfig, mode: str) -> LandmarkDataset:
         DataError: they are not there.
     """
     if config.dataset == "WFLW":
-        files = [wflw.open_landmarks(config.data_dir, part) for part in (wflw.MODES if mode == "all" else [mode])]
+        files = [wflw.open_landmarks(config.wflw_dir, part) for part in (wflw.MODES if mode == "all" else [mode])]
         landmarks = np.stack([file[name] for file in files for name in file.names]).astype(np.float64)
         return LandmarkDataset(landmarks, f"landmarks of WFLW ({mode})", style=style_of(config))
     return LandmarkDataset.of_people(config.train_dir, config.celeb_names, mode, style_of(config))
@@ -237,7 +238,7 @@ def save_prior(
     ALIGN.save(run.folder / "Align.h5")
     pca = fit_pca(dataset.targets, dataset.persons, None if dataset.persons is None else neutral_faces(dataset))
     save_pca(run.folder / "PCA.h5", pca)
-    picture = run.folder / "result" / f"epoch-{epoch}.png"
+    picture = monitor_path(run.folder / "result", run.iteration)
     write_image(picture, draw_components(pca))
     explained = [float(share) for share in pca.explained[:SHAPE_CODE_SIZE]]
     report = {
@@ -250,16 +251,17 @@ def save_prior(
     }
     write_yaml(run.folder / "shape_prior.yaml", report)
     error = report["normalised_mean_error"]
-    print(f"align: normalised mean error {error:.3f} on {report['measured_on']}, in distances of the outer eye corners")
+    where = f"on {report['measured_on']}, in distances of the outer eye corners"
+    logger.info(f"align: normalised mean error {error:.3f} {where}")
     shares = " + ".join(f"{share:.1%}" for share in explained)
-    print(f"the shape code explains {sum(explained):.1%} of the variance ({shares})")
+    logger.info(f"the shape code explains {sum(explained):.1%} of the variance ({shares})")
     for names, loss in report["shape_loss_between"].items():
         if loss is not None:
-            print(f"shape loss between {names} for the same expression: {loss:.3f}")
+            logger.info(f"shape loss between {names} for the same expression: {loss:.3f}")
         if loss is not None and loss > LARGE_SHAPE_LOSS:
-            print(f"warning: above {LARGE_SHAPE_LOSS}, so the prior holds who it is; are there more frames?")
-    print(f"what its components do to the mean face: {picture}")
-    print(f"weights: {run.folder / 'Align.h5'}, {run.folder / 'PCA.h5'}")
+            logger.warning(f"above {LARGE_SHAPE_LOSS}, so the prior holds who it is; are there more frames?")
+    logger.info(f"what its components do to the mean face: {picture}")
+    logger.info(f"weights: {run.folder / 'Align.h5'}, {run.folder / 'PCA.h5'}")
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from config.config_transformer import TransformerConfig
 from datasets.batches import Batches
 from datasets.celebv import FROM_ENCODER, HEATMAP
 from datasets.images import write_image
-from datasets.panels import heatmap_picture, side_by_side
+from datasets.panels import heatmap_picture, monitor_path, side_by_side
 from datasets.samples import ShiftedDataset, open_dataset
 from inference.geometry import NeutralToNeutral, shape_of
 from models.losses import lsgan, mean_absolute_error, probability_bce, weighted_sum
@@ -142,7 +142,7 @@ def build_graph(
         loss = lsgan(score(person, fake[person].get_unlinked_variable(need_grad=False)), False)
         if person == "A" or scores_real_b:
             loss = lsgan(score(person, real[person]), True) + loss
-        discriminator_losses[f"loss_discriminator_{person}"] = loss
+        discriminator_losses[f"loss_netD_{person}"] = loss
 
         losses[f"loss_gan_{person}"] = lsgan(score(person, fake_leaf[person], fixed=True), True)
         weights[f"loss_gan_{person}"] = 1.0
@@ -219,14 +219,15 @@ def generate_fakes(graphs: list[Graph]) -> None:
 def update_generators(graphs: list[Graph], solver: Solver, is_warm_start: bool) -> Losses:
     """Update all generators once, from losses that begin at the fakes, summed over sources."""
     solver.zero_grad()
-    losses = {}
+    losses, totals = {}, {}
     for graph in graphs:
         loss = graph.warm_start_loss if is_warm_start else graph.generator_loss
         names = WARM_START_LOSSES if is_warm_start else graph.generator_losses
         losses |= {name + graph.suffix: graph.generator_losses[name] for name in names}
+        totals["loss_netG" + graph.suffix] = loss
         solver.add_gradient(loss, through=list(zip(graph.fake_leaf.values(), graph.fake.values())))
     solver.update(losses)
-    return losses
+    return totals | losses
 
 
 def warm_start_step(graphs: list[Graph], solvers: Solvers) -> Losses:
@@ -239,12 +240,13 @@ def train_step(graphs: list[Graph], solvers: Solvers, weight_decay: float) -> Lo
     """Generate, update D on the detached fakes, then update G; return the losses."""
     generate_fakes(graphs)
     solvers.discriminator.zero_grad()
-    losses = {}
+    losses, totals = {}, {}
     for graph in graphs:
         solvers.discriminator.add_gradient(graph.discriminator_loss)
         losses |= {name + graph.suffix: loss for name, loss in graph.discriminator_losses.items()}
+        totals["loss_netD" + graph.suffix] = graph.discriminator_loss
     solvers.discriminator.update(losses, weight_decay)
-    return losses | update_generators(graphs, solvers.generator, is_warm_start=False)
+    return totals | losses | update_generators(graphs, solvers.generator, is_warm_start=False)
 
 
 def save_panel(graph: Graph, path: Path, is_warm_start: bool) -> None:
@@ -258,10 +260,10 @@ def save_panel(graph: Graph, path: Path, is_warm_start: bool) -> None:
     write_image(path, side_by_side(tiles))
 
 
-def save_panels(graphs: list[Graph], warm_start_epochs: int, path: Path, epoch: int) -> None:
-    """Write a panel for each source."""
-    for graph in graphs:
-        save_panel(graph, path.with_name(f"{path.name}{graph.suffix}.png"), epoch <= warm_start_epochs)
+def save_panels(graphs: list[Graph], warm_start_epochs: int, folder: Path, iteration: int, epoch: int) -> None:
+    """Write a panel for each source, in their order."""
+    for number, graph in enumerate(graphs):
+        save_panel(graph, monitor_path(folder, iteration, number), epoch <= warm_start_epochs)
 
 
 def open_batches(training: Training) -> list[Batches]:

@@ -97,7 +97,7 @@ class Config(Keys):
     logdir: str = key("tmp.monitor", path=True, free=True)
     train_dir: str = key("datasets/CelebV", path=True, free=True)  # the folder that holds the people
     mode: str = key("all", one_of("all", "train", "test"))  # the annotation list to train on
-    # published, or gaze: between pixels and with pupils; '' is as the people's folders say, gaze of a video's
+    # published, or gaze: between pixels and with pupils; '' is as the data's folders say, gaze of people from videos
     drawing: str = key("", one_of("", *DRAWINGS))
 
     @property

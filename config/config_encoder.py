@@ -76,6 +76,11 @@ class EncoderConfig(FacesConfig):
     test: Test = section(Test, free=True)
     monitor: Monitor = section(Monitor, free=True)
 
+    @property
+    def wflw_dir(self) -> Path:
+        """Return the folder of WFLW's prepared files."""
+        return Path(self.path.data_dir)
+
     def weights_folder(self, run_folder: Path) -> Path:
         """Return the folder of the weights within a run's."""
         return run_folder / self.model_name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from config.common import MAX_EPOCHS, FacesConfig, TrainKeys
 from config.keys import Keys, between, key, one_of, section
@@ -38,3 +39,8 @@ class ShapePriorConfig(FacesConfig):
     data_dir: str = key("datasets/WFLW_heatmaps", path=True, free=True)
     train: Train = section(Train)
     monitor: Monitor = section(Monitor, free=True)
+
+    @property
+    def wflw_dir(self) -> Path:
+        """Return the folder of WFLW's prepared files."""
+        return Path(self.data_dir)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 
@@ -25,6 +27,15 @@ def heatmap_picture(heatmap: np.ndarray, size: int = 256) -> np.ndarray:
 def face_picture(image: np.ndarray) -> np.ndarray:
     """Convert a face (3, H, W) in [-1, 1] to (H, W, 3) uint8."""
     return np.clip((image.transpose(1, 2, 0) + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8)
+
+
+def monitor_path(folder: Path, index: int, number: int = 0) -> Path:
+    """Return the path of a picture, named as nnabla's MonitorImage names it; that one could not mark what is generated.
+
+    Args:
+        index: the iteration or the frame; number: the picture among those of it.
+    """
+    return folder / f"{index:06d}-{number:03d}.png"
 
 
 def evenly(count: int, at_most: int) -> list[int]:

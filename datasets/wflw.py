@@ -26,13 +26,13 @@ from utils.errors import DataError
 MODES = ("train", "test")
 NOSE_TIP = 54
 MAX_MARGIN = 0.15
+ANNOTATIONS = "WFLW_annotations"
 NUM_EXTRAS = 10  # four box values and six attributes
 
 
 def list_path(root: str | Path, mode: str) -> Path:
     """Return the annotation list of a mode."""
-    folder = "WFLW_annotations/list_98pt_rect_attr_train_test"
-    return Path(root) / folder / f"list_98pt_rect_attr_{mode}.txt"
+    return Path(root) / ANNOTATIONS / f"list_98pt_rect_attr_train_test/list_98pt_rect_attr_{mode}.txt"
 
 
 def square_about(landmarks: np.ndarray, box: np.ndarray, margin: float, image_size: tuple[int, int]) -> Square:
@@ -128,6 +128,11 @@ def prepared_paths(folder: Path, mode: str) -> tuple[Path, Path, Path]:
 def record_path(folder: Path, mode: str) -> Path:
     """Return the file that says how the npz files of a list were made."""
     return folder / f"WFLW_{mode}{RECORD_ENDING}"
+
+
+def prepared_drawing(data_dir: str | Path) -> str:
+    """Return how the boundaries of the prepared files are drawn."""
+    return drawing_in(read_record(record_path(Path(data_dir), "train")))
 
 
 def open_landmarks(data_dir: str | Path, mode: str) -> PreparedFile:

@@ -13,7 +13,7 @@ import numpy as np
 
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_BOUNDARIES
 from datasets.images import write_image
-from datasets.panels import heatmap_picture, labelled, side_by_side
+from datasets.panels import heatmap_picture, labelled, monitor_path, side_by_side
 from datasets.prepared import PreparedFile, PreparedWriter, pack
 from inference.inputs import Input
 from inference.reenactor import Result
@@ -93,7 +93,7 @@ class ResultWriter:
 
     def write(self, result: Result) -> None:
         """Write a frame; of a held one there is nothing to measure."""
-        name = f"{result.index:06d}-000.png"
+        name = monitor_path(self.folder, result.index).name
         write_image(self.folder / name, lay_out(result, self._layout, self._has_label), self._mark)
         self.metrics[name] = result.metrics
         if not result.is_held:

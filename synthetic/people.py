@@ -102,12 +102,11 @@ def _blinks(rng: np.random.Generator, length: int) -> np.ndarray:
     return lids
 
 
-def expression_track(length: int, seed: int, habit: Habit = Habit(), eyes_wander: bool = False) -> np.ndarray:
+def expression_track(length: int, seed: int, habit: Habit = Habit()) -> np.ndarray:
     """Draw the expressions of a smooth, talking, turning head.
 
     Args:
         habit: the middle of what they vary about.
-        eyes_wander: look about; boundaries that show no pupils (`drawing: published`) cannot teach that.
 
     Returns:
         (length, 12) float32, a row an `Expression`, as if filmed at 25 frames a second.
@@ -128,8 +127,8 @@ def expression_track(length: int, seed: int, habit: Habit = Habit(), eyes_wander
         smile=noise(10, 0.5, -0.5, 1, mean=habit.smile),
         brow_raise=noise(9, 0.5, -0.7, 1, mean=habit.brow_raise),
         blink=np.maximum(_blinks(rng, length), noise(8, 0.2, 0, 0.35)),
-        gaze_x=noise(14, 0.4, -0.85, 0.85) if eyes_wander else noise(14, 0.08, -0.2, 0.2),
-        gaze_y=noise(14, 0.5, -1, 1) if eyes_wander else noise(14, 0.05, -0.15, 0.15),
+        gaze_x=noise(14, 0.4, -0.85, 0.85),
+        gaze_y=noise(14, 0.5, -1, 1),
     )
     return np.stack(track, axis=1).astype(np.float32)
 
@@ -169,8 +168,8 @@ def random_expression(rng: np.random.Generator) -> Expression:
         smile=rng.uniform(-0.5, 1),
         brow_raise=rng.uniform(-0.7, 1),
         blink=1.0 if rng.random() < 0.1 else max(rng.uniform(-0.3, 0.4), 0),
-        gaze_x=rng.uniform(-0.3, 0.3),
-        gaze_y=rng.uniform(-0.2, 0.2),
+        gaze_x=rng.uniform(-0.85, 0.85),
+        gaze_y=rng.uniform(-1, 1),
     )
 
 

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from config import Config, load_config
+from datasets.boundary import DrawingStyle
 from make_synthetic import VIDEO_SIZE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 BROWSER = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"]
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 COMMON = {"logdir": "runs", "experiment_name": "run", "monitor": {"interval": 2, "save_interval": 1}}
+GAZE = DrawingStyle(name="gaze")  # as make_synthetic.py's people ask for
 MODULES = ("encoder", "transformer", "decoder", "shape_prior")
 
 

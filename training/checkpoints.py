@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nnabla.logger import logger
 
 from models.network import Network
 from training.solver import Solver
@@ -107,7 +108,7 @@ def checkpoints_of(run_folder: Path) -> list[Path]:
     return sorted(path for path in found if re.fullmatch("[0-9]{9,}", path.name) and path.is_dir())
 
 
-def newest_checkpoint(run_folder: Path, note: Callable[[str], object] = print) -> tuple[Path, dict[str, Any]]:
+def newest_checkpoint(run_folder: Path, note: Callable[[str], object] = logger.warning) -> tuple[Path, dict[str, Any]]:
     """Find the newest checkpoint that is whole, and read its values.
 
     Args:
@@ -120,7 +121,7 @@ def newest_checkpoint(run_folder: Path, note: Callable[[str], object] = print) -
         try:
             return checkpoint, read_state(checkpoint)
         except WeightsError as error:
-            note(f"note: {error}; trying the one before")
+            note(f"{error}; trying the one before")
     raise WeightsError(f"{run_folder}: no complete checkpoint in it; begin a new run without --resume")
 
 

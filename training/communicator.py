@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import nnabla as nn
 import numpy as np
+from nnabla.logger import logger
 
 from utils import cuda
 from utils.errors import ConfigError, one_line
@@ -41,9 +42,9 @@ class Communicator:
         return text
 
     def say(self, text: str) -> None:
-        """Print a line once, by rank 0."""
+        """Log a line once, by rank 0, through nnabla's logger."""
         if self.rank == 0:
-            print(text, flush=True)
+            logger.info(text)
 
 
 class CpuCommunicator(Communicator):

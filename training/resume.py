@@ -8,6 +8,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from nnabla.logger import logger
+
 from config import MODULE_KEY, Config, complete_config, require_trainable, to_dict
 from config.common import PEOPLE_KEYS
 from config.keys import is_free
@@ -42,10 +44,10 @@ def find_run(wanted: str, config: Config) -> Path | None:
     # only the run that is chosen is read in full
     for folder in runs:
         try:
-            newest_checkpoint(folder, note=print)
+            newest_checkpoint(folder)
             return folder
         except WeightsError as error:
-            print(f"note: passed over: {error}")
+            logger.warning(f"passed over: {error}")
     if runs:
         raise WeightsError(
             f"{runs[0]}: no checkpoint of it, or of another run in {parent}, can be read; see the notes; mend "

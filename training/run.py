@@ -17,6 +17,7 @@ from pathlib import Path
 
 import nnabla as nn
 import numpy as np
+from nnabla.logger import logger
 from tqdm import tqdm
 
 from config import MODULE_KEY, to_dict, with_values
@@ -137,14 +138,14 @@ class Run:
                 if self.iteration < end and self._is_stop_wanted():
                     self._end_on_request()
 
-    def log(self, losses: dict[str, nn.Variable], panel: Callable[[Path, int], None] | None = None) -> None:
+    def log(self, losses: dict[str, nn.Variable], panel: Callable[[Path, int, int], None] | None = None) -> None:
         """Take an iteration's losses; they are read off the device only when somebody sees them.
 
         On a terminal they stand on the bar; a log file gets a line every half minute and at an epoch's end.
 
         Args:
-            panel: writes sample pictures under a path, of an epoch; every `monitor.interval` iterations and at the
-                end of an epoch.
+            panel: writes sample pictures into a folder, after so many iterations, in an epoch; every
+                `monitor.interval` iterations and at the end of an epoch.
         """
         self.plan.average.update(self.iteration)
         if not self.is_writer:
@@ -154,11 +155,8 @@ class Run:
         if panel is None:
             return
         done, per_epoch = self.iteration + 1, self.plan.batches_per_epoch
-        epoch = self.iteration // per_epoch + 1
-        if done % self.config.monitor.interval == 0:
-            panel(self.folder / "result" / f"iteration-{done}", epoch)
-        if done % per_epoch == 0:
-            panel(self.folder / "result" / f"epoch-{epoch}", epoch)
+        if done % self.config.monitor.interval == 0 or done % per_epoch == 0:
+            panel(self.folder / "result", done, self.iteration // per_epoch + 1)
 
     def _show(self, losses: dict[str, nn.Variable]) -> None:
         bar, now, done = self._bar, time.monotonic(), self.iteration + 1
@@ -176,7 +174,7 @@ class Run:
         words = ", ".join(f"{name} {value}" for name, value in values.items())
         left = tqdm.format_interval((total - done) / rate)
         epoch = f"epoch {self.iteration // self.plan.batches_per_epoch + 1}/{self.plan.epochs}"
-        print(f"{epoch}, iteration {done}/{total}, {rate:.3g} it/s, {left} left: {words}", file=sys.stderr)
+        logger.info(f"{epoch}, iteration {done}/{total}, {rate:.3g} it/s, {left} left: {words}")
 
     def log_metrics(self, metrics: dict[str, float]) -> None:
         """Add values to series of their own, after an epoch's last iteration.

@@ -16,7 +16,7 @@ from utils.files import write_text
 from utils.html import address, curve, render
 
 NUM_PANELS_SHOWN = 8
-PANEL_PATTERNS = ("result/epoch-*.png", "result_epoch-*/000.png")  # a GAN's, the encoder's
+PANEL_PATTERNS = ("result/*.png", "result_epoch-*/000000-000.png")  # a GAN's, the encoder's
 SMOOTH = 20  # points of the time per iteration that the summary looks at
 
 
@@ -39,8 +39,8 @@ def write_run_page(
         left_s = per_iteration * iteration / epoch * (config.train.epochs - epoch)
         facts.append(("time per iteration", f"{per_iteration:.3g} s"))
         facts.append(("time left, about", tqdm.format_interval(left_s)))
-    panels = sorted((path for pattern in PANEL_PATTERNS for path in folder.glob(pattern)), key=_epoch_of, reverse=True)
-    samples = [{"epoch": _epoch_of(path), "address": address(path, folder)} for path in panels]
+    panels = sorted((path for pattern in PANEL_PATTERNS for path in folder.glob(pattern)), key=_when, reverse=True)
+    samples = [{"when": "{} {}".format(*_when(path)), "address": address(path, folder)} for path in panels]
     text = render(
         "run",
         f"{config.MODULE}: {folder.name}",
@@ -55,5 +55,7 @@ def write_run_page(
     write_text(folder / "index.html", text)
 
 
-def _epoch_of(path: Path) -> int:
-    return int(re.search(r"epoch-(\d+)", path.as_posix()).group(1))
+def _when(path: Path) -> tuple[str, int]:
+    """Say when a picture was made: after which iteration (its name begins with it), or epoch (its folder's ends so)."""
+    named = re.search(r"(epoch|iteration)-(\d+)", path.as_posix())  # older runs' pictures have such names, too
+    return (named.group(1), int(named.group(2))) if named else ("iteration", int(path.name.partition("-")[0]))

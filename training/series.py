@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import nnabla as nn
+from nnabla.logger import logger
 
 from utils.files import write_text
 from utils.libraries import LibraryError, load
 
-TIMER = "time_per_iteration"
+TIMER = "time_training"
 
 
 class Series:
@@ -105,7 +106,7 @@ def _tensorboard(folder: Path, first_index: int) -> Any:
     try:
         board = load("tensorboardX", "pip install tensorboardX")
     except LibraryError as error:
-        print(f"note: no TensorBoard: {error}")
+        logger.warning(f"no TensorBoard: {error}")
         return False
     return board.SummaryWriter(str(folder / "tensorboard"), purge_step=first_index, flush_secs=30)
 

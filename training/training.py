@@ -13,6 +13,7 @@ import nnabla as nn
 from config import Config, load_config, with_values
 from config.common import FacesConfig, GanConfig
 from config.runs import INFO_FILE
+from datasets import wflw
 from datasets.batches import Batches, Dataset, make_batches
 from datasets.celebv import FROM_ENCODER, drawing_of, find_people, prepared_drawing
 from models.network import Network
@@ -136,7 +137,8 @@ class Training:
             plan.check()
             if self.resumed:
                 require_same(plan, self.resumed, newest_checkpoint(self.resumed, self._communicator.say)[1])
-            self._communicator.say(plan.text())
+            if self._communicator.rank == 0:
+                print(plan.text(), flush=True)
             raise Stopped("", exit_code=0)
         with open_run(plan) as run:
             yield run
@@ -150,6 +152,8 @@ def _with_people(config: Config) -> Config:
         return config
     if isinstance(config, GanConfig) and config.boundary == FROM_ENCODER:
         return with_values(config, {"drawing": prepared_drawing(config.ref_dir, config.people)})
+    if isinstance(config, FacesConfig) and config.dataset == "WFLW":
+        return with_values(config, {"drawing": wflw.prepared_drawing(config.wflw_dir)})
     return with_values(config, {"drawing": drawing_of(config.train_dir, config.people)})
 
 

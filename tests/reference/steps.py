@@ -84,7 +84,8 @@ def plain_decoder(config: Config, batch: tuple[np.ndarray, ...]) -> Step:
     loss_d = 0.5 * (L.gan_bce(score(real), True) + L.gan_bce(score(detached), False))
     loss_gan, loss_l1 = L.gan_bce(score(fake), True), L.mean_absolute_error(fake, real)
     loss_g = loss_gan + train.weight_L1 * loss_l1
-    for loss in (loss_d, loss_gan, loss_l1):
+    losses = {"loss_netG": loss_g, "loss_netD": loss_d, "loss_gan": loss_gan, "L1_loss": loss_l1}
+    for loss in losses.values():
         loss.persistent = True
     solver_g, solver_d = (solver_of((s,), train.lr, beta1=train.beta1) for s in (generator, discriminator))
 
@@ -94,7 +95,7 @@ def plain_decoder(config: Config, batch: tuple[np.ndarray, ...]) -> Step:
         update(solver_d, loss_d)
         nn.random.set_function_seed(DROPOUT_SEED)  # the generator runs again, with the same dropout
         update(solver_g, loss_g)
-        return {"loss_discriminator": float(loss_d.d), "loss_gan": float(loss_gan.d), "loss_l1": float(loss_l1.d)}
+        return {name: float(loss.d) for name, loss in losses.items()}
 
     return step
 
@@ -119,15 +120,16 @@ def plain_transformer(config: Config, batch: tuple[np.ndarray, ...]) -> Step:
     losses = {}
     for who, other in (("A", "B"), ("B", "A")):
         loss_real, loss_fake = L.lsgan(score(who, real[who]), True), L.lsgan(score(who, detached[who]), False)
-        losses[f"loss_discriminator_{who}"] = loss_real + loss_fake
+        losses[f"loss_netD_{who}"] = loss_real + loss_fake
         losses[f"loss_gan_{who}"] = L.lsgan(score(who, fake[who]), True)
         losses[f"loss_cycle_{who}"] = L.mean_absolute_error(recon[who], real[who])
         losses[f"loss_shape_{who}"] = L.mean_absolute_error(code(fake[other]), code(real[who]))
-    for loss in losses.values():
-        loss.persistent = True
-    loss_d = losses["loss_discriminator_A"] + losses["loss_discriminator_B"]
+    loss_d = losses["loss_netD_A"] + losses["loss_netD_B"]
     weights = {"gan": 1.0, "cycle": train.cycle_loss.lambda_, "shape": train.shape_loss.lambda_}
     loss_g = sum(weight * losses[f"loss_{kind}_{who}"] for who in "AB" for kind, weight in weights.items())
+    losses |= {"loss_netG": loss_g, "loss_netD": loss_d}
+    for loss in losses.values():
+        loss.persistent = True
     betas = {"beta1": train.beta1, "beta2": train.beta2}
     solver_g = solver_of(tuple(generators.values()), train.lr, **betas)
     solver_d = solver_of(tuple(discriminators.values()), train.lr / 2, **betas)

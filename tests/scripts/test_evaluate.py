@@ -25,7 +25,7 @@ from utils.errors import DataError
 from utils.files import write_yaml
 from utils.video import open_video, write_preview
 
-TRACK = [Expression(*row) for row in expression_track(400, 3, eyes_wander=True)[::20]]
+TRACK = [Expression(*row) for row in expression_track(400, 3)[::20]]
 
 
 def test_scores_equal_the_formula():
@@ -243,7 +243,7 @@ def test_records_of_a_result_that_are_damaged(tmp_path, key, value):
 def test_gestures_are_what_the_face_does():
     """By the mesh, on a person that its correction was not fitted on, against the expressions."""
     finder = FaceFinder()
-    track = [Expression(*row) for row in expression_track(2000, 3, eyes_wander=True)[::20]]
+    track = [Expression(*row) for row in expression_track(2000, 3)[::20]]
     seen = [metrics.gestures(finder.find(render(random_identity(900_001), face)[0])[0]) for face in track]
     for name, part in metrics.EXPRESSION_OF.items():
         sign = -1 if part in metrics.OPPOSITE else 1

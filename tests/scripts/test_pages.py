@@ -40,14 +40,14 @@ MEASURE = """<script>addEventListener('load', () => { document.body.dataset.meas
 def run_folder(tmp_path) -> Path:
     """Leave the files of a decoder's run of ten epochs."""
     rng = np.random.default_rng(0)
-    for name in ("loss_l1", "loss_gan", "validation/mse"):
+    for name in ("L1_loss", "loss_gan", "validation/mse"):
         path = tmp_path / f"{name}.series.txt"
         path.parent.mkdir(exist_ok=True)
         path.write_text("".join(f"{10 * k + 9} {1 / (k + 1) + 0.01 * rng.random():.9g}\n" for k in range(900)))
-    (tmp_path / "time_per_iteration.timer.txt").write_text("9 5 10 5\n19 6 10 11\n")
+    (tmp_path / "time_training.timer.txt").write_text("9 5 10 5\n19 6 10 11\n")
     for epoch in range(1, 11):
         picture = rng.integers(0, 255, (64, 192, 3)).astype(np.uint8)
-        write_image(tmp_path / f"result/epoch-{epoch}.png", picture)
+        write_image(tmp_path / f"result/{900 * epoch:06d}-000.png", picture)
     config = dataclasses.replace(load_config("decoder"), trg_celeb_name="<b>Linnea</b>")
     write_run_page(tmp_path, config, 9000, 10, DATA, VERSIONS)
     return tmp_path
@@ -68,7 +68,7 @@ def test_the_page_of_a_run(run_folder):
     for words in ("decoder", "10 of 150", "validation/mse", "0.55 s", "abc1234", "train_98pt.txt of Linnea"):
         assert words in html, words
     assert "&lt;b&gt;Linnea" in html and "<b>Linnea" not in html
-    assert html.index("epoch 10<") < html.index("epoch 9<") < html.index("2 older")  # the newest first
+    assert html.index("iteration 9000<") < html.index("iteration 8100<") < html.index("2 older")  # the newest first
     assert html.count("<img") == 10 and "http" not in html
     assert list(run_folder.glob(".index*")) == []
 
@@ -120,8 +120,8 @@ def test_curves_show_what_is_there():
 
 def test_series_are_read_as_they_are_written(run_folder):
     series = read_series(run_folder)
-    assert set(series) == {"loss_l1", "loss_gan", "validation/mse", "time_per_iteration"}
-    assert series["time_per_iteration"] == [(9, 0.5), (19, 0.6)]
+    assert set(series) == {"L1_loss", "loss_gan", "validation/mse", "time_training"}
+    assert series["time_training"] == [(9, 0.5), (19, 0.6)]
 
 
 @pytest.mark.slow

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import h5py
 import imageio_ffmpeg
@@ -100,6 +102,13 @@ def series(path) -> np.ndarray:
     return np.loadtxt(path, ndmin=2)
 
 
+def newest_panel(run_dir) -> Path:
+    """The last sample picture of a run, named as nnabla's MonitorImage names them."""
+    panels = sorted((run_dir / "result").iterdir())
+    assert all(re.fullmatch(r"\d{6}-000\.png", panel.name) for panel in panels)
+    return panels[-1]
+
+
 def test_encoder_run(trained):
     run_dir = trained / RUNS["encoder"]
     assert {path.name for path in (run_dir / "model").iterdir()} == {
@@ -117,7 +126,7 @@ def test_encoder_run(trained):
     same = (run_dir / f"model/model_epoch-{best['epoch']}.h5", run_dir / "model/model_best.h5")
     with h5py.File(same[0]) as first, h5py.File(same[1]) as second:
         assert all(np.array_equal(first[name][()], second[name][()]) for name in table_names("encoder"))
-    assert Image.open(run_dir / "result_epoch-2/000.png").size == (768, 256)
+    assert Image.open(run_dir / "result_epoch-2/000000-000.png").size == (768, 256)
     assert len(series(run_dir / "loss.series.txt")) == 2
 
 
@@ -133,16 +142,16 @@ def test_transformer_run(trained):
             assert names_in(run_dir / f"{name}_{epoch}.h5") == table_names(table)
     assert len(series(run_dir / "loss_warm_A.series.txt")) == 4  # 8 frames, batches of 4, 2 epochs
     assert len(series(run_dir / "loss_cycle_A.series.txt")) == 2
-    assert Image.open(run_dir / "result/epoch-2.png").size == (6 * 256, 256)
+    assert Image.open(newest_panel(run_dir)).size == (6 * 256, 256)
 
 
 def test_decoder_run(trained):
     run_dir = trained / RUNS["decoder"]
     assert names_in(run_dir / "netG_decoder_2.h5") == table_names("decoder_generator")
-    with Image.open(run_dir / "result/epoch-2.png") as panel:  # a generated face says what it is
+    with Image.open(newest_panel(run_dir)) as panel:  # a generated face says what it is
         assert "AI-generated" in panel.text["Comment"]
     assert names_in(run_dir / "netD_decoder_2.h5") == table_names("decoder_discriminator")
-    assert len(series(run_dir / "loss_l1.series.txt")) == 4
+    assert len(series(run_dir / "L1_loss.series.txt")) == 4
     info = yaml.safe_load((run_dir / "training_info.yaml").read_text())
     assert info["dataset_mode"] == "decoder" and info["context"] == "cpu" and info["experiment_name"] == "tiny"
 
@@ -177,12 +186,12 @@ def test_a_decoder_starts_from_other_weights(trained):
 
 def test_test_scripts_make_exactly_n_panels(trained):
     must_run(trained, "test_transformer.py", f"{RUNS['transformer']}/training_info.yaml", "-n", 3)
-    panels = sorted((trained / "tmp.result/transformer/Rowan2Linnea/tiny").iterdir())
-    assert [path.name for path in panels] == ["000000.png", "000001.png", "000002.png"]
+    panels = sorted((trained / "tmp.result/transformer/Rowan2Linnea/tiny/result").iterdir())
+    assert [path.name for path in panels] == [f"{index:06d}-000.png" for index in range(3)]
     assert Image.open(panels[0]).size == (768, 256)
     weights = f"{RUNS['decoder']}/netG_decoder_1.h5"
     must_run(trained, "test_decoder.py", f"{RUNS['decoder']}/training_info.yaml", "-n", 2, "--param-file", weights)
-    panels = sorted((trained / "tmp.result/decoder/Linnea/tiny").iterdir())
+    panels = sorted((trained / "tmp.result/decoder/Linnea/tiny/result").iterdir())
     assert len(panels) == 2 and Image.open(panels[0]).size == (768, 256)
     assert "AI-generated" in Image.open(panels[0]).text["Comment"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from helpers import GAZE
 
 from datasets.augment import MIRRORED_CHANNELS, MIRRORED_LANDMARKS, Transform, random_transform
 from datasets.batches import Batches
@@ -25,7 +26,7 @@ def transforms():
 
 @pytest.fixture
 def source(data):
-    return DrawnDataset(data / "datasets/CelebV", "Rowan", "all", (IMAGE, HEATMAP, RESIZED_HEATMAP))
+    return DrawnDataset(data / "datasets/CelebV", "Rowan", "all", (IMAGE, HEATMAP, RESIZED_HEATMAP), style=GAZE)
 
 
 def overlap(a, b) -> float:
@@ -90,27 +91,27 @@ def test_every_source_changes_all_its_parts_alike(data, source, transforms):
     transform = next(t for t in transforms if t.is_mirrored)
     landmarks = transform.landmarks(source.landmarks[0])
     image, heatmap, large = source.augmented(0, transform)
-    assert np.array_equal(large, draw_heatmap(landmarks))
+    assert np.array_equal(large, draw_heatmap(landmarks, style=GAZE))
     assert np.array_equal(heatmap, resize_heatmap(large, 64))
     assert np.array_equal(image, transform.image(source[0][0]))
     prepared = DrawnDataset(
-        data / "datasets/CelebV", "Rowan", "all", source.parts, data / "datasets/celebv_heatmaps_GT"
+        data / "datasets/CelebV", "Rowan", "all", source.parts, data / "datasets/celebv_heatmaps_GT", style=GAZE
     )
     assert all(np.array_equal(a, b) for a, b in zip(prepared.augmented(0, transform), (image, heatmap, large)))
     first, *shifted = ShiftedDataset(
-        DrawnDataset(data / "datasets/CelebV", "Rowan", "all", (HEATMAP,)),
+        DrawnDataset(data / "datasets/CelebV", "Rowan", "all", (HEATMAP,), style=GAZE),
         [lambda x: x, lambda x: x + 9],
     ).augmented(0, transform)
     assert np.array_equal(first, heatmap) and np.array_equal(shifted[0], heatmap)
     moved = transform.landmarks(source.landmarks[0] + 9)  # moved first, changed then
-    assert np.array_equal(shifted[1], resize_heatmap(draw_heatmap(moved), 64))
-    drawn, target = LandmarkDataset.of_people(data / "datasets/CelebV", ["Rowan"], "all").augmented(0, transform)
+    assert np.array_equal(shifted[1], resize_heatmap(draw_heatmap(moved, style=GAZE), 64))
+    drawn, target = LandmarkDataset.of_people(data / "datasets/CelebV", ["Rowan"], "all", GAZE).augmented(0, transform)
     assert np.array_equal(drawn, heatmap)
     np.testing.assert_allclose(target.reshape(98, 2) * 4, landmarks, rtol=1e-5)
 
 
 def test_crops_of_wflw_carry_their_landmarks(data, transforms):
-    source = WFLWDataset(data / "datasets/WFLW_heatmaps", "train", with_landmarks=True)
+    source = WFLWDataset(data / "datasets/WFLW_heatmaps", "train", GAZE, with_landmarks=True)
     image, heatmap = source[2]
     still = Transform(np.eye(2, 3), False)
     same_image, same_heatmap = source.augmented(2, still)

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 from conftest import PATIENCE_S, ROOT
-from helpers import Numbers, numbers_of
+from helpers import GAZE, Numbers, numbers_of
 
 from config.common import TrainKeys
 from datasets.batches import Batches, InMemory, collate, make_batches
@@ -86,7 +86,7 @@ def test_workers_never_write_into_the_batch_that_is_looked_at():
 def test_batches_of_drawn_and_prepared_data_are_the_same(data, num_workers):
     root, ref_dir = data / "datasets/CelebV", data / "datasets/celebv_heatmaps_GT"
     drawn, prepared = (
-        Batches(DrawnDataset(root, "Rowan", "train", PARTS, ref), 3, seed=1, num_workers=num_workers)
+        Batches(DrawnDataset(root, "Rowan", "train", PARTS, ref, style=GAZE), 3, seed=1, num_workers=num_workers)
         for ref in ("", ref_dir)
     )
     expected = [(3, 3, 256, 256), (3, 15, 64, 64), (3, 15, 256, 256)]

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from helpers import GAZE
 from PIL import Image
 
 from datasets.annotations import format_line, read_annotations
@@ -16,8 +17,10 @@ PARTS = (IMAGE, HEATMAP, RESIZED_HEATMAP)
 
 
 def test_prepared_data_equals_drawn_data(data):
-    drawn = DrawnDataset(data / "datasets/CelebV", "Rowan", "train", PARTS)
-    prepared = DrawnDataset(data / "datasets/CelebV", "Rowan", "train", PARTS, data / "datasets/celebv_heatmaps_GT")
+    drawn = DrawnDataset(data / "datasets/CelebV", "Rowan", "train", PARTS, style=GAZE)
+    prepared = DrawnDataset(
+        data / "datasets/CelebV", "Rowan", "train", PARTS, data / "datasets/celebv_heatmaps_GT", style=GAZE
+    )
     assert len(drawn) == len(prepared) == 8
     for index in range(8):
         for first, second in zip(drawn[index], prepared[index]):
@@ -40,7 +43,7 @@ def test_preprocessing_covers_all_frames_in_the_lists_order(data):
 
 
 def test_wflw_files(data):
-    source = WFLWDataset(data / "datasets/WFLW_heatmaps", "train")
+    source = WFLWDataset(data / "datasets/WFLW_heatmaps", "train", GAZE)
     assert len(source) == 6
     image, heatmap = source[0]
     assert image.shape == (3, 256, 256) and heatmap.shape == (15, 64, 64) and image.dtype == np.uint8

@@ -162,15 +162,15 @@ def decoder_step(with_gan: bool):
 def test_decoder_step_gives_its_losses_and_moves_both_networks():
     graph, batch, losses, moved = decoder_step(with_gan=True)
     assert all(moved.values())
-    assert losses["loss_l1"] == pytest.approx(np.abs(graph.fake.d - batch[0]).mean(), rel=1e-4)
-    assert set(losses) == {"loss_discriminator", "loss_gan", "loss_l1"}
-    assert losses["loss_discriminator"] == pytest.approx(np.log(2), abs=0.2)  # half of real and fake, undecided
+    assert losses["L1_loss"] == pytest.approx(np.abs(graph.fake.d - batch[0]).mean(), rel=1e-4)
+    assert set(losses) == {"loss_netG", "loss_netD", "loss_gan", "L1_loss"}
+    assert losses["loss_netD"] == pytest.approx(np.log(2), abs=0.2)  # half of real and fake, undecided
 
 
 def test_decoder_without_gan_leaves_the_discriminator_alone():
     _, _, losses, moved = decoder_step(with_gan=False)
     assert moved == {"netG_decoder": True, "netD_decoder": False}
-    assert set(losses) == {"loss_l1"}
+    assert set(losses) == {"loss_netG", "L1_loss"}
 
 
 def test_decoder_gradient_equals_finite_differences():
@@ -384,7 +384,7 @@ def test_plot_series_of_nnabla_reads_the_files(tmp_path):
         series.add(index, {"loss": loss})
     values = np.loadtxt(tmp_path / "loss.series.txt", ndmin=2)  # plot_series reads it so
     assert values.tolist() == [[0, 2.5], [1, 2.5], [2, 2.5], [3, 2.5]]
-    assert np.loadtxt(tmp_path / "time_per_iteration.timer.txt", ndmin=2).shape == (4, 4)  # plot_timer reads it so
+    assert np.loadtxt(tmp_path / "time_training.timer.txt", ndmin=2).shape == (4, 4)  # plot_timer reads it so
 
 
 def test_processes_that_check_one_folder_do_not_meet(tmp_path):
@@ -403,7 +403,7 @@ def test_the_generators_loss_is_the_weighted_sum():
     train_decoder.generate(graph, (image, heatmap, large))
     graph.generator_loss.forward()
     parts = {name: float(loss.d) for name, loss in graph.generator_losses.items()}
-    weighted = parts["loss_gan"] + config.train.weight_L1 * parts["loss_l1"]
+    weighted = parts["loss_gan"] + config.train.weight_L1 * parts["L1_loss"]
     assert float(graph.generator_loss.d) == pytest.approx(weighted, rel=1e-5)
 
 
@@ -422,5 +422,5 @@ def test_pixels_beyond_the_picture_do_not_count():
         graph.generator_loss.backward()
         assert (graph.fake_leaf.g * (1 - seen) == 0).all() and (graph.fake_leaf.g * seen != 0).any()
         l1 = np.abs(graph.fake.d - batch[0]) * seen
-        assert float(graph.generator_losses["loss_l1"].d) == pytest.approx(l1.mean(), rel=1e-4)
+        assert float(graph.generator_losses["L1_loss"].d) == pytest.approx(l1.mean(), rel=1e-4)
     assert train_decoder.build_graph(config).seen is None
