@@ -16,7 +16,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import training.plan
-from training.communicator import local_rank
 from training.run import Run
 from training.training import call_training
 from utils.errors import DataError
@@ -55,7 +54,7 @@ class Moment:
         def counted(*args, **more):
             result = function(*args, **more)
             self.count += 1
-            if self.count == self.number and local_rank() == self.rank:
+            if self.count == self.number and int(os.environ.get("PMI_RANK", 0)) == self.rank:
                 self.happen()
             return result
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nnabla as nn
 import numpy as np
 import pytest
+import yaml
 from conftest import PATIENCE_S, ROOT
 from helpers import COMMON, Numbers, arrays_of, numbers_of
 
@@ -22,14 +26,25 @@ MPIRUN = Path(sys.executable).parent / "mpirun"
 needs_mpi = pytest.mark.skipif(not MPIRUN.exists(), reason="no mpirun beside this Python; pip install mpi4py mpich")
 
 
-def mpirun(folder: Path, *command: object, timeout_s: float = PATIENCE_S) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [str(MPIRUN), "-n", "2", sys.executable, *map(str, command)],
+# one process on each of two hosts: the same machine under two names, with an MPI proxy of its own for each
+HOSTS = ("-launcher", "fork", "-hosts", "localhost,127.0.0.1", "-ppn", "1", "-n", "2")
+
+
+def begin(folder: Path, *command: object) -> subprocess.Popen:
+    return subprocess.Popen(
+        [str(MPIRUN), *HOSTS, sys.executable, *map(str, command)],
         cwd=folder,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=timeout_s,
+        start_new_session=True,
     )
+
+
+def mpirun(folder: Path, *command: object, timeout_s: float = PATIENCE_S) -> subprocess.CompletedProcess:
+    process = begin(folder, *command)
+    out, err = process.communicate(timeout=timeout_s)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3])
@@ -131,9 +146,8 @@ def test_two_ranks_stop_and_resume_as_if_nothing_had_happened(work):
     result = training(work, 0, 0, "nothing")
     assert result.returncode == 0
     # together they speak as one
-    lines = result.stdout.splitlines()
-    assert lines[0].startswith("context: cpu")
-    assert lines[1:] == ["run: runs/decoder/Linnea/run", "weights in runs/decoder/Linnea/run"]
+    for words in ("context: cpu", "run: runs/decoder/Linnea/run", "weights in runs/decoder/Linnea/run"):
+        assert result.stderr.count(words) == 1, result.stderr
     assert len(list((folder / "checkpoints").iterdir())) == 3  # an epoch has 4 iterations: 14 frames by 2 x 2
     shutil.move(work / "runs", work / "whole")
     # asked on one rank, all of them stop at the same step; only rank 0 writes
@@ -141,11 +155,44 @@ def test_two_ranks_stop_and_resume_as_if_nothing_had_happened(work):
     assert result.returncode != 0 and result.stderr.count("stopped at iteration 6") == 1, result.stderr
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["000000004", "000000006"]
     result = training(work, 0, 0, "nothing", "--resume")
-    assert result.returncode == 0 and result.stdout.count("from iteration 6") == 1, result.stderr
+    assert result.returncode == 0 and result.stderr.count("from iteration 6") == 1, result.stderr
     shutil.rmtree(folder / "checkpoints")
     whole = work / "whole/decoder/Linnea/run"
     last = arrays_of(whole / "netG_decoder_3.h5")
     again = arrays_of(folder / "netG_decoder_3.h5")
+    assert all(np.array_equal(last[name], again[name]) for name in last)
+
+
+@needs_mpi
+@pytest.mark.slow
+def test_a_queues_signal_and_a_kill_on_two_hosts(work):
+    """What docs/TRAINING.md says of several machines: a signal to mpirun stops all of them with a checkpoint."""
+    config = yaml.safe_load((work / "decoder.yaml").read_text())
+    config["train"]["epochs"] = 6
+    write_yaml(work / "decoder.yaml", config)
+    command = (ROOT / "train_decoder.py", "--conf", "decoder.yaml", "--resume", "auto")
+    assert mpirun(work, *command).returncode == 0
+    shutil.move(work / "runs", work / "whole")
+    checkpoints = work / "runs/decoder/Linnea/run/checkpoints"
+
+    def begin_until(iteration: int) -> subprocess.Popen:
+        process, end = begin(work, *command), time.monotonic() + PATIENCE_S
+        while not any(int(path.name) >= iteration for path in checkpoints.glob("0*")):
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.01)
+        return process
+
+    process = begin_until(4)
+    process.send_signal(signal.SIGUSR1)
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 143 and said.count("stopped at iteration") == 1, said
+    stopped = max(int(path.name) for path in checkpoints.glob("0*"))
+    process = begin_until(stopped + 1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    result = mpirun(work, *command)
+    assert result.returncode == 0 and "from iteration" in result.stderr, result.stderr
+    last, again = (arrays_of(work / root / "decoder/Linnea/run/netG_decoder_6.h5") for root in ("whole", "runs"))
     assert all(np.array_equal(last[name], again[name]) for name in last)
 
 

@@ -7,7 +7,7 @@ import re
 
 from conftest import ROOT
 
-ROW = re.compile(r"^\| (?!point |-)(.*) \|$", re.MULTILINE)
+ROW = re.compile(r"^\| (.*) \|$", re.MULTILINE)
 PLACE = re.compile(r"`([\w/]+\.py) (\w+)`")
 
 
@@ -20,7 +20,8 @@ def names_in(path: str) -> set[str]:
 
 
 def test_every_row_of_fidelity_names_a_place_that_is_there():
-    rows = [row for row in ROW.findall((ROOT / "docs/FIDELITY.md").read_text(encoding="utf-8")) if "---" not in row]
+    rows = ROW.findall((ROOT / "docs/FIDELITY.md").read_text(encoding="utf-8"))
+    rows = [row for row in rows if row.rpartition(" | ")[2] != "in"]  # without the tables' headings
     assert len(rows) > 60
     for row in rows:
         place = PLACE.fullmatch(row.rpartition(" | ")[2])
