@@ -309,6 +309,8 @@ def main() -> None:
     *batches_a, batches_b = all_batches = open_batches(training)
     graphs = make_graphs(config, load_shape_prior(config) if train.shape_loss.lambda_ > 0 else None)
     suffixes = [graph.suffix for graph in graphs]
+    for network in networks_of(TRANSFORMERS, suffixes):
+        training.start_from(network)
     solvers = make_solvers(config, suffixes)
     with training.run(
         networks=networks_of(TRANSFORMERS | TRANSFORMER_DISCRIMINATORS, suffixes),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.common import MAX_EPOCHS, MAX_PLANES, MAX_RATE, MAX_WEIGHT, GanConfig, GanTrainKeys
+from config.common import MAX_EPOCHS, MAX_PLANES, MAX_RATE, MAX_WEIGHT, Finetune, GanConfig, GanTrainKeys
 from config.keys import FOLDER_NAME, FOLDER_NAMES, FRACTION, Keys, above, between, even, key, odd, one_of, only, section
 
 
@@ -80,6 +80,7 @@ class TransformerConfig(GanConfig):
     # several people instead, who share the way to the target (the authors: four)
     src_celeb_names: tuple[str, ...] = key((), FOLDER_NAMES)
     norm_type: str = key("batch_norm", one_of("batch_norm", "instance_norm"))
+    finetune: Finetune = section(Finetune)  # one file, which the generators of both directions begin from
     model: Model = section(Model)
     preprocess: Preprocess = section(Preprocess)
     train: Train = section(Train)

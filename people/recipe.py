@@ -11,8 +11,9 @@ from utils.context import current_context
 from utils.files import locked, remove_folder, write_yaml
 from utils.steps import Step, has_mpi
 
-BASE = Path(__file__).resolve().parent.parent / "demo" / "weights" / "base" / "weights.h5"
-BASE_PLANES = 12
+WEIGHTS = Path(__file__).resolve().parent.parent / "demo" / "weights"
+# what ships to begin from: its folder, its width
+BASES = {"decoder": ("base", 12), "encoder": ("encoder", 8), "transformer": ("transformer", 8)}
 RESIZE_LEVELS = 3  # as the base has; without them teeth and hair become combs (docs/TRAINING.md)
 MIN_SHARE = 2  # samples of a batch for each process: normalised alone, a sample costs a real face more than 1 dB
 
@@ -25,8 +26,8 @@ def seen_by(work: Work, module: str, num_train: dict[str, int]) -> int:
 
 
 def config_of(work: Work, module: str, num_train: dict[str, int]) -> dict[str, Any]:
-    """Describe a training: the decoder's begins from the base that ships if it is as wide, and has pixels only; the
-    transformer's is mostly a warm start (docs/PEOPLE.md).
+    """Describe a training, which begins from what ships if that is as wide; the decoder has pixels only, the
+    transformer is mostly a warm start (docs/PEOPLE.md).
 
     Args:
         num_train: frames to train on, by the people's names.
@@ -41,8 +42,6 @@ def config_of(work: Work, module: str, num_train: dict[str, int]) -> dict[str, A
     if module == "decoder":
         count = epochs(quality.batch_size)
         own = {"model": {"planes": quality.planes, "resize_levels": RESIZE_LEVELS}}
-        if quality.planes == BASE_PLANES:
-            own["finetune"] = {"param_path": str(BASE)}
         train = {"batch_size": quality.batch_size, "lr": quality.lr, "lr_decay_start_at": count // 4}
         train |= {"epochs": count, "feature_loss": {"lambda": 0}, "gan_start_at": count}
         train["average"] = 0.99
@@ -56,13 +55,16 @@ def config_of(work: Work, module: str, num_train: dict[str, int]) -> dict[str, A
         own = {}
         train, monitor = {"epochs": 6, "batch_size": 16, "augmentation": False}, {}
     else:
-        warm = max(epochs(4) // 2, 1)
+        warm = max(epochs(2) // 2, 1)
         prior = work.run("shape_prior")
         paths = {"align_param_path": str(prior / "Align.h5"), "PCA_param_path": str(prior / "PCA.h5")}
         own = {"model": {"planes": narrow}}
-        train = {"epochs": warm + 1, "batch_size": 4, "lr": 2e-5, "shape_loss": {"lambda": 1.0, **paths}}
-        train["warm_start"] = {"epochs": warm, "lr": 2e-3, "lambda": 50.0}
+        train = {"epochs": warm + 1, "batch_size": 2, "lr": 2e-5, "shape_loss": {"lambda": 1.0, **paths}}
+        train |= {"warm_start": {"epochs": warm, "lr": 2e-3, "lambda": 500.0}, "average": 0.99}
         monitor = {"interval": 200, "save_interval": 1}
+    base, base_planes = BASES.get(module, ("", 0))
+    if own.get("model", {}).get("planes") == base_planes:
+        own["finetune"] = {"param_path": str(WEIGHTS / base / "weights.h5")}
     return work.keys(module) | own | {"train": train, "monitor": monitor}
 
 

@@ -170,16 +170,28 @@ def test_a_second_run_of_the_same_name_gets_its_own_folder_and_the_same_bits(tra
     shutil.rmtree(second)
 
 
-def test_a_decoder_starts_from_other_weights(trained):
-    first = trained / RUNS["decoder"] / "netG_decoder_2.h5"
-    config = TINY["decoder"] | {"experiment_name": "from", "finetune": {"param_path": str(first)}}
-    config["train"] = config["train"] | {"epochs": 1, "lr": 1e-9}
+@pytest.mark.parametrize(
+    "module, first, saved",
+    [
+        ("decoder", "netG_decoder_2.h5", ("netG_decoder_1.h5",)),
+        # both directions begin from the one file
+        ("transformer", "netG_transformer_A2B_2.h5", ("netG_transformer_A2B_1.h5", "netG_transformer_B2A_1.h5")),
+    ],
+)
+def test_a_training_starts_from_other_weights(trained, module, first, saved):
+    first = trained / RUNS[module] / first
+    config = TINY[module] | {"experiment_name": "from", "finetune": {"param_path": str(first)}}
+    config["train"] = config["train"] | {"epochs": 1, "lr": 1e-9, "warm_start": {"epochs": 1, "lr": 1e-9}}
+    if module == "decoder":
+        del config["train"]["warm_start"]
     write_yaml(trained / "from.yaml", config)
-    must_run(trained, "train_decoder.py", "--conf", "from.yaml")
-    folder = trained / "tmp.monitor/decoder/Linnea/from"
-    with h5py.File(first) as a, h5py.File(folder / "netG_decoder_1.h5") as b:
-        for name in table_names("decoder_generator"):
-            if name.endswith("/W"):
+    must_run(trained, f"train_{module}.py", "--conf", "from.yaml")
+    folder = (trained / RUNS[module]).with_name("from")
+    weights = [name for name in names_in(first) if name.endswith("/W")]
+    assert len(weights) > 10
+    for file in saved:
+        with h5py.File(first) as a, h5py.File(folder / file) as b:
+            for name in weights:
                 np.testing.assert_allclose(b[name][()], a[name][()], atol=1e-6)
     shutil.rmtree(folder)
 
