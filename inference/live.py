@@ -11,6 +11,7 @@ import numpy as np
 from datasets.boundary import style_of
 from inference.faces import make_finder
 from inference.geometry import MIN_NEUTRAL_FRAMES, NeutralToNeutral, Shape, read_geometry, shape_of, typical_neutral
+from inference.motion import Motion, is_whole
 from inference.pictures import CAMERA_FPS, FaceFrame, faces_of_camera
 from inference.pipeline import open_decoder
 from inference.reenactor import Reenactor, Result
@@ -75,13 +76,20 @@ class LearningGeometry:
     def __init__(self, target: Shape):
         self._target = target
         self._seen: list[np.ndarray] = []
+        self._source: Shape | None = None
         self._geometry: NeutralToNeutral | None = None
+        self._wish = ("all", 1.0)
+        self._motion: Motion | None = None  # None while all of the motion counts, as it is
         self._neutral_left = 0
         self.is_learning = True
 
     def calibrate(self) -> None:
         """Take the next frames for neutral ones."""
         self._seen, self._neutral_left = [], NEUTRAL_FRAMES
+
+    def choose(self, kind: str, strength: float) -> None:
+        """Choose which of the driver's motion counts, and how strongly, as of `Motion`, from the next face on."""
+        self._wish = kind, strength
 
     def move(self, landmarks: np.ndarray) -> np.ndarray:
         """Move landmarks (98, 2) in pixels of the face's picture to the target."""
@@ -95,20 +103,28 @@ class LearningGeometry:
                 self._take(Shape(np.mean(self._seen, axis=0), np.mean(self._seen, axis=0)))
         elif len(self._seen) == LEARN_FRAMES:
             self._take(shape_of(self._seen))
-        return self._geometry.move(landmarks)
+        wish = self._wish
+        if is_whole(*wish):
+            return self._geometry.move(landmarks)
+        if self._motion is None or (self._motion.kind, self._motion.strength) != wish:
+            self._motion = Motion(*wish, self._source.neutral)
+        return self._geometry.move(self._motion.choose(landmarks))
 
     def _guess(self) -> None:
         """Find a neutral face in the frames so far; few of them count together with a typical face."""
         count = len(self._seen)
         if count < MIN_NEUTRAL_FRAMES:
             face = np.mean([typical_neutral(self._seen[-1]), *self._seen], axis=0)
-            self._geometry = NeutralToNeutral(Shape(self._seen[-1], face), self._target)
+            self._use(Shape(self._seen[-1], face))
         elif count % MIN_NEUTRAL_FRAMES == 0:
-            self._geometry = NeutralToNeutral(shape_of(self._seen), self._target)
+            self._use(shape_of(self._seen))
 
     def _take(self, source: Shape) -> None:
-        self._geometry = NeutralToNeutral(source, self._target)
+        self._use(source)
         self.is_learning, self._seen = False, []
+
+    def _use(self, source: Shape) -> None:
+        self._source, self._geometry, self._motion = source, NeutralToNeutral(source, self._target), None
 
 
 class LiveReenactor:

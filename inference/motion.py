@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from inference.geometry import poses_of, typical_head
+from utils.errors import UserError
 
 MOTIONS = ("all", "expression", "pose", "eyes", "lips")
 MAX_STRENGTH = 2.0
@@ -22,6 +25,19 @@ def is_whole(kind: str, strength: float) -> bool:
     return kind == "all" and strength == 1
 
 
+def read_choice(choice: dict[str, Any]) -> tuple[str, float]:
+    """Read which motion counts, and how strongly, of what a page sent; what it does not name is all of it, as it is.
+
+    Raises:
+        UserError: it is none of the choices.
+    """
+    kind, strength = choice.get("motion", "all"), choice.get("strength", 1.0)
+    is_number = isinstance(strength, (int, float)) and not isinstance(strength, bool)
+    if kind not in MOTIONS or not is_number or not 0 <= strength <= MAX_STRENGTH:
+        raise UserError(f"motion is one of {', '.join(MOTIONS)}, and strength a number from 0 to {MAX_STRENGTH:g}")
+    return kind, float(strength)
+
+
 class Motion:
     """Keep of a driver's landmarks the motion that was chosen; the rest of the face is as its neutral one.
 
@@ -36,7 +52,7 @@ class Motion:
     """
 
     def __init__(self, kind: str, strength: float, neutral: np.ndarray):
-        self.kind, self._strength = kind, strength
+        self.kind, self.strength = kind, strength
         self._factors = np.zeros((98, 1))
         self._factors[list(PARTS[kind])] = strength
         self._depth = typical_head()[:, 2]
@@ -46,12 +62,12 @@ class Motion:
 
     def choose(self, landmarks: np.ndarray) -> np.ndarray:
         """Return the landmarks (98, 2) in pixels of the driver's face with the chosen motion alone."""
-        if is_whole(self.kind, self._strength):
+        if is_whole(self.kind, self.strength):
             return landmarks
         pose = poses_of(landmarks[None])
         rotation, scale, center = pose.rotation[0], pose.scale[0], pose.center[0]
         expression = self._in_head(landmarks, rotation, scale, center) - self._neutral
-        strength = self._strength if self.kind in WITH_POSE else 0.0
+        strength = self.strength if self.kind in WITH_POSE else 0.0
         turn = strength * Rotation.from_matrix(rotation @ self._rotation.T).as_rotvec()
         turn *= min(1, MAX_TURN / max(np.linalg.norm(turn), 1e-9))
         rotation = Rotation.from_rotvec(turn).as_matrix() @ self._rotation

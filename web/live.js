@@ -2,10 +2,18 @@
 // so that the picture never falls behind: three, or two where that takes long, which keeps the network as busy.
 const live = {
   IN_FLIGHT: 3, IN_FLIGHT_SLOW: 2, SLOW_MS: 250, FAST_MS: 100,
-  WIDTH: 640, QUALITY: 0.85, WINDOW_MS: 2000, TILES: 4, TILE: 256,
+  WIDTH: 640, QUALITY: 0.85, WINDOW_MS: 2000, SAY_MS: 3000, TILES: 4, TILE: 256, MIRRORED: 0, RESULT: 3,
 
   $: (id) => document.getElementById(id),
-  say(text) { live.$("live-status").textContent = text; },
+  said: { text: "", at: -Infinity },
+
+  // what a screen reader says: news at once, what changes all the time now and then
+  say(text, isFrequent = false) {
+    const now = performance.now();
+    if (text === live.said.text || (isFrequent && now - live.said.at < live.SAY_MS)) { return; }
+    live.said = { text, at: now };
+    live.$("live-status").textContent = text;
+  },
 
   turn: 0,  // counts starts and stops: whoever waited for the camera meanwhile has been overtaken
 
@@ -53,6 +61,8 @@ const live = {
     session.stream.getTracks().forEach((track) => track.stop());
     session.socket.close();
     live.$("live-video").srcObject = null;
+    live.$("live-rate").textContent = "";
+    if (live.recorder) { live.recorder.stop(); }
     live.say(why);
   },
 
@@ -60,12 +70,36 @@ const live = {
     if (live.session?.ready) { live.session.socket.send(JSON.stringify({ calibrate: true })); }
   },
 
+  choose() {
+    if (live.session?.ready) { live.session.socket.send(JSON.stringify(page.motion("live"))); }
+  },
+
+  // the generated face as it is seen, with the word on it
+  record() {
+    if (live.recorder) { live.recorder.stop(); return; }
+    if (!live.session) { live.say("Press Start first."); return; }
+    const parts = [], save = live.$("live-save"), button = live.$("live-record");
+    const recorder = live.recorder = new MediaRecorder(live.$(`live-${live.RESULT}`).captureStream());
+    const clock = setTimeout(() => recorder.stop(), 1000 * Number(document.body.dataset.seconds));
+    recorder.ondataavailable = (event) => parts.push(event.data);
+    recorder.onstop = () => {
+      clearTimeout(clock);
+      live.recorder = null;
+      button.textContent = "Record the result";
+      if (save.href) { URL.revokeObjectURL(save.href); }
+      save.href = URL.createObjectURL(new Blob(parts, { type: recorder.mimeType }));
+      save.hidden = false;
+    };
+    button.textContent = "Stop recording";
+    recorder.start(1000);
+  },
+
   async receive(session, data) {
     if (session !== live.session) { return; }
     if (typeof data === "string") {
       const news = JSON.parse(data);
       if (news.error) { live.end(session, news.error); return; }
-      if (news.ready) { session.ready = true; return; }
+      if (news.ready) { session.ready = true; live.say("Running."); live.choose(); return; }
       live.count(session, news.number);
       session.reason = news.reason;
       live.report(session);
@@ -76,20 +110,18 @@ const live = {
     const picture = await createImageBitmap(new Blob([data.slice(5)], { type: "image/jpeg" }));
     if (session !== live.session) { return; }
     live.draw(picture);
-    session.reason = isLearning ? "learning your face: look at the camera, talk, close your mouth" : "";
+    session.reason = isLearning ? "Learning your face: look at the camera, talk, close your mouth." : "Running.";
     live.count(session, number);
     live.report(session);
   },
 
-  // four pictures in a row, or two above two on a narrow screen
+  // four pictures in a row; the camera's is shown as in a mirror, the result as others see it
   draw(picture) {
-    const canvas = live.$("live-out"), across = canvas.parentElement.clientWidth < 640 ? 2 : live.TILES;
-    const width = across * live.TILE, height = live.TILES / across * live.TILE;
-    if (canvas.width !== width) { canvas.width = width; canvas.height = height; }
-    const context = canvas.getContext("2d");
+    const side = live.TILE;
     for (let i = 0; i < live.TILES; i++) {
-      context.drawImage(picture, i * live.TILE, 0, live.TILE, live.TILE,
-        i % across * live.TILE, Math.floor(i / across) * live.TILE, live.TILE, live.TILE);
+      const context = live.$(`live-${i}`).getContext("2d");
+      context.setTransform(i === live.MIRRORED ? -1 : 1, 0, 0, 1, i === live.MIRRORED ? side : 0, 0);
+      context.drawImage(picture, i * side, 0, side, side, 0, 0, side, side);
     }
     picture.close();
   },
@@ -109,10 +141,11 @@ const live = {
     const delay = session.delays.reduce((sum, [, ms]) => sum + ms, 0) / many;
     if (delay > live.SLOW_MS) { session.room = live.IN_FLIGHT_SLOW; }
     if (delay < live.FAST_MS) { session.room = live.IN_FLIGHT; }
-    const status = live.$("live-status");
-    status.dataset.rate = rate.toFixed(1);
-    status.dataset.delay = delay.toFixed(0);
-    live.say(`${rate.toFixed(1)} frames a second, ${delay.toFixed(0)} ms behind${session.reason ? "; " + session.reason : ""}`);
+    const shown = live.$("live-rate");
+    shown.dataset.rate = rate.toFixed(1);
+    shown.dataset.delay = delay.toFixed(0);
+    shown.textContent = `${rate.toFixed(1)} frames a second, ${delay.toFixed(0)} ms behind.`;
+    live.say(session.reason, true);
   },
 
   // send the camera's newest picture whenever there is a new one and room for it

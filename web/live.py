@@ -17,6 +17,7 @@ import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from inference.live import LiveReenactor
+from inference.motion import read_choice
 from inference.output import lay_out
 from inference.pictures import FaceFrame
 from inference.reenactor import Result
@@ -150,8 +151,12 @@ async def _receive_all(socket: WebSocket, session: LiveReenactor, place: _Place)
         if picture is not None:
             session.camera.offer(*picture)
             place.seen_at = time.monotonic()
-        elif read_message(message["text"]).get("calibrate"):
+            continue
+        wish = read_message(message["text"])
+        if wish.get("calibrate"):
             session.geometry.calibrate()
+        if "motion" in wish:
+            session.geometry.choose(*read_choice(wish))
 
 
 async def _picture_of(message: dict[str, Any]) -> Picture | None:

@@ -152,11 +152,17 @@ const page = {
     page.isMaking = true;
     page.say("beginning ...");
     page.socket.send(JSON.stringify({ make: {
+      ...page.motion("video"),
       target: page.$("video-who").value,
       layout: document.querySelector("[name=layout]:checked").value,
       label: page.$("video-label").checked,
     } }));
     page.update();
+  },
+
+  // what moves, and how strongly, of the live or the video tab
+  motion(where) {
+    return { motion: page.$(`${where}-motion`).value, strength: Number(page.$(`${where}-strength`).value) };
   },
 
   begin() {
@@ -171,6 +177,9 @@ const page = {
     page.$("live-start").onclick = () => live.start(page.$("live-who").value);
     page.$("live-neutral").onclick = () => live.calibrate();
     page.$("live-stop").onclick = () => live.stop();
+    page.$("live-who").onchange = () => { if (live.session) { live.start(page.$("live-who").value); } };
+    page.$("live-motion").onchange = page.$("live-strength").oninput = () => live.choose();
+    page.$("live-record").onclick = () => live.record();
     page.$("video-file").onchange = (event) => { if (event.target.files[0]) { page.upload(event.target.files[0]); } };
     page.$("video-record").onclick = () => page.record();
     page.$("video-go").onclick = () => page.make();

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
+from inference.motion import MAX_STRENGTH, MOTIONS
 from inference.output import LAYOUTS
 from inference.targets import Target, portrait
 from utils.errors import UserError, one_line
@@ -24,6 +25,10 @@ from web.videos import Limits, Refused, Videos
 HERE = Path(__file__).resolve().parent
 FILES = {"/page.css": "text/css", "/page.js": "text/javascript", "/live.js": "text/javascript"}
 PORTRAIT_PX = 192
+
+MOTION_WORDS = {
+    "all": "everything", "expression": "the expression", "pose": "the head", "eyes": "the eyes", "lips": "the mouth"
+}  # fmt: skip
 
 
 class People:
@@ -54,7 +59,15 @@ class People:
 
 def page_html(targets: dict[str, Target], limits: Limits) -> str:
     """Fill in the page: who can be shown, what a video can show, and how large an upload may be."""
-    return render_file(HERE / "page.html", people=list(targets), layouts=LAYOUTS, limits=limits)
+    motions = [(kind, MOTION_WORDS[kind]) for kind in MOTIONS]
+    return render_file(
+        HERE / "page.html",
+        people=list(targets),
+        layouts=LAYOUTS,
+        limits=limits,
+        motions=motions,
+        strongest=MAX_STRENGTH,
+    )
 
 
 def build_application(

@@ -24,6 +24,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from datasets.panels import generated_mark
 from inference.inputs import Input, open_input
+from inference.motion import read_choice
 from inference.output import LAYOUTS, lay_out, layout_size, open_result_video
 from inference.pictures import FaceFrame
 from inference.pipeline import open_reenactor, results_of
@@ -267,7 +268,7 @@ class Videos:
         """
         wish = wish if isinstance(wish, dict) else {}
         target = self._targets.get(str(wish.get("target")))
-        layout, has_label = wish.get("layout"), wish.get("label") is not False
+        layout, has_label, choice = wish.get("layout"), wish.get("label") is not False, read_choice(wish)
         if target is None or layout not in LAYOUTS:
             raise UserError("nobody of that name can be shown; load the page again")
         if session.is_busy() and session.stop.is_set():
@@ -279,9 +280,11 @@ class Videos:
         if sum(other.is_busy() for other in self._sessions.values()) >= MAX_WAITING:
             raise UserError("too many are waiting; try again later")
         session.stop.clear()
-        session.job = asyncio.create_task(self._make(session, target, layout, has_label))
+        session.job = asyncio.create_task(self._make(session, target, layout, has_label, choice))
 
-    async def _make(self, session: Session, target: Target, layout: str, has_label: bool) -> None:
+    async def _make(
+        self, session: Session, target: Target, layout: str, has_label: bool, choice: tuple[str, float]
+    ) -> None:
         loop = asyncio.get_running_loop()
 
         def say(words: str) -> None:
@@ -298,7 +301,7 @@ class Videos:
             if session.stop.is_set():
                 raise _Stop
             name, path = secrets.token_hex(16), session.folder / f"{secrets.token_hex(8)}.mp4"
-            work = (session.upload, target, layout, has_label, path, session.stop, say)
+            work = (session.upload, target, layout, has_label, choice, path, session.stop, say)
             words = await loop.run_in_executor(self._maker, self._reenact, *work)
             session.result, session.active_at = (name, path), time.monotonic()
             session.say(done=words, result=name, person=target.person)
@@ -321,6 +324,7 @@ class Videos:
         target: Target,
         layout: str,
         has_label: bool,
+        choice: tuple[str, float],
         out: Path,
         stop: threading.Event,
         say: Callable[[str], None],
@@ -348,7 +352,10 @@ class Videos:
             raise UserError(f"{path}: {seconds:.0f} s long; at most {self._limits.seconds} s are taken, so cut it")
         frames_in = _watched(frames_in, watched)
         networks = {"decoder": target.decoder}
-        reenactor = open_reenactor(frames_in, networks, self._context, precision=self._precision)
+        motion, strength = choice
+        reenactor = open_reenactor(
+            frames_in, networks, self._context, precision=self._precision, motion=motion, strength=strength
+        )
         missing = MissingFaces("hold")
         comment = generated_mark(f"face of {target.person}, driven by an uploaded video")["Comment"]
         said = time.monotonic()

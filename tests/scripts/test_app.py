@@ -31,6 +31,7 @@ from websockets.sync.client import connect
 from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
 from inference.geometry import NeutralToNeutral, Shape, shape_of, typical_neutral
 from inference.live import LEARN_FRAMES, NEUTRAL_FRAMES, LatestPicture, LearningGeometry
+from inference.motion import Motion
 from inference.targets import Target, find_targets
 from inference.trained import Trained
 from make_synthetic import moving_head
@@ -154,6 +155,8 @@ def test_a_face_is_driven_live(page, faces):
         corner = generated[236:252, 4:76]
         assert (corner.min(axis=2) > 200).sum() > 60 and (corner.max(axis=2) < 60).sum() > 60
         assert "face" in answer(session, 3, jpeg(faces[0] * 0 + 110))["reason"]
+        session.send(json.dumps({"motion": "expression", "strength": 1.5}))
+        assert len(answer(session, 3, jpeg(faces[0]))) > 1000
         session.send(json.dumps({"calibrate": True}))
         learning = [answer(session, 4 + i, jpeg(faces[i]))[4] for i in range(NEUTRAL_FRAMES)]
         assert learning == [1] * (NEUTRAL_FRAMES - 1) + [0]
@@ -167,6 +170,11 @@ def test_a_face_is_driven_live(page, faces):
         (b"0" * (1 << 20), "too large"),
         ("no message", "none of the page's"),
         ("[" * 900, "none of the page's"),
+        ('{"motion": "arms"}', "motion is one of all, expression"),
+        ('{"motion": ["all"]}', "motion is one of"),
+        ('{"motion": "lips", "strength": 2.1}', "from 0 to 2"),
+        ('{"motion": "lips", "strength": NaN}', "from 0 to 2"),
+        ('{"motion": "lips", "strength": true}', "from 0 to 2"),
     ],
 )
 def test_what_is_no_picture_ends_a_live_session(page, data, words):
@@ -643,7 +651,15 @@ def test_nobody_names_files_of_others(page, films):
             assert ask_page(page, "/upload", b"x", **{"X-Session": token})[0] == 403
         for name in (kept.name, kept.parent.name, f"..%2f{kept.name}", str(kept)):
             assert ask_page(page, f"/result/{name}")[0] == 404
-        for words in ('{"make": "/x"}', '{"make": ["a"]}', "[]", "null", "{" * 900, '{"make": {"target": {"a": 1}}}'):
+        for words in (
+            '{"make": "/x"}',
+            '{"make": ["a"]}',
+            "[]",
+            "null",
+            "{" * 900,
+            '{"make": {"target": {"a": 1}}}',
+            '{"make": {"target": "Linnea, demo", "layout": "face", "motion": "arms"}}',
+        ):
             for sent in (words, words.encode()):  # bytes are no message either
                 other.socket.send(sent)
                 assert "failed" in other.next("failed")
@@ -795,7 +811,7 @@ var tracks = [], sockets = [], waiting = [], shown = {};
 function element(id) {
   return shown[id] = shown[id] || { id, textContent: "", dataset: {}, classList: { toggle() {} }, width: 0,
     play: async () => {}, getContext: () => ({ drawImage() {} }), parentElement: { clientWidth: 900 },
-    toBlob() {}, setAttribute() {}, getAttribute: () => "", removeAttribute() {}, videoWidth: 0 };
+    toBlob() {}, value: "1", setAttribute() {}, getAttribute: () => "", removeAttribute() {}, videoWidth: 0 };
 }
 var window = {}, location = { protocol: "http:", host: "here" }, performance = { now: () => 0 };
 var document = { getElementById: element, querySelectorAll: () => [], querySelector: () => ({ value: "face" }),
@@ -905,6 +921,25 @@ def test_a_live_face_is_learned_and_calibrated():
     np.testing.assert_allclose(moved, target.neutral, atol=1e-6)
     mean = neutral + 0  # another array: it is known to be neutral
     np.testing.assert_allclose(geometry.move(driver[5]), NeutralToNeutral(Shape(mean, neutral), target).move(driver[5]))
+
+
+def test_a_live_face_moves_as_it_is_chosen():
+    target, driver = shape_of(track(29, 100)), track(9, LEARN_FRAMES)
+    geometry = LearningGeometry(target)
+    for marks in driver:
+        geometry.move(marks)
+    source = shape_of(driver)
+    geometry.choose("lips", 1.5)
+    expected = NeutralToNeutral(source, target).move(Motion("lips", 1.5, source.neutral).choose(driver[7]))
+    np.testing.assert_allclose(geometry.move(driver[7]), expected)
+    geometry.choose("all", 1.0)
+    np.testing.assert_allclose(geometry.move(driver[7]), NeutralToNeutral(source, target).move(driver[7]))
+    # another neutral face is what the chosen motion begins from, then
+    geometry.choose("pose", 1.0)
+    geometry.calibrate()
+    for _ in range(NEUTRAL_FRAMES):
+        geometry.move(driver[3])
+    np.testing.assert_allclose(geometry.move(driver[3]), target.neutral, atol=1e-6)
 
 
 def test_a_live_face_is_calibrated_before_it_was_seen():
