@@ -23,6 +23,7 @@ from sklearn.decomposition import PCA
 
 from config.config_shape_prior import ShapePriorConfig
 from datasets import wflw
+from datasets.augment import random_transform
 from datasets.batches import Batches, heatmap_of
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_heatmap, style_of
 from datasets.celebv import read_person
@@ -45,6 +46,8 @@ from utils.weights import write_arrays
 MIN_RELATIVE_VARIANCE = 1e-6
 MIN_BETWEEN = 1e-3  # heatmap pixels; people whose means are nearer are not told apart
 MAX_PAIRS, FRAMES_OF_PAIR = 6, 128
+COPIES = 6  # of each face, moved about, that the components are fitted on
+MUCH_LOST = 0.5  # the share of a movement
 LARGE_SHAPE_LOSS = 0.2  # between people for the same expression; a loss that holds identity stands at 0.6
 OUTER_EYE_CORNERS = (60, 72)  # their distance is what WFLW's error is measured in
 SHOWN_DEVIATIONS = (-2.0, -1.0, 0.0, 1.0, 2.0)
@@ -129,6 +132,38 @@ def neutral_faces(dataset: LandmarkDataset) -> np.ndarray:
     return np.stack([shape_of(frames).neutral for frames in people]).reshape(len(people), -1) * TO_HEATMAP
 
 
+def moved_about(dataset: LandmarkDataset, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Move, turn and zoom each face several times, as augmentation does; return landmarks (N, 196) and persons (N,).
+
+    Components of faces that hardly move mix movement with pose and expression. Of moved faces, which the authors' were
+    fitted on, the first ones are movement.
+    """
+    rng = np.random.default_rng([seed, 2])
+    moved = [random_transform(rng, False).landmarks(face) for face in dataset.landmarks for _ in range(COPIES)]
+    persons = None if dataset.persons is None else np.repeat(dataset.persons, COPIES)
+    return dataset.targets_of(np.stack(moved)), persons
+
+
+def directions_between(faces: np.ndarray) -> np.ndarray:
+    """Return the directions (K, D) that people's faces (P, D) differ along, of unit length."""
+    _, lengths, between = np.linalg.svd(faces - faces.mean(axis=0), full_matrices=False)
+    return between[lengths > MIN_BETWEEN]
+
+
+def movements_lost(faces: np.ndarray) -> dict[str, float]:
+    """Tell which share of each movement is left out of the components, since people's faces (P, D) differ along it.
+
+    Of two people, one of whom sits higher in all pictures, the difference is a movement down, say; then nothing in the
+    components holds faces at their height.
+    """
+    across, down = faces.mean(axis=0).reshape(-1, 2).T
+    across, down, zero, one = across - across.mean(), down - down.mean(), np.zeros_like(down), np.ones_like(down)
+    movements = {"across": (one, zero), "down": (zero, one), "turned": (-down, across), "zoomed": (across, down)}
+    between = directions_between(faces)
+    units = {name: np.stack(moved, axis=1).ravel() for name, moved in movements.items()}
+    return {name: float(((between @ unit) ** 2).sum() / (unit @ unit)) for name, unit in units.items()}
+
+
 def fit_pca(landmarks: np.ndarray, persons: np.ndarray | None = None, neutrals: np.ndarray | None = None) -> FittedPCA:
     """Fit whitened principal components as an affine map, as in the published file.
 
@@ -150,8 +185,7 @@ def fit_pca(landmarks: np.ndarray, persons: np.ndarray | None = None, neutrals: 
         persons = np.zeros(len(landmarks), int)
     means = np.stack([landmarks[persons == person].mean(axis=0) for person in range(persons.max() + 1)])
     faces = means if neutrals is None else neutrals
-    _, lengths, between = np.linalg.svd(faces - faces.mean(axis=0), full_matrices=False)
-    between = between[lengths > MIN_BETWEEN]
+    between = directions_between(faces)
     landmarks = landmarks - means[persons]
     pca = PCA(n_components=min(landmarks.shape), svd_solver="full").fit(landmarks - landmarks @ between.T @ between)
     deviation = np.sqrt(pca.explained_variance_)
@@ -236,15 +270,18 @@ def save_prior(
 ) -> None:
     """Write align network and PCA, a report of how well they do, and a picture of what the components mean."""
     ALIGN.save(run.folder / "Align.h5")
-    pca = fit_pca(dataset.targets, dataset.persons, None if dataset.persons is None else neutral_faces(dataset))
+    neutrals = None if dataset.persons is None else neutral_faces(dataset)
+    pca = fit_pca(*moved_about(dataset, run.config.seed), neutrals)
     save_pca(run.folder / "PCA.h5", pca)
     picture = monitor_path(run.folder / "result", run.iteration)
     write_image(picture, draw_components(pca))
     explained = [float(share) for share in pca.explained[:SHAPE_CODE_SIZE]]
+    lost = {} if neutrals is None else movements_lost(neutrals)
     report = {
         "normalised_mean_error": measure_error(graph, validation),
         "measured_on": validation.dataset.what,
         "explained_variance": explained,
+        "movements_lost": lost,
         "shape_loss_between": {
             name: shape_loss_between(graph, pca, pair, dataset.style) for name, pair in pairs.items()
         },
@@ -260,6 +297,12 @@ def save_prior(
             logger.info(f"shape loss between {names} for the same expression: {loss:.3f}")
         if loss is not None and loss > LARGE_SHAPE_LOSS:
             logger.warning(f"above {LARGE_SHAPE_LOSS}, so the prior holds who it is; are there more frames?")
+    for name, share in lost.items():
+        if share > MUCH_LOST:
+            logger.warning(
+                f"{share:.0%} of a face moved {name} is not held fast: it is what people's neutral faces differ by; do "
+                "they sit alike in their pictures?"
+            )
     logger.info(f"what its components do to the mean face: {picture}")
     logger.info(f"weights: {run.folder / 'Align.h5'}, {run.folder / 'PCA.h5'}")
 

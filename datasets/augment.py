@@ -94,13 +94,13 @@ def _at_size(matrix: np.ndarray, size: int) -> np.ndarray:
     return np.column_stack([linear, factor * offset + shift - linear @ np.full(2, shift)])
 
 
-def random_transform(rng: np.random.Generator) -> Transform:
+def random_transform(rng: np.random.Generator, may_mirror: bool = True) -> Transform:
     """Draw a rotation of up to 5 degrees, a zoom of 0.97 to 1.03 and a shift of up to 10 pixels about the image's
-    centre, and a mirror half of the time."""
+    centre, and, if it may, a mirror half of the time."""
     angle = np.deg2rad(rng.uniform(-MAX_ROTATION_DEG, MAX_ROTATION_DEG))
     zoom = rng.uniform(*ZOOM_RANGE)
     shift = rng.uniform(-MAX_SHIFT_PX, MAX_SHIFT_PX, 2)
-    is_mirrored = bool(rng.random() < 0.5)
+    is_mirrored = bool(rng.random() < 0.5) and may_mirror
     linear = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     if is_mirrored:
         linear = linear @ np.diag([-1.0, 1.0])

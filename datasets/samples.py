@@ -362,7 +362,7 @@ class LandmarkDataset:
         style: DrawingStyle = DrawingStyle(),
     ):
         self.landmarks, self.what, self.persons, self.style = landmarks, what, persons, style
-        self.targets = self._targets(landmarks)  # (N, 196)
+        self.targets = self.targets_of(landmarks)  # (N, 196)
 
     @classmethod
     def of_people(
@@ -394,9 +394,9 @@ class LandmarkDataset:
 
     def _sample(self, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         heatmap = resize_heatmap(draw_heatmap(landmarks, style=self.style), HEATMAP_SIZE)
-        return heatmap, self._targets(landmarks[None])[0]
+        return heatmap, self.targets_of(landmarks[None])[0]
 
     @staticmethod
-    def _targets(landmarks: np.ndarray) -> np.ndarray:
-        """Return (N, 196) float32: x, y of each landmark in pixels of the 64-pixel heatmap."""
+    def targets_of(landmarks: np.ndarray) -> np.ndarray:
+        """Turn landmarks (N, 98, 2) in pixels into (N, 196) float32: x, y of each in pixels of the 64-pixel heatmap."""
         return (landmarks * (HEATMAP_SIZE / IMAGE_SIZE)).reshape(len(landmarks), -1).astype(np.float32)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +25,7 @@ from utils.files import read_text
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "weights" / "decoder"
 HELD_OUT = ("psnr", "ssim", "sharpness")
+TRAINED_ON = "trained_on"
 MAX_RUNS = 500
 
 
@@ -32,7 +35,7 @@ class Target(NamedTuple):
     person: str
     run: str  # its folder's name
     decoder: Trained
-    date: str  # the weights' date, YYYY-MM-DD
+    date: str  # when it was trained, YYYY-MM-DD
     held_out: dict[str, float]  # psnr in dB, ssim and sharpness, or nothing
 
 
@@ -67,14 +70,20 @@ def _targets_of(infos: Iterable[Path]) -> Iterator[Target]:
         if not any((folder / GEOMETRY_FILE).exists() for folder in (weights.parent, info.parent)):
             print(f"note: left out: {weights.parent}: no {GEOMETRY_FILE}; train the decoder on landmarks")
             continue
-        yield Target(
-            config.trg_celeb_name, run, Trained(config, weights, info), date_of(weights), read_held_out(info.parent)
-        )
+        decoder, folder = Trained(config, weights, info), info.parent
+        yield Target(config.trg_celeb_name, run, decoder, date_of(folder, weights), read_held_out(folder))
 
 
-def date_of(path: Path) -> str:
-    """Return the day that a file was written on."""
-    return str(np.datetime64(int(path.stat().st_mtime), "s").astype("datetime64[D]"))
+def date_of(folder: Path, weights: Path) -> str:
+    """Return the day that a run was trained on, YYYY-MM-DD; if none is noted, the day of its weights file."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return date.fromisoformat(json.loads(read_text(folder / HELD_OUT_FILE))[TRAINED_ON]).isoformat()
+    return day_of(weights)
+
+
+def day_of(path: Path) -> str:
+    """Return the day that a file was written on, YYYY-MM-DD."""
+    return date.fromtimestamp(path.stat().st_mtime).isoformat()
 
 
 def read_held_out(folder: Path) -> dict[str, float]:

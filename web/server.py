@@ -25,6 +25,7 @@ from web.videos import Limits, Refused, Videos
 HERE = Path(__file__).resolve().parent
 FILES = {"/page.css": "text/css", "/page.js": "text/javascript", "/live.js": "text/javascript"}
 PORTRAIT_PX = 192
+PLANES = 64
 
 MOTION_WORDS = {
     "all": "everything", "expression": "the expression", "pose": "the head", "eyes": "the eyes", "lips": "the mouth"
@@ -47,10 +48,12 @@ class People:
             return self._page
 
     def _card(self, name: str, target: Target) -> dict[str, Any]:
-        facts = [f"{target.decoder.config.model.planes} base channels", f"trained {target.date}"]
+        planes = target.decoder.config.model.planes
+        facts = [f"trained on {target.date}", f"network: {planes} base channels wide (the paper's: {PLANES})"]
         if target.held_out:
-            words = "held out: PSNR {psnr:.1f} dB, SSIM {ssim:.2f}, sharpness {sharpness:.2f}"
-            facts.append(words.format(**target.held_out))
+            facts.append("on pictures that it did not learn from:")
+            facts.append("likeness {psnr:.1f} dB (PSNR; above 30 it is hard to tell apart)".format(**target.held_out))
+            facts.append("structure {ssim:.2f} of 1 (SSIM), {sharpness:.2f} as sharp".format(**target.held_out))
         try:
             return {"name": name, "facts": facts, "face": picture(portrait(target, self._context))}
         except UserError as error:

@@ -969,7 +969,11 @@ def test_people_are_found_with_what_is_known_of_them(tmp_path, capsys):
     found = people["Linnea, good"]
     assert found.held_out == {"psnr": 25.8, "ssim": 0.865, "sharpness": 0.52}
     assert capsys.readouterr().out.count("note: left out") == 3
-    (found.decoder.weights.parent / HELD_OUT_FILE).write_text('{"psnr": "?"}')
+    note = found.decoder.weights.parent / HELD_OUT_FILE
+    note.write_text('{"psnr": 25.8, "trained_on": "2025-03-01"}')  # not the day of a copy
+    assert find_targets([tmp_path])["Linnea, good"].date == "2025-03-01"
+    note.write_text('{"psnr": "?", "trained_on": "yesterday"}')
+    assert find_targets([tmp_path])["Linnea, good"].date == found.date
     assert find_targets([tmp_path])["Linnea, good"].held_out == {}
 
 

@@ -10,7 +10,7 @@ from datasets.samples import LandmarkDataset
 from models.align import SHAPE_CODE_SIZE
 from synthetic.people import Expression, expression_track, landmarks_of, random_identity
 from synthetic.truth import expressions_of, has_expressions, landmarks_on
-from train_shape_prior import fit_pca, neutral_faces, same_expressions
+from train_shape_prior import fit_pca, moved_about, movements_lost, neutral_faces, same_expressions
 
 WHO, NUM_FRAMES = (9, 29, 41), 300
 
@@ -48,6 +48,32 @@ def test_a_right_answer_costs_little_where_people_are_centred_and_much_where_not
 
     assert cost(fit_pca(people.targets, people.persons, neutral_faces(people))) < 0.1
     assert cost(fit_pca(people.targets)) > 0.4  # all together: what separates them is a component
+
+
+def test_the_first_components_of_moved_faces_are_movements(people):
+    """As the authors' are; of faces as they are, movement is mixed with what faces do."""
+    neutrals = neutral_faces(people)
+    c = people.targets.mean(axis=0).reshape(-1, 2) - people.targets.mean(axis=0).reshape(-1, 2).mean(axis=0)
+    columns = [np.tile(ends, 98) for ends in ((1, 0), (0, 1))] + [np.stack([-c[:, 1], c[:, 0]], 1).ravel(), c.ravel()]
+    rigid = np.linalg.qr(np.stack(columns, axis=1))[0]  # across, down, turned, zoomed
+
+    def shares(pca) -> np.ndarray:
+        units = pca.modes[:SHAPE_CODE_SIZE] / np.linalg.norm(pca.modes[:SHAPE_CODE_SIZE], axis=1, keepdims=True)
+        return ((units @ rigid) ** 2).sum(axis=1)
+
+    moved = shares(fit_pca(*moved_about(people, 0), neutrals))
+    as_they_are = shares(fit_pca(people.targets, people.persons, neutrals))
+    assert moved.min() > 0.65 and as_they_are.min() < 0.4 and moved.mean() > as_they_are.mean() + 0.1
+
+
+def test_a_movement_that_neutral_faces_differ_by_is_lost_and_said(people):
+    neutrals = neutral_faces(people)[:2]
+    lost = movements_lost(neutrals)
+    assert set(lost) == {"across", "down", "turned", "zoomed"} and all(0 <= share < 0.5 for share in lost.values())
+    sits_lower = neutrals[:1] + np.array([[0.0], [8.0]]) * np.tile([0, 1], 98)
+    assert movements_lost(sits_lower)["down"] == pytest.approx(1) and movements_lost(sits_lower)["across"] < 1e-6
+    pca = fit_pca(*moved_about(people, 0), sits_lower)
+    assert np.abs(np.tile([0, 1], 98) @ pca.weight[:, :SHAPE_CODE_SIZE]).max() < 1e-3  # nothing feels it
 
 
 def test_one_person_is_an_ordinary_pca(people):
