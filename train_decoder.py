@@ -66,7 +66,7 @@ def build_graph(config: DecoderConfig, with_seen: bool = False) -> Graph:
         """Return what the losses see of a face: where nothing is known, it is as the real one."""
         return face if seen is None else real + seen * (face - real)
 
-    fake = DECODER(heatmap, planes, config.model.resize_levels, training=True)
+    fake = DECODER(heatmap, planes, config.model.resize_levels, config.model.dropout, training=True)
     fake.persistent = True
 
     real_scores = DECODER_DISCRIMINATOR(large_heatmap, real, planes)

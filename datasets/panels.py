@@ -33,7 +33,8 @@ def monitor_path(folder: Path, index: int, number: int = 0) -> Path:
     """Return the path of a picture, named as nnabla's MonitorImage names it; that one could not mark what is generated.
 
     Args:
-        index: the iteration or the frame; number: the picture among those of it.
+        index: of the iteration or the frame.
+        number: of the picture, if there are several at an index.
     """
     return folder / f"{index:06d}-{number:03d}.png"
 

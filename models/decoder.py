@@ -12,7 +12,7 @@ from models.layers import assert_shape, batch_norm, gan_weights, patch_gan
 
 # channels of the U-Net's levels in multiples of the base; the innermost comes last
 LEVELS = (1, 2, 4, 8, 8, 8, 8, 8)
-DROPOUT_LEVELS = (1, 2, 3)
+DROPOUT_LEVELS, DROPOUT = (1, 2, 3), 0.5
 
 
 def _deconv4(x: nn.Variable, channels: int, name: str, with_bias: bool = False) -> nn.Variable:
@@ -40,6 +40,7 @@ def decoder(
     heatmap: nn.Variable,
     planes: int = 64,
     resize_levels: int = 0,
+    dropout: float = DROPOUT,
     training: bool = True,
     batch_stat: bool | None = None,
 ) -> nn.Variable:
@@ -49,6 +50,7 @@ def decoder(
         heatmap: (B, 15, 64, 64) in [0, 1].
         planes: channels of the U-Net's outermost level.
         resize_levels: so many of the outermost levels double the size by `_resize_conv4`; the paper's deconvolve.
+        dropout: probability of it in training; the paper's is 0.5.
         training: batch statistics and dropout; False is evaluation.
         batch_stat: normalise by the batch; None where training does.
 
@@ -74,8 +76,8 @@ def decoder(
     for level, multiple in enumerate(LEVELS[-2::-1]):
         name = f"up{level}"
         h = batch_norm(ups[level](h, planes * multiple, name), batch_stat, name, gan_init=True)
-        if training and level in DROPOUT_LEVELS:
-            h = F.dropout(h, 0.5)
+        if training and dropout and level in DROPOUT_LEVELS:
+            h = F.dropout(h, dropout)
         h = F.concatenate(downs[innermost - 1 - level], h, axis=1)  # (B, 128, 128, 128) at the end
     return F.tanh(ups[innermost](h, 3, f"up{innermost}", with_bias=True))
 

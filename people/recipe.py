@@ -41,7 +41,7 @@ def config_of(work: Work, module: str, num_train: dict[str, int]) -> dict[str, A
 
     if module == "decoder":
         count = epochs(quality.batch_size)
-        own = {"model": {"planes": quality.planes, "resize_levels": RESIZE_LEVELS}}
+        own = {"model": {"planes": quality.planes, "resize_levels": RESIZE_LEVELS, "dropout": 0}}
         train = {"batch_size": quality.batch_size, "lr": quality.lr, "lr_decay_start_at": count // 4}
         train |= {"epochs": count, "feature_loss": {"lambda": 0}, "gan_start_at": count}
         train["average"] = 0.99

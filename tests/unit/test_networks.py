@@ -203,6 +203,15 @@ def test_levels_without_lattice_are_doubling_and_a_convolution():
     np.testing.assert_allclose(found.d, expected.d, atol=1e-5)
 
 
+def test_dropout_can_be_left_out():
+    x = nn.Variable.from_numpy_array(np.random.default_rng(0).uniform(0, 1, (2, 15, 64, 64)))
+    faces = {}
+    for dropout in (0.5, 0):
+        y = decoder(x, 2, dropout=dropout, training=True)
+        faces[dropout] = [y.d.copy() for _ in range(2) if y.forward() is None]
+    assert (faces[0][0] == faces[0][1]).all() and (faces[0.5][0] != faces[0.5][1]).any()
+
+
 def test_only_the_outermost_levels_change_their_parameters():
     x = nn.Variable((1, 15, 64, 64))
     decoder(x, 2, resize_levels=3)
