@@ -55,7 +55,7 @@ def test_panel(script: str, module: str, index: int) -> np.ndarray:
             cwd=scratch,
             check=True,
         )
-        (panel,) = Path(scratch).glob(f"tmp.result/*/*/*/{index:06d}.png")
+        (panel,) = Path(scratch).glob(f"tmp.result/*/*/*/result/{index:06d}-*.png")
         return read_image(panel)
 
 
