@@ -68,9 +68,10 @@ def run_script(cwd: Path, script: str, *args: object, **environment: str) -> sub
 
 
 def must_run(cwd: Path, script: str, *args: object, **environment: str) -> str:
+    """The script ends well; return what it prints, and what a training logs (on stderr, as nnabla's logger does)."""
     result = run_script(cwd, script, *args, **environment)
     assert result.returncode == 0, f"{script} {args}\n{result.stdout}\n{result.stderr}"
-    return result.stdout
+    return result.stdout + result.stderr
 
 
 def must_fail(cwd: Path, exit_code: int, words: str, script: str, *args: object, **environment: str) -> str:
