@@ -153,8 +153,8 @@ def directions_between(faces: np.ndarray) -> np.ndarray:
 def movements_lost(faces: np.ndarray) -> dict[str, float]:
     """Tell which share of each movement is left out of the components, since people's faces (P, D) differ along it.
 
-    If one of two people sits higher in all pictures, for instance, their faces differ by a movement down, and nothing in
-    the components holds faces at their height.
+    If one of two people sits higher in all pictures, for instance, their faces differ by a movement down, and nothing
+    in the components holds faces at their height.
     """
     across, down = faces.mean(axis=0).reshape(-1, 2).T
     across, down, zero, one = across - across.mean(), down - down.mean(), np.zeros_like(down), np.ones_like(down)
