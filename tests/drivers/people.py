@@ -19,6 +19,7 @@ def narrow(*args):
     config = of(*args)
     if "model" in config:
         config["model"]["planes"] = 2
+        config.pop("finetune", None)  # what ships is wider
     return config
 
 

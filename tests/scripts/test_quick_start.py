@@ -109,4 +109,4 @@ def test_make_demo_train(copy):
     out = type_command(copy, "make demo-train", DEMO_FRAMES="14", DEMO_TEST_FRAMES="5", DEMO_FACES="6")
     assert "chain" in out and "mean target" in out
     assert (copy / "demo_train/reenactment.mp4").stat().st_size > 1000
-    assert len(list((copy / "demo_train/tmp.result").glob("*/*/demo/*.png"))) == 8
+    assert len(list((copy / "demo_train/tmp.result").glob("*/*/demo/result/*.png"))) == 8
