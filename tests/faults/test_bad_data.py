@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from conftest import ROOT, must_fail, must_run
+from helpers import GAZE
 from PIL import Image
 
 from datasets import check, wflw
@@ -246,7 +247,7 @@ def test_prepared_files(prepared, case):
     spoil, words = PREPARED[case]
     spoil(prepared / f"{PERSON}_heatmap.npz")
     with pytest.raises(DataError) as error:
-        source = DrawnDataset(prepared.parent / "CelebV", PERSON, "train", (HEATMAP,), prepared)
+        source = DrawnDataset(prepared.parent / "CelebV", PERSON, "train", (HEATMAP,), prepared, style=GAZE)
         for index in range(len(source)):
             assert source[index]
     assert words in str(error.value) and "preprocess.py" in str(error.value)
@@ -257,7 +258,7 @@ def test_prepared_from_another_list(prepared):
     path = prepared.parent / "CelebV" / PERSON / "all_98pt.txt"
     path.write_text(path.read_text().replace("1", "2", 1))
     with pytest.raises(DataError, match="was prepared from another .*all_98pt.txt; run 'python preprocess.py"):
-        DrawnDataset(prepared.parent / "CelebV", PERSON, "all", (HEATMAP,), prepared)
+        DrawnDataset(prepared.parent / "CelebV", PERSON, "all", (HEATMAP,), prepared, style=GAZE)
     assert in_table("prepared from another list")
 
 

@@ -218,8 +218,9 @@ def test_weights_of_other_networks(broken):
 def test_reenactment_refuses_other_people(broken):
     must_run(broken, "train_decoder.py", "--conf", decoder_conf(broken, experiment_name="one"))
     decoder = "tmp.monitor/decoder/Linnea/one/training_info.yaml"
-    write_yaml(broken / "encoder.yaml", {})
-    write_yaml(broken / "transformer.yaml", {"src_celeb_name": "Linnea", "trg_celeb_name": "Rowan"})
+    write_yaml(broken / "encoder.yaml", {"drawing": "gaze"})
+    transformer = {"src_celeb_name": "Linnea", "trg_celeb_name": "Rowan", "drawing": "gaze"}
+    write_yaml(broken / "transformer.yaml", transformer)
     infos = ("--encoder-config", "encoder.yaml", "--transformer-config", "transformer.yaml")
     words = "was trained for Linnea"
     must_fail(broken, 2, words, "test_reenactment.py", *infos, "--decoder-config", decoder)

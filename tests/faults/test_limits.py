@@ -244,9 +244,9 @@ def test_mistakes_of_ours_keep_their_traceback(tmp_path):
     assert found.returncode == 1 and "Traceback" in found.stderr and "ValueError: ours" in found.stderr
 
 
-def test_a_broken_tensorboard_is_done_without(tmp_path, monkeypatch, capsys):
+def test_a_broken_tensorboard_is_done_without(tmp_path, monkeypatch, caplog):
     def broken(name: str, how: str = ""):
         raise LibraryError("tensorboardX cannot be loaded (protobuf)")
 
     monkeypatch.setattr("training.series.load", broken)
-    assert _tensorboard(tmp_path, 0) is False and "no TensorBoard: tensorboardX" in capsys.readouterr().out
+    assert _tensorboard(tmp_path, 0) is False and "no TensorBoard: tensorboardX" in caplog.text
