@@ -7,7 +7,6 @@ from pathlib import Path
 
 from config.common import MAX_EPOCHS, MAX_PLANES, MAX_RATE, MAX_WEIGHT, Finetune, GanConfig, GanTrainKeys
 from config.keys import ANY, Keys, above, between, key, of_type, section, some_of
-from models.decoder import DROPOUT
 from models.vgg import LAYERS
 
 
@@ -18,7 +17,7 @@ class Model(Keys):
     planes: int = key(64, between(1, MAX_PLANES))  # base channels of generator and discriminator
     # outermost levels of the way up that double the size without deconvolution, against combs (docs/TRAINING.md)
     resize_levels: int = key(0, between(0, 8))
-    dropout: float = key(DROPOUT, between(0, 0.9))  # in training; 0 learns a person better from few frames
+    dropout: float = key(0.5, between(0, 0.9))  # in training; 0 learns a person better from few frames
 
 
 @dataclass(frozen=True)

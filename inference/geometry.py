@@ -42,7 +42,9 @@ HEADS = range(1000, 1200)  # seeds of the synthetic people whose mean is the typ
 RANGE_PERCENTILES = (2, 98)
 NEUTRAL_SHARES = {"mouth": 0.0, "eyes": 0.9, "smile": 0.33, "brows": 0.41}
 RIDGE = 1e-3
-EYES = ((60, 64, (61, 62, 63, 65, 66, 67)), (68, 72, (69, 70, 71, 73, 74, 75)))  # corners, and what moves between
+# corners, the pupil, and the lids
+EYES = ((60, 64, 96, (61, 62, 63, 65, 66, 67)), (68, 72, 97, (69, 70, 71, 73, 74, 75)))
+MIN_SHORTENED = 0.2  # of a turned head, what is shortened to less tells nothing
 EYE_RATIOS = (0.5, 2.0)  # ratio of two people's eyes; beyond it, one was never seen open
 
 
@@ -182,7 +184,8 @@ class NeutralToNeutral:
     """Move landmarks by what lies between two neutral faces, turned as the driver's head is.
 
     Placement and expression are the driver's, shape and place the target's. What lies between is taken for flat. The
-    target's eyes open by the share by which the driver's do, so eyes of another height close fully.
+    target's eyes open by the share by which the driver's do, so eyes of another height close fully, and pupils keep
+    their place between the corners.
     """
 
     def __init__(self, source: Shape, target: Shape):
@@ -196,6 +199,8 @@ class NeutralToNeutral:
         self._between = faces[1] - faces[0] - self._place
         of_source, of_target = abs(faces[:, [62, 70], 1] - faces[:, [66, 74], 1]).mean(axis=1)
         self._eye_ratio = float(np.clip(of_target / max(of_source, 1e-6), *EYE_RATIOS))
+        of_source, of_target = np.linalg.norm(faces[:, [60, 68]] - faces[:, [64, 72]], axis=2).mean(axis=1)
+        self._width_ratio = float(np.clip(of_target / max(of_source, 1e-6), *EYE_RATIOS))
         self._neutral = source.neutral
 
     def move(self, landmarks: np.ndarray) -> np.ndarray:
@@ -204,11 +209,15 @@ class NeutralToNeutral:
         turn, scale = (pose.rotation[0] @ self._straight)[:2, :2], pose.scale[0] / self._scale
         moved = landmarks + scale * self._between @ turn.T + self._place
         down = turn[:, 1] / max(np.linalg.norm(turn[:, 1]), 1e-6)
-        for first, last, lids in EYES:
+        for first, last, pupil, lids in EYES:
             for lid in lids:
                 now, before = (_below(face, lid, first, last) for face in (landmarks, self._neutral))
                 # beyond what the neutral eyes differ by
                 moved[lid] += (self._eye_ratio - 1) * (now - scale * before) * down
+            now, before = (face[pupil] - (face[first] + face[last]) / 2 for face in (landmarks, self._neutral))
+            # across and down, in pixels of a straight head
+            look = np.linalg.pinv(turn, rcond=MIN_SHORTENED) @ now - scale * before
+            moved[pupil] += turn @ ((self._width_ratio - 1, self._eye_ratio - 1) * look)
         return moved
 
 

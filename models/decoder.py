@@ -12,7 +12,7 @@ from models.layers import assert_shape, batch_norm, gan_weights, patch_gan
 
 # channels of the U-Net's levels in multiples of the base; the innermost comes last
 LEVELS = (1, 2, 4, 8, 8, 8, 8, 8)
-DROPOUT_LEVELS, DROPOUT = (1, 2, 3), 0.5
+DROPOUT_LEVELS = (1, 2, 3)
 
 
 def _deconv4(x: nn.Variable, channels: int, name: str, with_bias: bool = False) -> nn.Variable:
@@ -40,7 +40,7 @@ def decoder(
     heatmap: nn.Variable,
     planes: int = 64,
     resize_levels: int = 0,
-    dropout: float = DROPOUT,
+    dropout: float = 0.5,
     training: bool = True,
     batch_stat: bool | None = None,
 ) -> nn.Variable:

@@ -131,6 +131,17 @@ def test_closed_eyes_close_on_larger_eyes():
         np.testing.assert_allclose(*opening, atol=0.6)
 
 
+def test_pupils_keep_their_place_in_eyes_of_another_width():
+    narrow, wide = random_identity(9), random_identity(29)
+    neutral = [landmarks_of(who, Expression()) for who in (narrow, wide)]
+    geometry = NeutralToNeutral(*(Shape(0 * face, face) for face in neutral))
+    apart = []
+    for look in (Expression(gaze_x=x, gaze_y=y, blink=0.3) for x in (-0.8, 0.0, 0.8) for y in (-1.0, 1.0)):
+        moved, truth = geometry.move(landmarks_of(narrow, look)), landmarks_of(wide, look)
+        apart += np.linalg.norm(moved[96:] - truth[96:], axis=1).tolist()
+    assert max(apart) < 0.6, apart  # 1.7 px where a pupil moves by the driver's pixels
+
+
 def test_a_few_frames_tell_no_habit():
     few = track_of(random_identity(9), 5, 0, "")
     shape = shape_of(few)

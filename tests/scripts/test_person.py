@@ -353,7 +353,7 @@ def test_from_a_video_to_a_decoder(video, tmp_path):
     must_fail(tmp_path, 3, "it has no landmarks", "train_decoder.py", "--conf", "wrong.yaml")
     write_yaml(tmp_path / "wrong.yaml", {**content, "ref_dir": ""})
     must_fail(tmp_path, 2, "needs ref_dir", "train_decoder.py", "--conf", "wrong.yaml")
-    both = {**content, "src_celeb_name": "Plain", "trg_celeb_name": "You"}
+    both = {**content, "src_celeb_name": "Plain", "trg_celeb_name": "You", "drawing": "gaze"}
     both["train"] = {"warm_start": {"epochs": 1}, "shape_loss": {"lambda": 0}, "batch_size": 2}
     shutil.copytree(folder.with_name("Plain"), folder.with_name("You"))
     for part in ("image", "heatmap", "resized_heatmap"):

@@ -1,4 +1,6 @@
 import dataclasses
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +22,13 @@ def test_published_training_info_is_accepted_in_full(module):
     assert config.experiment_name == "202012010900"
     assert config.train.lr == published["train"]["lr"]
     assert config.model.planes == 64
+
+
+def test_a_configuration_is_read_without_nnabla():
+    """Nor does preprocessing need it, or the workers that it starts."""
+    code = "import sys, config, preprocess; print('nnabla' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
 
 
 def load(tmp_path, text: str, module: str = "decoder") -> Config:
