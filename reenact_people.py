@@ -13,16 +13,14 @@ from __future__ import annotations
 import utils.startup  # first: it reports what cannot be imported
 
 import argparse
-import math
 import os
 from functools import partial
 
-from config import complete_config
 from inference.motion import MAX_STRENGTH, MOTIONS, is_whole
 from inference.pictures import Pictures
 from people.page import write_page
-from people.recipe import plan_of, seen_by, training_step
-from people.steps import HELD_OUT, MIN_FRAMES, prepare, reenact, split
+from people.recipe import announced, training_step
+from people.steps import HELD_OUT, prepare, reenact, require_frames, split
 from people.work import QUALITIES, Work, claim, name_of
 from utils import cli
 from utils.context import set_context
@@ -75,10 +73,7 @@ def announce(args: argparse.Namespace, work: Work) -> None:
     """
     videos = {"source": Pictures(args.source), "target": Pictures(args.target)}
     counts = {role: pictures.count for role, pictures in videos.items()}
-    if counts["target"] < MIN_FRAMES:
-        raise DataError(
-            f"{args.target}: {counts['target']} frames are too few to learn a face from; {MIN_FRAMES} at least"
-        )
+    require_frames(args.target)
     film = videos["source"].video  # an animation is none
     if args.audio and film is not None:
         check_sound(film, film.seconds)
@@ -88,12 +83,7 @@ def announce(args: argparse.Namespace, work: Work) -> None:
     set_context("auto", 0)
     num_train = {getattr(work, role): max(int((1 - HELD_OUT) * count), 1) for role, count in counts.items()}
     for module in work.modules:
-        own, processes = plan_of(work, module, num_train)
-        train = complete_config(module, own, work.folder).train
-        total = train.epochs * math.ceil(seen_by(work, module, num_train) / (processes * train.batch_size))
-        planes = f", {own['model']['planes']} base channels" if "model" in own else ""
-        together = f", {processes} processes" if processes > 1 else ""
-        print(f"  train the {module.replace('_', ' ')}{planes}{together}: {total} iterations, {work.done(module)} done")
+        print(f"  {announced(work, module, num_train)}")
     print("  reenact, measure, write the page")
     print(f"everything lies in {work.folder}; Ctrl-C stops, the same command goes on", flush=True)
 
@@ -106,7 +96,7 @@ def main() -> None:
     modules += ("shape_prior", "transformer") if args.transformer else ()
     work = Work(args.work_dir, source, target, QUALITIES[args.quality], (*modules, "decoder"), available_cores())
     with locked(work.folder) as lock:
-        claim(work, args.source, args.target, args.quality)
+        claim(work.folder, {"source": args.source, "target": args.target}, quality=args.quality)
         announce(args, work)
         # what runs holds the lock as well: the same command cannot go on while a step of a killed one still runs
         run = partial(run_steps, held=(lock,))

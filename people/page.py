@@ -6,11 +6,9 @@ import json
 from functools import partial
 from pathlib import Path
 
-from config.runs import HELD_OUT_FILE, INFO_FILE
 from datasets.boundary import IMAGE_SIZE
 from datasets.images import read_image, write_image
 from datasets.panels import contact_sheet, evenly, generated_mark
-from inference.targets import TRAINED_ON, day_of
 from people.work import Work
 from training.series import TIMER, read_series
 from utils.files import write_text
@@ -37,9 +35,6 @@ def write_page(work: Work, video: Path, results: dict[str, Path]) -> Path:
     }
     words = "PSNR {psnr:.2f} dB, SSIM {ssim:.3f}, sharpness {sharpness:.2f} of the real"
     of_decoder = scores["held-out"]["decoder"]
-    run = work.run("decoder")
-    noted = of_decoder | {TRAINED_ON: day_of(run / INFO_FILE)}
-    write_text(run / HELD_OUT_FILE, json.dumps(noted, indent=1) + "\n")  # for app.py
     rows = [("decoder on the target's held-out frames", words.format(**of_decoder))]
     for name, found in scores.items():
         words = ", ".join(

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from config import complete_config
 from people.work import Work
 from utils.context import current_context
 from utils.files import locked, remove_folder, write_yaml
@@ -83,6 +84,22 @@ def plan_of(work: Work, module: str, num_train: dict[str, int]) -> tuple[dict[st
         processes = max(shares, default=1)
     config["train"]["batch_size"] = whole // processes
     return config, processes
+
+
+def total_iterations(work: Work, module: str, num_train: dict[str, int]) -> int:
+    """Count a training's iterations, those that are done among them."""
+    own, processes = plan_of(work, module, num_train)
+    train = complete_config(module, own, work.folder).train
+    return train.epochs * math.ceil(seen_by(work, module, num_train) / (processes * train.batch_size))
+
+
+def announced(work: Work, module: str, num_train: dict[str, int]) -> str:
+    """Say what a training will do; how long it takes, it says itself once it runs."""
+    own, processes = plan_of(work, module, num_train)
+    planes = f", {own['model']['planes']} base channels" if "model" in own else ""
+    together = f", {processes} processes" if processes > 1 else ""
+    total, done = total_iterations(work, module, num_train), work.done(module)
+    return f"train the {module.replace('_', ' ')}{planes}{together}: {total} iterations, {done} done"
 
 
 def training_step(work: Work, module: str, num_train: dict[str, int]) -> Step:

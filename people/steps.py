@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from config.runs import INFO_FILE
+from config.runs import HELD_OUT_FILE, INFO_FILE
 from datasets.annotations import read_names
 from datasets.celebv import list_path, num_numbers
 from inference.motion import is_whole
+from inference.pictures import Pictures
+from inference.targets import TRAINED_ON, day_of
 from people.work import Work
 from utils.errors import DataError
-from utils.files import atomic_path, file_digest
+from utils.files import atomic_path, file_digest, read_text, write_text
 from utils.steps import Step
 
 HELD_OUT = 0.15  # share of the target's frames, its last ones
 MIN_FRAMES, MIN_SOURCE_FRAMES = 40, 10  # the target's, and a source's that is learned from
+MAX_FRAMES = 6000  # of a person
+
+
+def require_frames(video: Path) -> None:
+    """Raise a DataError if a video is too short to learn a face from."""
+    count = Pictures(video).count
+    if count < MIN_FRAMES:
+        raise DataError(f"{video}: {count} frames are too few to learn a face from; {MIN_FRAMES} at least")
 
 
 def prepare(work: Work, videos: dict[str, Path], run: Callable[..., None]) -> None:
-    """Make people of videos, unless they are there."""
+    """Make people of videos, unless they are there; of long videos, frames are left out evenly."""
     for name, video in videos.items():  # one by one, since each takes all cores
         if not work.person(name).exists():
-            args = (video, "--name", name, "--data-dir", work.root(name))
+            every = math.ceil(Pictures(video).count / MAX_FRAMES)
+            args = (video, "--name", name, "--data-dir", work.root(name), "--every", every)
             run([Step(f"prepare {name}", "prepare_person.py", args)])
         link = work.people / name
         if not link.is_symlink():
@@ -42,6 +55,30 @@ def split(work: Work, name: str, run: Callable[..., None]) -> int:
     if not list_path(work.root(name), name, "test").exists():
         run([Step(f"split {name}", "split_celebv.sh", (work.root(name), num_train))])
     return num_train
+
+
+def measure_held_out(work: Work, run: Callable[..., None]) -> Path:
+    """Let the target's decoder paint the frames that were held out; note with it what was measured, for app.py.
+
+    Returns:
+        the result's folder.
+    """
+    who = ("--landmarks", "--src-celeb-name", work.target, "--data-dir", work.people)
+    result, decoder = _measured(work, "held-out", who, run), work.run("decoder")
+    scores = json.loads(read_text(result / "scores.json"))["decoder"]
+    noted = scores | {TRAINED_ON: day_of(decoder / INFO_FILE)}
+    write_text(decoder / HELD_OUT_FILE, json.dumps(noted, indent=1) + "\n")
+    return result
+
+
+def _measured(work: Work, what: str, flags: tuple[object, ...], run: Callable[..., None]) -> Path:
+    parent = work.folder / what
+    if not list(parent.glob("*/*/scores.json")):
+        decoder = ("--decoder-config", work.run("decoder") / INFO_FILE)
+        run([Step(f"reenact: {what}", "test_reenactment.py", (*decoder, *flags, "--out-dir", parent))])
+        newest = max(parent.glob("*/*/reenactment.yaml"), key=lambda path: path.stat().st_mtime)
+        run([Step(f"measure: {what}", "evaluate.py", (newest.parent,))])
+    return max(parent.glob("*/*/scores.json"), key=lambda path: path.stat().st_mtime).parent
 
 
 def reenact(
@@ -70,17 +107,7 @@ def reenact(
     film = ("--input", source, "--src-celeb-name", work.source, "--video", video, "--layout", "side-by-side")
     film += ("--motion", motion, "--strength", strength) if chosen else ()
     film += () if with_audio else ("--no-audio",)
-    held_out = ("--landmarks", "--src-celeb-name", work.target, "--data-dir", work.people)
-    results = {}
-    for what, flags in (("held-out", held_out), (name, (*networks, *film))):
-        parent = work.folder / what
-        if not list(parent.glob("*/*/scores.json")):
-            decoder = ("--decoder-config", work.run("decoder") / INFO_FILE)
-            args_of = (*decoder, *flags, "--out-dir", parent)
-            run([Step(f"reenact: {what}", "test_reenactment.py", args_of)])
-            newest = max(parent.glob("*/*/reenactment.yaml"), key=lambda path: path.stat().st_mtime)
-            run([Step(f"measure: {what}", "evaluate.py", (newest.parent,))])
-        results[what] = max(parent.glob("*/*/scores.json"), key=lambda path: path.stat().st_mtime).parent
+    results = {"held-out": measure_held_out(work, run), name: _measured(work, name, (*networks, *film), run)}
     if not out.exists() or file_digest(out) != file_digest(video):
         with atomic_path(out) as temporary:
             shutil.copy(video, temporary)

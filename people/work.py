@@ -96,28 +96,35 @@ class Work(NamedTuple):
         return [decoder, others] if self.cores > 1 else [others + decoder]
 
 
-def claim(work: Work, source: Path, target: Path, quality: str) -> None:
-    """Note in the folder what it is made of.
+def made_of(folder: Path) -> dict[str, str] | None:
+    """Return what a folder is made of; None if nothing notes it."""
+    try:
+        found = read_yaml(folder / INPUTS_FILE)
+    except (OSError, ValueError):
+        return None
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else None
+
+
+def claim(folder: Path, videos: dict[str, Path], **choices: str) -> None:
+    """Note in the folder what it is made of: videos, by what they are, and what was chosen.
 
     Raises:
         ConfigError: it is made of something else already.
     """
-    made_of = {"source": file_digest(source), "target": file_digest(target), "quality": quality}
-    path = work.folder / INPUTS_FILE
-    try:
-        before = read_yaml(path)
-    except (OSError, ValueError):
-        before = None
-    if before is not None and before != made_of:
-        raise ConfigError(
-            f"{work.folder}: holds work on other videos, or of another --quality; name another --work-dir"
-        )
-    write_yaml(path, made_of)
+    wanted = {what: file_digest(video) for what, video in videos.items()} | choices
+    if made_of(folder) not in (None, wanted):
+        raise ConfigError(f"{folder}: holds work on other videos, or of another --quality; name another --work-dir")
+    write_yaml(folder / INPUTS_FILE, wanted)
 
 
 def name_of(path: Path, role: str) -> str:
     """Make a person's name of a file's."""
-    name = re.sub(r"[^\w-]+", "_", path.stem).strip("_-")[:40]
+    return as_name(path.stem, role)
+
+
+def as_name(words: str, role: str) -> str:
+    """Make a person's name, which is also a folder's, of any words; the role's, if nothing is left of them."""
+    name = re.sub(r"[^\w-]+", "_", words).strip("_-")[:40]
     if name.lower().startswith(OWN_NAMES):
         name = f"{name}-{role}"
     return name if is_folder_name(name) else role
