@@ -24,6 +24,7 @@ from utils.ending import call_main
 from utils.errors import ConfigError, ResourceError, WeightsError
 from utils.files import temporary_folder
 from web.jpeg import MAX_PICTURE_BYTES
+from web.learning import FOLDER
 from web.server import build_application
 from web.videos import Limits
 
@@ -90,12 +91,14 @@ def main() -> None:
     args = parse_args()
     context = set_context(args.context or "auto", args.device_id or 0, must_have=args.context is not None)
     print(context.message)
-    targets = find_targets(args.logdir or [Path(load_config("decoder").logdir)])
+    logdirs = args.logdir or [Path(load_config("decoder").logdir)]
+    targets = find_targets(logdirs)
     if not targets:
         raise WeightsError("there is nobody to be shown; the demo's weights come back with: git checkout demo/weights")
     with temporary_folder() as folder:
         limits = Limits(args.max_mb, args.max_seconds)
-        application = build_application(targets, context.name, args.precision, folder, limits, args.password)
+        learned = logdirs[0] / FOLDER
+        application = build_application(targets, context.name, args.precision, folder, learned, limits, args.password)
         print(f"page: http://{args.host}:{args.port} (Ctrl-C ends it)", flush=True)
         settings = {"host": args.host, "port": args.port, "log_level": "warning", "server_header": False}
         settings |= {"ws_max_size": MAX_MESSAGE_BYTES, "ws_max_queue": 4, "limit_concurrency": MAX_CONNECTIONS}

@@ -183,7 +183,8 @@ class MeanToMean:
 class NeutralToNeutral:
     """Move landmarks by what lies between two neutral faces, turned as the driver's head is.
 
-    Placement and expression are the driver's, shape and place the target's. What lies between is taken for flat. The
+    Placement and expression are the driver's, shape and place the target's. What lies between is taken for flat, but
+    for the contour, whose depth is the typical head's as far to the side. The
     target's eyes open by the share by which the driver's do, so eyes of another height close fully, and pupils keep
     their place between the corners.
     """
@@ -196,7 +197,8 @@ class NeutralToNeutral:
         anchors = faces[:, list(ANCHOR)].mean(axis=1)
         self._scale, self._place = pose.scale[0], anchors[1] - anchors[0]
         self._straight = pose.rotation[0].T  # noses differ in length, so that a neutral face may seem to be raised
-        self._between = faces[1] - faces[0] - self._place
+        depths = pose.scale[0] * (_contour_depths(faces[1]) - _contour_depths(faces[0]))
+        self._between = np.column_stack([faces[1] - faces[0] - self._place, depths])
         of_source, of_target = abs(faces[:, [62, 70], 1] - faces[:, [66, 74], 1]).mean(axis=1)
         self._eye_ratio = float(np.clip(of_target / max(of_source, 1e-6), *EYE_RATIOS))
         of_source, of_target = np.linalg.norm(faces[:, [60, 68]] - faces[:, [64, 72]], axis=2).mean(axis=1)
@@ -206,8 +208,9 @@ class NeutralToNeutral:
     def move(self, landmarks: np.ndarray) -> np.ndarray:
         """Move landmarks (98, 2) of the source to the target."""
         pose = poses_of(landmarks[None])
-        turn, scale = (pose.rotation[0] @ self._straight)[:2, :2], pose.scale[0] / self._scale
+        turn, scale = (pose.rotation[0] @ self._straight)[:2], pose.scale[0] / self._scale
         moved = landmarks + scale * self._between @ turn.T + self._place
+        turn = turn[:, :2]
         down = turn[:, 1] / max(np.linalg.norm(turn[:, 1]), 1e-6)
         for first, last, pupil, lids in EYES:
             for lid in lids:
@@ -219,6 +222,19 @@ class NeutralToNeutral:
             look = np.linalg.pinv(turn, rcond=MIN_SHORTENED) @ now - scale * before
             moved[pupil] += turn @ ((self._width_ratio - 1, self._eye_ratio - 1) * look)
         return moved
+
+
+def _contour_depths(face: np.ndarray) -> np.ndarray:
+    """Estimate how deep the contour of a straight face (98, 2) lies, (98,) in the typical head's pixels, else 0."""
+
+    def aside(points: np.ndarray) -> np.ndarray:
+        middle, half = (points[0, 0] + points[32, 0]) / 2, (points[32, 0] - points[0, 0]) / 2
+        return np.abs(points[:33, 0] - middle) / max(half, 1e-6)
+
+    typical, depths = typical_head(), np.zeros(len(face))
+    order = np.argsort(aside(typical))
+    depths[:33] = np.interp(aside(face), aside(typical)[order], typical[:33][order, 2])
+    return depths
 
 
 def _below(face: np.ndarray, point: int, first: int, last: int) -> float:

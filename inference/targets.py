@@ -20,7 +20,7 @@ from datasets.panels import face_picture, labelled
 from inference.geometry import read_geometry
 from inference.pipeline import open_decoder
 from inference.trained import Trained, find_weights
-from utils.errors import UserError
+from utils.errors import UserError, WeightsError
 from utils.files import read_text
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "weights" / "decoder"
@@ -60,18 +60,29 @@ def find_targets(logdirs: Iterable[Path]) -> dict[str, Target]:
 
 def _targets_of(infos: Iterable[Path]) -> Iterator[Target]:
     for info in infos:
-        run, named = ("demo", DEMO / "weights.h5") if info.parent == DEMO else (info.parent.name, None)
         try:
-            config = load_config("decoder", info)
-            weights = find_weights("decoder", config, info, named)
+            yield target_of(info)
         except UserError as error:
             print(f"note: left out: {error}")
-            continue
-        if not any((folder / GEOMETRY_FILE).exists() for folder in (weights.parent, info.parent)):
-            print(f"note: left out: {weights.parent}: no {GEOMETRY_FILE}; train the decoder on landmarks")
-            continue
-        decoder, folder = Trained(config, weights, info), info.parent
-        yield Target(config.trg_celeb_name, run, decoder, date_of(folder, weights), read_held_out(folder))
+
+
+def target_of(info: Path) -> Target:
+    """Return who a decoder run shows, by its newest weights.
+
+    Args:
+        info: the run's training_info.yaml.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        WeightsError: there are no weights yet, or no geometry.
+    """
+    run, named = ("demo", DEMO / "weights.h5") if info.parent == DEMO else (info.parent.name, None)
+    config = load_config("decoder", info)
+    weights = find_weights("decoder", config, info, named)
+    if not any((folder / GEOMETRY_FILE).exists() for folder in (weights.parent, info.parent)):
+        raise WeightsError(f"{weights.parent}: no {GEOMETRY_FILE}; train the decoder on landmarks")
+    decoder, folder = Trained(config, weights, info), info.parent
+    return Target(config.trg_celeb_name, run, decoder, date_of(folder, weights), read_held_out(folder))
 
 
 def date_of(folder: Path, weights: Path) -> str:

@@ -46,7 +46,8 @@ def config_of(work: Work, module: str, num_train: dict[str, int]) -> dict[str, A
         train = {"batch_size": quality.batch_size, "lr": quality.lr, "lr_decay_start_at": count // 4}
         train |= {"epochs": count, "feature_loss": {"lambda": 0}, "gan_start_at": count}
         train["average"] = 0.99
-        monitor = {"interval": 200, "save_interval": max(count // 8, 1)}
+        # some twenty values of the losses at least, for whoever watches
+        monitor = {"interval": max(min(quality.iterations // 20, 200), 1), "save_interval": max(count // 8, 1)}
     elif module == "encoder":
         count = epochs(4)
         own = {"dataset": "CelebV", "model": {"planes": narrow}, "test": {"batch_size": 4}}

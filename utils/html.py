@@ -39,11 +39,16 @@ def address(path: str | Path, folder: Path) -> str:
     return f"./{quoted}" if ":" in relative.partition("/")[0] else quoted  # else it seems to name a protocol
 
 
-def picture(image: np.ndarray) -> str:
-    """Return a picture (H, W, 3) uint8 as an address that holds it."""
+def jpeg(image: np.ndarray) -> bytes:
+    """Return a picture (H, W, 3) uint8 as a file's content."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=88)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return buffer.getvalue()
+
+
+def picture(image: np.ndarray) -> str:
+    """Return a picture (H, W, 3) uint8 as an address that holds it."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg(image)).decode()}"
 
 
 class Curve(NamedTuple):

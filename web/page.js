@@ -2,9 +2,10 @@
 const page = {
   $: (id) => document.getElementById(id),
   token: null, isUploading: false, isMaking: false, hasUpload: false, recorder: null,
+  where: "video",  // the part of the page that uploads or records: video | add
 
-  say(text, isWrong = false) {
-    const progress = page.$("video-progress");
+  say(text, isWrong = false, where = "video") {
+    const progress = page.$(`${where}-progress`);
     progress.textContent = text;
     progress.classList.toggle("wrong", isWrong);
   },
@@ -16,7 +17,7 @@ const page = {
       tab.tabIndex = isChosen ? 0 : -1;
       page.$(tab.getAttribute("aria-controls")).hidden = !isChosen;
     }
-    if (name === "people") { page.showPeople(); }
+    if (name === "people") { page.showPeople(); learn.watch(); }
   },
 
   async showPeople() {
@@ -60,8 +61,10 @@ const page = {
   update() {
     page.$("video-go").disabled = !page.token || !page.hasUpload || page.isMaking || page.isUploading;
     page.$("video-stop").disabled = !page.isMaking && !page.isUploading && !page.recorder;
-    page.$("video-file").disabled = page.$("video-record").disabled =
-      !page.token || page.isMaking || page.isUploading || Boolean(page.recorder);
+    for (const id of ["video-file", "video-record", "add-file", "add-record"]) {
+      page.$(id).disabled = !page.token || page.isMaking || page.isUploading || Boolean(page.recorder);
+    }
+    page.$("add-stop").disabled = page.where !== "add" || (!page.isUploading && !page.recorder);
   },
 
   hideResult() {
@@ -69,12 +72,16 @@ const page = {
     page.$("video-out").hidden = page.$("video-save").hidden = true;
   },
 
-  upload(file) {
+  upload(file, where) {
     const most = Number(document.body.dataset.megabytes);
     page.hideResult();
     page.hasUpload = false;
-    if (file.size > most * 2 ** 20) { page.say(`The file is larger than ${most} MB; cut it, or reduce it.`, true); return; }
-    const preview = page.$("video-in");
+    page.where = where;
+    if (file.size > most * 2 ** 20) {
+      page.say(`The file is larger than ${most} MB; cut it, or reduce it.`, true, where);
+      return;
+    }
+    const preview = page.$(`${where}-in`);
     if (page.preview) { URL.revokeObjectURL(page.preview); }
     preview.src = page.preview = URL.createObjectURL(file);
     preview.hidden = false;
@@ -83,16 +90,18 @@ const page = {
     request.setRequestHeader("X-Session", page.token);
     request.setRequestHeader("Content-Type", "application/octet-stream");
     request.upload.onprogress = (event) => {
-      page.say(`uploading: ${Math.round(100 * event.loaded / Math.max(event.total, 1))} %`);
+      page.say(`uploading: ${Math.round(100 * event.loaded / Math.max(event.total, 1))} %`, false, where);
     };
     request.onloadend = () => {
       page.isUploading = false;
-      page.hasUpload = request.status === 200;
+      const isThere = request.status === 200;
+      page.hasUpload = isThere && where === "video";
       let words = page.wasStopped ? "Stopped." : "The upload broke off; choose the file again.";
-      if (page.hasUpload) { words = "Uploaded. Press Make the video."; }
+      if (isThere) { words = "Uploaded. Press Make the video."; }
       else if (request.status) { try { words = JSON.parse(request.responseText).error; } catch { /* no answer of ours */ } }
-      page.say(words, !page.hasUpload && !page.wasStopped);
+      page.say(words, !isThere && !page.wasStopped, where);
       page.update();
+      if (isThere && where === "add") { learn.look(); }
     };
     page.isUploading = true;
     page.wasStopped = false;
@@ -100,24 +109,29 @@ const page = {
     request.send(file);
   },
 
-  async record() {
+  async record(where) {
     const most = Number(document.body.dataset.seconds);
     page.hideResult();
+    page.where = where;
     page.recorder = { stop() { page.recorder = null; page.update(); } };  // stopped while the browser still asks
     const asking = page.recorder;
     page.update();
-    page.say("Asking for the camera ...");
+    page.say("Asking for the camera ...", false, where);
     let stream;
     try {
-      stream = await navigator.mediaDevices.getUserMedia({ video: true, audio: true })
+      stream = await navigator.mediaDevices.getUserMedia({ video: true, audio: where === "video" })
         .catch(() => navigator.mediaDevices.getUserMedia({ video: true }));
     } catch (error) {
       page.recorder = null;
-      page.say(`No camera: ${error.message}. Is one plugged in, free, and allowed for this page?`, true);
+      page.say(`No camera: ${error.message}. Is one plugged in, free, and allowed for this page?`, true, where);
       page.update();
       return;
     }
-    if (page.recorder !== asking) { stream.getTracks().forEach((track) => track.stop()); page.say("Stopped."); return; }
+    if (page.recorder !== asking) {
+      stream.getTracks().forEach((track) => track.stop());
+      page.say("Stopped.", false, where);
+      return;
+    }
     const parts = [], recorder = page.recorder = new MediaRecorder(stream);
     const clock = setTimeout(() => recorder.state === "recording" && recorder.stop(), most * 1000);
     stream.getVideoTracks()[0].onended = () => recorder.state === "recording" && recorder.stop();
@@ -126,16 +140,22 @@ const page = {
       clearTimeout(clock);
       stream.getTracks().forEach((track) => track.stop());
       page.recorder = null;
-      page.$("video-in").srcObject = null;
-      page.upload(new Blob(parts, { type: recorder.mimeType }));
+      page.$(`${where}-in`).srcObject = null;
+      page.upload(new Blob(parts, { type: recorder.mimeType }), where);
     };
-    const preview = page.$("video-in");
+    const preview = page.$(`${where}-in`);
     preview.srcObject = stream;
     preview.hidden = false;
     preview.play().catch(() => {});
     recorder.start(1000);
-    page.say(`Recording, ${most} s at most; Stop ends it.`);
+    page.say(`Recording, ${most} s at most; Stop ends it.`, false, where);
     page.update();
+  },
+
+  mayBegin(where) {
+    const objection = where === "add" ? learn.objection() : "";
+    if (objection) { page.say(objection, true, where); }
+    return !objection;
   },
 
   stop() {
@@ -180,8 +200,15 @@ const page = {
     page.$("live-who").onchange = () => { if (live.session) { live.start(page.$("live-who").value); } };
     page.$("live-motion").onchange = page.$("live-strength").oninput = () => live.choose();
     page.$("live-record").onclick = () => live.record();
-    page.$("video-file").onchange = (event) => { if (event.target.files[0]) { page.upload(event.target.files[0]); } };
-    page.$("video-record").onclick = () => page.record();
+    for (const where of ["video", "add"]) {
+      page.$(`${where}-file`).onchange = (event) => {
+        const [file] = event.target.files;
+        event.target.value = "";
+        if (file && page.mayBegin(where)) { page.upload(file, where); }
+      };
+      page.$(`${where}-record`).onclick = () => { if (page.mayBegin(where)) { page.record(where); } };
+    }
+    page.$("add-stop").onclick = () => page.stop();
     page.$("video-go").onclick = () => page.make();
     page.$("video-stop").onclick = () => page.stop();
     page.update();

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,18 @@ from starlette.routing import Route, WebSocketRoute
 from inference.motion import MAX_STRENGTH, MOTIONS
 from inference.output import LAYOUTS
 from inference.targets import Target, portrait
+from utils.ending import remove
 from utils.errors import UserError, one_line
 from utils.html import picture, render_file
 from web.guard import Guard
-from web.live import LiveSockets
+from web.learning import Learning
+from web.live import MAX_TEXT, LiveSockets, read_message
 from web.videos import Limits, Refused, Videos
 
 HERE = Path(__file__).resolve().parent
-FILES = {"/page.css": "text/css", "/page.js": "text/javascript", "/live.js": "text/javascript"}
+SCRIPTS = ("/page.js", "/live.js", "/learn.js")
+FILES = {"/page.css": "text/css"} | dict.fromkeys(SCRIPTS, "text/javascript")
+LEARNING_DOES = ("learn", "stop", "remove")
 PORTRAIT_PX = 192
 PLANES = 64
 
@@ -33,19 +38,22 @@ MOTION_WORDS = {
 
 
 class People:
-    """Show who can be shown, each with what is known of it; portraits are painted once."""
+    """Show who can be shown, each with what is known of it; portraits are painted once for each weights file."""
 
     def __init__(self, targets: dict[str, Target], context: str):
         self._targets, self._context = targets, context
         self._lock = threading.Lock()
-        self._page = ""
+        self._cards: dict[tuple[Any, ...], dict[str, Any]] = {}  # by name, weights, and whether they are measured
 
     def html(self) -> str:
         """Return it as HTML."""
         with self._lock:
-            cards = [] if self._page else [self._card(name, target) for name, target in self._targets.items()]
-            self._page = self._page or render_file(HERE / "people.html", cards=cards, width=PORTRAIT_PX)
-            return self._page
+            shown = dict(self._targets)
+            old, self._cards = self._cards, {}
+            for name, target in shown.items():
+                known = (name, str(target.decoder.weights), bool(target.held_out))
+                self._cards[known] = old.get(known) or self._card(name, target)
+            return render_file(HERE / "people.html", cards=[*self._cards.values()], width=PORTRAIT_PX)
 
     def _card(self, name: str, target: Target) -> dict[str, Any]:
         planes = target.decoder.config.model.planes
@@ -73,8 +81,28 @@ def page_html(targets: dict[str, Target], limits: Limits) -> str:
     )
 
 
+async def read_wish(request: Request) -> dict[str, Any]:
+    """Read what a page asks for, no further than it can be long.
+
+    Raises:
+        UserError: it is none of the page's.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_TEXT:
+            raise Refused(413, "too long")
+    return read_message(body.decode(errors="replace"))
+
+
 def build_application(
-    targets: dict[str, Target], context: str, precision: str, folder: Path, limits: Limits, password: str | None
+    targets: dict[str, Target],
+    context: str,
+    precision: str,
+    folder: Path,
+    learned: Path,
+    limits: Limits,
+    password: str | None,
 ) -> Any:
     """Build the web application (ASGI).
 
@@ -82,14 +110,15 @@ def build_application(
         targets: who can be shown, by name; one at least.
         context, precision: what computes, as of test_reenactment.py's command line.
         folder: where uploads and results lie until their sessions end.
+        learned: where people that the page learns lie.
         limits: of an uploaded video.
         password: None where only this machine's own browser may come.
     """
-    page, people = page_html(targets, limits), People(targets, context)
+    learning, people = Learning(learned, targets, context), People(targets, context)
     videos, live = Videos(targets, context, precision, limits, folder), LiveSockets(targets, context, precision)
 
     async def show_page(_: Request) -> Response:
-        return HTMLResponse(page)
+        return HTMLResponse(page_html(targets, limits))
 
     def show_file(path: str) -> Callable[[Request], Awaitable[Response]]:
         content = (HERE / path.lstrip("/")).read_bytes()
@@ -109,9 +138,41 @@ def build_application(
     async def show_result(request: Request) -> Response:
         return FileResponse(videos.result(request.path_params["name"]), media_type="video/mp4")
 
+    async def show_learned(_: Request) -> Response:
+        return JSONResponse(learning.as_json())
+
+    async def show_sheet(request: Request) -> Response:
+        sheet = learning.person(request.path_params["id"]).sheet
+        if not sheet.exists():
+            raise Refused(404, "not there")
+        return FileResponse(sheet, media_type="image/png")
+
+    async def show_face(request: Request) -> Response:
+        return Response(learning.person(request.path_params["id"]).face, media_type="image/jpeg")
+
+    async def change_learned(request: Request) -> Response:
+        wish = await read_wish(request)
+        if wish.get("do") == "look":
+            video = videos.give_away(request.headers.get("x-session", ""))
+            try:
+                await learning.look(video, str(wish.get("name", "")), wish.get("agreed") is True)
+            finally:
+                remove(video)  # unless it was taken
+        elif wish.get("do") in LEARNING_DOES:
+            await getattr(learning, wish["do"])(learning.person(wish.get("id")))
+        else:
+            raise Refused(400, "nothing that the page asks for")
+        return JSONResponse(learning.as_json())
+
     async def refuse(_: Request, error: Exception) -> Response:
         headers = {"connection": "close"}  # the rest of what was being sent is not read
-        return JSONResponse({"error": one_line(error)}, status_code=error.status, headers=headers)
+        status = error.status if isinstance(error, Refused) else 409
+        return JSONResponse({"error": one_line(error)}, status_code=status, headers=headers)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await learning.start()
+        yield
 
     # Nothing else is served. docs/REENACTMENT.md says why each of them must be there.
     routes = [
@@ -120,9 +181,13 @@ def build_application(
         Route("/people", show_people),
         Route("/upload", take_upload, methods=["POST"]),
         Route("/result/{name:str}", show_result),
+        Route("/learned", show_learned),
+        Route("/learned", change_learned, methods=["POST"]),
+        Route("/learned/{id:str}/sheet", show_sheet),
+        Route("/learned/{id:str}/face", show_face),
         WebSocketRoute("/session", videos.serve),
         WebSocketRoute("/live", live.serve),
     ]
-    application = Starlette(routes=routes, exception_handlers={Refused: refuse})
+    application = Starlette(routes=routes, exception_handlers={UserError: refuse}, lifespan=lifespan)
     application.router.redirect_slashes = False
     return Guard(application, password)

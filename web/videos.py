@@ -223,6 +223,18 @@ class Videos:
                 if session.is_over:
                     remove(session.folder)
 
+    def give_away(self, token: str) -> Path:
+        """Return a session's file to another owner; the session has it no longer.
+
+        Raises:
+            Refused: no page has that token, or it brought no file.
+        """
+        session = self.session_of(token)
+        if session.is_uploading or session.is_busy() or session.upload is None:
+            raise Refused(409, "choose or record a video first")
+        path, session.upload, session.upload_bytes = session.upload, None, 0
+        return path
+
     @staticmethod
     async def _write(chunks: AsyncIterator[bytes], path: Path, size: int) -> None:
         came, until = 0, time.monotonic() + CHUNK_S + size / SLOWEST

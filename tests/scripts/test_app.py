@@ -5,16 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import re
-import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +19,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import DEMO, PATIENCE_S, ROOT, must_fail, wait_until, write_frames
+from helpers import Visitor, ask_page, serve_page
 from starlette.requests import ClientDisconnect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -71,35 +67,8 @@ def films(tmp_path_factory, faces) -> Path:
 def page(tmp_path_factory) -> Iterator[tuple[str, Path]]:
     """The address of a running page, and its folder for temporary files."""
     folder = tmp_path_factory.mktemp("page")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        str(ROOT / "app.py"),
-        "--port",
-        str(port),
-        "--max-seconds",
-        str(MAX_SECONDS),
-        "-c",
-        "cpu",
-    ]
-    environment = {**os.environ, "TMPDIR": str(folder)}
-    with (
-        open(folder / "log", "w") as log,
-        subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT) as server,
-    ):
-        address, since = f"127.0.0.1:{port}", time.monotonic()
-        while True:
-            try:
-                urllib.request.urlopen(f"http://{address}/", timeout=PATIENCE_S).read()
-                break
-            except OSError:
-                assert server.poll() is None and time.monotonic() - since < PATIENCE_S, (folder / "log").read_text()
-                time.sleep(0.2)
+    with serve_page(folder, str(ROOT / "app.py"), "--max-seconds", str(MAX_SECONDS)) as (address, _):
         yield address, folder
-        server.terminate()
-        server.wait(PATIENCE_S)
     assert not list(folder.glob(".reenactgan*"))  # nothing of it stays
 
 
@@ -343,51 +312,6 @@ def test_plain_pictures_are_decoded():
 # videos
 
 
-def ask_page(
-    page, path: str, data: bytes | None = None, method: str | None = None, **headers: str
-) -> tuple[int, bytes, dict]:
-    """Ask the page for something as its own script would; status, content and headers of the answer."""
-    address = f"http://{page[0]}{path}"
-    origin = {"Origin": f"http://{page[0]}"} if data is not None else {}
-    request = urllib.request.Request(address, data, {**origin, **headers}, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=PATIENCE_S) as found:
-            return found.status, found.read(), dict(found.headers)
-    except urllib.error.HTTPError as error:
-        return error.code, error.read(), dict(error.headers)
-
-
-class Visitor:
-    """One open page."""
-
-    def __init__(self, page):
-        self.page = page
-        self.socket = connect(f"ws://{page[0]}/session", origin=f"http://{page[0]}", open_timeout=PATIENCE_S)
-        self.token = self.next("session")["session"]
-
-    def next(self, *wanted: str) -> dict:
-        while True:
-            news = json.loads(self.socket.recv(timeout=PATIENCE_S))
-            if set(wanted) & set(news):
-                return news
-
-    def upload(self, data: bytes) -> tuple[int, bytes]:
-        return ask_page(self.page, "/upload", data, **{"X-Session": self.token})[:2]
-
-    def make(self, **wish: object) -> None:
-        wish = {"target": "Linnea, demo", "layout": "side-by-side", "label": True, **wish}
-        self.socket.send(json.dumps({"make": wish}))
-
-    def stop(self) -> None:
-        self.socket.send(json.dumps({"stop": True}))
-
-    def __enter__(self) -> Visitor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-
 def files_of(page) -> list[Path]:
     """List what sessions have on the server's disk."""
     return [path for path in page[1].glob(".reenactgan*/**/*") if path.is_file()]
@@ -621,7 +545,7 @@ def test_nothing_but_the_pages_own_routes_answers(page):
     for path in OF_GRADIO:
         for data in (None, b"x"):
             assert ask_page(page, path, data)[0] in (403, 404, 405), path
-    for path in ("/", "/page.css", "/page.js", "/live.js", "/people"):
+    for path in ("/", "/page.css", "/page.js", "/live.js", "/learn.js", "/people"):
         status, content, headers = ask_page(page, path)
         assert status == 200 and content
         policy = headers["content-security-policy"]
@@ -636,10 +560,10 @@ def test_nothing_but_the_pages_own_routes_answers(page):
 
 
 def test_every_route_is_in_the_documentation(tmp_path):
-    routes = build_application({"somebody": demo_target()}, "cpu", "float32", tmp_path, Limits(1, 1), None)
+    routes = build_application({"somebody": demo_target()}, "cpu", "float32", tmp_path, tmp_path, Limits(1, 1), None)
     text = (ROOT / "docs/REENACTMENT.md").read_text()
     paths = [route.path.replace(":str", "") for route in routes._application.routes]
-    assert len(paths) == 9
+    assert len(paths) == 14
     assert sorted(paths) == sorted(re.findall(r"^\| (?:GET|POST|web socket) `([^`]+)`", text, re.MULTILINE))
 
 
@@ -836,7 +760,7 @@ var status = () => element("live-status").textContent, progress = () => element(
 def browser():
     racer = pytest.importorskip("py_mini_racer", reason="of requirements-dev.txt")
     engine = racer.MiniRacer()
-    engine.eval(BROWSER + "".join((ROOT / "web" / name).read_text() for name in ("live.js", "page.js")))
+    engine.eval(BROWSER + "".join((ROOT / "web" / name).read_text() for name in ("live.js", "learn.js", "page.js")))
     return engine
 
 
@@ -879,7 +803,7 @@ def test_make_and_stop_and_a_server_that_dies(browser):
     assert "server has ended" in run("progress()") and run("element('video-go').disabled") is True
     # the camera that records, stopped while the browser still asks
     run(tell.format("{session: 't'}"))
-    run("page.record(); page.stop(); 0")
+    run("page.record('video'); page.stop(); 0")
     run("answer(); 0")
     assert run("running()") == 0 and run("progress()") == "Stopped."
 

@@ -44,7 +44,7 @@ def films(tmp_path_factory) -> Path:
 
 def begin(folder: Path, films: Path, iterations: int, *more: str, **options: object) -> subprocess.Popen:
     videos = ("--source", str(films / "a.mp4"), "--target", str(films / "b b.mp4"), "--out", "o.mp4")
-    command = [sys.executable, str(ROOT / "tests/drivers/people.py"), str(iterations), *videos, *more]
+    command = [sys.executable, str(ROOT / "tests/drivers/small.py"), "reenact_people", str(iterations), *videos, *more]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
 
 
