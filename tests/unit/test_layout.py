@@ -17,7 +17,7 @@ BELOW = {
     "training": ("utils", "models", "config", "datasets"),
     "inference": ("utils", "models", "config", "datasets", "synthetic"),
     "people": ("utils", "models", "config", "datasets", "synthetic", "training", "inference"),
-    "web": ("utils", "models", "config", "datasets", "synthetic", "inference"),
+    "web": ("utils", "models", "config", "datasets", "synthetic", "training", "inference", "people"),
 }
 OWN = {*BELOW, *(path.stem for path in ROOT.glob("*.py")), "benchmarks", "tests", "demo"}
 
