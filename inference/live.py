@@ -146,7 +146,7 @@ class LiveReenactor:
         self.camera = LatestPicture()
         self.geometry = LearningGeometry(read_geometry(decoder))
         backend, finder = open_decoder(decoder, context, precision), make_finder(None, is_video=True)
-        reenactor = Reenactor(
+        self._reenactor = reenactor = Reenactor(
             backend,
             smooth=SMOOTH,
             target=decoder.config.trg_celeb_name,
@@ -166,6 +166,10 @@ class LiveReenactor:
 
         self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
+
+    def steady(self, smooth: float) -> None:
+        """Change how steady landmarks are, from the next face on; as of `OneEuro`."""
+        self._reenactor.steady(smooth)
 
     def end(self) -> None:
         """Stop, and wait for the picture under way."""

@@ -126,6 +126,10 @@ class Reenactor:
         for row, frame in enumerate(frames):
             yield self._result(frame, heatmaps[row], transformed[row], face_picture(generated[row]))
 
+    def steady(self, smooth: float) -> None:
+        """Change the share of landmarks that comes from the frame before, at any time."""
+        self._filter.smooth = smooth
+
     def _steady(self, heatmaps: np.ndarray) -> None:
         for heatmap in heatmaps:
             if self._last_heatmap is not None:

@@ -59,6 +59,7 @@ const learn = {
       const chosen = choice.value;
       choice.replaceChildren(...news.shown.map((name) => new Option(name)));
       if (news.shown.includes(chosen)) { choice.value = chosen; }
+      page.showPortraits();
     }
     const there = new Set(news.people.map((person) => person.id));
     for (const [id, entry] of learn.people) { if (!there.has(id)) { entry.root.remove(); learn.people.delete(id); } }
@@ -73,7 +74,12 @@ const learn = {
     const entry = { root, part: (name) => root.querySelector(`.${name}`) };
     entry.part("go").onclick = () => learn.ask({ do: "learn", id });
     entry.part("stop").onclick = () => learn.ask({ do: "stop", id });
-    entry.part("live").onclick = () => { learn.$("live-who").value = entry.shownAs; page.show("live"); learn.$("tab-live").focus(); };
+    entry.part("live").onclick = () => {
+      learn.$("live-who").value = entry.shownAs;
+      page.showPortraits();
+      page.show("live");
+      learn.$("tab-live").focus();
+    };
     entry.part("remove").onclick = () => {
       if (confirm(`Remove ${entry.name}, and all that was made of the video?`)) { learn.ask({ do: "remove", id }); }
     };

@@ -71,7 +71,8 @@ const live = {
   },
 
   choose() {
-    if (live.session?.ready) { live.session.socket.send(JSON.stringify(page.motion("live"))); }
+    const smooth = Number(live.$("live-smooth").value);
+    if (live.session?.ready) { live.session.socket.send(JSON.stringify({ ...page.motion("live"), smooth })); }
   },
 
   // the generated face as it is seen, with the word on it

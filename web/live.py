@@ -21,6 +21,7 @@ from inference.motion import read_choice
 from inference.output import lay_out
 from inference.pictures import FaceFrame
 from inference.reenactor import Result
+from inference.steady import read_smooth
 from inference.targets import Target
 from utils.errors import UserError, describe, one_line
 from web.jpeg import MAX_PICTURE_BYTES, decode
@@ -157,6 +158,8 @@ async def _receive_all(socket: WebSocket, session: LiveReenactor, place: _Place)
             session.geometry.calibrate()
         if "motion" in wish:
             session.geometry.choose(*read_choice(wish))
+        if "smooth" in wish:
+            session.steady(read_smooth(wish["smooth"]))
 
 
 async def _picture_of(message: dict[str, Any]) -> Picture | None:

@@ -24,8 +24,20 @@ const page = {
     try {
       const answer = await fetch("people");
       page.$("people").innerHTML = await answer.text();
+      page.showPortraits();
     } catch (error) {
       page.$("people").textContent = "The server has ended; start it again, and load this page anew.";
+    }
+  },
+
+  // whom the choices of the tabs mean
+  showPortraits() {
+    for (const where of ["live", "video"]) {
+      const name = page.$(`${where}-who`).value, portrait = page.$(`${where}-portrait`);
+      const card = [...document.querySelectorAll("#people figure")].find((figure) => figure.dataset.name === name);
+      const face = card?.querySelector("img");
+      portrait.hidden = !face;
+      if (face) { portrait.src = face.src; }
     }
   },
 
@@ -61,9 +73,9 @@ const page = {
   update() {
     page.$("video-go").disabled = !page.token || !page.hasUpload || page.isMaking || page.isUploading;
     page.$("video-stop").disabled = !page.isMaking && !page.isUploading && !page.recorder;
-    for (const id of ["video-file", "video-record", "add-file", "add-record"]) {
-      page.$(id).disabled = !page.token || page.isMaking || page.isUploading || Boolean(page.recorder);
-    }
+    const isBusy = !page.token || page.isMaking || page.isUploading || Boolean(page.recorder);
+    for (const id of ["video-file", "video-record", "add-file", "add-record"]) { page.$(id).disabled = isBusy; }
+    for (const button of document.querySelectorAll(".example")) { button.disabled = isBusy; }
     page.$("add-stop").disabled = page.where !== "add" || (!page.isUploading && !page.recorder);
   },
 
@@ -85,6 +97,8 @@ const page = {
     if (page.preview) { URL.revokeObjectURL(page.preview); }
     preview.src = page.preview = URL.createObjectURL(file);
     preview.hidden = false;
+    page.$("video-unseen").hidden = true;
+    preview.onerror = () => { preview.hidden = true; page.$("video-unseen").hidden = where !== "video"; };
     const request = page.request = new XMLHttpRequest();
     request.open("POST", "upload");
     request.setRequestHeader("X-Session", page.token);
@@ -197,8 +211,18 @@ const page = {
     page.$("live-start").onclick = () => live.start(page.$("live-who").value);
     page.$("live-neutral").onclick = () => live.calibrate();
     page.$("live-stop").onclick = () => live.stop();
-    page.$("live-who").onchange = () => { if (live.session) { live.start(page.$("live-who").value); } };
-    page.$("live-motion").onchange = page.$("live-strength").oninput = () => live.choose();
+    page.$("live-who").onchange = () => {
+      page.showPortraits();
+      if (live.session) { live.start(page.$("live-who").value); }
+    };
+    page.$("video-who").onchange = () => page.showPortraits();
+    page.$("live-motion").onchange = page.$("live-strength").oninput = page.$("live-smooth").oninput = () => live.choose();
+    for (const button of document.querySelectorAll(".example")) {
+      button.onclick = async () => {
+        const answer = await fetch(`examples/${button.dataset.name}.mp4`);
+        page.upload(await answer.blob(), "video");
+      };
+    }
     page.$("live-record").onclick = () => live.record();
     for (const where of ["video", "add"]) {
       page.$(`${where}-file`).onchange = (event) => {
@@ -213,6 +237,7 @@ const page = {
     page.$("video-stop").onclick = () => page.stop();
     page.update();
     page.connect();
+    page.showPeople();
   },
 };
 page.begin();

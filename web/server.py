@@ -16,6 +16,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from inference.motion import MAX_STRENGTH, MOTIONS
 from inference.output import LAYOUTS
+from inference.steady import MAX_SMOOTH, SMOOTH
 from inference.targets import Target, portrait
 from utils.ending import remove
 from utils.errors import UserError, one_line
@@ -28,6 +29,7 @@ from web.videos import Limits, Refused, Videos
 HERE = Path(__file__).resolve().parent
 SCRIPTS = ("/page.js", "/live.js", "/learn.js")
 FILES = {"/page.css": "text/css"} | dict.fromkeys(SCRIPTS, "text/javascript")
+EXAMPLES = ("nils", "vera")  # synthetic people's videos, as make_synthetic.py draws them
 LEARNING_DOES = ("learn", "stop", "remove")
 PORTRAIT_PX = 192
 PLANES = 64
@@ -35,6 +37,7 @@ PLANES = 64
 MOTION_WORDS = {
     "all": "everything", "expression": "the expression", "pose": "the head", "eyes": "the eyes", "lips": "the mouth"
 }  # fmt: skip
+LAYOUT_WORDS = {"panel": "driver, lines and face", "face": "the face alone", "side-by-side": "driver and face"}
 
 
 class People:
@@ -74,9 +77,12 @@ def page_html(targets: dict[str, Target], limits: Limits) -> str:
     return render_file(
         HERE / "page.html",
         people=list(targets),
-        layouts=LAYOUTS,
+        layouts=[(layout, LAYOUT_WORDS[layout]) for layout in LAYOUTS],
         limits=limits,
         motions=motions,
+        smooth=SMOOTH,
+        steadiest=MAX_SMOOTH,
+        examples=EXAMPLES,
         strongest=MAX_STRENGTH,
     )
 
@@ -125,6 +131,12 @@ def build_application(
 
         async def show(_: Request) -> Response:
             return Response(content, media_type=FILES[path])
+
+        return show
+
+    def show_example(name: str) -> Callable[[Request], Awaitable[Response]]:
+        async def show(_: Request) -> Response:
+            return FileResponse(HERE / "examples" / f"{name}.mp4", media_type="video/mp4")
 
         return show
 
@@ -178,6 +190,7 @@ def build_application(
     routes = [
         Route("/", show_page),
         *(Route(path, show_file(path)) for path in FILES),
+        *(Route(f"/examples/{name}.mp4", show_example(name)) for name in EXAMPLES),
         Route("/people", show_people),
         Route("/upload", take_upload, methods=["POST"]),
         Route("/result/{name:str}", show_result),
