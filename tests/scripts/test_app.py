@@ -124,7 +124,7 @@ def test_a_face_is_driven_live(page, faces):
         corner = generated[236:252, 4:76]
         assert (corner.min(axis=2) > 200).sum() > 60 and (corner.max(axis=2) < 60).sum() > 60
         assert "face" in answer(session, 3, jpeg(faces[0] * 0 + 110))["reason"]
-        session.send(json.dumps({"motion": "expression", "strength": 1.5}))
+        session.send(json.dumps({"motion": "expression", "strength": 1.5, "smooth": 0.9}))
         assert len(answer(session, 3, jpeg(faces[0]))) > 1000
         session.send(json.dumps({"calibrate": True}))
         learning = [answer(session, 4 + i, jpeg(faces[i]))[4] for i in range(NEUTRAL_FRAMES)]
@@ -144,6 +144,9 @@ def test_a_face_is_driven_live(page, faces):
         ('{"motion": "lips", "strength": 2.1}', "from 0 to 2"),
         ('{"motion": "lips", "strength": NaN}', "from 0 to 2"),
         ('{"motion": "lips", "strength": true}', "from 0 to 2"),
+        ('{"smooth": 1}', "from 0 to 0.95"),
+        ('{"smooth": "0.5"}', "from 0 to 0.95"),
+        ('{"smooth": NaN}', "from 0 to 0.95"),
     ],
 )
 def test_what_is_no_picture_ends_a_live_session(page, data, words):

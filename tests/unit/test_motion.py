@@ -68,6 +68,8 @@ def test_the_filter_forgets_and_can_be_left_out():
     none = OneEuro(0.0, 25)
     none.steady(NEUTRAL, 0.0)
     assert np.array_equal(none.steady(FACE, 0.04), FACE)
+    none.smooth = 0.9  # changed in the middle: half of what comes next is what was
+    assert 0 < abs(none.steady(NEUTRAL, 0.08) - FACE).max() < abs(NEUTRAL - FACE).max()
 
 
 def test_all_of_the_motion_at_its_own_strength_is_the_face_itself():
