@@ -1,4 +1,4 @@
-"""What a video of a person lacks: nobody can be asked to do what was never filmed."""
+"""Find out what a video of a person lacks: nobody can be made to do what was never filmed."""
 
 from __future__ import annotations
 

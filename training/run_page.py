@@ -16,7 +16,7 @@ from utils.files import write_text
 from utils.html import address, curve, render
 
 NUM_PANELS_SHOWN = 8
-PANEL_PATTERNS = ("result/*.png", "result_epoch-*/000000-000.png")  # a GAN's, the encoder's
+PANEL_PATTERNS = ("result/*.png", "result_epoch-*/000000-000.png", "result_epoch-*/000.png")  # the last of older runs
 SMOOTH = 20  # points of the time per iteration that the summary looks at
 
 

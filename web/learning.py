@@ -162,7 +162,7 @@ class Learning:
         """Return a person by its name in addresses.
 
         Raises:
-            UserError: there is none.
+            UserError: nobody has it.
         """
         found = self._people.get(name) if isinstance(name, str) else None
         if found is None:

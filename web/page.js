@@ -30,7 +30,7 @@ const page = {
     }
   },
 
-  // whom the choices of the tabs mean
+  // the people who are chosen, each next to the choice
   showPortraits() {
     for (const where of ["live", "video"]) {
       const name = page.$(`${where}-who`).value, portrait = page.$(`${where}-portrait`);

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import PATIENCE_S, ROOT
+from conftest import PATIENCE_S, ROOT, write_frames
 from nbclient import NotebookClient
+
+from make_synthetic import moving_head
 
 # what makes it short: as it stands, and as the test has it
 SHORTER = {
@@ -41,6 +43,7 @@ def test_the_notebook_runs_from_a_fresh_kernel(tmp_path):
     if not (ROOT / ".venv/bin/python").exists():
         pytest.skip("no .venv, which the notebook's cells call")
     copy_of_the_repository(tmp_path)
+    write_frames(tmp_path / "web/examples/nils.mp4", [frame for frame, _ in moving_head("Nils=77", 10, seed=0)])
     notebook = nbformat.read(ROOT / "demo.ipynb", as_version=4)
     nbformat.validate(notebook)
     assert not any(cell.get("outputs") for cell in notebook.cells)  # none are committed

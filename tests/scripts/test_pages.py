@@ -73,6 +73,13 @@ def test_the_page_of_a_run(run_folder):
     assert list(run_folder.glob(".index*")) == []
 
 
+@pytest.mark.parametrize("name", ["result_epoch-3/000000-000.png", "result_epoch-3/000.png"])
+def test_pictures_of_an_encoders_run_whenever_it_was(tmp_path, name):
+    write_image(tmp_path / name, np.zeros((8, 24, 3), np.uint8))
+    write_run_page(tmp_path, load_config("encoder"), 30, 3, DATA, VERSIONS)
+    assert f'src="{name}"' in (tmp_path / "index.html").read_text()
+
+
 def test_a_run_without_anything_yet(tmp_path):
     write_run_page(tmp_path, load_config("encoder"), 0, 1, DATA, VERSIONS)
     assert "none yet" in (tmp_path / "index.html").read_text()
