@@ -313,9 +313,10 @@ def test_the_first_frames_with_a_face_are_meant(intro):
 
 @pytest.mark.slow
 def test_an_intro_without_a_face(intro, tmp_path):
-    for more in ((), ("--precision", "int8")):
-        said = must_run(tmp_path, "test_reenactment.py", *DECODER, "--landmarks", "--input", intro, *more, "-c", "cpu")
-        assert "320 frames of" in said and "300 x no face found" in said
+    """Neither the driver's shape nor the calibration of 8 bits takes the first frames of all."""
+    args = (*DECODER, "--landmarks", "--input", intro, "--precision", "int8", "-c", "cpu")
+    said = must_run(tmp_path, "test_reenactment.py", *args)
+    assert "320 frames of" in said and "300 x no face found" in said
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -321,7 +321,7 @@ def test_the_benchmark_runs_without_a_gpu(tmp_path):
     )
     assert all(words in row for words, row in zip(expected, rows, strict=True)), rows
     assert "encoder 0.0e+00, transformer 0.0e+00, decoder 0.0e+00" in rows[2]
-    (row,) = rows_of("--minutes", "2", "--only", "person")
+    (row,) = rows_of("--minutes", "1", "--only", "person")
     assert "held-out frames: pixels PSNR" in row
     assert out.with_suffix(".png").is_file()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
