@@ -184,9 +184,8 @@ class NeutralToNeutral:
     """Move landmarks by what lies between two neutral faces, turned as the driver's head is.
 
     Placement and expression are the driver's, shape and place the target's. What lies between is taken for flat, but
-    for the contour, whose depth is the typical head's as far to the side. The
-    target's eyes open by the share by which the driver's do, so eyes of another height close fully, and pupils keep
-    their place between the corners.
+    for the contour, whose depth is the typical head's as far to the side. The target's eyes open by the share by which
+    the driver's do, so eyes of another height close fully, and pupils keep their place between the corners.
     """
 
     def __init__(self, source: Shape, target: Shape):
@@ -208,9 +207,9 @@ class NeutralToNeutral:
     def move(self, landmarks: np.ndarray) -> np.ndarray:
         """Move landmarks (98, 2) of the source to the target."""
         pose = poses_of(landmarks[None])
-        turn, scale = (pose.rotation[0] @ self._straight)[:2], pose.scale[0] / self._scale
-        moved = landmarks + scale * self._between @ turn.T + self._place
-        turn = turn[:, :2]
+        rotation, scale = pose.rotation[0] @ self._straight, pose.scale[0] / self._scale
+        moved = landmarks + scale * self._between @ rotation[:2].T + self._place
+        turn = rotation[:2, :2]
         down = turn[:, 1] / max(np.linalg.norm(turn[:, 1]), 1e-6)
         for first, last, pupil, lids in EYES:
             for lid in lids:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -52,10 +52,14 @@ def find_targets(logdirs: Iterable[Path]) -> dict[str, Target]:
         infos += sorted(logdir.resolve().glob(f"decoder/*/*/{INFO_FILE}"))[:MAX_RUNS]
     found: dict[str, Target] = {}
     for target in _targets_of(dict.fromkeys(infos)):
-        name = f"{target.person}, {target.run}"
-        names = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
-        found[next(free for free in names if free not in found)] = target
+        found[free_name(f"{target.person}, {target.run}", found)] = target
     return found
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """Return a name, with a number from 2 on if others have it already."""
+    names = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
+    return next(free for free in names if free not in taken)
 
 
 def _targets_of(infos: Iterable[Path]) -> Iterator[Target]:

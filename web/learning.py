@@ -21,13 +21,12 @@ from typing import Any
 import numpy as np
 
 from config.runs import INFO_FILE
-from datasets.annotations import read_names
 from datasets.batches import heatmap_of
 from datasets.boundary import style_of
-from datasets.celebv import list_path, num_numbers, read_frame, read_person
+from datasets.celebv import read_frame, read_person
 from datasets.panels import face_picture, labelled, side_by_side
 from inference.pipeline import open_decoder
-from inference.targets import Target, target_of
+from inference.targets import Target, free_name, target_of
 from people.advice import what_is_missing
 from people.recipe import total_iterations
 from people.work import QUALITIES, Work, as_name, made_of
@@ -37,7 +36,7 @@ from utils.errors import UserError, one_line
 from utils.files import read_yaml, remove_folder, write_yaml
 from utils.html import jpeg
 from utils.parallel import available_cores
-from utils.steps import ROOT, end_with
+from utils.steps import ROOT, STOPPED, end_with
 
 FOLDER, STATE_FILE, LOG_FILE, VIDEO = "learned", "learned.yaml", "log.txt", "video"
 COMMAND = [sys.executable, str(ROOT / "learn_person.py")]
@@ -48,7 +47,6 @@ LOW_PRIORITY = 10  # added to a process's niceness, so that live pictures come f
 WATCH_S = 2.0
 END_S = 60.0  # in which a process that is asked to stop has written its checkpoint
 BUSY, BUSY_TRIES, BUSY_WAIT_S = 6, 5, 5.0  # exit code while what a killed server left still writes
-STOPPED = (-signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT)
 LOG_TAIL = 4096
 LOSS = "L1_loss"
 WORKING = ("looking", "learning")
@@ -195,7 +193,7 @@ class Learning:
             folder = self._root / secrets.token_hex(8)
             folder.mkdir()
             await asyncio.to_thread(shutil.move, video, folder / VIDEO)
-            person = Learned(folder, as_name(name[:40], "person"), "looking", date.today().isoformat())
+            person = Learned(folder, as_name(name, "person"), "looking", date.today().isoformat())
             person.keep()
             self._people[person.id] = person
             self._begin(person)
@@ -254,7 +252,7 @@ class Learning:
             await asyncio.to_thread(self._look_at_weights, person)
             if exit_code == 0:
                 person.state = "looked" if was_looking else "done"
-            elif exit_code in STOPPED:
+            elif exit_code in (*STOPPED, -signal.SIGTERM):  # the last, before it had begun
                 person.state = "failed" if was_looking else "stopped"
                 person.why = person.why or ("stopped before the faces were cut out" if was_looking else "")
             else:
@@ -268,7 +266,12 @@ class Learning:
 
     async def _run_process(self, person: Learned) -> int:
         """Return the exit code."""
-        lowers, ends = (lambda: os.nice(LOW_PRIORITY)), end_with(os.getpid())
+        ends = end_with(os.getpid())
+
+        def prepare() -> None:
+            os.nice(LOW_PRIORITY)
+            ends()
+
         args = ["--work-dir", str(person.folder)]
         if person.state == "looking":
             args = [str(person.folder / VIDEO), "--name", person.name, "--look", *args]
@@ -281,7 +284,7 @@ class Learning:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=lambda: (lowers(), ends()),
+                preexec_fn=prepare,
             )
         until = time.monotonic() + MAX_LEARN_S
         try:
@@ -310,21 +313,16 @@ class Learning:
         work = person.work
         if not person.total:
             with suppress(UserError, OSError):
-                names = list_path(work.root(person.name), person.name, "train")
-                num_train = {person.name: len(read_names(names, num_numbers(names), ""))}
-                person.total = total_iterations(work, "decoder", num_train)
+                names = read_person(work.root(person.name), person.name, "train").names
+                person.total = total_iterations(work, "decoder", {person.name: len(names)})
         with suppress(UserError, OSError):
             target = target_of(work.run("decoder") / INFO_FILE)
-            person.shown_as = person.shown_as or self._free_name(person.name)
+            person.shown_as = person.shown_as or free_name(person.name, self._targets)
             self._targets[person.shown_as] = target
             if target.decoder.weights == person.weights:
                 return
             person.weights = target.decoder.weights
             person.face, person.faces = self._paint(person, target), person.faces + 1
-
-    def _free_name(self, name: str) -> str:
-        names = [name, *(f"{name} ({number})" for number in range(2, MAX_PEOPLE + 2))]
-        return next(free for free in names if free not in self._targets)
 
     def _paint(self, person: Learned, target: Target) -> bytes:
         """Lay the painted frame beside the real one, as a JPEG; of the held-out frames, the one of the widest eyes."""

@@ -28,8 +28,9 @@ from web.videos import Limits, Refused, Videos
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = ("/page.js", "/live.js", "/learn.js")
-FILES = {"/page.css": "text/css"} | dict.fromkeys(SCRIPTS, "text/javascript")
 EXAMPLES = ("nils", "vera")  # synthetic people's videos, as make_synthetic.py draws them
+FILES = {"/page.css": "text/css"} | dict.fromkeys(SCRIPTS, "text/javascript")
+FILES |= {f"/examples/{name}.mp4": "video/mp4" for name in EXAMPLES}
 LEARNING_DOES = ("learn", "stop", "remove")
 PORTRAIT_PX = 192
 PLANES = 64
@@ -134,12 +135,6 @@ def build_application(
 
         return show
 
-    def show_example(name: str) -> Callable[[Request], Awaitable[Response]]:
-        async def show(_: Request) -> Response:
-            return FileResponse(HERE / "examples" / f"{name}.mp4", media_type="video/mp4")
-
-        return show
-
     async def show_people(_: Request) -> Response:
         return HTMLResponse(await run_in_threadpool(people.html))
 
@@ -190,7 +185,6 @@ def build_application(
     routes = [
         Route("/", show_page),
         *(Route(path, show_file(path)) for path in FILES),
-        *(Route(f"/examples/{name}.mp4", show_example(name)) for name in EXAMPLES),
         Route("/people", show_people),
         Route("/upload", take_upload, methods=["POST"]),
         Route("/result/{name:str}", show_result),
