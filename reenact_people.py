@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", type=cli.path, required=True, metavar="OUT.mp4", help="the video")
     help_quality = "width and length of the training (draft); docs/PEOPLE.md says what to expect"
     parser.add_argument("--quality", choices=QUALITIES, default="draft", help=help_quality)
-    help_encoder = "train an encoder on both people, and take boundaries from it"
+    help_encoder = "train an encoder on the source, and take boundaries from it"
     parser.add_argument("--encoder", action="store_true", help=help_encoder)
     help_transformer = "train a shape prior and a transformer, and move boundaries by it"
     parser.add_argument("--transformer", action="store_true", help=help_transformer)

@@ -26,6 +26,7 @@ from models.encoder import prediction_of
 from models.losses import encoder_loss
 from models.networks import ENCODER, HEATMAP_SHAPE, IMAGE_SHAPE
 from training.run import Run
+from training.schedule import linear_decay
 from training.solver import Solver
 from training.training import Training, call_training
 from utils.errors import ConfigError
@@ -144,6 +145,7 @@ def main() -> None:
         series_interval=batches.batches_per_epoch,
     ) as run:
         for epoch in run.epochs():
+            solver.set_rate(linear_decay(train.lr, epoch - 1, train.lr_decay_start_at, train.epochs))
             for iteration in run.iterations(epoch):
                 run.log(train_step(graph, solver, batches[iteration], train.weight_decay))
             if run.is_writer:

@@ -30,6 +30,7 @@ from models.network import Network
 from models.networks import ALIGN, HEATMAP_SHAPE, PCA, TRANSFORMER_DISCRIMINATORS, TRANSFORMERS
 from models.transformer import enhance_edges
 from training.averaging import Pass
+from training.schedule import linear_decay
 from training.solver import Solver
 from training.training import Training, call_training
 from utils.errors import ConfigError, WeightsError
@@ -305,7 +306,7 @@ def make_graphs(config: TransformerConfig, num_align_outputs: int | None) -> lis
 
 def main() -> None:
     training = Training("transformer", __doc__)
-    config, train = training.config, training.config.train
+    config, train, warm_start = training.config, training.config.train, training.config.train.warm_start
     *batches_a, batches_b = all_batches = open_batches(training)
     graphs = make_graphs(config, load_shape_prior(config) if train.shape_loss.lambda_ > 0 else None)
     suffixes = [graph.suffix for graph in graphs]
@@ -319,15 +320,18 @@ def main() -> None:
         outputs=[x for g in graphs for x in (*g.fake.values(), g.discriminator_loss, g.generator_loss)],
     ) as run:
         for epoch in run.epochs():
-            is_warm_start = epoch <= train.warm_start.epochs
-            solvers.generator.set_rate(train.warm_start.lr if is_warm_start else train.lr)
+            is_warm_start = epoch <= warm_start.epochs
+            rate = train.lr
+            if is_warm_start:
+                rate = linear_decay(warm_start.lr, epoch - 1, warm_start.lr_decay_start_at, warm_start.epochs)
+            solvers.generator.set_rate(rate)
             for iteration in run.iterations(epoch):
                 set_batches(graphs, batches_a, batches_b, iteration)
                 if is_warm_start:
                     losses = warm_start_step(graphs, solvers)
                 else:
                     losses = train_step(graphs, solvers, train.weight_decay)
-                run.log(losses, partial(save_panels, graphs, train.warm_start.epochs))
+                run.log(losses, partial(save_panels, graphs, warm_start.epochs))
             run.end_epoch(epoch, passes_of(graphs, batches_a, batches_b))
 
 

@@ -53,6 +53,7 @@ class WarmStart(Keys):
 
     epochs: int = key(0, between(0, MAX_EPOCHS))
     lr: float = key(1.0e-3, above(0, MAX_RATE))
+    lr_decay_start_at: int = key(MAX_EPOCHS, between(0, MAX_EPOCHS))  # epoch from which it falls linearly to 0
     lambda_: float = key(1.0, between(0, MAX_WEIGHT))
 
 

@@ -20,9 +20,9 @@ MIN_SHARE = 2  # samples of a batch for each process: normalised alone, a sample
 
 
 def seen_by(work: Work, module: str, num_train: dict[str, int]) -> int:
-    """Count the frames of an epoch: of the target, of both, or of the longer one."""
-    if module == "decoder":
-        return num_train[work.target]
+    """Count the frames of an epoch: of the target, of the source, of both, or of the longer one."""
+    if module in ("decoder", "encoder"):
+        return num_train[work.target if module == "decoder" else work.source]
     return max(num_train.values()) if module == "transformer" else sum(num_train.values())
 
 
@@ -51,18 +51,18 @@ def config_of(work: Work, module: str, num_train: dict[str, int]) -> dict[str, A
     elif module == "encoder":
         count = epochs(4)
         own = {"dataset": "CelebV", "model": {"planes": narrow}, "test": {"batch_size": 4}}
-        train = {"epochs": count, "batch_size": 4, "lr": 2e-3, "weight_decay": 0, "augmentation": True}
+        train = {"batch_size": 4, "lr": 2e-3, "lr_decay_start_at": count // 4, "epochs": count, "weight_decay": 0}
         monitor = {"interval": max(count // 8, 1), "save_interval": max(count // 8, 1)}
     elif module == "shape_prior":
         own = {}
         train, monitor = {"epochs": 6, "batch_size": 16, "augmentation": False}, {}
     else:
-        warm = max(epochs(2) // 2, 1)
+        warm = max(epochs(2), 3)  # a rate that falls needs a few
         prior = work.run("shape_prior")
         paths = {"align_param_path": str(prior / "Align.h5"), "PCA_param_path": str(prior / "PCA.h5")}
         own = {"model": {"planes": narrow}}
         train = {"epochs": warm + 1, "batch_size": 2, "lr": 2e-5, "shape_loss": {"lambda": 1.0, **paths}}
-        train |= {"warm_start": {"epochs": warm, "lr": 2e-3, "lambda": 500.0}, "average": 0.99}
+        train |= {"warm_start": {"epochs": warm, "lr": 2e-3, "lr_decay_start_at": 0, "lambda": 500.0}, "average": 0.99}
         monitor = {"interval": 200, "save_interval": 1}
     base, base_planes = BASES.get(module, ("", 0))
     if own.get("model", {}).get("planes") == base_planes:

@@ -61,7 +61,9 @@ class Work(NamedTuple):
         """Return the keys of a training that say who and where."""
         keys = {"experiment_name": module, "logdir": str(self.folder / "runs"), "train_dir": str(self.people)}
         keys["mode"] = "train"
-        if module in ("encoder", "shape_prior"):
+        if module == "encoder":  # the one whose pictures it will see
+            return keys | {"celeb_names": [self.source]}
+        if module == "shape_prior":
             return keys | {"celeb_names": [self.source, self.target]}
         keys["trg_celeb_name"] = self.target
         return keys if module == "decoder" else keys | {"src_celeb_name": self.source}

@@ -115,6 +115,16 @@ def test_a_training_killed_before_its_first_checkpoint_begins_anew_under_its_nam
     assert training_step(work, "decoder", {"b": 50}).args == ("--resume", run) and run.exists()
 
 
+def test_the_encoder_learns_whom_it_will_see(tmp_path):
+    work = Work(tmp_path, "a", "b", QUALITIES["draft"], ("decoder", "encoder", "transformer"), 1)
+    frames = {"a": 150, "b": 600}
+    found = {module: config_of(work, module, frames) for module in work.modules}
+    assert found["encoder"]["celeb_names"] == ["a"] and found["encoder"]["train"]["epochs"] == 10  # 340 of 4 on 150
+    assert found["transformer"]["train"]["warm_start"]["epochs"] == 3
+    for module, config in found.items():
+        complete_config(module, config, tmp_path)
+
+
 def test_a_training_goes_on_with_as_many_processes_as_it_began_with(tmp_path):
     """Even if its quality asks for more today."""
     work = Work(tmp_path, "a", "b", QUALITIES["draft"], ("decoder",), 2)
