@@ -36,7 +36,8 @@ class Train(TrainKeys):
     """Hold the training's keys."""
 
     epochs: int = key(500, between(1, MAX_EPOCHS), free=True)
-    lr_decay_start_at: int = key(MAX_EPOCHS, between(0, MAX_EPOCHS))  # epoch from which the rate falls linearly to 0
+    # epoch from which the rate falls linearly to 0; the default is never, as in the port
+    lr_decay_start_at: int = key(MAX_EPOCHS, between(0, MAX_EPOCHS))
     weight_decay: float = key(1.0e-5, between(0, 1))
 
 

@@ -53,7 +53,8 @@ class WarmStart(Keys):
 
     epochs: int = key(0, between(0, MAX_EPOCHS))
     lr: float = key(1.0e-3, above(0, MAX_RATE))
-    lr_decay_start_at: int = key(MAX_EPOCHS, between(0, MAX_EPOCHS))  # epoch from which it falls linearly to 0
+    # epoch from which its rate falls linearly to 0; the default is never
+    lr_decay_start_at: int = key(MAX_EPOCHS, between(0, MAX_EPOCHS))
     lambda_: float = key(1.0, between(0, MAX_WEIGHT))
 
 

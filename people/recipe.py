@@ -21,8 +21,10 @@ MIN_SHARE = 2  # samples of a batch for each process: normalised alone, a sample
 
 def seen_by(work: Work, module: str, num_train: dict[str, int]) -> int:
     """Count the frames of an epoch: of the target, of the source, of both, or of the longer one."""
-    if module in ("decoder", "encoder"):
-        return num_train[work.target if module == "decoder" else work.source]
+    if module == "decoder":
+        return num_train[work.target]
+    if module == "encoder":
+        return num_train[work.source]
     return max(num_train.values()) if module == "transformer" else sum(num_train.values())
 
 
