@@ -1,36 +1,120 @@
-"""Helpers that several test files share besides conftest.py."""
+"""What several test files share."""
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pytest
-from conftest import PATIENCE_S
+from warm import run_warm
 from websockets.sync.client import connect
 
 from config import Config, load_config
 from datasets.boundary import DrawingStyle
-from make_synthetic import VIDEO_SIZE
+from inference.targets import Target
+from inference.trained import Trained
+from make_synthetic import VIDEO_FPS, VIDEO_SIZE
+from utils.video import open_video
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / "demo/weights"
+DEMO_NETWORKS = [
+    word
+    for module in ("encoder", "transformer", "decoder")
+    for word in (
+        f"--{module}-config", DEMO / module / "training_info.yaml",
+        f"--{module}-param-file", DEMO / module / "weights.h5",
+    )
+]  # fmt: skip
+PATIENCE_S = 240  # for what takes seconds, on a machine that may be busy with anything
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 BROWSER = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"]
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 COMMON = {"logdir": "runs", "experiment_name": "run", "monitor": {"interval": 2, "save_interval": 1}}
 GAZE = DrawingStyle(name="gaze")  # as make_synthetic.py's people ask for
+MAX_SECONDS = 5  # of a video that the tests' page takes
 MODULES = ("encoder", "transformer", "decoder", "shape_prior")
+
+
+def run_script(cwd: Path, script: str, *args: object, **environment: str) -> subprocess.CompletedProcess:
+    """Run one of the repository's scripts in `cwd`; with an environment of its own, in an interpreter of its own."""
+    command = [str(ROOT / script), *map(str, args)]
+    if script.endswith(".py") and not environment:
+        with tempfile.TemporaryDirectory() as streams:
+            return run_warm(command, cwd, Path(streams), timeout_s=400)
+    shell = ["sh"] if script.endswith(".sh") else [sys.executable]
+    return subprocess.run(
+        [*shell, *command],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+
+
+def must_run(cwd: Path, script: str, *args: object, **environment: str) -> str:
+    """The script ends well; return what it prints, and what a training logs (on stderr, as nnabla's logger does)."""
+    result = run_script(cwd, script, *args, **environment)
+    assert result.returncode == 0, f"{script} {args}\n{result.stdout}\n{result.stderr}"
+    return result.stdout + result.stderr
+
+
+def must_fail(cwd: Path, exit_code: int, words: str, script: str, *args: object, **environment: str) -> str:
+    """The script ends with the exit code and one line that holds the words; never with a traceback."""
+    result = run_script(cwd, script, *args, **environment)
+    assert result.returncode == exit_code, f"{result.returncode}\n{result.stdout}\n{result.stderr}"
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if "error:" in line]
+    assert len(lines) == 1, result.stderr
+    assert words in lines[0], lines[0]
+    return lines[0]
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait for something that may take its time on a busy machine."""
+    since = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - since < PATIENCE_S
+        time.sleep(0.05)
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    """The address of a local HTTP server of the folder."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def write_frames(path: Path, frames: list[np.ndarray]) -> None:
+    """Write a video of make_synthetic.py's size and rate."""
+    with open_video(path, VIDEO_SIZE, VIDEO_FPS, "AI-generated (synthetic)") as video:
+        for frame in frames:
+            video.write(frame)
 
 
 class Numbers:
@@ -56,6 +140,10 @@ def arrays_of(path: Path) -> dict[str, np.ndarray]:
     with h5py.File(path) as file:
         file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
     return arrays
+
+
+def jpeg(picture: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes()
 
 
 def noise() -> list[np.ndarray]:
@@ -108,6 +196,15 @@ def ask_page(
             return found.status, found.read(), dict(found.headers)
     except urllib.error.HTTPError as error:
         return error.code, error.read(), dict(error.headers)
+
+
+def files_of(page) -> list[Path]:
+    """List what sessions have on the server's disk."""
+    return [path for path in page[1].glob(".reenactgan*/**/*") if path.is_file()]
+
+
+def demo_target() -> Target:
+    return Target("Linnea", "demo", Trained({}, DEMO / "decoder" / "weights.h5"), "2026-01-01", {})
 
 
 class Visitor:

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from conftest import ROOT, must_fail, must_run
-from helpers import GAZE
+from helpers import GAZE, ROOT, must_fail, must_run
 from PIL import Image
 
 from datasets import check, wflw

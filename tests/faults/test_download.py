@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import ROOT, must_fail, must_run, serve
+from helpers import ROOT, must_fail, must_run, serve
 
 from utils import download
 from utils.download import SETS, URL_VARIABLE, fetch

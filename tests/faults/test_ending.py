@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import DEMO_NETWORKS, PATIENCE_S, ROOT, must_fail, must_run, write_frames
+from helpers import DEMO_NETWORKS, PATIENCE_S, ROOT, must_fail, must_run, write_frames
 
 from datasets.images import write_image
 from inference.onnx_export import cache_folder

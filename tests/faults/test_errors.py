@@ -8,7 +8,7 @@ import shutil
 import h5py
 import numpy as np
 import pytest
-from conftest import must_fail, must_run, run_script
+from helpers import must_fail, must_run, run_script
 
 from utils.files import write_yaml
 

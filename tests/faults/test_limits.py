@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import DEMO, ROOT, must_fail, must_run
+from helpers import DEMO, ROOT, must_fail, must_run
 
 from config import load_config
 from datasets.landmarks import FaceFinder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import must_fail, must_run
+from helpers import must_fail, must_run
 
 from datasets import celebv
 from datasets.annotations import format_line, read_annotations, read_names

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DEMO_NETWORKS, ROOT, must_fail, must_run, write_frames
-from helpers import MODULES, load
+from helpers import DEMO_NETWORKS, MODULES, ROOT, load, must_fail, must_run, write_frames
 
 from config import complete_config, load_config, with_values
 from datasets import celebv

@@ -6,8 +6,7 @@ import argparse
 import os
 
 import pytest
-from conftest import DEMO_NETWORKS, ROOT, must_fail
-from helpers import load
+from helpers import DEMO_NETWORKS, ROOT, load, must_fail
 
 from utils import cli
 from utils.errors import ConfigError

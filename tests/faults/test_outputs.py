@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DEMO, DEMO_NETWORKS, must_fail, must_run
+from helpers import DEMO, DEMO_NETWORKS, must_fail, must_run
 from PIL import Image
 
 from datasets.annotations import format_line, read_annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DEMO, DEMO_NETWORKS, ROOT, must_fail, must_run
+from helpers import DEMO, DEMO_NETWORKS, ROOT, must_fail, must_run
 from PIL import Image
 
 from config import load_config

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import DEMO_NETWORKS, must_fail
-from helpers import load
+from helpers import DEMO_NETWORKS, load, must_fail
 
 from utils.errors import ConfigError, one_line
 

@@ -15,8 +15,7 @@ import nnabla as nn
 import numpy as np
 import pytest
 import yaml
-from conftest import PATIENCE_S, ROOT
-from helpers import COMMON, Numbers, arrays_of, numbers_of
+from helpers import COMMON, PATIENCE_S, ROOT, Numbers, arrays_of, numbers_of
 
 from datasets.batches import Batches
 from training.communicator import Communicator

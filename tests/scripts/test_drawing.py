@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import DEMO_NETWORKS, must_fail, must_run
-from helpers import GAZE
+from helpers import DEMO_NETWORKS, GAZE, must_fail, must_run
 
 from config import complete_config, load_config
 from datasets.annotations import read_annotations

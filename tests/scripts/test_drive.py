@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from conftest import DEMO, DEMO_NETWORKS, must_fail, must_run, write_frames
+from helpers import DEMO, DEMO_NETWORKS, must_fail, must_run, write_frames
 from PIL import Image
 
 from config import complete_config, load_config, with_values

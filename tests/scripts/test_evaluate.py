@@ -5,7 +5,7 @@ import cv2
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from conftest import DEMO_NETWORKS, must_fail, must_run
+from helpers import DEMO_NETWORKS, must_fail, must_run
 
 import evaluate
 from config.config_decoder import DecoderConfig

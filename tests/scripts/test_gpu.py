@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import nnabla as nn
 import nnabla_ext
 import pytest
-from conftest import PATIENCE_S, ROOT
+from helpers import PATIENCE_S, ROOT
 from reference.steps import small_config
 
 import train_decoder

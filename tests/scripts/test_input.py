@@ -20,8 +20,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import yaml
-from conftest import DEMO_NETWORKS, PATIENCE_S, ROOT, must_fail, must_run, write_frames
-from helpers import BROWSER, needs_browser
+from helpers import BROWSER, DEMO_NETWORKS, PATIENCE_S, ROOT, must_fail, must_run, needs_browser, write_frames
 from PIL import Image
 
 from datasets.images import write_image
@@ -514,7 +513,7 @@ def test_a_video_that_breaks_off_in_the_middle(folder, tmp_path):
 
 
 def test_a_full_disk_while_encoding_a_video(frames, tmp_path):
-    code = "import sys; sys.path[:0] = sys.argv[1:3]; from conftest import write_frames; from helpers import noise; "
+    code = "import sys; sys.path[:0] = sys.argv[1:3]; from helpers import write_frames; from helpers import noise; "
     code += "write_frames('out.mp4', noise())"
     command = f"ulimit -f 48; trap '' XFSZ; exec {sys.executable} -c \"{code}\" {ROOT} {ROOT / 'tests'}"
     result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)

@@ -10,8 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import PATIENCE_S, ROOT, must_fail, must_run, wait_until, write_frames
-from helpers import Visitor, ask_page, serve_page
+from helpers import PATIENCE_S, ROOT, Visitor, ask_page, must_fail, must_run, serve_page, wait_until, write_frames
 from websockets.sync.client import connect
 
 from inference.targets import DEMO, target_of
@@ -22,8 +21,7 @@ from utils.errors import UserError
 from utils.files import read_yaml, write_yaml
 from web.learning import STATE_FILE, VIDEO, Learning
 
-ITERATIONS = 100
-DRIVER = (str(ROOT / "tests/drivers/small.py"), "app", str(ITERATIONS))
+TRAINED = (str(ROOT / "tests/drivers/small.py"), "app", "100")
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +51,17 @@ class Learner(Visitor):
         return self.person()
 
 
+@pytest.fixture(params=["copied", pytest.param("trained", marks=pytest.mark.long)])
+def driver(request, data) -> tuple[str, ...]:
+    """The page's command: people are copied instead of trained, or really trained."""
+    copied = (str(ROOT / "tests/drivers/page.py"), str(data / "datasets/CelebV/Linnea"))
+    return copied if request.param == "copied" else TRAINED
+
+
 @pytest.mark.slow
-def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(film, tmp_path):
-    root = tmp_path / "tmp.monitor/learned"
-    with serve_page(tmp_path, *DRIVER) as (address, server):
+def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(film, driver, tmp_path):
+    root, num_frames = tmp_path / "tmp.monitor/learned", 50 if driver == TRAINED else 14
+    with serve_page(tmp_path, *driver) as (address, server):
         with Learner((address, tmp_path)) as page:
             page.upload(film.read_bytes())
             status, words = page.wish(do="look", name="../Mi ra/", agreed="yes")  # a tick is true, no word
@@ -68,8 +73,8 @@ def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(fil
             status, words = page.wish(do="look", name="Other", agreed=True)
             assert status == 409 and "one at a time" in words["error"]
             person = page.wait_for("looked", "failed")
-            assert person["state"] == "looked" and person["name"] == "Mi_ra" and person["frames"] == 50, person
-            assert "film for longer (50" in person["missing"][-1]
+            assert person["state"] == "looked" and person["name"] == "Mi_ra", person
+            assert person["frames"] == num_frames and f"film for longer ({num_frames}" in person["missing"][-1]
             assert not (folder / VIDEO).exists() and read_yaml(folder / STATE_FILE)["agreed_on"]
             status, sheet, headers = ask_page(page.page, f"/learned/{person['id']}/sheet")
             assert status == 200 and sheet.startswith(b"\x89PNG") and headers["content-type"] == "image/png"
@@ -81,7 +86,7 @@ def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(fil
             assert 0 < person["done"] <= 1 and person["left_s"] >= 0 and person["loss"] > 0
             assert ask_page(page.page, f"/learned/{person['id']}/face")[1].startswith(b"\xff\xd8")
         server.kill()
-    with serve_page(tmp_path, *DRIVER) as (address, _), Learner((address, tmp_path)) as page:
+    with serve_page(tmp_path, *driver) as (address, _), Learner((address, tmp_path)) as page:
         assert page.wait_for("done", "failed")["state"] == "done", (folder / "log.txt").read_text()[-3000:]
         log = (folder / "log.txt").read_text()
         assert " done; Ctrl-C" in log and "from iteration" in log and log.count("== prepare") == 1
@@ -103,7 +108,7 @@ def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(fil
 def test_a_video_without_a_face_is_said_and_what_strangers_ask_is_refused(film, tmp_path):
     grey = tmp_path / "grey.mp4"
     write_frames(grey, [next(moving_head("Mira=41", 1, 0))[0] * 0 + 110] * 60)
-    with serve_page(tmp_path, *DRIVER) as (address, _), Learner((address, tmp_path)) as page:
+    with serve_page(tmp_path, str(ROOT / "app.py")) as (address, _), Learner((address, tmp_path)) as page:
         status, words = page.wish(do="look", name="x", agreed=True)
         assert status == 409 and "choose or record" in words["error"]
         page.upload(grey.read_bytes())

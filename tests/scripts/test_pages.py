@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PATIENCE_S
-from helpers import BROWSER, needs_browser
+from helpers import BROWSER, PATIENCE_S, needs_browser
 
 from config import load_config
 from datasets.check import Report

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, must_fail, must_run, write_frames
+from helpers import ROOT, must_fail, must_run, write_frames
 from PIL import Image
 
 from config import load_config, to_dict, with_values

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PATIENCE_S, ROOT, must_fail, must_run
+from helpers import PATIENCE_S, ROOT, must_fail, must_run
 
 pytestmark = pytest.mark.slow
 

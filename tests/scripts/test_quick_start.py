@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from conftest import PATIENCE_S, ROOT, write_frames
+from helpers import PATIENCE_S, ROOT, write_frames
 from nbclient import NotebookClient
 
 from make_synthetic import moving_head

@@ -6,7 +6,7 @@ import nnabla as nn
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, must_fail, must_run
+from helpers import ROOT, must_fail, must_run
 from scipy.ndimage import correlate
 
 import train_transformer

@@ -14,17 +14,19 @@ from pathlib import Path
 import nnabla as nn
 import pytest
 import yaml
-from conftest import PATIENCE_S, ROOT, must_fail, wait_until, write_frames
+from helpers import PATIENCE_S, ROOT, must_fail, wait_until, write_frames
 
+import reenact_people
 from config import complete_config
+from config.runs import INFO_FILE
 from datasets.images import read_image
 from inference.targets import find_targets
 from make_synthetic import moving_head
 from models import networks
 from people.recipe import config_of, training_step
 from people.work import QUALITIES, Work
-from utils.errors import ResourceError
-from utils.files import locked
+from utils.errors import ResourceError, Stopped
+from utils.files import locked, write_yaml
 from utils.steps import Step, StepFailed, run_steps
 from utils.video import count_frames, ffmpeg, open_film
 
@@ -53,6 +55,7 @@ def limit_file_size() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
 
+@pytest.mark.long
 def test_from_two_videos_to_a_page_with_a_full_disk_and_a_stop_in_between(films, tmp_path):
     process = begin(tmp_path, films, ITERATIONS, preexec_fn=limit_file_size)
     out, _ = process.communicate(timeout=PATIENCE_S)
@@ -83,8 +86,6 @@ def test_from_two_videos_to_a_page_with_a_full_disk_and_a_stop_in_between(films,
     out, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0 and "reenact:" not in out and "is complete" in out, out
     assert os.stat(tmp_path / "o.mp4").st_mtime_ns == before
-    args = ("--source", films / "b b.mp4", "--target", films / "a.mp4", "--out", "o.mp4")
-    must_fail(tmp_path, 2, "holds work on other videos", "reenact_people.py", *args)
 
 
 def test_the_papers_networks_between_them_side_by_side(films, tmp_path):
@@ -96,12 +97,80 @@ def test_the_papers_networks_between_them_side_by_side(films, tmp_path):
     assert all(f"train the {name}" in words for name in ("encoder", "shape prior", "transformer", "decoder")), words
     record = yaml.safe_load(next(work.glob("result-encoder-transformer/*/*/reenactment.yaml")).read_text())
     assert record["boundaries"] == "encoder" and record["transfer"] == "transformer"
-    assert count_frames(tmp_path / "o.mp4") == 20
+    assert count_frames(tmp_path / "o.mp4") == 20 and open_film(tmp_path / "o.mp4").size == (512, 256)
     page = (work / "index.html").read_text()
+    assert "PSNR" in page and "mouth opening" in page and 'src="../o.mp4"' in page
+    for address in ("a/a/contact_sheet.png", "b_b/b_b/contact_sheet.png", "runs/decoder/b_b/decoder/index.html"):
+        assert address in page and (work / address).exists()
     assert "encoder: validation" in page and "training of the transformer" in page and "held-out.png" in page
     assert read_image(work / "held-out.png").shape == (2 * 192, 6 * 192, 3)
     _, found = find_targets([work / "runs"]).values()  # the page of app.py can show it
     assert found.person == "b_b" and found.held_out["psnr"] > 5, found
+    assert not list(tmp_path.rglob(".*unfinished*"))
+    args = ("--source", films / "b b.mp4", "--target", films / "a.mp4", "--out", "o.mp4")
+    must_fail(tmp_path, 2, "holds work on other videos", "reenact_people.py", *args)
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (StepFailed("train the decoder", 6), "run the same command again"),
+        (Stopped("stopped; the same command goes on from here", 143), "the same command goes on"),
+    ],
+)
+def test_steps_that_are_done_are_not_done_again_after_an_error(films, tmp_path, monkeypatch, capsys, error, words):
+    """The steps are stubs; the whole with real ones, stopped for real, is above."""
+    done: list[str] = []
+
+    def make(step: Step) -> None:
+        """Leave what a step leaves."""
+        args = dict(zip(step.args, step.args[1:]))
+        if step.script == "prepare_person.py":
+            folder = step.args[4] / step.args[2]
+            (folder / "Image").mkdir(parents=True)
+            (folder / "all_98pt.txt").write_text("".join(f"{k:06d}.jpg\n" for k in range(60)))
+        elif step.script == "split_celebv.sh":
+            for part in ("train", "test"):
+                (step.args[0] / step.args[0].name / f"{part}_98pt.txt").write_text("000000.jpg\n")
+        elif step.script == "train_decoder.py":
+            if error not in raised:
+                raised.append(error)
+                raise error
+            (args.get("--resume") or work.run("decoder")).mkdir(parents=True, exist_ok=True)
+            write_yaml(work.run("decoder") / INFO_FILE, {})
+        elif step.script == "test_reenactment.py":
+            folder = args["--out-dir"] / "a2b/run"
+            folder.mkdir(parents=True)
+            write_yaml(folder / "reenactment.yaml", {})
+            if "--video" in args:
+                args["--video"].write_text("a video")
+        elif step.script == "evaluate.py":
+            (step.args[0] / "scores.json").write_text('{"decoder": {}}')
+
+    def run_stubs(*lanes: list[Step], **_: object) -> None:
+        for step in (step for lane in lanes for step in lane):
+            make(step)
+            done.append(step.name)
+
+    raised: list[Exception] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("people.steps.num_numbers", lambda _: 0)
+    monkeypatch.setattr("reenact_people.run_steps", run_stubs)
+    monkeypatch.setattr("reenact_people.write_page", lambda *_: "page")
+    command = ["reenact_people.py", "--source", films / "a.mp4", "--target", films / "b b.mp4", "--out", "o.mp4"]
+    monkeypatch.setattr(sys, "argv", list(map(str, command)))
+    work = Work(Path("o.work"), "a", "b_b", QUALITIES["draft"], ("decoder",), 1)
+    with pytest.raises(type(error), match=words) as caught:
+        reenact_people.main()
+    assert caught.value.exit_code == error.exit_code and not Path("o.mp4").exists()
+    before = list(done)
+    assert before == ["prepare a", "prepare b_b", "split b_b"]
+    reenact_people.main()
+    after = ["train the decoder", "reenact: held-out", "measure: held-out", "reenact: result", "measure: result"]
+    assert done == before + after and Path("o.mp4").read_text() == "a video"
+    done.clear()
+    reenact_people.main()
+    assert done == ["train the decoder"]  # which says that it is complete
 
 
 def test_a_training_killed_before_its_first_checkpoint_begins_anew_under_its_name(tmp_path):
@@ -185,8 +254,8 @@ import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from utils.files import locked
-from utils.errors import ResourceError
-from utils.files import locked
+from utils.errors import ResourceError, Stopped
+from utils.files import locked, write_yaml
 from utils.steps import Step, run_steps
 with locked(Path("work")) as lock:
     run_steps([Step("trains", {script!r})], [Step("beside", {script!r}, ("2",))], logs=Path("."), held=(lock,))
@@ -225,6 +294,22 @@ def test_steps_end_with_whoever_runs_them_even_killed(tmp_path):
     wait_until(lambda: not any(map(is_alive, pids)))
     with locked(tmp_path / "work"):  # the same command can go on
         pass
+
+
+def test_a_runner_that_is_asked_to_stop_lets_its_steps_end(tmp_path):
+    (tmp_path / "child.py").write_text(CHILD.format(ending_s=0.2).replace("_exit(0)", "_exit(143)"))
+    code = STEPS.format(root=str(ROOT), script=str(tmp_path / "child.py")).replace(
+        "with locked", "def main():\n  with locked"
+    )
+    code = code.replace("    run_steps", "      run_steps") + "from utils.ending import call_main\ncall_main(main)\n"
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, **options) as parent:
+        names = [tmp_path / "pid", tmp_path / "pid2"]
+        wait_until(lambda: all(name.exists() and name.read_text() for name in names))
+        parent.send_signal(signal.SIGTERM)
+        _, errors = parent.communicate(timeout=PATIENCE_S)
+    assert parent.returncode == 143 and "the same command goes on" in errors and "Traceback" not in errors
+    assert not any(is_alive(int(name.read_text())) for name in names)
 
 
 def test_nobody_enters_while_a_step_of_one_that_was_killed_still_runs(tmp_path, monkeypatch):

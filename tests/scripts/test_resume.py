@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PATIENCE_S, ROOT, must_fail, must_run
-from helpers import COMMON, arrays_of
+from helpers import COMMON, PATIENCE_S, ROOT, arrays_of, must_fail, must_run
 from PIL import Image
 
 from config.config_decoder import DecoderConfig

@@ -15,7 +15,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, must_fail, must_run, run_script
+from helpers import ROOT, must_fail, must_run, run_script
 from PIL import Image
 
 from utils.files import write_yaml

@@ -10,7 +10,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from conftest import DEMO_NETWORKS, must_fail, must_run, write_frames
+from helpers import DEMO_NETWORKS, must_fail, must_run, write_frames
 
 from inference.pictures import Pictures
 from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head

@@ -13,7 +13,7 @@ import zlib
 import nnabla as nn
 import numpy as np
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 import train_decoder
 import train_transformer

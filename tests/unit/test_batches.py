@@ -9,8 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import PATIENCE_S, ROOT
-from helpers import GAZE, Numbers, numbers_of
+from helpers import GAZE, PATIENCE_S, ROOT, Numbers, numbers_of
 
 from config.common import TrainKeys
 from datasets.batches import Batches, InMemory, collate, make_batches

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from conftest import ROOT
+from helpers import ROOT
 
 from config import CLASSES, Config, complete_config, load_config, to_dict
 from config.keys import Keys

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import nnabla as nn
 import numpy as np
 import pytest
-from conftest import ROOT, must_fail
+from helpers import ROOT, must_fail
 
 from convert_authors_weights import NETWORKS, import_torch, parameters_of, read_pca, to_ours, write_h5, write_pca
 from models.align import align

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from conftest import ROOT
+from helpers import ROOT
 
 ROW = re.compile(r"^\| (.*) \|$", re.MULTILINE)
 PLACE = re.compile(r"`([\w/]+\.py) (\w+)`")

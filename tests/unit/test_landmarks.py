@@ -11,7 +11,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from conftest import PATIENCE_S, ROOT
+from helpers import PATIENCE_S, ROOT
 from skimage.data import astronaut
 
 from datasets.crop import Square

@@ -6,7 +6,7 @@ import nnabla as nn
 import nnabla.functions as F
 import numpy as np
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 from reference import numpy_networks as reference
 
 from config import load_config

@@ -12,7 +12,7 @@ import numpy as np
 import onnx as onnx_format
 import onnxruntime
 import pytest
-from conftest import ROOT, must_fail, must_run
+from helpers import ROOT, must_fail, must_run
 
 from config import complete_config, load_config, with_values
 from datasets.batches import to_float

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DEMO_NETWORKS, must_fail, must_run
+from helpers import DEMO_NETWORKS, must_fail, must_run
 from PIL import Image, PngImagePlugin
 
 from datasets.images import IMAGE_ENDINGS, MAX_PIXELS, list_pictures, read_image, write_image

@@ -8,7 +8,7 @@ import nnabla.parametric_functions as PF
 import nnabla.utils.save
 import numpy as np
 import pytest
-from conftest import serve
+from helpers import serve
 
 from config import load_config
 from models.vgg import LAYERS, NNABLA_URL_VARIABLE, load_vgg16, vgg_features

@@ -1,0 +1,55 @@
+"""Stand for learn_person.py: leaves the files that the page reads, copied instead of trained.
+
+    python tests/drivers/learn.py PREPARED [learn_person.py's own options]
+
+PREPARED is the folder of a prepared and split person. Learning
+comes to its end when it is begun for the second time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
+from people.work import QUALITIES, Work, claim, made_of
+
+ROOT = Path(__file__).resolve().parents[2]
+
+parser = argparse.ArgumentParser()
+parser.add_argument("prepared", type=Path)
+parser.add_argument("video", nargs="?", type=Path)
+parser.add_argument("--work-dir", type=Path)
+parser.add_argument("--name")
+parser.add_argument("--look", action="store_true")
+args = parser.parse_args()
+
+if args.video is not None:
+    claim(args.work_dir, {"video": args.video}, person=args.name, quality="draft")
+name = made_of(args.work_dir)["person"]
+work = Work(args.work_dir, "", name, QUALITIES["draft"], ("decoder",), 1)
+if not work.person(name).exists():
+    print("== prepare", flush=True)
+    shutil.copytree(args.prepared, work.person(name))
+    shutil.copy(ROOT / "imgs/overview.png", work.person(name) / "contact_sheet.png")
+if args.look:
+    sys.exit()
+run, demo = work.run("decoder"), ROOT / "demo/weights/decoder"
+begun = run.exists()
+print("from iteration 1" if begun else "from the beginning", flush=True)
+run.mkdir(parents=True, exist_ok=True)
+(run / "time_training.timer.txt").write_text("10 0.5 1 0.5\n")
+(run / "L1_loss.series.txt").write_text("10 0.25\n")
+for own, given in (("netG_decoder_1.h5", "weights.h5"), (GEOMETRY_FILE, GEOMETRY_FILE), (INFO_FILE, INFO_FILE)):
+    shutil.copy(demo / given, run / own)
+if not begun:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.pause()
+(run / HELD_OUT_FILE).write_text(json.dumps({"psnr": 25.0, "ssim": 0.8, "sharpness": 0.5}))
+print("1 done; Ctrl-C stops", flush=True)

@@ -1,0 +1,16 @@
+"""Run app.py, with learn.py beside this file in place of learn_person.py: page.py PREPARED [app.py's options]."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import app
+from utils.ending import call_main
+from web import learning
+
+learning.COMMAND = [sys.executable, str(Path(__file__).with_name("learn.py")), sys.argv.pop(1)]
+learning.WATCH_S = 0.2
+call_main(app.main)

@@ -1,0 +1,259 @@
+"""Live pictures over a web socket: who may send them, which are taken, and what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+import threading
+import time
+from contextlib import contextmanager, suppress
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from helpers import PATIENCE_S, jpeg
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from inference.live import NEUTRAL_FRAMES, LatestPicture
+from utils.errors import DataError, UserError
+from web.jpeg import decode
+from web.live import LiveSockets
+
+
+@contextmanager
+def open_live(page, target: str = "Linnea, demo", origin: str | None = None, first: bytes | None = None):
+    """A live session whose browser has chosen a person, and sent its first picture."""
+    address, _ = page
+    origin = f"http://{address}" if origin is None else origin
+    first = jpeg(np.full((90, 160, 3), 110, np.uint8)) if first is None else first
+    with connect(f"ws://{address}/live", origin=origin, open_timeout=PATIENCE_S, max_size=None) as session:
+        with suppress(ConnectionClosed):  # turned away at once; why is there to be read
+            session.send(json.dumps({"target": target}))
+            session.send(struct.pack(">I", 1000) + first)
+        yield session
+
+
+@contextmanager
+def live(page):
+    """A session that is ready for pictures; sessions of other tests may take a moment to end."""
+    since = time.monotonic()
+    while True:
+        with open_live(page) as session:
+            first = session.recv(timeout=PATIENCE_S)
+            if "ready" in first:
+                assert "face" in json.loads(session.recv(timeout=PATIENCE_S))["reason"]  # the first picture's, grey
+                yield session
+                return
+        assert "Others are using" in first and time.monotonic() - since < PATIENCE_S
+        time.sleep(0.2)
+
+
+def answer(session, number: int, data: bytes) -> bytes | dict:
+    session.send(struct.pack(">I", number) + data)
+    found = session.recv(timeout=PATIENCE_S)
+    return json.loads(found) if isinstance(found, str) else found
+
+
+def test_a_face_is_driven_live(page, faces):
+    with live(page) as session:
+        panels = []
+        for number, face in enumerate(faces[:3]):
+            found = answer(session, number, jpeg(face))
+            assert struct.unpack(">IB", found[:5]) == (number, 1)
+            panels.append(cv2.imdecode(np.frombuffer(found[5:], np.uint8), cv2.IMREAD_COLOR).astype(int))
+        assert all(panel.shape == (256, 1024, 3) for panel in panels)
+        generated = panels[0][:, 768:]
+        assert generated[60:200, 60:200].std() > 20 and abs(panels[2][:, 768:] - generated).mean() > 0.5
+        # the mark: black about white in the lower left corner
+        corner = generated[236:252, 4:76]
+        assert (corner.min(axis=2) > 200).sum() > 60 and (corner.max(axis=2) < 60).sum() > 60
+        assert "face" in answer(session, 3, jpeg(faces[0] * 0 + 110))["reason"]
+        session.send(json.dumps({"motion": "expression", "strength": 1.5, "smooth": 0.9}))
+        assert len(answer(session, 3, jpeg(faces[0]))) > 1000
+        session.send(json.dumps({"calibrate": True}))
+        learning = [answer(session, 4 + i, jpeg(faces[i]))[4] for i in range(NEUTRAL_FRAMES)]
+        assert learning == [1] * (NEUTRAL_FRAMES - 1) + [0]
+
+
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        (b"no picture", "no JPEG"),
+        (b"", "or none"),
+        (b"0" * (1 << 20), "too large"),
+        ("no message", "none of the page's"),
+        ("[" * 900, "none of the page's"),
+        ('{"motion": "arms"}', "motion is one of all, expression"),
+        ('{"motion": ["all"]}', "motion is one of"),
+        ('{"motion": "lips", "strength": 2.1}', "from 0 to 2"),
+        ('{"motion": "lips", "strength": NaN}', "from 0 to 2"),
+        ('{"motion": "lips", "strength": true}', "from 0 to 2"),
+        ('{"smooth": 1}', "from 0 to 0.95"),
+        ('{"smooth": "0.5"}', "from 0 to 0.95"),
+        ('{"smooth": NaN}', "from 0 to 0.95"),
+    ],
+)
+def test_what_is_no_picture_ends_a_live_session(page, data, words):
+    with live(page) as session:
+        session.send(data if isinstance(data, str) else struct.pack(">I", 0) + data)
+        assert words in json.loads(session.recv(timeout=PATIENCE_S))["error"]
+
+
+def test_a_huge_picture_is_refused_before_it_is_decoded(page):
+    with live(page) as session:
+        data = jpeg(np.zeros((3000, 3000, 3), np.uint8))
+        assert "too large" in answer(session, 0, data)["error"]
+
+
+def test_a_stranger_and_a_third_are_turned_away(page):
+    with live(page), live(page), open_live(page) as third:
+        assert "Others are using" in json.loads(third.recv(timeout=PATIENCE_S))["error"]
+    with live(page):  # there is room for a second one then
+        since, words = time.monotonic(), "Others are using"
+        while "Others are using" in words and time.monotonic() - since < PATIENCE_S:
+            with open_live(page, target="Nobody") as session:
+                words = json.loads(session.recv(timeout=PATIENCE_S))["error"]
+        assert "nobody of that name" in words
+    for origin in ("http://evil.example", "http://127.0.0.1:1"):
+        with pytest.raises(InvalidStatus), open_live(page, origin=origin):
+            pass
+
+
+class Browser:
+    """A web socket whose browser says what it is given, each after some seconds, and then nothing more."""
+
+    def __init__(self, *messages: tuple[float, str | bytes]):
+        self.said: list[str] = []
+        self._messages = list(messages)
+
+    async def accept(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def receive(self) -> dict:
+        wait_s, message = self._messages.pop(0) if self._messages else (PATIENCE_S, "")
+        await asyncio.sleep(wait_s)
+        return {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
+
+    async def send_text(self, text: str) -> None:
+        self.said.append(text)
+
+
+TARGET = (0.0, '{"target": "somebody"}')
+PICTURE = struct.pack(">I", 0) + cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
+
+
+class Idle:
+    """A live reenactor that does nothing."""
+
+    def __init__(self, *_):
+        self.camera = LatestPicture()
+        self.geometry = SimpleNamespace(calibrate=lambda: None)
+
+    def end(self) -> None: ...
+
+
+def serve(*browsers: Browser) -> list[list[str]]:
+    """Return what browsers are told until their sessions end; each has given its place up."""
+    sockets = LiveSockets({"somebody": SimpleNamespace(decoder=None)}, "cpu", "float32")
+
+    async def all_of_them() -> None:
+        await asyncio.wait_for(asyncio.gather(*map(sockets.serve, browsers)), PATIENCE_S)
+
+    asyncio.run(all_of_them())
+    assert not sockets._places
+    return [browser.said for browser in browsers]
+
+
+def test_a_browser_that_sends_no_pictures_gives_its_place_up(monkeypatch):
+    monkeypatch.setattr("web.live.LiveReenactor", Idle)
+    monkeypatch.setattr("web.live.IDLE_S", 0.3)
+    # words alone do not keep the place
+    ((ready, said),) = serve(Browser(TARGET, (0, PICTURE), *[(0.1, '{"calibrate": true}')] * 100))
+    assert "ready" in ready and "Press Start" in json.loads(said)["error"]
+
+
+def test_silent_browsers_take_no_place(monkeypatch):
+    monkeypatch.setattr("web.live.LiveReenactor", Idle)
+    monkeypatch.setattr("web.live.IDLE_S", 0.2)
+    monkeypatch.setattr("web.live.FIRST_S", 1.0)
+    silent, without_picture = [Browser()] * 3, [Browser(TARGET), Browser(TARGET, *[(0.1, "{}")] * 100)]
+    one_picture = Browser((0.3, TARGET[1]), (0.0, PICTURE))
+    *others, said = serve(*silent, *without_picture, one_picture)
+    assert "ready" in said[0]  # though all the others were there before
+    assert all("Press Start" in json.loads(words)["error"] for of_one in others for words in of_one)
+
+
+@pytest.mark.slow
+def test_who_hardly_sends_pictures_makes_room_for_who_does(monkeypatch):
+    monkeypatch.setattr("web.live.LiveReenactor", Idle)
+    monkeypatch.setattr("web.live.QUIET_S", 1.0)
+    monkeypatch.setattr("web.live.IDLE_S", 4.0)
+    many = [(0.05, PICTURE)] * 40
+    browsers = [Browser(TARGET, (0, PICTURE), *more) for more in ([(3.0, PICTURE)] * 3, many)]
+    browsers += [Browser((wait_s, TARGET[1]), (0.0, PICTURE), *many) for wait_s in (1.5, 1.6)]
+    first, second, third, fourth = serve(*browsers)
+    assert "others were waiting" in first[1] and "ready" in second[0] and "ready" in third[0]
+    assert len(fourth) == 1 and "Others are using" in fourth[0]  # both others send pictures
+
+
+@pytest.mark.parametrize("error, words", [(DataError("what is wrong"), "what is wrong"), (ValueError("x"), "failed")])
+def test_an_error_in_the_middle_is_said_and_frees_the_place(monkeypatch, capsys, error, words):
+    class Failing(Idle):
+        def __init__(self, decoder, context, precision, take, fail):
+            super().__init__()
+            threading.Timer(0.1, fail, [error]).start()
+
+        def end(self) -> None:
+            ended.append(True)
+
+    ended = []
+    monkeypatch.setattr("web.live.LiveReenactor", Failing)
+    ((ready, said),) = serve(Browser(TARGET, (0, PICTURE)))
+    assert "ready" in ready and words in json.loads(said)["error"] and ended
+    assert ("ValueError: x" in capsys.readouterr().err) == isinstance(error, ValueError)
+
+
+def scans_of(data: bytes) -> tuple[bytes, bytes]:
+    """Split a JPEG where its first scan begins."""
+    place = data.index(b"\xff\xda")
+    return data[:place], data[place:-2]
+
+
+def slow_pictures() -> dict[str, bytes]:
+    noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3)).astype(np.uint8)
+    plain = jpeg(noise)
+    head, scan = scans_of(plain)
+    short = scan[: 2 + int.from_bytes(scan[2:4], "big") + 20]
+    progressive = cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    frame = plain.index(b"\xff\xc0")
+    return {
+        "progressive": progressive,
+        "many scans": head + short * 5000 + b"\xff\xd9",
+        "arithmetic": plain[:frame] + b"\xff\xc9" + plain[frame + 2 :],
+        "two frames": head + head[frame:] + scan + b"\xff\xd9",
+        "many parts": head[:2] + b"\xff\xe5\x00\x04ab" * 5000 + head[2:] + scan + b"\xff\xd9",
+        "no height": plain[: frame + 5] + b"\0\0" + plain[frame + 7 :],
+        "huge": plain[: frame + 5] + b"\xff\xff\xff\xff" + plain[frame + 9 :],
+        "cut": plain[: frame + 3],
+        "nothing": b"\xff\xd8\xff\xd9",
+    }
+
+
+@pytest.mark.parametrize("kind", slow_pictures())
+def test_pictures_that_take_long_are_refused_before_they_are_decoded(monkeypatch, kind):
+    monkeypatch.setattr("cv2.imdecode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(UserError, match="picture"):
+        decode(slow_pictures()[kind])
+
+
+def test_plain_pictures_are_decoded():
+    picture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8), (0, 0), 3)
+    for options in ([], [cv2.IMWRITE_JPEG_RST_INTERVAL, 2], [cv2.IMWRITE_JPEG_OPTIMIZE, 1]):
+        data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98, *options])[1].tobytes()
+        assert np.abs(decode(data).astype(int) - picture).mean() < 2
+    grey = cv2.imencode(".jpg", picture[..., 0])[1].tobytes()
+    assert decode(grey).shape == (48, 64, 3)

@@ -1,0 +1,222 @@
+"""Videos that are given to the page: uploads, jobs, what is left of them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from helpers import MAX_SECONDS, PATIENCE_S, Visitor, ask_page, demo_target, files_of, wait_until
+from starlette.requests import ClientDisconnect
+
+from utils.errors import UserError
+from utils.video import open_film
+from web.videos import Limits, Refused, Videos
+
+
+def test_a_video_is_made_with_its_sound_and_goes_with_its_session(page, films, tmp_path):
+    with Visitor(page) as visitor:
+        assert visitor.upload((films / "face.mp4").read_bytes())[0] == 200
+        visitor.make(file=str(films / "face.mp4"), path="/etc/passwd", video="http://127.0.0.1:1/x")  # are not read
+        done = visitor.next("done", "failed")
+        assert done["done"] == "40 frames" and done["person"] == "Linnea"
+        status, content, headers = ask_page(page, f"/result/{done['result']}")
+        assert status == 200 and headers["content-type"] == "video/mp4"
+        (tmp_path / "made.mp4").write_bytes(content)
+        made = open_film(tmp_path / "made.mp4")
+        assert made.has_sound and made.size == (512, 256)
+        part = ask_page(page, f"/result/{done['result']}", Range="bytes=4-7")
+        assert part[:2] == (206, b"ftyp")
+        assert len(files_of(page)) == 2  # the upload and the result
+        visitor.upload((films / "silent.mp4").read_bytes())
+        assert len(files_of(page)) == 1  # in the place of the other, whose result is gone
+        assert ask_page(page, f"/result/{done['result']}")[0] == 404
+    wait_until(lambda: not files_of(page))
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [("text.mp4", "cannot be read as a video"), ("grey.mp4", "no face"), ("long.mp4", "at most 5 s")],
+)
+def test_what_is_wrong_with_a_video_is_said(page, films, name, words):
+    with Visitor(page) as visitor:
+        visitor.upload((films / name).read_bytes())
+        visitor.make()
+        failed = visitor.next("failed", "done")["failed"]
+        assert words in failed and str(page[1]) not in failed and "session-" not in failed
+
+
+@pytest.mark.slow
+def test_a_video_that_was_stopped_is_made_when_it_is_asked_for_again(page, films):
+    with Visitor(page) as visitor:
+        visitor.upload((films / "silent.mp4").read_bytes())
+        visitor.make()
+        visitor.stop()
+        visitor.make()  # though the first may not have ended yet
+        assert "stopped" in visitor.next("stopped", "done", "failed")
+        assert visitor.next("stopped", "done", "failed")["done"] == "40 frames"
+        visitor.stop()  # there is nothing to stop any more
+        visitor.make()
+        assert visitor.next("stopped", "done", "failed")["done"] == "40 frames"
+
+
+@pytest.mark.slow
+def test_one_job_and_one_place_for_each_session_and_a_limit_for_all(page, films, monkeypatch):
+    film = (films / "silent.mp4").read_bytes()
+    with Visitor(page) as visitor, Visitor(page) as other:
+        visitor.make()
+        assert "choose or record" in visitor.next("failed")["failed"]
+        visitor.upload(film)
+        for _ in range(3):
+            visitor.make()
+        assert "is being made" in visitor.next("failed")["failed"]
+        status, words = visitor.upload(film)  # not while the one before is read
+        assert status == 409 and b"one file at a time" in words
+        other.upload(film)
+        other.make()
+        assert "waiting" in other.next("progress")["progress"]
+        other.make(target="Nobody")
+        assert "nobody of that name" in other.next("failed")["failed"]
+        assert "done" in visitor.next("done") and "done" in other.next("done")
+    videos = videos_of(films, {"Linnea": demo_target()})
+    monkeypatch.setattr("web.videos.MAX_WAITING", 2)
+
+    async def many() -> list[str]:
+        refused = []
+        sessions = [videos._open() for _ in range(4)]
+        for session in sessions:
+            session.upload = films / "silent.mp4"
+            session.stop.set()  # they shall not do anything
+        async with videos._turn:
+            for session in sessions:
+                session.stop.clear()
+                try:
+                    await videos._begin(session, {"target": "Linnea", "layout": "face"})
+                except UserError as error:
+                    refused.append(str(error))
+            for session in sessions:
+                session.stop.set()
+            await asyncio.gather(*(session.job for session in sessions if session.job))
+        return refused
+
+    assert asyncio.run(many()) == ["too many are waiting; try again later"] * 2
+
+
+def videos_of(folder: Path, targets: dict | None = None, megabytes: int = 1) -> Videos:
+    return Videos(targets or {}, "cpu", "float32", Limits(megabytes, MAX_SECONDS), folder)
+
+
+class Upload:
+    """A request whose content comes in parts; an exception among them is raised in its place."""
+
+    def __init__(self, session, *parts: bytes | BaseException, size: int | str | None = None):
+        given = sum(len(part) for part in parts if isinstance(part, bytes))
+        self.headers = {"x-session": session.token, "content-length": str(given if size is None else size)}
+        self._parts = parts
+
+    async def stream(self):
+        for part in self._parts:
+            if isinstance(part, BaseException):
+                raise part
+            yield part
+            await asyncio.sleep(0)
+
+
+def sizes_below(folder: Path) -> list[int]:
+    return [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    "parts, size, status",
+    [
+        ([b"a" * 1000, ClientDisconnect()], 5000, 408),  # the browser went away
+        ([b"a" * 1000], 5000, 408),
+        ([b"a" * 1000, b"b" * 1000], 1500, 413),  # more than it said
+        ([b"a"], (1 << 20) + 1, 413),
+        ([b"a"], "", 411),
+        ([b""], 0, 411),
+        ([b"a"], "-1", 411),
+        ([b"a"], "9" * 5000, 411),
+        ([b"a", OSError(28, "No space left on device")], 2, 507),
+    ],
+)
+def test_what_an_upload_that_fails_leaves(tmp_path, parts, size, status):
+    videos = videos_of(tmp_path)
+
+    async def fail() -> None:
+        session = videos._open()
+        with pytest.raises(Refused) as caught:
+            await videos.take(Upload(session, *parts, size=size))
+        assert caught.value.status == status
+        assert session.upload is None and session.upload_bytes == 0 and not session.is_uploading
+        await videos.take(Upload(session, b"whole"))  # the next one is taken
+        assert sizes_below(tmp_path) == [5]
+        await videos._close(session)
+
+    asyncio.run(fail())
+    assert not list(tmp_path.iterdir())
+
+
+def test_uploads_that_stand_still_are_given_up_and_all_together_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("web.videos.CHUNK_S", 0.2)
+    monkeypatch.setattr("web.videos.MAX_UPLOADS", 2)
+    videos = videos_of(tmp_path)
+
+    async def stands_still():
+        yield b"a"
+        await asyncio.sleep(PATIENCE_S)
+
+    async def drips():
+        while True:
+            yield b"a"
+            await asyncio.sleep(0.01)
+
+    async def many() -> None:
+        sessions = [videos._open() for _ in range(4)]
+        for stream in (stands_still, drips):
+            slow = Upload(sessions[0], size=5000)
+            slow.stream = stream
+            taking = asyncio.create_task(videos.take(slow))
+            await asyncio.sleep(0.05)
+            with pytest.raises(Refused, match="one file at a time"):  # a second one
+                await videos.take(Upload(sessions[0], b"a"))
+            with pytest.raises(Refused, match="did not come to its end"):
+                await taking
+        for session in sessions[:2]:
+            await videos.take(Upload(session, bytes(1 << 20)))
+        with pytest.raises(Refused, match="all the room"):
+            await videos.take(Upload(sessions[2], bytes(1 << 20)))
+        await videos.take(Upload(sessions[0], bytes(10)))  # in the place of its own
+        await videos.take(Upload(sessions[2], bytes(1000)))
+        with pytest.raises(Refused, match="not connected"):
+            await videos.take(Upload(SimpleNamespace(token="../x"), b"a"))
+        # closed while it uploads: nothing of it stays
+        late = Upload(sessions[3], size=5000)
+        late.stream = stands_still
+        taking = asyncio.create_task(videos.take(late))
+        await asyncio.sleep(0.05)
+        for session in sessions:
+            await videos._close(session)
+        with pytest.raises(Refused):
+            await taking
+
+    asyncio.run(many())
+    assert not sizes_below(tmp_path) and not list(tmp_path.iterdir())
+
+
+def test_pages_that_hold_nothing_give_way(tmp_path, monkeypatch):
+    monkeypatch.setattr("web.videos.MAX_PAGES", 2)
+    videos = videos_of(tmp_path)
+
+    async def open_many() -> None:
+        first, second = videos._open(), videos._open()
+        await videos.take(Upload(first, b"a"))
+        third = videos._open()
+        assert second.is_over and not first.is_over and third is not None
+        await videos.take(Upload(third, b"a"))
+        assert videos._open() is None
+        monkeypatch.setattr("web.videos.KEEP_S", 0.0)  # whoever does nothing for long gives way, too
+        assert videos._open() is not None and first.is_over and not third.is_over
+
+    asyncio.run(open_many())

@@ -1,0 +1,123 @@
+"""A face that is learned while it drives, and the people that can be driven."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+from helpers import DEMO
+
+from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
+from inference.geometry import NeutralToNeutral, Shape, shape_of, typical_neutral
+from inference.live import LEARN_FRAMES, NEUTRAL_FRAMES, LatestPicture, LearningGeometry
+from inference.motion import Motion
+from inference.targets import find_targets
+from synthetic.people import Expression, expression_track, landmarks_of, random_identity
+from web.server import People
+
+
+def test_pictures_that_are_not_taken_give_way():
+    camera = LatestPicture()
+    for number in range(5):
+        camera.offer(number, np.full((1, 1, 3), number, np.uint8))
+    pictures = iter(camera)
+    assert next(pictures)[0, 0, 0] == 4 and camera.next_number() == 4 and camera.dropped == 4
+    threading.Timer(0.1, camera.end).start()
+    assert list(pictures) == []
+
+
+def track(seed: int, count: int) -> np.ndarray:
+    who = random_identity(seed)
+    return np.array([landmarks_of(who, Expression(*map(float, row))) for row in expression_track(4 * count, 0)[::4]])
+
+
+def test_a_live_face_is_learned_and_calibrated():
+    target, driver = shape_of(track(29, 100)), track(9, LEARN_FRAMES + 1)
+    geometry = LearningGeometry(target)
+    middle = (typical_neutral(driver[0]) + driver[0]) / 2  # little is known of it yet
+    first = NeutralToNeutral(Shape(driver[0], middle), target).move(driver[0])
+    np.testing.assert_allclose(geometry.move(driver[0]), first)
+    for marks in driver[1:LEARN_FRAMES]:
+        assert geometry.is_learning
+        moved = geometry.move(marks)
+    assert not geometry.is_learning
+    expected = NeutralToNeutral(shape_of(driver[:LEARN_FRAMES]), target)
+    np.testing.assert_allclose(moved, expected.move(driver[LEARN_FRAMES - 1]))
+    neutral = landmarks_of(random_identity(9), Expression())
+    geometry.calibrate()
+    for _ in range(NEUTRAL_FRAMES):
+        moved = geometry.move(neutral)
+    np.testing.assert_allclose(moved, target.neutral, atol=1e-6)
+    mean = neutral + 0  # another array: it is known to be neutral
+    np.testing.assert_allclose(geometry.move(driver[5]), NeutralToNeutral(Shape(mean, neutral), target).move(driver[5]))
+
+
+def test_a_live_face_moves_as_it_is_chosen():
+    target, driver = shape_of(track(29, 100)), track(9, LEARN_FRAMES)
+    geometry = LearningGeometry(target)
+    for marks in driver:
+        geometry.move(marks)
+    source = shape_of(driver)
+    geometry.choose("lips", 1.5)
+    expected = NeutralToNeutral(source, target).move(Motion("lips", 1.5, source.neutral).choose(driver[7]))
+    np.testing.assert_allclose(geometry.move(driver[7]), expected)
+    geometry.choose("all", 1.0)
+    np.testing.assert_allclose(geometry.move(driver[7]), NeutralToNeutral(source, target).move(driver[7]))
+    # another neutral face is what the chosen motion begins from, then
+    geometry.choose("pose", 1.0)
+    geometry.calibrate()
+    for _ in range(NEUTRAL_FRAMES):
+        geometry.move(driver[3])
+    np.testing.assert_allclose(geometry.move(driver[3]), target.neutral, atol=1e-6)
+
+
+def test_a_live_face_is_calibrated_before_it_was_seen():
+    target, neutral = shape_of(track(29, 100)), landmarks_of(random_identity(9), Expression())
+    geometry = LearningGeometry(target)
+    geometry.calibrate()  # pressed while there was no face yet
+    for _ in range(NEUTRAL_FRAMES):
+        assert geometry.is_learning
+        moved = geometry.move(neutral)
+    assert not geometry.is_learning
+    np.testing.assert_allclose(moved, target.neutral, atol=1e-6)
+
+
+def test_people_are_found_with_what_is_known_of_them(tmp_path, capsys):
+    for run in ("good", "no_shape", "no_weights", "damaged"):
+        folder = tmp_path / "decoder" / "Linnea" / run
+        folder.mkdir(parents=True)
+        if run != "no_weights":
+            (folder / "netG_decoder_3.h5").write_bytes((DEMO / "decoder/weights.h5").read_bytes())
+        info = "model: [" if run == "damaged" else (DEMO / "decoder" / INFO_FILE).read_text()
+        (folder / INFO_FILE).write_text(info)
+        if run != "no_shape":
+            (folder / GEOMETRY_FILE).write_text((DEMO / "decoder" / GEOMETRY_FILE).read_text())
+        (folder / HELD_OUT_FILE).write_text('{"psnr": 25.8, "ssim": 0.865, "sharpness": 0.52}')
+    people = find_targets([tmp_path, tmp_path / "nowhere", tmp_path])
+    assert list(people) == ["Linnea, demo", "Linnea, good"] and people["Linnea, demo"].date > "2026"
+    found = people["Linnea, good"]
+    assert found.held_out == {"psnr": 25.8, "ssim": 0.865, "sharpness": 0.52}
+    assert capsys.readouterr().out.count("note: left out") == 3
+    note = found.decoder.weights.parent / HELD_OUT_FILE
+    note.write_text('{"psnr": 25.8, "trained_on": "2025-03-01"}')  # not the day of a copy
+    assert find_targets([tmp_path])["Linnea, good"].date == "2025-03-01"
+    note.write_text('{"psnr": "?", "trained_on": "yesterday"}')
+    assert find_targets([tmp_path])["Linnea, good"].date == found.date
+    assert find_targets([tmp_path])["Linnea, good"].held_out == {}
+
+
+def test_people_of_one_name_are_all_shown_and_a_damaged_one_hides_nobody(tmp_path):
+    for folder in (tmp_path / name / "decoder" / "Linnea" / "good" for name in ("a", "b")):
+        folder.mkdir(parents=True)
+        for name, own in (("weights.h5", "netG_decoder_3.h5"), (INFO_FILE, INFO_FILE), (GEOMETRY_FILE, GEOMETRY_FILE)):
+            (folder / own).write_bytes((DEMO / "decoder" / name).read_bytes())
+    people = find_targets([tmp_path / "a", tmp_path / "b"])
+    assert list(people) == ["Linnea, demo", "Linnea, good", "Linnea, good (2)"]
+    (tmp_path / "b/decoder/Linnea/good").rename(tmp_path / "b/decoder/Linnea/demo")  # make demo-train calls its runs so
+    assert list(find_targets([tmp_path / "b"])) == ["Linnea, demo", "Linnea, demo (2)"]
+    (tmp_path / "b/decoder/Linnea/demo").rename(tmp_path / "b/decoder/Linnea/good")
+    weights = people["Linnea, good"].decoder.weights
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    shown = People(people, "cpu").html()
+    assert shown.count("<figure") == 3 and shown.count("<img") == 2
+    assert "cannot be shown" in shown and "(2)" in shown
