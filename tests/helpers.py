@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import importlib
 import json
 import os
 import shutil
@@ -87,6 +88,13 @@ def must_fail(cwd: Path, exit_code: int, words: str, script: str, *args: object,
     assert len(lines) == 1, result.stderr
     assert words in lines[0], lines[0]
     return lines[0]
+
+
+def call_script(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str, *args: object) -> None:
+    """Call a script's main function in this process, where parts of it can be replaced; it raises its errors."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", [script, *map(str, args)])
+    importlib.import_module(Path(script).stem).main()
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:

@@ -15,6 +15,7 @@ import yaml
 from helpers import PATIENCE_S, ROOT, write_frames
 from nbclient import NotebookClient
 
+from config import load_config
 from make_synthetic import moving_head
 
 pytestmark = pytest.mark.slow
@@ -58,6 +59,7 @@ def test_the_quick_start_holds_these_commands():
     assert commands_of("Quick start") == expected
 
 
+@pytest.mark.long
 def test_make_demo_and_the_rest_of_the_notebook(copy):
     """Run demo.ipynb from a fresh kernel, with fewer frames and shorter trainings."""
     notebook = nbformat.read(ROOT / "demo.ipynb", as_version=4)
@@ -75,7 +77,11 @@ def test_make_demo_and_the_rest_of_the_notebook(copy):
     out = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
     assert "usable frames" in out and "\nerror: " not in out and "Traceback" not in out, out
     assert (copy / "mira.work/driven.mp4").exists()
-    # of make demo
+    require_demo(copy, out)
+
+
+def require_demo(copy: Path, out: str) -> None:
+    """Check what `make demo` leaves."""
     assert "decoder without transformer" in out
     assert (copy / "demo_result/reenactment.mp4").stat().st_size > 1000
     assert (copy / "demo_result/preview.gif").stat().st_size > 1000
@@ -87,40 +93,55 @@ def test_make_demo_and_the_rest_of_the_notebook(copy):
     assert scores["encoder_error"] < 0.3
 
 
+def test_make_demo(copy):
+    require_demo(copy, type_command(copy, "make demo", DEMO_FRAMES="20", DEMO_TEST_FRAMES="6"))
+
+
+def stub_python(folder: Path) -> dict[str, str]:
+    """Put a Python first on the PATH that notes its arguments in `calls`, and does nothing."""
+    (folder / "bin").mkdir()
+    (folder / "bin/python").write_text(f'#!/bin/sh\nmkdir -p demo_train\necho "$@" >> {folder}/calls\n')
+    (folder / "bin/python").chmod(0o755)
+    (folder / "split_celebv.sh").write_text("")
+    return {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+
+
 def test_make_demo_leaves_what_a_video_made(tmp_path):
     """The script alone, with commands that do nothing."""
     for name in ("mine.mp4", "mine.gif", "mine/x/index.html", "notes.txt", "CelebV/old", "reenactment/old"):
         path = tmp_path / "demo_result" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
-    (tmp_path / "bin").mkdir()
-    for name in ("python", "split"):
-        (tmp_path / "bin" / name).write_text("#!/bin/sh\n")
-        (tmp_path / "bin" / name).chmod(0o755)
-    (tmp_path / "split_celebv.sh").write_text("")
-    environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
-    type_command(tmp_path, f"sh {ROOT / 'demo/reenact.sh'}", **environment)
+    type_command(tmp_path, f"sh {ROOT / 'demo/reenact.sh'}", **stub_python(tmp_path))
     left = sorted(str(path.relative_to(tmp_path / "demo_result")) for path in tmp_path.glob("demo_result/**/*.*"))
     assert left == ["mine.gif", "mine.mp4", "mine/x/index.html", "notes.txt"]
     assert not list(tmp_path.glob("demo_result/*/old"))
 
 
-def test_make_demo_with_a_video_of_a_name_like_an_option(copy):
-    make = ".venv/bin/python make_synthetic.py video --person Mira=41 --frames 6"
-    type_command(copy, f"{make} --out-file ./-x.mp4")
-    assert "6 frames of -x.mp4 to Linnea" in type_command(copy, "make demo VIDEO=-x.mp4")
-
-
 def test_make_demo_with_a_video(copy):
-    """Make a folder whose name has a space and a quote, as people have them."""
+    """A name with a space and a quote, as people have them, that begins like an option."""
     make = ".venv/bin/python make_synthetic.py video --person Mira=41 --frames 12"
-    type_command(copy, f'{make} --out-file "it\'s me.mp4"')
-    out = type_command(copy, 'make demo VIDEO="it\'s me.mp4"')
-    assert "12 frames of it's me.mp4 to Linnea" in out
+    type_command(copy, f'{make} --out-file "./-it\'s me.mp4"')
+    out = type_command(copy, 'make demo VIDEO="-it\'s me.mp4"')
+    assert "12 frames of -it's me.mp4 to Linnea" in out
     assert (copy / "demo_result/mine.mp4").stat().st_size > 1000
     assert list(copy.glob("demo_result/mine/driver2Linnea/*/index.html"))
 
 
+def test_make_demo_train_calls_scripts_and_configurations_that_are_there(tmp_path):
+    """The script alone, with commands that do nothing; below, all of it is done for real."""
+    type_command(tmp_path, f"sh {ROOT / 'demo/train.sh'}", **stub_python(tmp_path))
+    calls = [line.split() for line in (tmp_path / "calls").read_text().splitlines()]
+    assert all((ROOT / script).exists() for script, *_ in calls)
+    configs = {
+        Path(words[2]).stem: load_config(Path(words[2]).stem, ROOT / words[2]) for words in calls if "--conf" in words
+    }
+    assert set(configs) == {"encoder", "transformer", "decoder", "shape_prior"}
+    assert all(config.logdir.startswith("demo_train/") for config in configs.values())
+    assert [words[0] for words in calls][-2:] == ["test_reenactment.py", "evaluate.py"]
+
+
+@pytest.mark.long
 def test_make_demo_train(copy):
     for module in ("encoder", "transformer", "decoder", "shape_prior"):
         path = copy / f"config/demo/{module}.yaml"
