@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +20,7 @@ from config.config_decoder import DecoderConfig
 from datasets.images import write_image
 from training.resume import find_run
 from utils.errors import ResourceError, WeightsError
-from utils.files import file_digest, write_yaml
+from utils.files import file_digest, locked, write_yaml
 from utils.weights import SUMS_FILE, format_sums
 
 pytestmark = pytest.mark.slow
@@ -266,17 +262,8 @@ def test_a_damaged_checkpoint_is_passed_over(whole, work, stopped):
 def test_a_run_is_entered_by_one_process_only(work, stopped, monkeypatch):
     monkeypatch.setattr("utils.files.LOCK_PATIENCE_S", 0.2)
     args = ("--conf", "decoder.yaml", "--resume", stopped)
-    with open_locked(stopped), pytest.raises(ResourceError, match="run: another process"):
+    with locked(stopped), pytest.raises(ResourceError, match="run: another process"):
         call_script(monkeypatch, work, "train_decoder.py", *args)
-    must_run(work, "train_decoder.py", *args)  # the same as when its holder dies
-
-
-@contextmanager
-def open_locked(folder: Path) -> Iterator[None]:
-    handle = os.open(folder, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    yield
-    os.close(handle)
 
 
 def make_runs(folder: Path, *names: str) -> dict:
