@@ -6,6 +6,7 @@ import multiprocessing
 import multiprocessing.forkserver as forkserver
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -42,5 +43,8 @@ def _run(command: list[str], folder: Path, streams: Path, environment: dict[str,
 
 
 def stop() -> None:
-    """End the process, so that its time counts as the tests'."""
-    forkserver._forkserver._stop()
+    """End the process, and wait for it, so that its time counts as the tests'."""
+    server = forkserver._forkserver
+    if server._forkserver_pid is not None:
+        os.kill(server._forkserver_pid, signal.SIGTERM)
+        server._stop()
