@@ -35,7 +35,8 @@ def faces(image):
 WITHIN_S = 3.0
 CONF = {
     "trg_celeb_name": "Linnea",
-    "model": {"planes": 4},
+    "mode": "train",
+    "model": {"planes": 2},
     "train": {"epochs": 1000, "batch_size": 4, "feature_loss": {"lambda": 0}},
     "monitor": {"save_interval": 1000},
 }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import random
 import resource
 import shutil
 import signal
@@ -14,19 +14,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import PATIENCE_S, ROOT, must_fail, must_run
+from helpers import PATIENCE_S, ROOT, call_script, must_run, run_script
+
+from utils.errors import ResourceError
 
 pytestmark = pytest.mark.slow
 
 CELEBV = ("--dataset", "CelebV", "--out-dir", "out")
 PARTS = ("image", "heatmap", "resized_heatmap")
+FRAMES = 120
 
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory) -> Path:
-    """A working folder with one person of 250 frames, prepared without interruption into `whole`."""
+    """A working folder with one person, prepared without interruption into `whole`."""
     folder = tmp_path_factory.mktemp("frames")
-    must_run(folder, "make_synthetic.py", "celebv", "--people", "Ada=3", "--frames", 250)
+    must_run(folder, "make_synthetic.py", "celebv", "--people", "Ada=3", "--frames", FRAMES)
     must_run(folder, "preprocess.py", "--dataset", "CelebV", "--out-dir", "whole", "--num-workers", 1)
     return folder
 
@@ -68,13 +71,13 @@ def test_crops_follow_from_the_seed_and_the_index_alone(data, tmp_path):
 def test_numpy_reads_what_is_written(work):
     for part in PARTS:
         with np.load(work / f"whole/Ada_{part}.npz") as arrays:
-            assert arrays.files == [f"{k + 1:06d}.jpg" for k in range(250)]
+            assert arrays.files == [f"{k + 1:06d}.jpg" for k in range(FRAMES)]
             assert {(arrays[name].dtype, arrays[name].ndim) for name in arrays.files} == {(np.dtype(np.uint8), 3)}
 
 
 def test_complete_files_are_kept_and_others_are_rebuilt_with_the_reason(work):
     out = must_run(work, "preprocess.py", *CELEBV)
-    assert "250 images; not there yet" in out
+    assert f"{FRAMES} images; not there yet" in out
     path = work / "out/Ada_heatmap.npz"
     before = path.stat().st_mtime_ns
     assert "complete and made from the same; kept" in must_run(work, "preprocess.py", *CELEBV)
@@ -115,14 +118,14 @@ def test_pictures_are_made_though_the_files_are_there(work):
     must_run(work, "preprocess.py", *CELEBV)
     out = must_run(work, "preprocess.py", *CELEBV, "--save-boundary-image")
     assert "pictures of the boundaries are wanted" in out
-    assert len(list((work / "out/boundary_image/Ada").glob("*.png"))) == 250
+    assert len(list((work / "out/boundary_image/Ada").glob("*.png"))) == FRAMES
 
 
 @pytest.mark.parametrize("how, exit_code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted(work, how, exit_code):
     process = start(work, *CELEBV)
     process.stdout.readline()  # it has begun
-    time.sleep(0.1)
+    time.sleep(0.05)
     if how == signal.SIGINT:
         os.killpg(process.pid, how)  # Ctrl-C reaches the workers too
     else:
@@ -141,39 +144,36 @@ def test_a_full_disk(work):
     assert list((work / "out").iterdir()) == []
 
 
-def test_killed_at_any_moment(work):
-    """A dozen times: no final file is wrong, and the next run completes to what an uninterrupted one makes."""
-    whole = files_of(work / "whole")
-    begin = time.monotonic()
-    assert start(work, *CELEBV).wait() == 0
-    duration = time.monotonic() - begin
-    moments = random.Random(0)
-    num_killed = 0
-    for _ in range(12):
-        shutil.rmtree(work / "out")
-        process = start(work, *CELEBV)
-        begin = time.monotonic()
-        time.sleep(moments.uniform(0, duration))
-        if process.poll() is None:
-            num_killed += 1
-        else:  # the machine was busier when the time was taken
-            duration = min(duration, time.monotonic() - begin) / 2
-        process.kill()
-        process.communicate()
-        for name, content in files_of(work / "out").items():
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_killed_at_every_file_that_is_renamed(data, tmp_path, moment):
+    """No final file is wrong, and the next run completes to what an uninterrupted one makes."""
+    (tmp_path / "datasets").symlink_to(data / "datasets")
+    args = (*CELEBV, "--celeb-name-list", "Rowan", "--num-workers", 1)
+    must_run(tmp_path, "preprocess.py", *args)
+    whole = files_of(tmp_path / "out")
+    for number in itertools.count(1):
+        shutil.rmtree(tmp_path / "out")
+        ended = run_script(tmp_path, "tests/drivers/killed.py", "preprocess", moment, number, *args)
+        if ended.returncode == 0:
+            break
+        assert ended.returncode == -signal.SIGKILL
+        for name, content in files_of(tmp_path / "out").items():
             assert name.startswith(".") or content == whole[name], name
-        must_run(work, "preprocess.py", *CELEBV)
-        assert files_of(work / "out") == whole  # and nothing is left over
-    assert num_killed >= 6
+        must_run(tmp_path, "preprocess.py", *args)
+        left = {name: content for name, content in files_of(tmp_path / "out").items() if name not in whole}
+        assert files_of(tmp_path / "out") == whole | left
+        assert not left or moment == "after"  # a run that writes nothing more tidies nothing up
+    assert number > len(PARTS)
 
 
-def test_only_one_writes_into_a_folder(work):
+def test_only_one_writes_into_a_folder(work, monkeypatch):
+    monkeypatch.setattr("utils.files.LOCK_PATIENCE_S", 0.2)
     first = start(work, *CELEBV, "--num-workers", 1)
     first.stdout.readline()
     os.kill(first.pid, signal.SIGSTOP)
     try:
-        line = must_fail(work, 6, "another process is writing there", "preprocess.py", *CELEBV)
-        assert "out" in line
+        with pytest.raises(ResourceError, match="out: another process is writing there"):
+            call_script(monkeypatch, work, "preprocess.py", *CELEBV)
     finally:
         os.kill(first.pid, signal.SIGCONT)
     assert first.wait(60) == 0
