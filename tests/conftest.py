@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -45,7 +47,20 @@ def fresh_parameters():
 @pytest.fixture(scope="session")
 def data(tmp_path_factory) -> Path:
     """A working folder with tiny data sets of synthetic people, split and prepared."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    with open(root / "lock", "w") as lock:  # the first worker makes it, each has a copy of its own
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / "made").exists():
+            make_data(root / "making")
+            (root / "making").rename(root / "made")
     folder = tmp_path_factory.mktemp("work")
+    shutil.copytree(root / "made", folder, dirs_exist_ok=True)
+    return folder
+
+
+def make_data(folder: Path) -> None:
+    folder.mkdir()
     must_run(folder, "make_synthetic.py", "celebv", "--people", "Rowan=9", "Linnea=29", "--frames", 14, "--expressions")
     must_run(folder, "make_synthetic.py", "wflw", "--train-faces", 6, "--test-faces", 5)
     must_run(folder, "split_celebv.sh", "./datasets/CelebV", 8)
@@ -54,7 +69,6 @@ def data(tmp_path_factory) -> Path:
             folder, "preprocess.py", "--dataset", "datasets", "--mode", mode, "--out-dir", "datasets/WFLW_heatmaps"
         )
     must_run(folder, "preprocess.py", "--dataset", "CelebV", "--out-dir", "datasets/celebv_heatmaps_GT")
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -66,8 +80,8 @@ def faces() -> list[np.ndarray]:
 def films(tmp_path_factory, faces) -> Path:
     """Films for the page: a face with sound, none, a text, and one that is too long."""
     folder = tmp_path_factory.mktemp("films")
-    write_frames(folder / "silent.mp4", faces)
-    tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=2"]
+    write_frames(folder / "silent.mp4", faces[:20])
+    tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1"]
     command = [ffmpeg(), "-v", "error", *tone, "-i", str(folder / "silent.mp4"), "-map", "1:v", "-map", "0:a"]
     subprocess.run([*command, "-c:v", "copy", "-c:a", "aac", "-shortest", str(folder / "face.mp4")], check=True)
     write_frames(folder / "grey.mp4", [faces[0] * 0 + 110] * 30)

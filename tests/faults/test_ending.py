@@ -44,7 +44,7 @@ CONF = {
 
 @pytest.fixture
 def film(tmp_path) -> Path:
-    write_frames(tmp_path / "m.mp4", [frame for frame, _ in moving_head("Rowan=9", 30, seed=0)])
+    write_frames(tmp_path / "m.mp4", [frame for frame, _ in moving_head("Rowan=9", 8, seed=0)])
     (tmp_path / "slow.py").write_text(SLOW)
     return tmp_path
 
@@ -145,7 +145,7 @@ def test_a_long_computation_in_the_main_thread(tmp_path):
 @pytest.mark.slow
 def test_nohup_is_meant(tmp_path):
     code = f"import sys, time; sys.path.insert(0, {str(ROOT)!r}); from utils.ending import call_main; "
-    code += "call_main(lambda: (open('busy', 'w').close(), time.sleep(3)))"
+    code += "call_main(lambda: (open('busy', 'w').close(), time.sleep(0.5)))"
     process = begin(tmp_path, "-c", code, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     wait_for(process, (tmp_path / "busy").exists)
     process.send_signal(signal.SIGHUP)
@@ -237,8 +237,30 @@ def test_no_room_for_workers_names_the_place(monkeypatch):
 # Streams
 
 
-@pytest.mark.slow
+PRINTS = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from utils.ending import call_main
+def main():
+    for number in range(9):
+        print("words" * 999)
+        print("words" * 999, file=sys.stderr, flush=True)
+    Path("done").touch()
+call_main(main)
+"""
+
+
 @pytest.mark.parametrize("streams", ["2>&-", ">&- 2>&- <&-", ">/dev/full", "| true"])
+def test_prints_to_streams_that_cannot_be_written(tmp_path, streams):
+    (tmp_path / "prints.py").write_text(PRINTS.format(root=str(ROOT)))
+    words = f"set -o pipefail; {sys.executable} prints.py {streams}"
+    subprocess.run(["bash", "-c", words], cwd=tmp_path, check=True, timeout=PATIENCE_S)
+    assert (tmp_path / "done").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streams", [">&- 2>&- <&-", pytest.param("| true", marks=pytest.mark.long)])
 def test_streams_that_cannot_be_written(film, streams):
     words = " ".join(map(str, [sys.executable, ROOT / "test_reenactment.py", *DEMO_NETWORKS, "--input", "m.mp4"]))
     subprocess.run(["bash", "-c", f"set -o pipefail; {words} -n 2 {streams}"], cwd=film, check=True, timeout=PATIENCE_S)

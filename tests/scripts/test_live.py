@@ -190,11 +190,11 @@ def test_silent_browsers_take_no_place(monkeypatch):
 @pytest.mark.slow
 def test_who_hardly_sends_pictures_makes_room_for_who_does(monkeypatch):
     monkeypatch.setattr("web.live.LiveReenactor", Idle)
-    monkeypatch.setattr("web.live.QUIET_S", 1.0)
-    monkeypatch.setattr("web.live.IDLE_S", 4.0)
-    many = [(0.05, PICTURE)] * 40
-    browsers = [Browser(TARGET, (0, PICTURE), *more) for more in ([(3.0, PICTURE)] * 3, many)]
-    browsers += [Browser((wait_s, TARGET[1]), (0.0, PICTURE), *many) for wait_s in (1.5, 1.6)]
+    monkeypatch.setattr("web.live.QUIET_S", 0.5)
+    monkeypatch.setattr("web.live.IDLE_S", 2.0)
+    many = [(0.025, PICTURE)] * 40
+    browsers = [Browser(TARGET, (0, PICTURE), *more) for more in ([(1.5, PICTURE)] * 3, many)]
+    browsers += [Browser((wait_s, TARGET[1]), (0.0, PICTURE), *many) for wait_s in (0.75, 0.8)]
     first, second, third, fourth = serve(*browsers)
     assert "others were waiting" in first[1] and "ready" in second[0] and "ready" in third[0]
     assert len(fourth) == 1 and "Others are using" in fourth[0]  # both others send pictures

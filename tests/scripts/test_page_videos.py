@@ -20,7 +20,7 @@ def test_a_video_is_made_with_its_sound_and_goes_with_its_session(page, films, t
         assert visitor.upload((films / "face.mp4").read_bytes())[0] == 200
         visitor.make(file=str(films / "face.mp4"), path="/etc/passwd", video="http://127.0.0.1:1/x")  # are not read
         done = visitor.next("done", "failed")
-        assert done["done"] == "40 frames" and done["person"] == "Linnea"
+        assert done["done"] == "20 frames" and done["person"] == "Linnea"
         status, content, headers = ask_page(page, f"/result/{done['result']}")
         assert status == 200 and headers["content-type"] == "video/mp4"
         (tmp_path / "made.mp4").write_bytes(content)
@@ -55,10 +55,10 @@ def test_a_video_that_was_stopped_is_made_when_it_is_asked_for_again(page, films
         visitor.stop()
         visitor.make()  # though the first may not have ended yet
         assert "stopped" in visitor.next("stopped", "done", "failed")
-        assert visitor.next("stopped", "done", "failed")["done"] == "40 frames"
+        assert visitor.next("stopped", "done", "failed")["done"] == "20 frames"
         visitor.stop()  # there is nothing to stop any more
         visitor.make()
-        assert visitor.next("stopped", "done", "failed")["done"] == "40 frames"
+        assert visitor.next("stopped", "done", "failed")["done"] == "20 frames"
 
 
 @pytest.mark.slow

@@ -52,10 +52,10 @@ def scene(num_frames: int) -> list[tuple[np.ndarray, Square]]:
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory) -> Path:
-    """60 frames; the head is gone in those from 30 to 39."""
-    frames = [frame for frame, _ in scene(60)]
+    """30 frames; the head is gone in those from 10 to 13."""
+    frames = [frame for frame, _ in scene(30)]
     empty = np.full((*SIZE, 3), 120, np.uint8)
-    frames[30:40] = [empty] * 10
+    frames[10:14] = [empty] * 4
     path = tmp_path_factory.mktemp("video") / "me.mp4"
     write_frames(path, frames)
     return path
@@ -299,30 +299,30 @@ def test_maps_of_both_sizes():
 def test_videos_are_read_upright(video, tmp_path):
     about = open_film(video)
     frames = list(read_video(about))
-    assert about.fps == FPS and about.size == (640, 360) and len(frames) == 60
+    assert about.fps == FPS and about.size == (640, 360) and len(frames) == 30
     assert np.abs(frames[5].astype(int) - scene(6)[5][0]).mean() < 6
 
 
 @pytest.mark.slow
 def test_from_a_video_to_a_decoder(video, tmp_path):
     out = must_run(tmp_path, "prepare_person.py", video, "--name", "Me", *WITH_ENCODER)
-    assert "50 of 60 pictures; left out: 10 x no face found" in out
+    assert "26 of 30 pictures; left out: 4 x no face found" in out
     folder = tmp_path / "datasets/CelebV/Me"
     lists = read_annotations(folder / "all_98pt.txt", 0, "")
     names = lists.names
-    assert names == [f"{k:06d}.jpg" for k in [*range(1, 31), *range(41, 61)]]
+    assert names == [f"{k:06d}.jpg" for k in [*range(1, 11), *range(15, 31)]]
     assert sorted(path.name for path in (folder / "Image").iterdir()) == names
     files = ["Image", "all_98pt.txt", "contact_sheet.png", "person.yaml", "seen.txt"]
     assert sorted(path.name for path in folder.iterdir()) == files
     # landmarks lie where they are in the crops, which are cut from frames of a known face
     assert (lists.landmarks > 10).all() and (lists.landmarks < 246).all()
     sheet = Image.open(folder / "contact_sheet.png")
-    assert sheet.size == (8 * 128, 6 * 128)
+    assert sheet.size == (8 * 128, 4 * 128)
     with np.load(tmp_path / "datasets/celebv_heatmaps_encoder/Me_heatmap.npz") as maps:
         assert maps.files == names
         # the encoder sees what is there: a contour, and it moves
         assert min(maps[name][0].max() for name in names) > 100
-    must_run(tmp_path, "split_celebv.sh", "datasets/CelebV", 40)
+    must_run(tmp_path, "split_celebv.sh", "datasets/CelebV", 8)
     content = {
         "trg_celeb_name": "Me",
         "boundary": "encoder",
@@ -339,7 +339,7 @@ def test_from_a_video_to_a_decoder(video, tmp_path):
     must_fail(tmp_path, 3, "exists already", "prepare_person.py", video, "--name", "Me", *WITH_ENCODER)
     again = must_run(tmp_path, "prepare_person.py", folder, "--name", "Me", *WITH_ENCODER)
     assert "complete and made from the same; kept" in again
-    assert "Me: 50 lines; images: 50 256x256" in must_run(
+    assert "Me: 26 lines; images: 26 256x256" in must_run(
         tmp_path, "preprocess.py", "--dataset", "CelebV", "--check", "--report", "check.html"
     )
     # a detector that knows no landmarks makes a person without; what does not fit together is refused
@@ -347,7 +347,7 @@ def test_from_a_video_to_a_decoder(video, tmp_path):
     own = ("--name", "Plain", "--detector", "own:middle", *WITH_ENCODER)
     must_run(tmp_path, "prepare_person.py", video, *own, PYTHONPATH=str(tmp_path))
     assert (folder.with_name("Plain") / "all_frames.txt").exists()
-    must_run(tmp_path, "split_celebv.sh", "datasets/CelebV", 40)
+    must_run(tmp_path, "split_celebv.sh", "datasets/CelebV", 8)
     content["trg_celeb_name"] = "Plain"
     write_yaml(tmp_path / "wrong.yaml", {**content, "boundary": "landmarks"})
     must_fail(tmp_path, 3, "it has no landmarks", "train_decoder.py", "--conf", "wrong.yaml")

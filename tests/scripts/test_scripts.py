@@ -303,6 +303,7 @@ def test_frames_in_batches_are_the_same_pictures(trained):
     assert len(list((three / "result").iterdir())) == 5
 
 
+@pytest.mark.long
 def test_full_width_iteration_and_published_files_end_to_end(tmp_path):
     """One iteration of each script at full width; its files serve the description's reenactment command."""
     people = ("--people", "Kathleen=4", "Donald_Trump=6")
