@@ -3,7 +3,7 @@
 PYTHON = .venv/bin/python
 READY = .venv/.ready
 
-.PHONY: demo demo-train app test test-fast lint gpu clean
+.PHONY: demo demo-train app test test-all test-fast lint gpu clean
 
 # VIDEO=me.mp4 or VIDEO=webcam lets a face drive the synthetic person; the shell gets it as it is
 demo: $(READY)
@@ -19,8 +19,11 @@ app: $(READY)
 test: $(READY)
 	$(PYTHON) -m pytest
 
+test-all: $(READY)
+	$(PYTHON) -m pytest -m ""
+
 test-fast: $(READY)
-	$(PYTHON) -m pytest tests/unit -m "not slow"
+	$(PYTHON) -m pytest tests/unit -m "not slow and not long"
 
 lint: $(READY)
 	$(PYTHON) -m ruff check .

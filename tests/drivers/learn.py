@@ -2,7 +2,7 @@
 
     python tests/drivers/learn.py PREPARED [learn_person.py's own options]
 
-PREPARED is the folder of a prepared and split person. Learning
+PREPARED is the folder of a prepared and split person; if it is not there, no face is found. Learning
 comes to its end when it is begun for the second time.
 """
 
@@ -31,6 +31,9 @@ parser.add_argument("--look", action="store_true")
 args = parser.parse_args()
 
 if args.video is not None:
+    if not args.prepared.exists():
+        print(f"error: {args.video}: no usable face in 41 pictures", file=sys.stderr)
+        sys.exit(3)
     claim(args.work_dir, {"video": args.video}, person=args.name, quality="draft")
 name = made_of(args.work_dir)["person"]
 work = Work(args.work_dir, "", name, QUALITIES["draft"], ("decoder",), 1)

@@ -26,10 +26,10 @@ def write_sparse_weights(path: Path, network: str) -> None:
             file.create_dataset(name, shape, np.float32)
 
 
-@pytest.fixture
-def published(tmp_path):
-    """A folder with the published names, and the address that serves it."""
-    folder = tmp_path / "served"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A folder with the published names."""
+    folder = tmp_path_factory.mktemp("published")
     for file in (*SETS["converted"], *SETS["pretrained"]):
         path = folder / file.remote
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,8 +37,15 @@ def published(tmp_path):
             write_sparse_weights(path, file.manifest)
         else:
             shutil.copy(ROOT / f"tests/data/training_info/{path.parent.name}.yaml", path)
-    with serve(folder) as address:
-        yield folder, {URL_VARIABLE: address}
+    return folder
+
+
+@pytest.fixture
+def published(made, tmp_path):
+    """A folder with the published names, and the address that serves it."""
+    shutil.copytree(made, tmp_path / "served")
+    with serve(tmp_path / "served") as address:
+        yield tmp_path / "served", {URL_VARIABLE: address}
 
 
 @pytest.mark.slow

@@ -106,12 +106,11 @@ def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(fil
 
 @pytest.mark.slow
 def test_a_video_without_a_face_is_said_and_what_strangers_ask_is_refused(film, tmp_path):
-    grey = tmp_path / "grey.mp4"
-    write_frames(grey, [next(moving_head("Mira=41", 1, 0))[0] * 0 + 110] * 41)
-    with serve_page(tmp_path, str(ROOT / "app.py")) as (address, _), Learner((address, tmp_path)) as page:
+    nobody = (str(ROOT / "tests/drivers/page.py"), "nowhere")
+    with serve_page(tmp_path, *nobody) as (address, _), Learner((address, tmp_path)) as page:
         status, words = page.wish(do="look", name="x", agreed=True)
         assert status == 409 and "choose or record" in words["error"]
-        page.upload(grey.read_bytes())
+        page.upload(film.read_bytes())
         assert page.wish(do="look", name="", agreed=True)[0] == 200
         person = page.wait_for("failed", "looked")
         assert person["state"] == "failed" and "no usable face" in person["why"] and person["name"] == "person", person

@@ -89,27 +89,44 @@ def test_from_two_videos_to_a_page_with_a_full_disk_and_a_stop_in_between(films,
     assert os.stat(tmp_path / "o.mp4").st_mtime_ns == before
 
 
-def test_the_papers_networks_between_them_side_by_side(films, tmp_path):
-    process = begin(tmp_path, films, 2, "--encoder", "--transformer")
-    out, _ = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, out
-    # each is announced before anything is done
-    words, work = out.split("== prepare")[0], tmp_path / "o.work"
-    assert all(f"train the {name}" in words for name in ("encoder", "shape prior", "transformer", "decoder")), words
-    record = yaml.safe_load(next(work.glob("result-encoder-transformer/*/*/reenactment.yaml")).read_text())
-    assert record["boundaries"] == "encoder" and record["transfer"] == "transformer"
-    assert count_frames(tmp_path / "o.mp4") == 12 and open_film(tmp_path / "o.mp4").size == (512, 256)
+def pages_of(folder: Path) -> str:
+    """Check what two videos became; return the page."""
+    work = folder / "o.work"
+    assert count_frames(folder / "o.mp4") == 12 and open_film(folder / "o.mp4").size == (512, 256)
     page = (work / "index.html").read_text()
     assert "PSNR" in page and "mouth opening" in page and 'src="../o.mp4"' in page
     for address in ("a/a/contact_sheet.png", "b_b/b_b/contact_sheet.png", "runs/decoder/b_b/decoder/index.html"):
         assert address in page and (work / address).exists()
-    assert "encoder: validation" in page and "training of the transformer" in page and "held-out.png" in page
-    assert read_image(work / "held-out.png").shape == (2 * 192, 3 * 192, 3)
+    assert "held-out.png" in page and read_image(work / "held-out.png").shape == (2 * 192, 3 * 192, 3)
     _, found = find_targets([work / "runs"]).values()  # the page of app.py can show it
     assert found.person == "b_b" and found.held_out["psnr"] > 5, found
-    assert not list(tmp_path.rglob(".*unfinished*"))
+    assert not list(folder.rglob(".*unfinished*"))
+    return page
+
+
+def test_from_two_videos_to_a_page(films, tmp_path):
+    process = begin(tmp_path, films, 2)
+    out, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, out
+    assert "train the decoder" in out.split("== prepare")[0]  # it is announced before anything is done
+    record = yaml.safe_load(next(tmp_path.glob("o.work/result/*/*/reenactment.yaml")).read_text())
+    assert record["boundaries"] == "landmarks" and record["transfer"] == "geometry"
+    pages_of(tmp_path)
     args = ("--source", films / "b b.mp4", "--target", films / "a.mp4", "--out", "o.mp4")
     must_fail(tmp_path, 2, "holds work on other videos", "reenact_people.py", *args)
+
+
+@pytest.mark.long
+def test_the_papers_networks_between_them_side_by_side(films, tmp_path):
+    process = begin(tmp_path, films, 2, "--encoder", "--transformer")
+    out, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, out
+    words, work = out.split("== prepare")[0], tmp_path / "o.work"
+    assert all(f"train the {name}" in words for name in ("encoder", "shape prior", "transformer", "decoder")), words
+    record = yaml.safe_load(next(work.glob("result-encoder-transformer/*/*/reenactment.yaml")).read_text())
+    assert record["boundaries"] == "encoder" and record["transfer"] == "transformer"
+    page = pages_of(tmp_path)
+    assert "encoder: validation" in page and "training of the transformer" in page
 
 
 @pytest.mark.parametrize(

@@ -201,22 +201,21 @@ def test_a_training_starts_from_other_weights(trained, module, first, saved):
 )
 def test_a_rate_falls_from_its_epoch_on(trained, module, file):
     """In the second epoch of two it is half of what it was: the first one's weights are the same bits."""
-    folders = []
-    for name, start in (("constant", {}), ("falls", {"lr_decay_start_at": 0})):
-        config = TINY[module] | {"experiment_name": name}
-        if module == "transformer":
-            config["train"] = config["train"] | {"warm_start": {"epochs": 2} | start}
-        else:
-            config["train"] = config["train"] | start
-        write_yaml(trained / "rate.yaml", config)
+    train, constant = TINY[module]["train"], trained / RUNS[module]
+    if module == "transformer":
+        train, constant = train | {"warm_start": {"epochs": 2}}, constant.with_name("constant")
+        write_yaml(trained / "rate.yaml", TINY[module] | {"experiment_name": "constant", "train": train})
         must_run(trained, f"train_{module}.py", "--conf", "rate.yaml")
-        folders.append((trained / RUNS[module]).with_name(name))
+    own = {"lr_decay_start_at": 0}
+    falls = {"warm_start": train["warm_start"] | own} if module == "transformer" else own
+    write_yaml(trained / "rate.yaml", TINY[module] | {"experiment_name": "falls", "train": train | falls})
+    must_run(trained, f"train_{module}.py", "--conf", "rate.yaml")
+    falling = constant.with_name("falls")
     for epoch, same in ((1, True), (2, False)):
-        with h5py.File(folders[0] / file.format(epoch)) as a, h5py.File(folders[1] / file.format(epoch)) as b:
-            weights = [name for name in names_in(folders[0] / file.format(epoch)) if name.endswith("/W")]
+        with h5py.File(constant / file.format(epoch)) as a, h5py.File(falling / file.format(epoch)) as b:
+            weights = [name for name in names_in(constant / file.format(epoch)) if name.endswith("/W")]
             assert all(np.array_equal(a[name][()], b[name][()]) for name in weights) == same, epoch
-    for folder in folders:
-        shutil.rmtree(folder)
+    shutil.rmtree(falling)
 
 
 def test_test_scripts_make_exactly_n_panels(trained):
