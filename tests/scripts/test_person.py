@@ -208,7 +208,7 @@ def test_the_nearest_of_two_is_followed():
 @pytest.mark.slow
 def test_a_person_is_made_of_one_face(tmp_path):
     """Two people in a row: the one that is seen more often is the person."""
-    frames = [frame for who, count in (("Bo=7", 30), ("Mira=41", 90)) for frame, _ in moving_head(who, count, seed=0)]
+    frames = [frame for who, count in (("Bo=7", 30), ("Mira=41", 120)) for frame, _ in moving_head(who, count, seed=0)]
     write_frames(tmp_path / "two.mp4", frames)
     said = must_run(tmp_path, "prepare_person.py", "two.mp4", "--name", "Me", "--data-dir", "people")
     names = (tmp_path / "people/Me/all_98pt.txt").read_text().splitlines()
