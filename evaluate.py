@@ -39,6 +39,7 @@ from inference.metrics import (
     compare_pictures,
     correlation,
     face_turn,
+    flicker,
     gestures,
     mouth_opening,
     relative_error,
@@ -58,7 +59,7 @@ from utils.errors import DataError
 from utils.files import write_text
 
 SHEET_FILE = "sheet.png"
-CHAIN = "chain"
+CHAIN, PAINTED = "chain", "chain, painted with the film"
 SHEET_FRAMES = 8
 EMPTY = np.zeros((NUM_BOUNDARIES, HEATMAP_SIZE, HEATMAP_SIZE), np.float32)
 MAX_FRAMES = 500  # the most that are measured; all of them are held in memory
@@ -75,12 +76,19 @@ class Frames(NamedTuple):
     heatmaps: list[np.ndarray]  # (15, 64, 64), the driver's boundaries
     asked_for: list[np.ndarray]  # (15, 64, 64), moved to the target
     generated: list[np.ndarray]  # (256, 256, 3) uint8
+    layouts: list[np.ndarray]  # (256, 256, 3) uint8, the decoder's own images: the same without a film
 
     @classmethod
     def read(cls, measured: MeasuredFrames) -> Frames:
         """Read all of them."""
-        parts = (list(measured.read(part)) for part in ("face", "heatmap", "transformed", "generated"))
-        return cls(measured.indices, measured.total, *parts)
+        parts = [list(measured.read(part)) for part in ("face", "heatmap", "transformed", "generated")]
+        layouts = list(measured.read("layout")) if measured.has_film else parts[-1]
+        return cls(measured.indices, measured.total, *parts, layouts)
+
+    @property
+    def has_film(self) -> bool:
+        """Whether a film painted what was generated."""
+        return self.layouts is not self.generated
 
 
 class Truth(NamedTuple):
@@ -228,6 +236,8 @@ def require_unseen(configs: dict[str, Config], record: dict[str, Any]) -> None:
         DataError: test frames were among them.
     """
     for module, config in configs.items():
+        if module == "decoder" and config.trg_celeb_name != record["target"]:
+            continue  # it lays out a film of somebody whom it never saw
         is_of_celebv = module != "encoder" or config.dataset == "CelebV" and record["source"] in config.celeb_names
         mode = config.mode
         if mode != "train" and is_of_celebv:
@@ -235,6 +245,12 @@ def require_unseen(configs: dict[str, Config], record: dict[str, Any]) -> None:
                 f"{record['configs'][module]}: the {module} trained with 'mode: {mode}', on the test frames, too; "
                 "train with 'mode: train', or pass --allow-trained to score it all the same"
             )
+
+
+def flicker_of(pictures: list[np.ndarray], truth: list[np.ndarray], indices: list[int]) -> PictureScores:
+    """Return the flicker of pictures that follow each other, if some do."""
+    found = flicker(pictures, truth, indices)
+    return {} if found is None else {"flicker": found}
 
 
 class Across(NamedTuple):
@@ -256,15 +272,18 @@ def measure_across(
     target: str,
 ) -> Across:
     """Measure the result of synthetic people against the truth, along with baselines; write a sheet of pictures."""
-    pictures = {CHAIN: frames.generated} | baselines(truth, backend, inputs, frames.heatmaps, style)
+    pictures = {CHAIN: frames.layouts} | ({PAINTED: frames.generated} if frames.has_film else {})
+    pictures |= baselines(truth, backend, inputs, frames.heatmaps, style)
     rows = [inputs, truth.target_frames, frames.generated]
     rows += [pictures["decoder without transformer"], pictures["true boundary, decoder"]]
     write_sheet(sheet, rows, generated_mark(f"faces of {target} from row 3 on"))
+    scores = {
+        name: compare_pictures(faces, truth.target_frames, truth.target_landmarks) for name, faces in pictures.items()
+    }
+    for name in (CHAIN, PAINTED)[: 1 + frames.has_film]:
+        scores[name] |= flicker_of(pictures[name], truth.target_frames, frames.indices)
     return Across(
-        {
-            name: compare_pictures(faces, truth.target_frames, truth.target_landmarks)
-            for name, faces in pictures.items()
-        },
+        scores,
         correlation([mouth_opening(h) for h in found], [e.mouth_open for e in truth.expressions]),
         correlation([face_turn(h) for h in found], [e.yaw for e in truth.expressions]),
     )
@@ -280,6 +299,7 @@ class Scores(NamedTuple):
     encoder_error: float | None = None  # share of an all-zero prediction's
     decoder: PictureScores | None = None  # on the target's own test frames
     self_reenactment: PictureScores | None = None
+    self_without_film: PictureScores | None = None
     across: Across | None = None
 
 
@@ -309,6 +329,11 @@ def evaluate(result_dir: Path, record: dict[str, Any], configs: dict[str, Config
     if has_expressions(data_dir, source):
         every = expressions_of(data_dir, source, "test")
         track = [every[index] for index in frames.indices]
+
+    def compare(pictures: list[np.ndarray]) -> PictureScores:
+        return compare_pictures(pictures, inputs, seen=seen) | flicker_of(pictures, inputs, frames.indices)
+
+    is_own = configs["decoder"].trg_celeb_name == target  # else it only lays out
     if source != target and track is not None and has_expressions(data_dir, target):
         truth = make_truth(data_dir, source, target, len(found))
         across = measure_across(frames, truth, found, inputs, backend, style, result_dir / SHEET_FILE, target)
@@ -318,8 +343,9 @@ def evaluate(result_dir: Path, record: dict[str, Any], configs: dict[str, Config
         boundaries,
         measure_gestures(drivers, faces, track),
         encoder_error,
-        measure_decoder(backend, configs["decoder"], data_dir, target, len(found)),
-        compare_pictures(frames.generated, inputs, seen=seen) if source == target else None,
+        measure_decoder(backend, configs["decoder"], data_dir, target, len(found)) if is_own else None,
+        compare(frames.generated) if source == target else None,
+        compare(frames.layouts) if source == target and frames.has_film else None,
         across,
     )
 
@@ -338,6 +364,7 @@ def to_json(scores: Scores) -> dict[str, Any]:
         "encoder_error": scores.encoder_error,
         "decoder": scores.decoder,
         "self_reenactment": scores.self_reenactment,
+        "self_without_film": scores.self_without_film,
     }
     if scores.across is not None:
         found["scores"] = scores.across.scores
@@ -368,11 +395,15 @@ def lines_of(record: dict[str, Any], scores: Scores) -> list[tuple[str, str]]:
     values += "2.5 px {comb_energy:.2f} of the real one's"
     if scores.decoder is not None:
         rows.append((f"decoder on test frames of {record['target']}", values.format(**scores.decoder)))
-    if scores.self_reenactment is not None:
-        rows.append(("generated against the real frame", values.format(**scores.self_reenactment)))
+    for found_scores, where in ((scores.self_reenactment, ""), (scores.self_without_film, ", without the film")):
+        if found_scores is not None:
+            flickers = f", flicker {number(found_scores.get('flicker'), 2)} of 255"
+            rows.append((f"generated against the real frame{where}", values.format(**found_scores) + flickers))
     if scores.across is not None:
         for name, values in scores.across.scores.items():
-            words = "PSNR {psnr:.2f} dB, face {face_psnr:.2f} dB, SSIM {ssim:.3f}".format(**values)
+            words = "PSNR {psnr:.2f} dB, face {face_psnr:.2f} dB, SSIM {ssim:.3f}, sharpness {sharpness:.2f}"
+            words = words.format(**values)
+            words += f", flicker {values['flicker']:.2f} of 255" if "flicker" in values else ""
             rows.append((f"{name}, against the true target", words))
     rows.append(("a face is found in the result", f"{100 * found.found:.0f} % of the frames"))
     for correlations, words in ((found.with_driver, "driver"), (found.with_truth, "driver's true expression")):

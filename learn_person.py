@@ -20,7 +20,7 @@ from datasets.celebv import read_person
 from people.advice import what_is_missing
 from people.recipe import announced, training_step
 from people.steps import measure_held_out, prepare, require_frames, split
-from people.work import INPUTS_FILE, QUALITIES, Work, as_name, claim, made_of
+from people.work import INPUTS_FILE, QUALITIES, TRAINED, Work, as_name, claim, made_of
 from utils import cli
 from utils.context import set_context
 from utils.ending import call_main
@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--work-dir", type=cli.path, required=True, metavar="DIR", help=help_work)
     parser.add_argument("--name", type=cli.folder_name, help="of the person (default: the video's)")
     help_quality = "width and length of the training (draft); docs/PEOPLE.md says what to expect"
-    parser.add_argument("--quality", choices=QUALITIES, default="draft", help=help_quality)
+    parser.add_argument("--quality", choices=TRAINED, default="draft", help=help_quality)
     help_look = "only prepare the person, and say what the video lacks"
     parser.add_argument("--look", action="store_true", help=help_look)
     args = parser.parse_args()
@@ -58,7 +58,7 @@ def open_work(args: argparse.Namespace) -> Work:
         name = as_name(args.name or args.video.stem, "person")
         claim(args.work_dir, {"video": args.video}, person=name, quality=args.quality)
     found = made_of(args.work_dir)
-    if found is None or not {"person", "quality"} <= found.keys() or found["quality"] not in QUALITIES:
+    if found is None or not {"person", "quality"} <= found.keys() or found["quality"] not in TRAINED:
         raise ConfigError(f"{args.work_dir / INPUTS_FILE}: no person was begun there; name a video")
     person = as_name(found["person"], "person")
     return Work(args.work_dir, "", person, QUALITIES[found["quality"]], ("decoder",), available_cores())

@@ -2,6 +2,7 @@
 
 python make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames 600
 python make_synthetic.py crowd --people 100 --frames 120
+python make_synthetic.py layout --frames 2400
 python make_synthetic.py wflw --train-faces 1000 --test-faces 100
 python make_synthetic.py sheet --out-file people.png
 python make_synthetic.py video --person Mira=41 --frames 200 --out-file mira.mp4
@@ -37,11 +38,13 @@ from synthetic.people import (
     Identity,
     expression_track,
     identity_seed,
+    layout_identity,
     random_expression,
     random_identity,
     read_habit,
     save_expressions,
     varied_identity,
+    wide_expression,
 )
 from utils import cli
 from utils.ending import call_main
@@ -53,6 +56,7 @@ MAX_FRAMES = 100_000  # a person, or faces of a list
 MAX_CROWD, MAX_CROWD_FRAMES = 1000, 1000
 CROWD, CROWD_SEED = "Crowd", 700_000  # the seeds of nobody else
 CROWD_HABITS = {"yaw": (-12, 12), "mouth_open": (0, 0.6), "smile": (-0.3, 0.8), "brow_raise": (-0.5, 0.7)}
+LAYOUT = "Layout"
 MARKER_FILE = "synthetic.txt"  # tells our own folders from real people's, which are never written into
 
 
@@ -132,6 +136,15 @@ def make_crowd(num_people: int, num_frames: int, stride: int, seed: int, out_dir
     write_frames(folder, frames(), count)
     write_yaml(folder / PERSON_FILE, {"drawing": GAZE})
     print(f"{folder}: {count} frames of {num_people} people")
+
+
+def make_layout(num_frames: int, seed: int, out_dir: Path) -> None:
+    """Make one folder with faces of all proportions, poses and expressions, and always the same looks."""
+    rng = np.random.default_rng(seed)
+    frames = ((layout_identity(seed + number), np.array(wide_expression(rng))) for number in range(num_frames))
+    write_frames(out_dir / LAYOUT, frames, num_frames)
+    write_yaml(out_dir / LAYOUT / PERSON_FILE, {"drawing": GAZE})
+    print(f"{out_dir / LAYOUT}: {num_frames} frames")
 
 
 def read_people(people: list[str], habits: list[tuple[str, str]]) -> tuple[list[tuple[str, int]], dict[str, Habit]]:
@@ -299,6 +312,9 @@ def parse_args() -> argparse.Namespace:
     crowd.add_argument("--frames", type=cli.whole(1, MAX_CROWD_FRAMES), default=120, help="of each (default 120)")
     crowd.add_argument("--stride", type=cli.whole(1, 20), default=8, metavar="N", help=help_stride)
     crowd.add_argument("--out-dir", type=cli.path, default=Path("datasets/CelebV"))
+    layout = forms.add_parser("layout", help=f"one folder, {LAYOUT}, for a decoder that lays out faces of anybody")
+    layout.add_argument("--frames", type=cli.whole(1, MAX_FRAMES), default=2400)
+    layout.add_argument("--out-dir", type=cli.path, default=Path("datasets/CelebV"))
     wflw = forms.add_parser("wflw", help="random people and poses, several in a picture")
     wflw.add_argument("--train-faces", type=cli.whole(1, MAX_FRAMES), default=1000)
     wflw.add_argument("--test-faces", type=cli.whole(1, MAX_FRAMES), default=100)
@@ -320,7 +336,7 @@ def parse_args() -> argparse.Namespace:
     video.add_argument("--person", required=True, metavar="NAME[=SEED]", help="who; the seed is the looks")
     video.add_argument("--frames", type=cli.whole(1, MAX_FRAMES), default=200, help="25 a second (default 200)")
     video.add_argument("--out-file", type=cli.path, default=Path("person.mp4"))
-    for form in (celebv, crowd, wflw, sheet, video):
+    for form in (celebv, crowd, layout, wflw, sheet, video):
         form.add_argument("--seed", type=cli.seed, default=0, help="of the motion and of random people")
     return parser.parse_args()
 
@@ -334,6 +350,9 @@ def main() -> None:
     elif args.form == "crowd":
         check_outputs({"--out-dir": args.out_dir})
         make_crowd(args.people, args.frames, args.stride, args.seed, args.out_dir)
+    elif args.form == "layout":
+        check_outputs({"--out-dir": args.out_dir})
+        make_layout(args.frames, args.seed, args.out_dir)
     elif args.form == "wflw":
         check_outputs({"--out-dir": args.out_dir})
         make_wflw({"train": args.train_faces, "test": args.test_faces}, sorted(args.forehead), args.seed, args.out_dir)

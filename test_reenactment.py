@@ -24,6 +24,7 @@ from tqdm import tqdm
 from datasets.boundary import style_of
 from datasets.panels import generated_mark
 from inference.backends import PRECISIONS, add_backend_argument
+from inference.film import Film, find_film, load_film
 from inference.inputs import Input, end_at_interrupt, open_input, open_test_split
 from inference.motion import MAX_STRENGTH, MOTIONS, is_whole
 from inference.output import FRAMES_DIR, LAYOUTS, Output, frame_layout, open_output
@@ -66,6 +67,11 @@ def parse_args() -> argparse.Namespace:
     add_backend_argument(parser)
     help_precision = "of onnxruntime; int8 is faster and a little worse (docs/BENCHMARKS.md)"
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help=help_precision)
+    film = parser.add_mutually_exclusive_group()
+    help_film = "paint with frames of this prepared person, a folder or a film.npz; the decoder may be anybody's"
+    film.add_argument("--film", type=cli.path, metavar="PERSON", help=help_film)
+    help_no_film = "show the decoder's own image, though a film lies in its run"
+    film.add_argument("--no-film", action="store_true", help=help_no_film)
     help_data = "the folder that holds the people (default: the transformer's train_dir)"
     parser.add_argument("--data-dir", type=cli.path, help=help_data)
     parser.add_argument("--out-dir", type=cli.path, default=Path("reenactment_result"), help="where results go")
@@ -114,7 +120,10 @@ def open_frames(args: argparse.Namespace, chain: Chain) -> Input:
 
 def main() -> None:
     args = parse_args()
-    chain = open_chain(args)
+    film = None if args.film is None else load_film(args.film)
+    chain = open_chain(args, None if film is None else film.person)
+    if film is None and not args.no_film:
+        film = find_film(chain.networks["decoder"])
     frames_in = open_frames(args, chain)
     reenactor = open_reenactor(
         frames_in,
@@ -126,15 +135,16 @@ def main() -> None:
         args.smooth,
         args.motion,
         args.strength,
+        film,
     )
     missing = MissingFaces(args.no_face)
     mark = generated_mark(f"face of {chain.target}, driven by {args.input or chain.source}")
-    with end_at_interrupt(frames_in), open_output(args, chain, frames_in, mark) as output:
+    with end_at_interrupt(frames_in), open_output(args, chain, frames_in, mark, has_film=film is not None) as output:
         with results_of(reenactor, frames_in, missing) as results:
             for result in tqdm(results, total=frames_in.count, unit="frame", disable=None):
                 output.write(result)
         missing.require_some(args.input)
-        output.note(record_of(args, chain, frames_in, reenactor, missing, output.num_frames))
+        output.note(record_of(args, chain, frames_in, reenactor, missing, output.num_frames, film))
     report(args, chain, output, missing)
 
 
@@ -145,6 +155,7 @@ def record_of(
     reenactor: Reenactor,
     missing: MissingFaces,
     num_frames: int,
+    film: Film | None,
 ) -> dict[str, Any]:
     """Note how a result was made, for evaluate.py and for people."""
     return {
@@ -162,6 +173,7 @@ def record_of(
         "strength": args.strength,
         "boundaries": "landmarks" if args.landmarks else "encoder",
         "transfer": "transformer" if "transformer" in chain.networks else "geometry",
+        "film": "" if film is None else str(film.path or args.film),
         "fps": float(frames_in.fps),
         "video": str(args.video or ""),
         "configs": {module: str(trained.info) for module, trained in chain.networks.items()},

@@ -19,6 +19,7 @@ from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, SEEN, has_unseen
 from datasets.images import write_image
 from datasets.panels import face_picture, generated_mark, heatmap_picture, monitor_path, side_by_side
 from datasets.samples import open_dataset
+from inference.film import keep_film
 from inference.geometry import keep_geometry
 from models.losses import feature_mse, gan_bce, mean_absolute_error, weighted_sum
 from models.networks import DECODER, DECODER_DISCRIMINATOR, HEATMAP_SHAPE, IMAGE_SHAPE, LARGE_HEATMAP_SHAPE, SEEN_SHAPE
@@ -161,6 +162,11 @@ def main() -> None:
     graph = build_graph(config, with_seen)
     training.start_from(DECODER)
     solvers = make_solvers(config)
+
+    def keep(folder: Path) -> None:
+        keep_geometry(dataset, folder)
+        keep_film(config, folder)
+
     with training.run(
         networks=[DECODER, DECODER_DISCRIMINATOR],
         solvers=solvers._asdict(),
@@ -175,7 +181,7 @@ def main() -> None:
                 losses = train_step(graph, solvers, batches[iteration], with_gan=epoch > train.gan_start_at)
                 run.log(losses, partial(save_panel, graph))
             passes = [([DECODER], lambda number: generate(graph, batches[number]))]
-            run.end_epoch(epoch, passes, keep=partial(keep_geometry, dataset))
+            run.end_epoch(epoch, passes, keep=keep)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,20 @@ def compare_pictures(
     return {name: float(mean) for name, mean in means.items()}
 
 
+def flicker(pictures: list[np.ndarray], truth: list[np.ndarray], indices: list[int]) -> float | None:
+    """Measure by how much pictures change otherwise than true ones from frame to frame, in grey levels of 255.
+
+    Args:
+        indices: numbers of the frames; only two in a row count.
+
+    Returns:
+        the mean absolute difference of both changes; None where no two frames are in a row.
+    """
+    pairs = [k for k in range(len(indices) - 1) if indices[k + 1] - indices[k] == 1]
+    changes = [[faces[k + 1].astype(np.int16) - faces[k] for k in pairs] for faces in (pictures, truth)]
+    return float(np.mean([np.abs(a - b).mean() for a, b in zip(*changes)])) if pairs else None
+
+
 def centroid(line: np.ndarray) -> np.ndarray:
     """Return x, y of the centre of mass of a boundary (64, 64), in its pixels."""
     mass = np.clip(line, 0, None) ** 2 + 1e-9

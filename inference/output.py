@@ -50,6 +50,7 @@ MEASURED = {
     "transformed": Kind((NUM_BOUNDARIES, HEATMAP_SIZE, HEATMAP_SIZE), np.int16, scale=16384),
     "generated": Kind((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8),
 }
+ALL_MEASURED = MEASURED | {"layout": MEASURED["generated"]}  # the last where a film painted what was generated
 LAYOUTS = ("panel", "face", "side-by-side")
 FRAMES_DIR, MEASURED_DIR = "result", "measured"
 PREVIEW_FPS, PREVIEW_HEIGHT_PX, PREVIEW_MAX_FRAMES = 12.5, 128, 60
@@ -98,19 +99,23 @@ class ResultWriter:
         self.metrics[name] = result.metrics
         if not result.is_held:
             for part, writer in self._measured.items():
-                writer.add(f"{result.index:06d}", pack(MEASURED[part].encode(getattr(result, part))))
+                writer.add(f"{result.index:06d}", pack(ALL_MEASURED[part].encode(getattr(result, part))))
 
 
 @contextmanager
-def open_results(folder: Path, mark: dict[str, str], layout: str, has_label: bool) -> Iterator[ResultWriter]:
+def open_results(
+    folder: Path, mark: dict[str, str], layout: str, has_label: bool, has_film: bool = False
+) -> Iterator[ResultWriter]:
     """Open a new folder of results while the block runs.
 
     Args:
         mark: metadata of the pictures, which say that they are generated.
         layout, has_label: of the pictures, as `lay_out` has them. What is measured has no label.
+        has_film: whether the decoder's own images are kept as well.
     """
     with ExitStack() as stack:
-        paths = {part: stack.enter_context(atomic_path(measured_path(folder, part))) for part in MEASURED}
+        parts = ALL_MEASURED if has_film else MEASURED
+        paths = {part: stack.enter_context(atomic_path(measured_path(folder, part))) for part in parts}
         writers = {part: PreparedWriter(path) for part, path in paths.items()}
         yield ResultWriter(folder, writers, mark, layout, has_label)
         for writer in writers.values():
@@ -129,9 +134,10 @@ class MeasuredFrames:
 
     def __init__(self, folder: Path, at_most: int):
         command = "python test_reenactment.py"
+        self.has_film = measured_path(folder, "layout").exists()
         self._files = {
             part: PreparedFile(measured_path(folder, part), kind.shape, command, kind.dtype)
-            for part, kind in MEASURED.items()
+            for part, kind in (ALL_MEASURED if self.has_film else MEASURED).items()
         }
         names = self._files["generated"].names
         if not names or not all(name.isascii() and name.isdigit() for name in names):
@@ -144,7 +150,7 @@ class MeasuredFrames:
     def read(self, part: str) -> Iterator[np.ndarray]:
         """Read `heatmap` or `transformed`, (15, 64, 64) float32, or `face` or `generated`, all as they were used."""
         for name in self._names:
-            yield MEASURED[part].decode(self._files[part][name])
+            yield ALL_MEASURED[part].decode(self._files[part][name])
 
 
 def measured_path(folder: Path, part: str) -> Path:
@@ -273,7 +279,9 @@ class Output:
 
 
 @contextmanager
-def open_output(args: argparse.Namespace, chain: Chain, frames_in: Input, mark: dict[str, str]) -> Iterator[Output]:
+def open_output(
+    args: argparse.Namespace, chain: Chain, frames_in: Input, mark: dict[str, str], has_film: bool
+) -> Iterator[Output]:
     """Open what a command line wants of a reenactment; all of it is there at the end of the block, or nothing.
 
     Args:
@@ -282,9 +290,10 @@ def open_output(args: argparse.Namespace, chain: Chain, frames_in: Input, mark: 
     size = layout_size(args.layout, has_truth=frames_in.truth is not None)
     with_sound = args.no_face != "skip"
     parent = args.out_dir / f"{chain.source}2{chain.target}"
+    has_label = args.input is not None and args.label
     with new_result(parent, timestamp(), args.info) as folder:
         with (
-            open_results(folder.path, mark, frame_layout(args), args.input is not None and args.label) as results,
+            open_results(folder.path, mark, frame_layout(args), has_label, has_film) as results,
             open_result_video(args.video, size, frames_in, mark["Comment"], with_sound) as video,
         ):
             output = Output(folder, results, video, args.layout, args.label)

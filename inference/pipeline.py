@@ -11,6 +11,7 @@ import numpy as np
 from datasets.batches import heatmap_of
 from datasets.boundary import style_of
 from inference.backends import open_backend
+from inference.film import Film, open_painter
 from inference.geometry import NeutralToNeutral, Shape, read_geometry
 from inference.inputs import CALIBRATION_FACES, Input, calibration_inputs, shape_of_source
 from inference.motion import Motion, is_whole
@@ -34,6 +35,7 @@ def open_reenactor(
     smooth: float | None = None,
     motion: str = "all",
     strength: float = 1.0,
+    film: Film | None = None,
 ) -> Reenactor:
     """Load the networks, and find how landmarks are moved where no transformer does it.
 
@@ -44,6 +46,7 @@ def open_reenactor(
         batch_size: as of `Reenactor`.
         smooth: as of `Reenactor`; None steadies landmarks that were found in pictures, and nothing else.
         motion, strength: as of `Motion`.
+        film: of the target, to paint with; it may be of another person than the decoder's.
 
     Raises:
         ConfigError: what is asked for does not go together.
@@ -52,9 +55,15 @@ def open_reenactor(
     """
     decoder, geometry, chosen = networks["decoder"], None, None
     is_chosen = not is_whole(motion, strength)
-    source_shape = shape_of_source(frames_in) if is_chosen or "transformer" not in networks else None
+    target = decoder.config.trg_celeb_name if film is None else film.person
+    source_shape = None
     if "transformer" not in networks:
-        geometry = NeutralToNeutral(source_shape, read_geometry(decoder))
+        shape = target_shape(decoder, film)
+        drives_itself = frames_in.truth is not None and frames_in.truth.person == target
+        source_shape = shape if drives_itself else shape_of_source(frames_in)
+        geometry = NeutralToNeutral(source_shape, shape)
+    elif is_chosen:
+        source_shape = shape_of_source(frames_in)
     if is_chosen:
         chosen = Motion(motion, strength, source_shape.neutral)
     if smooth is None:
@@ -68,13 +77,24 @@ def open_reenactor(
         batch_size,
         smooth,
         frames_in.truth,
-        decoder.config.trg_celeb_name,
+        target,
         networks,
         geometry,
         style=style_of(decoder.config),
         motion=chosen,
         fps=float(frames_in.fps),
+        film=None if film is None else open_painter(film, decoder, computing, batch_size),
     )
+
+
+def target_shape(decoder: Trained, film: Film | None) -> Shape:
+    """Return the shape of the face that is shown: the decoder's person, or the film's, if that is somebody else.
+
+    Raises:
+        WeightsError: nothing is known of the decoder's person.
+    """
+    is_own = film is None or film.person == decoder.config.trg_celeb_name
+    return read_geometry(decoder) if is_own else film.shape
 
 
 def open_decoder(decoder: Trained, context: str, precision: str = "float32") -> Backend:

@@ -16,6 +16,7 @@ from datasets.batches import heatmap_of, to_float
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_BOUNDARIES, DrawingStyle
 from datasets.panels import face_picture
 from datasets.samples import DrawnDataset
+from inference.film import FilmPainter
 from inference.motion import Motion
 from inference.pictures import FaceFrame
 from inference.steady import OneEuro
@@ -55,6 +56,7 @@ class Result(NamedTuple):
     true_heatmap: np.ndarray | None = None  # (15, 64, 64) in [0, 1], of a data set
     metrics: dict[str, float] = {}  # what can be measured on the frame
     is_held: bool = False  # the result before, where there was no face
+    layout: np.ndarray | None = None  # (256, 256, 3) uint8, the decoder's own image, where a film painted `generated`
 
 
 class Reenactor:
@@ -72,6 +74,7 @@ class Reenactor:
         fps: of the frames.
         truth: true heatmaps of the frames, where they are a data set's.
         target: who is shown; if it is the source as well, the real frame says how good the result is.
+        film: paints the decoder's layout with frames of the target; None shows the decoder's own image.
     """
 
     def __init__(
@@ -86,10 +89,11 @@ class Reenactor:
         style: DrawingStyle = DrawingStyle(),
         motion: Motion | None = None,
         fps: float = 25.0,
+        film: FilmPainter | None = None,
     ):
         self.networks, self.geometry, self.style = networks, geometry, style
         self.backend, self.batch_size, self.smooth = backend, batch_size, smooth
-        self.truth, self.target = truth, target
+        self.truth, self.target, self.film = truth, target, film
         self._last_heatmap: np.ndarray | None = None
         self._motion, self._filter = motion, OneEuro(smooth, fps)
 
@@ -102,6 +106,8 @@ class Reenactor:
                 if frame.face is None:
                     self._last_heatmap = None
                     self._filter.reset()
+                    if self.film is not None:
+                        self.film.reset()
                     yield frame
                 else:
                     yield next(results)
@@ -118,13 +124,18 @@ class Reenactor:
                 self._steady(heatmaps[: len(frames)])
         else:
             heatmaps = np.stack([heatmap_of(marks, self.style) for marks in landmarks])
+        moved: list[np.ndarray | None] = [None] * len(rows)
         if self.geometry is None:
             transformed = self.backend.infer("transformer", heatmaps)  # (B, 15, 64, 64)
         else:
-            transformed = np.stack([heatmap_of(self.geometry.move(marks), self.style) for marks in landmarks])
+            moved = [self.geometry.move(marks) for marks in landmarks]
+            transformed = np.stack([heatmap_of(marks, self.style) for marks in moved])
         generated = self.backend.infer("decoder", transformed)  # (B, 3, 256, 256)
         for row, frame in enumerate(frames):
-            yield self._result(frame, heatmaps[row], transformed[row], face_picture(generated[row]))
+            image, layout = face_picture(generated[row]), None
+            if self.film is not None:
+                image, layout = self.film.paint(transformed[row], image, moved[row]), image
+            yield self._result(frame, heatmaps[row], transformed[row], image)._replace(layout=layout)
 
     def steady(self, smooth: float) -> None:
         """Change the share of landmarks that comes from the frame before, at any time."""

@@ -71,16 +71,23 @@ def load_configs(args: argparse.Namespace) -> dict[str, Config]:
     return {module: load_config(module, info) for module, info in infos.items() if info}
 
 
-def choose_people(args: argparse.Namespace, configs: dict[str, Config]) -> tuple[str, str]:
+def choose_people(
+    args: argparse.Namespace, configs: dict[str, Config], film_person: str | None = None
+) -> tuple[str, str]:
     """Return source and target: the command line's, which must be the people that the networks were trained for.
+
+    Args:
+        film_person: who is shown by a film that the command line names; then the decoder may be anybody's.
 
     Raises:
         ConfigError: the target is somebody else to the transformer or the decoder.
     """
     trained_sources = configs["transformer"].sources if "transformer" in configs else ()
     source = args.src_celeb_name or (trained_sources[0] if trained_sources else DRIVER)
-    target = args.trg_celeb_name or configs.get("transformer", configs["decoder"]).trg_celeb_name
-    for module in configs.keys() & {"transformer", "decoder"}:
+    target = args.trg_celeb_name or film_person or configs.get("transformer", configs["decoder"]).trg_celeb_name
+    if film_person not in (None, target):
+        raise ConfigError(f"--trg-celeb-name {target}: {args.film} is a film of {film_person}")
+    for module in configs.keys() & ({"transformer"} if film_person else {"transformer", "decoder"}):
         person = configs[module].trg_celeb_name
         if person != target:
             info = getattr(args, f"{module}_config")
@@ -131,8 +138,11 @@ class Chain(NamedTuple):
     data_dir: str  # the folder that holds the people
 
 
-def open_chain(args: argparse.Namespace) -> Chain:
+def open_chain(args: argparse.Namespace, film_person: str | None = None) -> Chain:
     """Find the networks that a command line names, and choose people and context by their configurations.
+
+    Args:
+        film_person: as of `choose_people`.
 
     Raises:
         ConfigError: they do not go together, or the context is unavailable.
@@ -140,7 +150,7 @@ def open_chain(args: argparse.Namespace) -> Chain:
     """
     configs = load_configs(args)
     require_one_drawing(args, configs)
-    source, target = choose_people(args, configs)
+    source, target = choose_people(args, configs, film_person)
     config = configs.get("transformer", configs["decoder"])
     context = choose_context(config, args)
     return Chain(find_networks(args, configs), source, target, context, str(args.data_dir or config.train_dir))

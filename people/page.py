@@ -34,8 +34,10 @@ def write_page(work: Work, video: Path, results: dict[str, Path]) -> Path:
         name: json.loads((folder / "scores.json").read_text(encoding="utf-8")) for name, folder in results.items()
     }
     words = "PSNR {psnr:.2f} dB, SSIM {ssim:.3f}, sharpness {sharpness:.2f} of the real"
-    of_decoder = scores["held-out"]["decoder"]
-    rows = [("decoder on the target's held-out frames", words.format(**of_decoder))]
+    rows = [("the target's held-out frames", words.format(**scores["held-out"]["self_reenactment"]))]
+    without = scores["held-out"].get("self_without_film")
+    if without is not None and not work.is_instant:
+        rows.append(("the same without the film", words.format(**without)))
     for name, found in scores.items():
         words = ", ".join(
             f"{key} {'not measured' if value is None else f'{value:.2f}'}"
@@ -62,7 +64,11 @@ def write_page(work: Work, video: Path, results: dict[str, Path]) -> Path:
             for name, points in read_series(work.run(module)).items()
             if name != TIMER
         ],
-        sheets=[(name, address(work.person(name) / "contact_sheet.png")) for name in (work.source, work.target)],
+        sheets=[
+            (name, address(work.person(name) / "contact_sheet.png"))
+            for name in (work.source, work.target)
+            if work.person(name).exists()
+        ],
     )
     path = work.folder / "index.html"
     write_text(path, text)

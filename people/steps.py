@@ -11,6 +11,7 @@ from pathlib import Path
 from config.runs import HELD_OUT_FILE, INFO_FILE
 from datasets.annotations import read_names
 from datasets.celebv import list_path, num_numbers
+from inference.film import film_of, write_film
 from inference.motion import is_whole
 from inference.pictures import Pictures
 from inference.targets import TRAINED_ON, day_of
@@ -57,15 +58,23 @@ def split(work: Work, name: str, run: Callable[..., None]) -> int:
     return num_train
 
 
+def choose_film(work: Work) -> None:
+    """Write the film of a target for whom nothing is trained, from its training frames, unless it is there."""
+    if not work.film.exists():
+        write_film(work.film, film_of(work.root(work.target), work.target, "train"))
+
+
 def measure_held_out(work: Work, run: Callable[..., None]) -> Path:
-    """Let the target's decoder paint the frames that were held out; note with it what was measured, for app.py.
+    """Paint the target's frames that were held out; note with its decoder what was measured, for app.py.
 
     Returns:
         the result's folder.
     """
     who = ("--landmarks", "--src-celeb-name", work.target, "--data-dir", work.people)
     result, decoder = _measured(work, "held-out", who, run), work.run("decoder")
-    scores = json.loads(read_text(result / "scores.json"))["decoder"]
+    if work.is_instant:
+        return result
+    scores = json.loads(read_text(result / "scores.json"))["self_reenactment"]
     noted = scores | {TRAINED_ON: day_of(decoder / INFO_FILE)}
     write_text(decoder / HELD_OUT_FILE, json.dumps(noted, indent=1) + "\n")
     return result
@@ -74,8 +83,8 @@ def measure_held_out(work: Work, run: Callable[..., None]) -> Path:
 def _measured(work: Work, what: str, flags: tuple[object, ...], run: Callable[..., None]) -> Path:
     parent = work.folder / what
     if not list(parent.glob("*/*/scores.json")):
-        decoder = ("--decoder-config", work.run("decoder") / INFO_FILE)
-        run([Step(f"reenact: {what}", "test_reenactment.py", (*decoder, *flags, "--out-dir", parent))])
+        args = (*work.decoder_flags(), *flags, "--out-dir", parent)
+        run([Step(f"reenact: {what}", "test_reenactment.py", args)])
         newest = max(parent.glob("*/*/reenactment.yaml"), key=lambda path: path.stat().st_mtime)
         run([Step(f"measure: {what}", "evaluate.py", (newest.parent,))])
     return max(parent.glob("*/*/scores.json"), key=lambda path: path.stat().st_mtime).parent

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from config import CLASSES, with_values
+from config.runs import INFO_FILE
+from inference.film import FILM_FILE
 from training.checkpoints import STATE_FILE, checkpoints_of
 from utils.errors import ConfigError
 from utils.files import file_digest, is_folder_name, read_text, read_yaml, write_yaml
@@ -23,15 +25,20 @@ class Quality(NamedTuple):
 
     planes: int
     batch_size: int
-    iterations: int
+    iterations: int  # 0: no training, the layout decoder that ships lays out the target's film
     lr: float
 
 
 QUALITIES = {
+    "instant": Quality(planes=12, batch_size=4, iterations=0, lr=0.0),
     "draft": Quality(planes=12, batch_size=4, iterations=340, lr=2e-3),
     "good": Quality(planes=24, batch_size=4, iterations=4000, lr=1e-3),
     "full": Quality(planes=40, batch_size=4, iterations=16_000, lr=1e-3),
 }
+
+
+TRAINED = tuple(name for name, quality in QUALITIES.items() if quality.iterations)
+LAYOUT = Path(__file__).resolve().parent.parent / "demo" / "weights" / "decoder"
 
 
 class Work(NamedTuple):
@@ -72,6 +79,28 @@ class Work(NamedTuple):
         """Return the folder of a module's run."""
         return with_values(CLASSES[module](), self.keys(module)).runs_folder / module
 
+    @property
+    def is_instant(self) -> bool:
+        """Whether nothing is trained."""
+        return self.quality.iterations == 0
+
+    @property
+    def prepares_source(self) -> bool:
+        """Whether a network learns from the source; one that only drives is looked at when it is needed."""
+        return "encoder" in self.modules or "transformer" in self.modules
+
+    @property
+    def film(self) -> Path:
+        """Return the target's film where nothing is trained; a decoder's run keeps its own."""
+        return self.folder / FILM_FILE
+
+    def decoder_flags(self) -> tuple[object, ...]:
+        """Return the flags of test_reenactment.py that say what paints the target."""
+        if not self.is_instant:
+            return ("--decoder-config", self.run("decoder") / INFO_FILE)
+        weights = ("--decoder-param-file", LAYOUT / "weights.h5")
+        return ("--decoder-config", LAYOUT / INFO_FILE, *weights, "--film", self.film)
+
     def conf(self, module: str) -> Path:
         """Return a training's configuration file."""
         return self.folder / f"{module}.yaml"
@@ -91,6 +120,8 @@ class Work(NamedTuple):
         """Return what is trained, in rows that do not wait for each other if there is a core for each."""
         rows = [["decoder"], ["encoder"], ["shape_prior", "transformer"]]
         rows = [[module for module in row if module in self.modules] for row in rows]
+        if not self.modules:
+            return []
         decoder, *others = [row for row in rows if row]
         if self.cores > len(others):
             return [decoder, *others]

@@ -352,6 +352,31 @@ def varied_identity(seed: int) -> Identity:
     )
 
 
+# what varies from face to face of the layout decoder's training data
+LAYOUT_LOOKS = 29
+PROPORTIONS = ("face_width", "chin_y", "jaw_power", "crown_y", "temple_y", "eye_x", "eye_width", "eye_height")
+PROPORTIONS += ("iris_size", "brow_length", "brow_arch", "brow_thickness", "brow_gap", "nose_length", "nose_width")
+PROPORTIONS += ("nose_depth", "mouth_width", "upper_lip", "lower_lip", "eye_y", "brow_y", "nose_top", "mouth_y")
+
+
+def layout_identity(seed: int) -> Identity:
+    """Draw a face of any proportions, always with the looks of the demo's target: long hair, no fringe, no glasses."""
+    who, looks, rng = random_identity(seed), random_identity(LAYOUT_LOOKS), np.random.default_rng([seed, 4])
+    return replace(looks, **{name: getattr(who, name) * rng.uniform(0.88, 1.12) for name in PROPORTIONS})
+
+
+def wide_expression(rng: np.random.Generator) -> Expression:
+    """Draw one expression from as wide a range of poses as the painter can."""
+    return random_expression(rng)._replace(
+        yaw=np.deg2rad(rng.uniform(-40, 40)),
+        pitch=np.deg2rad(rng.uniform(-17, 17)),
+        roll=np.deg2rad(rng.uniform(-20, 20)),
+        scale=rng.uniform(0.85, 1.15),
+        shift_x=rng.uniform(-12, 12),
+        shift_y=rng.uniform(-10, 10),
+    )
+
+
 def identity_seed(person: str) -> tuple[str, int]:
     """Read 'Name=12' as the person of seed 12 called Name; 'Name' alone takes its seed from its letters.
 

@@ -1,0 +1,463 @@
+"""Painting with a film: a decoder lays out the face, frames of the target's own video give its pixels.
+
+For each result and each of three regions (mouth, eyes with brows, the rest), the film's frame that fits best is warped
+to the boundaries asked for: by a thin plate spline on landmarks, where landmarks are asked for, then by the optical
+flow between two decoder images, the one asked for and the one of that frame's own boundaries. Both images come from the
+same network, so the decoder may be anybody's. This is not part of the paper (docs/FIDELITY.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zipfile
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import cv2
+import numpy as np
+
+from config.config_decoder import DecoderConfig
+from datasets.batches import heatmap_of
+from datasets.boundary import CHANNELS, HEATMAP_SIZE, IMAGE_SIZE, NUM_LANDMARKS, DrawingStyle, style_of
+from datasets.celebv import FROM_LANDMARKS, PERSON_FILE, list_path, read_frame, read_person
+from datasets.panels import face_picture
+from inference.geometry import Shape, shape_of
+from inference.onnx_export import cache_folder
+from inference.trained import Trained, index_batches
+from utils.errors import DataError, one_line
+from utils.files import atomic_path, file_digest, open_file
+
+FILM_FILE = "film.npz"  # in a decoder's run, beside its weights
+MAX_FRAMES, NUM_FRAMES = 300, 200
+MAX_FILM_BYTES = 64 << 20
+JPEG_QUALITY = 95
+
+LIPS = [index for name, index in CHANNELS.items() if "lip" in name]
+EYES_AND_BROWS = [index for name, index in CHANNELS.items() if "eye" in name or "brow" in name]
+PUPILS = ((60, 64, 96), (68, 72, 97))  # corners and pupil
+LIDS = ((62, 66, 60, 64), (70, 74, 68, 72))  # upper and lower lid, corners
+EYE_PARTS, MOUTH_PART, REST_PART = np.r_[33:51, 60:76], np.r_[76:96], np.r_[0:33, 51:60]
+TIED = np.r_[0:33:2, 33:51:2, 51:60, 60:76:2, 76:96:2, 96, 97]  # landmarks that the spline is tied to
+END = IMAGE_SIZE - 1
+RIM = np.array([[x, y] for y in (0, END / 2, END) for x in (0, END / 2, END) if (x, y) != (END / 2, END / 2)])
+RING = np.deg2rad(np.arange(180, 361, 30))  # about the upper half of the head
+SMOOTHING = (8.0, 1.0, 8.0)  # of the splines of the regions; with less, shut lips fold
+STEPS_PX = (4, 4, 8)  # distances at which the spline is computed, of the regions
+KEEP, KEEP_PX = 0.3, 0.3  # a frame is kept until another is better by this share and so many squared pixels
+FADE = 1 / 3  # share of a new frame that is added with each result
+PLACE, GAZE, LID, BROW = 0.15, 3.0, 6.0, 4.0  # weights in the choice of frames
+FLOW_BLUR_PX = 3.0
+TRUST, TRUST_BLUR_PX = 3.5, 3.0  # difference of layouts at which the film fades, in the decoder's own error
+SHADING, SHADING_PX = 0.5, 4.0  # share of the decoder's shading, and its scale
+REST = 2  # the number of the last region
+MIN_BOX_PX = 64  # the least that optical flow is computed on
+
+
+Box = tuple[slice, slice]  # rows and columns of an image
+
+
+class Backend(Protocol):
+    """What computes the decoder."""
+
+    def infer(self, module: str, x: np.ndarray) -> np.ndarray:
+        """Run a network on a batch (B, C, H, W) float32."""
+        ...
+
+
+class Film(NamedTuple):
+    """Well-spread frames of one person."""
+
+    person: str
+    frames: list[np.ndarray]  # (256, 256, 3) uint8 each
+    landmarks: np.ndarray  # (N, 98, 2) in pixels
+    shape: Shape  # by all frames of the person, not only these
+    path: Path | None = None  # the file that it was read from
+
+
+def spread(landmarks: np.ndarray, count: int) -> list[int]:
+    """Choose frames that are as different as possible: each is the farthest from those chosen before it.
+
+    Args:
+        landmarks: (N, 98, 2) in pixels.
+        count: the number of frames.
+
+    Returns:
+        their numbers, in order.
+    """
+    parts = [landmarks[:, part] - landmarks[:, part].mean(axis=1, keepdims=True) for part in (MOUTH_PART, EYE_PARTS)]
+    parts += [landmarks[:, REST_PART] / 2, 2 * pupils_of(landmarks)]
+    features = np.concatenate([part.reshape(len(landmarks), -1) / np.sqrt(part.shape[1]) for part in parts], axis=1)
+    first = int(((features - features.mean(axis=0)) ** 2).sum(axis=1).argmin())
+    chosen, nearest = [first], ((features - features[first]) ** 2).sum(axis=1)
+    while len(chosen) < min(count, len(landmarks)):
+        chosen.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, ((features - features[chosen[-1]]) ** 2).sum(axis=1))
+    return sorted(chosen)
+
+
+def write_film(path: Path, film: Film) -> None:
+    """Write a film, its frames as JPEG files in an npz archive.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    files = [cv2.imencode(".jpg", frame[..., ::-1], options)[1].ravel() for frame in film.frames]
+    arrays = {f"frame_{number:03d}": data for number, data in enumerate(files)}
+    with atomic_path(path) as temporary:
+        landmarks = {"landmarks": film.landmarks.astype(np.float32), "shape": np.stack(film.shape)}
+        with open(temporary, "wb") as file:  # np.savez appends .npz to other names
+            np.savez(file, person=film.person, **landmarks, **arrays)
+
+
+def read_film(path: Path, person: str | None = None) -> Film:
+    """Read a film, of `person` if that is given.
+
+    Raises:
+        DataError: the file is missing, damaged, too large, or of another person.
+    """
+    try:
+        with open_file(path) as opened, zipfile.ZipFile(opened) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_FILM_BYTES:
+                raise DataError(f"{path}: larger than {MAX_FILM_BYTES >> 20} MiB, the most that a film may have")
+            opened.seek(0)
+            with np.load(opened, allow_pickle=False) as arrays:
+                found, points = str(arrays["person"]), [arrays[name].astype(float) for name in ("landmarks", "shape")]
+                names = sorted(name for name in arrays.files if name.startswith("frame_"))[: MAX_FRAMES + 1]
+                images = [cv2.imdecode(arrays[name], cv2.IMREAD_COLOR) for name in names]
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such film") from None
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError, cv2.error) as error:
+        raise DataError(f"{path}: not a complete film ({one_line(error)}); make it again") from None
+    landmarks, shape = points
+    sizes = {None if image is None else image.shape for image in images}
+    if sizes != {(IMAGE_SIZE, IMAGE_SIZE, 3)} or landmarks.shape != (len(images), NUM_LANDMARKS, 2):
+        raise DataError(f"{path}: not a film of 256x256 pixels with {NUM_LANDMARKS} landmarks a frame; make it again")
+    if len(images) > MAX_FRAMES or shape.shape != (2, NUM_LANDMARKS, 2):
+        raise DataError(f"{path}: not a film of 1 to {MAX_FRAMES} frames and a neutral face; make it again")
+    if not all(np.isfinite(array).all() for array in points):
+        raise DataError(f"{path}: landmarks that are not finite; make it again")
+    if person not in (None, found):
+        raise DataError(f"{path}: a film of {one_line(found, 40)}, not of {person}")
+    return Film(found, [np.ascontiguousarray(image[..., ::-1]) for image in images], landmarks, Shape(*shape), path)
+
+
+def film_of(root: Path, person: str, mode: str, count: int = NUM_FRAMES) -> Film:
+    """Choose a film from the frames of a prepared person.
+
+    Args:
+        root: the folder that holds the people.
+        mode: whose frames: `train`, or `all`.
+
+    Raises:
+        DataError: there is no such person or list, or it has no landmarks.
+    """
+    annotations = read_person(root, person, mode)
+    chosen = spread(annotations.landmarks, count)
+    frames = [read_frame(root, person, annotations.names[number]) for number in chosen]
+    return Film(person, frames, annotations.landmarks[chosen], shape_of(annotations.landmarks))
+
+
+def load_film(path: Path) -> Film:
+    """Read a film, or choose one from the folder of a prepared person: of its training frames, if it is split.
+
+    Raises:
+        DataError: it is neither, or damaged.
+    """
+    if not path.is_dir():
+        return read_film(path)
+    root, person = path.absolute().parent, path.absolute().name
+    return film_of(root, person, "train" if list_path(root, person, "train").exists() else "all")
+
+
+def keep_film(config: DecoderConfig, folder: Path) -> None:
+    """Keep a film of a decoder's person in the folder of its run, if the person was prepared from videos."""
+    is_own = (Path(config.train_dir) / config.trg_celeb_name / PERSON_FILE).exists()
+    if is_own and config.boundary == FROM_LANDMARKS and not (folder / FILM_FILE).exists():
+        write_film(folder / FILM_FILE, film_of(Path(config.train_dir), config.trg_celeb_name, config.mode))
+
+
+def find_film(decoder: Trained) -> Film | None:
+    """Read the film that lies beside a decoder's weights or its configuration; None if there is none.
+
+    Raises:
+        DataError: it is damaged, too large, or of another person.
+    """
+    folders = [decoder.weights.parent, *([decoder.info.parent] if decoder.info else [])]
+    path = next((folder / FILM_FILE for folder in folders if (folder / FILM_FILE).exists()), None)
+    return None if path is None else read_film(path, decoder.config.trg_celeb_name)
+
+
+def pupils_of(landmarks: np.ndarray) -> np.ndarray:
+    """Return how far the pupils lie from the middle between their corners, (..., 2, 2) in pixels."""
+    middles = [(landmarks[..., a, :] + landmarks[..., b, :]) / 2 for a, b, _ in PUPILS]
+    return np.stack([landmarks[..., p, :] - middle for (_, _, p), middle in zip(PUPILS, middles)], axis=-2)
+
+
+def lids_of(landmarks: np.ndarray) -> np.ndarray:
+    """Return how far the eyes are open, (..., 2) in pixels."""
+    return np.stack([landmarks[..., low, 1] - landmarks[..., up, 1] for up, low, _, _ in LIDS], axis=-1)
+
+
+def brows_of(landmarks: np.ndarray) -> np.ndarray:
+    """Return how far the brows lie above the eyes, (..., 2) in pixels."""
+    parts = ((np.r_[33:42], np.r_[60:68]), (np.r_[42:51], np.r_[68:76]))
+    return np.stack([(landmarks[..., eye, 1].mean(-1) - landmarks[..., brow, 1].mean(-1)) for brow, eye in parts], -1)
+
+
+def masks_of(heatmap: np.ndarray) -> list[np.ndarray]:
+    """Return soft masks (64, 64) of the mouth, the eyes with the brows, and the rest, which add up to 1.
+
+    Args:
+        heatmap: (15, 64, 64) in [0, 1].
+    """
+
+    def about(channels: list[int], blur_px: float) -> np.ndarray:
+        mask = cv2.GaussianBlur(cv2.dilate(heatmap[channels].max(axis=0), np.ones((5, 5))), (0, 0), blur_px)
+        return np.clip(1.6 * mask / (mask.max() + 1e-6), 0, 1)
+
+    mouth = about(LIPS, 2.5)
+    eyes = about(EYES_AND_BROWS, 2.0) * (1 - mouth)
+    return [mouth, eyes, np.clip(1 - mouth - eyes, 0, 1)]
+
+
+@lru_cache(maxsize=1)
+def _grid() -> np.ndarray:
+    """Return x and y of each pixel, (256, 256, 2) float32."""
+    return np.stack(np.meshgrid(np.arange(IMAGE_SIZE), np.arange(IMAGE_SIZE)), axis=-1).astype(np.float32)
+
+
+class Spline:
+    """A thin plate spline that takes points of a result to those of any frame (Bookstein, 1989).
+
+    Args:
+        points: (N, 2) in pixels of the result.
+        smoothing: 0 passes through all points.
+    """
+
+    def __init__(self, points: np.ndarray, smoothing: float):
+        count = len(points)
+        system = np.zeros((count + 3, count + 3))
+        system[:count, :count] = self._basis(points, points)[:, :count] + smoothing * np.eye(count)
+        system[:count, count:] = np.column_stack([np.ones(count), points])
+        system[count:, :count] = system[:count, count:].T
+        self._points, self._inverse = points, np.linalg.inv(system)[:, :count]
+
+    @staticmethod
+    def _basis(places: np.ndarray, points: np.ndarray) -> np.ndarray:
+        squared = ((places[:, None] - points[None]) ** 2).sum(axis=-1)
+        return np.column_stack([0.5 * squared * np.log(squared + 1e-9), np.ones(len(places)), places])
+
+    def places(self, points: np.ndarray, box: Box, step: int) -> np.ndarray:
+        """Return where the pixels of a box come from if the spline's points come from `points`.
+
+        Args:
+            step: distance in pixels at which the spline is computed; between them it is linear.
+
+        Returns:
+            (h, w, 2) float32, x and y in pixels.
+        """
+        height, width = (part.stop - part.start for part in box)
+        rows, columns = math.ceil(height / step), math.ceil(width / step)
+        y = box[0].start + (np.arange(rows) + 0.5) * height / rows - 0.5
+        x = box[1].start + (np.arange(columns) + 0.5) * width / columns - 0.5
+        coarse = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+        moved = self._basis(coarse, self._points) @ (self._inverse @ (points - self._points))
+        moved = moved.reshape(rows, columns, 2).astype(np.float32)
+        return _grid()[box] + cv2.resize(moved, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def similarity(points: np.ndarray, others: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the rotation, scale and shift that lay points (N, 2) on others by least squares (Umeyama, 1991)."""
+    middle, middle_other = points.mean(axis=0), others.mean(axis=0)
+    centred = points - middle
+    left, values, right = np.linalg.svd(centred.T @ (others - middle_other))
+    matrix = left @ right * values.sum() / max((centred**2).sum(), 1e-9)
+    return lambda x: (x - middle) @ matrix + middle_other
+
+
+class Choice:
+    """The frame that serves a region, kept for a while, and the one before it while it fades out."""
+
+    def __init__(self) -> None:
+        self.frame, self.before, self.share = -1, -1, 1.0
+
+    def take(self, distances: np.ndarray, keep_px: float) -> None:
+        """Take the nearest frame, unless the present one is nearly as near."""
+        best = int(distances.argmin())
+        if self.frame < 0:
+            self.frame = best
+        elif distances[self.frame] > distances[best] * (1 + KEEP) + keep_px:
+            self.before, self.frame, self.share = self.frame, best, 0.0
+        self.share = min(self.share + FADE, 1.0)
+
+    def layers(self) -> list[tuple[int, float]]:
+        """List the frames to mix, with their shares."""
+        if self.share == 1.0:
+            return [(self.frame, 1.0)]
+        return [(self.frame, self.share), (self.before, 1 - self.share)]
+
+
+class FilmPainter:
+    """Paints faces with a film.
+
+    Args:
+        film: of the target.
+        layouts: (N, 256, 256) uint8 grey, the decoder's images of the film's own boundaries.
+        is_own: whether the decoder was trained on the film's person: then its own image is shown where the film does
+            not fit, the more so the better it paints the film's frames.
+    """
+
+    def __init__(self, film: Film, layouts: np.ndarray, is_own: bool):
+        self.film, self._layouts = film, layouts
+        self._small = np.stack([_small(layout) for layout in layouts])
+        self._pupils, self._lids, self._brows = (of(film.landmarks) for of in (pupils_of, lids_of, brows_of))
+        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        error = np.mean([cv2.absdiff(_grey(frame), layout).mean() for frame, layout in zip(film.frames, layouts)])
+        self._trust = max(TRUST * float(error), 1.0) if is_own else None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was painted before: the next face does not follow it."""
+        self._choices = [Choice() for _ in range(3)]
+
+    def paint(self, heatmap: np.ndarray, image: np.ndarray, landmarks: np.ndarray | None) -> np.ndarray:
+        """Paint a face.
+
+        Args:
+            heatmap: (15, 64, 64), what is asked for.
+            image: (256, 256, 3) uint8, the decoder's.
+            landmarks: (98, 2) in pixels, if they are known.
+
+        Returns:
+            (256, 256, 3) uint8.
+        """
+        layout, masks = _grey(image), masks_of(heatmap)
+        distances = self._distances(layout, masks) if landmarks is None else self._distances_to(landmarks)
+        painted = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.float32)
+        warped = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)  # the layouts, as the frames are
+        weight = np.full((IMAGE_SIZE, IMAGE_SIZE), 1e-6, np.float32)
+        for number, (choice, mask, apart) in enumerate(zip(self._choices, masks, distances)):
+            choice.take(apart, 0.0 if landmarks is None else KEEP_PX)
+            mask = cv2.resize(mask, (IMAGE_SIZE, IMAGE_SIZE))
+            box = _box(mask)
+            spline = None if landmarks is None else Spline(_tied(landmarks, landmarks), SMOOTHING[number])
+            for frame, share in choice.layers():
+                places = _grid()[box]
+                if spline is not None:
+                    places = spline.places(_tied(self.film.landmarks[frame], landmarks), box, STEPS_PX[number])
+                if spline is None or number == REST:
+                    places = self._corrected(places, layout[box], self._layouts[frame])
+                part = mask[box] * np.float32(share)
+                painted[box] += part[..., None] * _remap(self.film.frames[frame], places, cv2.INTER_CUBIC)
+                if self._trust is not None:
+                    warped[box] += part * _remap(self._layouts[frame], places, cv2.INTER_LINEAR)
+                weight[box] += part
+        painted /= weight[..., None]
+        if self._trust is not None:
+            painted = self._mixed(painted, warped / weight, image.astype(np.float32), layout)
+        return np.clip(painted + 0.5, 0, 255).astype(np.uint8)
+
+    def _corrected(self, places: np.ndarray, layout: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """Correct where pixels come from, (h, w, 2), by the optical flow between two layouts."""
+        places = np.ascontiguousarray(places)
+        flow = self._flow.calc(np.ascontiguousarray(layout), _remap(own, places, cv2.INTER_LINEAR), None)
+        flow = cv2.GaussianBlur(flow, (0, 0), FLOW_BLUR_PX)
+        return _remap(places, _grid()[: flow.shape[0], : flow.shape[1]] + flow, cv2.INTER_LINEAR)
+
+    def _mixed(self, painted: np.ndarray, warped: np.ndarray, image: np.ndarray, layout: np.ndarray) -> np.ndarray:
+        """Mix the film with the decoder's image: by how well the layouts match, and with half of its shading."""
+        apart = cv2.GaussianBlur(np.abs(layout - warped), (0, 0), TRUST_BLUR_PX)
+        share = np.exp(-((apart / self._trust) ** 2))[..., None]
+        shading = cv2.GaussianBlur(image - painted, (0, 0), SHADING_PX)
+        return image + share * (painted + SHADING * shading - image)
+
+    def _distances(self, layout: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarray]:
+        """Compare what is asked for with each frame of the film by their layouts, under the masks."""
+        squares = (self._small - _small(layout)) ** 2
+        return [(squares * mask).sum(axis=(1, 2)) for mask in masks]
+
+    def _distances_to(self, landmarks: np.ndarray) -> list[np.ndarray]:
+        """Compare landmarks with those of each frame of the film, in squared pixels."""
+
+        def shape(part: np.ndarray) -> np.ndarray:
+            own, theirs = landmarks[part] - landmarks[part].mean(axis=0), self.film.landmarks[:, part]
+            theirs = theirs - theirs.mean(axis=1, keepdims=True)
+            return ((own - theirs) ** 2).sum(axis=2).mean(axis=1) + PLACE * place
+
+        place = ((landmarks.mean(axis=0) - self.film.landmarks.mean(axis=1)) ** 2).sum(axis=1)
+        gaze = GAZE * ((pupils_of(landmarks) - self._pupils) ** 2).sum(axis=(-1, -2))
+        lids = LID * ((lids_of(landmarks) - self._lids) ** 2).sum(axis=-1)
+        rest = ((landmarks[REST_PART] - self.film.landmarks[:, REST_PART]) ** 2).sum(axis=2).mean(axis=1)
+        brows = BROW * ((brows_of(landmarks) - self._brows) ** 2).sum(axis=-1)
+        return [shape(MOUTH_PART), shape(EYE_PARTS) + gaze + lids + brows, rest]
+
+
+def _tied(own: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Return the points that a spline is tied to, of a frame with landmarks `own` that shall become `asked`."""
+    ring = asked.mean(axis=0) + np.column_stack([np.cos(RING), np.sin(RING)]) * 0.95 * np.ptp(asked, axis=0)
+    return np.vstack([own[TIED], similarity(asked, own)(ring), RIM])
+
+
+def open_painter(film: Film, decoder: Trained, backend: Backend, batch_size: int) -> FilmPainter:
+    """Let a decoder lay out a film's frames, once: the layouts are kept beside a film that is a file.
+
+    Args:
+        backend: computes the decoder, so many faces at a time.
+    """
+    path = None
+    if film.path is not None:
+        digest = hashlib.sha256(f"{file_digest(film.path)} {file_digest(decoder.weights)}".encode()).hexdigest()
+        path = cache_folder(film.path.parent) / f".{film.path.stem}.{digest[:20]}.npy"
+    layouts = None if path is None else _read_layouts(path, len(film.frames))
+    if layouts is None:
+        layouts = _lay_out(film, style_of(decoder.config), backend, batch_size)
+        if path is not None:
+            with atomic_path(path) as temporary, open(temporary, "wb") as file:
+                np.save(file, layouts)
+    return FilmPainter(film, layouts, is_own=decoder.config.trg_celeb_name == film.person)
+
+
+def _read_layouts(path: Path, count: int) -> np.ndarray | None:
+    try:
+        layouts = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return layouts if layouts.shape == (count, IMAGE_SIZE, IMAGE_SIZE) and layouts.dtype == np.uint8 else None
+
+
+def _lay_out(film: Film, style: DrawingStyle, backend: Backend, batch_size: int) -> np.ndarray:
+    """Let the decoder paint the boundaries of each frame of a film, (N, 256, 256) uint8 grey."""
+    layouts = []
+    for indices, count in index_batches(len(film.frames), batch_size):
+        heatmaps = np.stack([heatmap_of(film.landmarks[index], style) for index in indices])
+        images = backend.infer("decoder", heatmaps)[:count]  # (count, 3, 256, 256)
+        layouts += [_grey(face_picture(image)) for image in images]
+    return np.stack(layouts)
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+
+
+def _small(layout: np.ndarray) -> np.ndarray:
+    return cv2.resize(layout, (HEATMAP_SIZE, HEATMAP_SIZE), interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def _box(mask: np.ndarray) -> Box:
+    """Return the part of an image where a mask counts, at least `MIN_BOX_PX` wide and high."""
+    slices = []
+    for axis in (1, 0):
+        there = np.flatnonzero(mask.max(axis=axis) > 0.01)
+        low, high = (int(there[0]), int(there[-1]) + 1) if len(there) else (0, IMAGE_SIZE)
+        grow = max(MIN_BOX_PX - (high - low), 16) // 2
+        low = max(min(low - grow, IMAGE_SIZE - MIN_BOX_PX), 0)
+        slices.append(slice(low, min(max(high + grow, low + MIN_BOX_PX), IMAGE_SIZE)))
+    return slices[0], slices[1]
+
+
+def _remap(image: np.ndarray, places: np.ndarray, interpolation: int) -> np.ndarray:
+    return cv2.remap(image, places, None, interpolation, borderMode=cv2.BORDER_REPLICATE)
