@@ -10,10 +10,11 @@ import numpy as np
 
 from datasets.boundary import style_of
 from inference.faces import make_finder
-from inference.geometry import MIN_NEUTRAL_FRAMES, NeutralToNeutral, Shape, read_geometry, shape_of, typical_neutral
+from inference.film import Film, open_painter
+from inference.geometry import MIN_NEUTRAL_FRAMES, NeutralToNeutral, Shape, shape_of, typical_neutral
 from inference.motion import Motion, is_whole
 from inference.pictures import CAMERA_FPS, FaceFrame, faces_of_camera
-from inference.pipeline import open_decoder
+from inference.pipeline import open_decoder, target_shape
 from inference.reenactor import Reenactor, Result
 from inference.steady import SMOOTH
 from inference.trained import Trained
@@ -133,6 +134,7 @@ class LiveReenactor:
     Args:
         decoder: of the target.
         context, precision: as of `open_decoder`.
+        film: of the target, to paint with.
         take: called with each picture's number, and its result or the reason for having none.
         fail: called with an error that ends it.
 
@@ -141,10 +143,16 @@ class LiveReenactor:
     """
 
     def __init__(
-        self, decoder: Trained, context: str, precision: str, take: Take, fail: Callable[[BaseException], None]
+        self,
+        decoder: Trained,
+        context: str,
+        precision: str,
+        take: Take,
+        fail: Callable[[BaseException], None],
+        film: Film | None = None,
     ):
         self.camera = LatestPicture()
-        self.geometry = LearningGeometry(read_geometry(decoder))
+        self.geometry = LearningGeometry(target_shape(decoder, film))
         backend, finder = open_decoder(decoder, context, precision), make_finder(None, is_video=True)
         self._reenactor = reenactor = Reenactor(
             backend,
@@ -154,6 +162,7 @@ class LiveReenactor:
             geometry=self.geometry,
             style=style_of(decoder.config),
             fps=self.camera.fps,
+            film=None if film is None else open_painter(film, decoder, backend, 1),
         )
 
         def run() -> None:

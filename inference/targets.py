@@ -17,13 +17,14 @@ from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
 from datasets.batches import heatmap_of
 from datasets.boundary import style_of
 from datasets.panels import face_picture, labelled
-from inference.geometry import read_geometry
-from inference.pipeline import open_decoder
+from inference.film import Film, find_film, open_painter, read_film
+from inference.pipeline import open_decoder, target_shape
 from inference.trained import Trained, find_weights
 from utils.errors import UserError, WeightsError
 from utils.files import read_text
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "weights" / "decoder"
+LAYOUT = DEMO  # the decoder that lays out the films of people for whom none was trained
 HELD_OUT = ("psnr", "ssim", "sharpness")
 TRAINED_ON = "trained_on"
 MAX_RUNS = 500
@@ -37,6 +38,15 @@ class Target(NamedTuple):
     decoder: Trained
     date: str  # when it was trained, YYYY-MM-DD
     held_out: dict[str, float]  # psnr in dB, ssim and sharpness, or nothing
+    film_path: Path | None = None  # of somebody for whom no decoder was trained; a decoder's run has its own
+
+    def film(self) -> Film | None:
+        """Read the film to paint with, if there is one.
+
+        Raises:
+            DataError: it is damaged, too large, or of another person.
+        """
+        return find_film(self.decoder) if self.film_path is None else read_film(self.film_path, self.person)
 
 
 def find_targets(logdirs: Iterable[Path]) -> dict[str, Target]:
@@ -89,6 +99,13 @@ def target_of(info: Path) -> Target:
     return Target(config.trg_celeb_name, run, decoder, date_of(folder, weights), read_held_out(folder))
 
 
+def instant_target(film_path: Path, person: str) -> Target:
+    """Return somebody for whom nothing was trained: the decoder that ships lays out, the film paints."""
+    info = LAYOUT / INFO_FILE
+    decoder = Trained(load_config("decoder", info), LAYOUT / "weights.h5", info)
+    return Target(person, "instant", decoder, day_of(film_path), {}, film_path)
+
+
 def date_of(folder: Path, weights: Path) -> str:
     """Return the day that a run was trained on, YYYY-MM-DD; if none is noted, the day of its weights file."""
     with suppress(OSError, ValueError, KeyError, TypeError):
@@ -111,9 +128,15 @@ def read_held_out(folder: Path) -> dict[str, float]:
 
 
 def portrait(target: Target, context: str) -> np.ndarray:
-    """Let a target's decoder paint its neutral face, (256, 256, 3) uint8 with the mark 'synthetic'."""
-    shape = read_geometry(target.decoder)
-    painted = open_decoder(target.decoder, context).infer(
-        "decoder", heatmap_of(shape.neutral, style_of(target.decoder.config))[None]
-    )
-    return labelled(face_picture(painted[0]))
+    """Paint a target's neutral face, (256, 256, 3) uint8 with the mark 'synthetic'."""
+    return portrait_of(target, target_shape(target.decoder, target.film()).neutral, context)
+
+
+def portrait_of(target: Target, landmarks: np.ndarray, context: str) -> np.ndarray:
+    """Paint a target's face with landmarks (98, 2) in pixels, as of `portrait`."""
+    film, backend = target.film(), open_decoder(target.decoder, context)
+    heatmap = heatmap_of(landmarks, style_of(target.decoder.config))
+    image = face_picture(backend.infer("decoder", heatmap[None])[0])
+    if film is not None:
+        image = open_painter(film, target.decoder, backend, 1).paint(heatmap, image, landmarks)
+    return labelled(image)

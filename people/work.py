@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from config import CLASSES, with_values
 from config.runs import INFO_FILE
 from inference.film import FILM_FILE
+from inference.targets import LAYOUT
 from training.checkpoints import STATE_FILE, checkpoints_of
 from utils.errors import ConfigError
 from utils.files import file_digest, is_folder_name, read_text, read_yaml, write_yaml
@@ -38,7 +39,6 @@ QUALITIES = {
 
 
 TRAINED = tuple(name for name, quality in QUALITIES.items() if quality.iterations)
-LAYOUT = Path(__file__).resolve().parent.parent / "demo" / "weights" / "decoder"
 
 
 class Work(NamedTuple):

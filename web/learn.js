@@ -1,7 +1,7 @@
 // People that are learned: a video goes up and is looked at, then the server learns the face, and says how far it is.
 const learn = {
   POLL_MS: 2000,
-  WORDS: { looking: "Looking for the face in each frame ...", looked: "Ready to be learned.", stopped: "Stopped.",
+  WORDS: { looking: "Looking for the face in each frame ...", looked: "Ready: drive it now, or let it be learned for a closer likeness.", stopped: "Stopped.",
            done: "Learned.", failed: "It did not work: ", learning: "Learning: the first pictures take a moment ..." },
   DOES: { looked: "Learn", stopped: "Go on", failed: "Try again" },
   $: (id) => document.getElementById(id),

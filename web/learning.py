@@ -21,12 +21,10 @@ from typing import Any
 import numpy as np
 
 from config.runs import INFO_FILE
-from datasets.batches import heatmap_of
-from datasets.boundary import style_of
 from datasets.celebv import read_frame, read_person
-from datasets.panels import face_picture, labelled, side_by_side
-from inference.pipeline import open_decoder
-from inference.targets import Target, free_name, target_of
+from datasets.panels import side_by_side
+from inference.film import FILM_FILE, film_of, write_film
+from inference.targets import Target, free_name, instant_target, portrait_of, target_of
 from people.advice import what_is_missing
 from people.recipe import total_iterations
 from people.work import QUALITIES, Work, as_name, made_of
@@ -88,6 +86,11 @@ class Learned:
         """Return the picture of some of its faces."""
         return self.work.person(self.name) / "contact_sheet.png"
 
+    @property
+    def film(self) -> Path:
+        """Return the file of its film."""
+        return self.folder / FILM_FILE
+
     def keep(self) -> None:
         """Note the state, for a server that is started again."""
         write_yaml(self.folder / STATE_FILE, {"state": self.state, "agreed_on": self.agreed_on, "why": self.why})
@@ -140,6 +143,8 @@ class Learning:
         person.agreed_on, person.why = str(state.get("agreed_on", "")), str(state.get("why", ""))
         self._people[person.id] = person
         self._look_at_frames(person)
+        if person.film.exists():
+            self._show_at_once(person)
         self._look_at_weights(person)
 
     async def start(self) -> None:
@@ -249,6 +254,8 @@ class Learning:
                 await asyncio.sleep(BUSY_WAIT_S)
             was_looking = person.state == "looking"
             await asyncio.to_thread(self._look_at_frames, person)
+            if exit_code == 0 and was_looking:
+                await asyncio.to_thread(self._show_at_once, person)
             await asyncio.to_thread(self._look_at_weights, person)
             if exit_code == 0:
                 person.state = "looked" if was_looking else "done"
@@ -308,6 +315,14 @@ class Learning:
             landmarks = read_person(work.root(person.name), person.name, "all").landmarks
             person.num_frames, person.missing = len(landmarks), what_is_missing(landmarks)
 
+    def _show_at_once(self, person: Learned) -> None:
+        """Let a person be shown by a film of all its frames, until a decoder has learned it."""
+        with suppress(UserError, OSError):
+            if not person.film.exists():
+                write_film(person.film, film_of(person.work.root(person.name), person.name, "all"))
+            person.shown_as = person.shown_as or free_name(person.name, self._targets)
+            self._targets[person.shown_as] = instant_target(person.film, person.name)
+
     def _look_at_weights(self, person: Learned) -> None:
         """Let a person be shown by its newest weights, and paint a frame that it did not learn from."""
         work = person.work
@@ -330,10 +345,8 @@ class Learning:
         test = read_person(root, person.name, "test")
         opening = np.abs(test.landmarks[:, [62, 70], 1] - test.landmarks[:, [66, 74], 1]).mean(axis=1)
         number = int(opening.argmax())
-        heatmap = heatmap_of(test.landmarks[number], style_of(target.decoder.config))
-        painted = open_decoder(target.decoder, self._context).infer("decoder", heatmap[None])
         real = read_frame(root, person.name, test.names[number])
-        return jpeg(side_by_side([real, labelled(face_picture(painted[0]))]))
+        return jpeg(side_by_side([real, portrait_of(target, test.landmarks[number], self._context)]))
 
 
 def _last_words(person: Learned) -> str:

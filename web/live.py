@@ -128,7 +128,10 @@ class LiveSockets:
             else:
                 tell(encode(number, item, session.geometry.is_learning))
 
-        session = await asyncio.to_thread(LiveReenactor, target.decoder, self._context, self._precision, take, tell)
+        def open_session() -> LiveReenactor:
+            return LiveReenactor(target.decoder, self._context, self._precision, take, tell, target.film())
+
+        session = await asyncio.to_thread(open_session)
         tasks: list[asyncio.Task] = []
         try:
             await socket.send_text(json.dumps({"ready": True}))

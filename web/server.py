@@ -62,6 +62,8 @@ class People:
     def _card(self, name: str, target: Target) -> dict[str, Any]:
         planes = target.decoder.config.model.planes
         facts = [f"trained on {target.date}", f"network: {planes} base channels wide (the paper's: {PLANES})"]
+        if target.film_path is not None:
+            facts = ["painted with frames of the video; no network has learned this person yet"]
         if target.held_out:
             facts.append("on pictures that it did not learn from:")
             facts.append("likeness {psnr:.1f} dB (PSNR; above 30 it is hard to tell apart)".format(**target.held_out))

@@ -366,7 +366,13 @@ class Videos:
         networks = {"decoder": target.decoder}
         motion, strength = choice
         reenactor = open_reenactor(
-            frames_in, networks, self._context, precision=self._precision, motion=motion, strength=strength
+            frames_in,
+            networks,
+            self._context,
+            precision=self._precision,
+            motion=motion,
+            strength=strength,
+            film=target.film(),
         )
         missing = MissingFaces("hold")
         comment = generated_mark(f"face of {target.person}, driven by an uploaded video")["Comment"]
