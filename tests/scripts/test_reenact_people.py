@@ -47,7 +47,9 @@ def films(tmp_path_factory) -> Path:
 
 def begin(folder: Path, films: Path, iterations: int, *more: str, **options: object) -> subprocess.Popen:
     videos = ("--source", str(films / "a.mp4"), "--target", str(films / "b b.mp4"), "--out", "o.mp4")
-    command = [sys.executable, str(ROOT / "tests/drivers/small.py"), "reenact_people", str(iterations), *videos, *more]
+    quality = () if "--quality" in more else ("--quality", "draft")
+    driver = str(ROOT / "tests/drivers/small.py")
+    command = [sys.executable, driver, "reenact_people", str(iterations), *videos, *quality, *more]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
 
 
@@ -89,31 +91,35 @@ def test_from_two_videos_to_a_page_with_a_full_disk_and_a_stop_in_between(films,
     assert os.stat(tmp_path / "o.mp4").st_mtime_ns == before
 
 
-def pages_of(folder: Path) -> str:
+def page_of(folder: Path) -> str:
     """Check what two videos became; return the page."""
     work = folder / "o.work"
     assert count_frames(folder / "o.mp4") == 12 and open_film(folder / "o.mp4").size == (512, 256)
     page = (work / "index.html").read_text()
     assert "PSNR" in page and "mouth opening" in page and 'src="../o.mp4"' in page
-    for address in ("a/a/contact_sheet.png", "b_b/b_b/contact_sheet.png", "runs/decoder/b_b/decoder/index.html"):
-        assert address in page and (work / address).exists()
+    assert "b_b/b_b/contact_sheet.png" in page and (work / "b_b/b_b/contact_sheet.png").exists()
     assert "held-out.png" in page and read_image(work / "held-out.png").shape == (2 * 192, 3 * 192, 3)
-    _, found = find_targets([work / "runs"]).values()  # the page of app.py can show it
-    assert found.person == "b_b" and found.held_out["psnr"] > 5, found
     assert not list(folder.rglob(".*unfinished*"))
     return page
 
 
-def test_from_two_videos_to_a_page(films, tmp_path):
-    process = begin(tmp_path, films, 2)
+def test_from_two_videos_to_a_page_at_once(films, tmp_path):
+    process = begin(tmp_path, films, 2, "--quality", "instant")
     out, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, out
-    assert "train the decoder" in out.split("== prepare")[0]  # it is announced before anything is done
-    record = yaml.safe_load(next(tmp_path.glob("o.work/result/*/*/reenactment.yaml")).read_text())
+    assert "nothing is trained" in out.split("== prepare")[0]  # it is announced before anything is done
+    assert "== prepare b_b" in out and "== prepare a" not in out and "== train" not in out
+    (path,) = tmp_path.glob("o.work/result/*/*/reenactment.yaml")
+    record = yaml.safe_load(path.read_text())
     assert record["boundaries"] == "landmarks" and record["transfer"] == "geometry"
-    pages_of(tmp_path)
+    assert record["target"] == "b_b" and record["film"].endswith("o.work/film.npz")
+    page_of(tmp_path)
+    scores = json.loads(next(tmp_path.glob("o.work/held-out/*/*/scores.json")).read_text())
+    # the decoder that ships paints somebody else, the film the target
+    assert scores["self_reenactment"]["psnr"] > scores["self_without_film"]["psnr"] + 5
     args = ("--source", films / "b b.mp4", "--target", films / "a.mp4", "--out", "o.mp4")
     must_fail(tmp_path, 2, "holds work on other videos", "reenact_people.py", *args)
+    must_fail(tmp_path, 2, "add --quality draft", "reenact_people.py", *args, "--encoder")
 
 
 @pytest.mark.long
@@ -125,8 +131,12 @@ def test_the_papers_networks_between_them_side_by_side(films, tmp_path):
     assert all(f"train the {name}" in words for name in ("encoder", "shape prior", "transformer", "decoder")), words
     record = yaml.safe_load(next(work.glob("result-encoder-transformer/*/*/reenactment.yaml")).read_text())
     assert record["boundaries"] == "encoder" and record["transfer"] == "transformer"
-    page = pages_of(tmp_path)
+    page = page_of(tmp_path)
     assert "encoder: validation" in page and "training of the transformer" in page
+    for address in ("a/a/contact_sheet.png", "runs/decoder/b_b/decoder/index.html"):
+        assert address in page and (work / address).exists()
+    _, found = find_targets([work / "runs"]).values()  # the page of app.py can show it, by its film
+    assert found.person == "b_b" and found.held_out["psnr"] > 5 and found.film().person == "b_b", found
 
 
 @pytest.mark.parametrize(
@@ -137,7 +147,7 @@ def test_the_papers_networks_between_them_side_by_side(films, tmp_path):
     ],
 )
 def test_steps_that_are_done_are_not_done_again_after_an_error(films, tmp_path, monkeypatch, capsys, error, words):
-    """The steps are stubs; the whole with real ones, stopped for real, is above."""
+    """The steps are stubs; real ones are stopped for real above."""
     done: list[str] = []
 
     def make(step: Step) -> None:
@@ -163,7 +173,7 @@ def test_steps_that_are_done_are_not_done_again_after_an_error(films, tmp_path, 
             if "--video" in args:
                 args["--video"].write_text("a video")
         elif step.script == "evaluate.py":
-            (step.args[0] / "scores.json").write_text('{"decoder": {}}')
+            (step.args[0] / "scores.json").write_text('{"self_reenactment": {}}')
 
     def run_stubs(*lanes: list[Step], **_: object) -> None:
         for step in (step for lane in lanes for step in lane):
@@ -176,13 +186,14 @@ def test_steps_that_are_done_are_not_done_again_after_an_error(films, tmp_path, 
     monkeypatch.setattr("reenact_people.run_steps", run_stubs)
     monkeypatch.setattr("reenact_people.write_page", lambda *_: "page")
     command = ["reenact_people.py", "--source", films / "a.mp4", "--target", films / "long.mp4", "--out", "o.mp4"]
+    command += ["--quality", "draft"]
     monkeypatch.setattr(sys, "argv", list(map(str, command)))
     work = Work(Path("o.work"), "a", "long", QUALITIES["draft"], ("decoder",), 1)
     with pytest.raises(type(error), match=words) as caught:
         reenact_people.main()
     assert caught.value.exit_code == error.exit_code and not Path("o.mp4").exists()
     before = list(done)
-    assert before == ["prepare a", "prepare long", "split long"]
+    assert before == ["prepare long", "split long"]
     reenact_people.main()
     after = ["train the decoder", "reenact: held-out", "measure: held-out", "reenact: result", "measure: result"]
     assert done == before + after and Path("o.mp4").read_text() == "a video"
