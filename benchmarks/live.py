@@ -1,9 +1,9 @@
-"""Measure how wide a decoder can be to run live: frames a second and delay by base channels, float and 8 bits.
+"""Measure how wide a decoder can be to run live, by base channels: float, 8 bits, and float painted with a film.
 
     python benchmarks/live.py                          # docs/BENCHMARKS.md's table, about twenty minutes
     python benchmarks/live.py --planes 12 --seconds 5
 
-`live` goes from a camera's JPEG of 640x480 to the JPEG that the page shows, with as many pictures under way as there;
+`live` goes from a camera's JPEG of 640x360 to the JPEG that the page shows, with as many pictures under way as there;
 the browser is not in it. `file` is a whole command from video file to video file at two lengths, whose difference
 counts. Weights are random; landmarks are found, and moved by geometry.
 """
@@ -25,12 +25,18 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.reenactment import networks_in, write_random_networks  # noqa: E402
+from datasets.batches import heatmap_of  # noqa: E402
+from datasets.boundary import style_of  # noqa: E402
+from datasets.panels import face_picture  # noqa: E402
 from inference.backends import PRECISIONS  # noqa: E402
-from inference.geometry import write_geometry  # noqa: E402
+from inference.film import Film, open_painter, read_film, write_film  # noqa: E402
+from inference.geometry import Shape, write_geometry  # noqa: E402
 from inference.live import LiveReenactor  # noqa: E402
+from inference.pipeline import open_decoder  # noqa: E402
 from inference.reenactor import Result  # noqa: E402
 from inference.trained import Trained  # noqa: E402
 from make_synthetic import moving_head  # noqa: E402
+from synthetic.painter import render  # noqa: E402
 from synthetic.people import Expression, expression_track, landmarks_of, random_identity  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.ending import call_main  # noqa: E402
@@ -40,26 +46,38 @@ from web.live import encode  # noqa: E402
 PLANES = (8, 12, 16, 24, 32, 48, 64)
 IN_FLIGHT, IN_FLIGHT_SLOW, SLOW_S, FAST_S = 3, 2, 0.25, 0.1  # the same as in web/live.js
 LAST, WARM_UP = 10, 20
-CAMERA = (640, 480)
+CAMERA = (640, 360)
 LENGTHS = (40, 200)  # frames of the whole commands
 
 
 def camera_pictures() -> list[bytes]:
-    """Paint what a camera sees, as JPEG."""
+    """Paint what a camera sees, as JPEG: there and back, so that the head does not jump when they are repeated."""
     frames = (cv2.resize(frame, CAMERA)[..., ::-1] for frame, _ in moving_head("Rowan=9", 60, seed=0))
-    return [cv2.imencode(".jpg", frame)[1].tobytes() for frame in frames]
+    pictures = [cv2.imencode(".jpg", frame)[1].tobytes() for frame in frames]
+    return pictures + pictures[::-1]
 
 
-def live(decoder: Trained, precision: str, pictures: list[bytes], seconds: float) -> tuple[float, float]:
+def make_film(path: Path, landmarks: np.ndarray) -> Film:
+    """Write a film of a synthetic person."""
+    who, track = random_identity(29), expression_track(800, 0)[::4]
+    frames = [render(who, Expression(*map(float, row)))[0] for row in track]
+    write_film(path, Film("Linnea", frames, landmarks, Shape(landmarks[0], landmarks[0])))
+    return read_film(path)
+
+
+def live(
+    decoder: Trained, precision: str, pictures: list[bytes], seconds: float, film: Film | None = None
+) -> tuple[float, float]:
     """Drive a target live; return frames a second and the mean delay in milliseconds."""
     results: queue.Queue = queue.Queue()
 
     def take(number: int, item: object) -> None:
-        if isinstance(item, Result):
-            encode(number, item, False)
+        if not isinstance(item, Result):
+            raise RuntimeError(f"picture {number} has no result: {item.reason}")
+        encode(number, item, False)
         results.put(number)
 
-    session = LiveReenactor(decoder, "cpu", precision, take, results.put)
+    session = LiveReenactor(decoder, "cpu", precision, take, results.put, film)
     sent, delays, number, room, start = {}, [], 0, IN_FLIGHT, time.perf_counter()
     while len(delays) < WARM_UP or time.perf_counter() - start < seconds:
         while len(sent) < room:
@@ -82,13 +100,27 @@ def live(decoder: Trained, precision: str, pictures: list[bytes], seconds: float
     return len(counted) / elapsed, 1e3 * float(np.mean(counted))
 
 
-def from_file_to_file(folder: Path, precision: str, video: Path) -> float:
+def film_ms(decoder: Trained, film: Film) -> float:
+    """Measure milliseconds that painting one frame with a film takes."""
+    backend = open_decoder(decoder, "cpu")
+    painter, seconds = open_painter(film, decoder, backend, 1), []
+    for landmarks in film.landmarks:
+        heatmap = heatmap_of(landmarks, style_of(decoder.config))
+        image = face_picture(backend.infer("decoder", heatmap[None])[0])
+        start = time.perf_counter()
+        painter.paint(heatmap, image, landmarks)
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * float(np.mean(seconds))
+
+
+def from_file_to_file(folder: Path, precision: str, video: Path, *more: object) -> float:
     """Measure frames a second of whole commands, without what a start costs."""
     seconds = []
     for length in (*LENGTHS, *LENGTHS):  # the first two export, and quantize for what geometry each length gives
         command = [sys.executable, str(ROOT / "test_reenactment.py"), "--landmarks", "--input", str(video), "-c", "cpu"]
         command += ["--decoder-config", str(folder / "training_info.yaml"), "-n", str(length), "--layout", "face"]
         command += ["--decoder-param-file", str(folder / "weights.h5"), "--precision", precision]
+        command += map(str, more)
         start = time.perf_counter()
         subprocess.run([*command, "--out-dir", str(folder / "out"), "--video", str(folder / "out.mp4")], check=True,
                        capture_output=True)  # fmt: skip
@@ -110,11 +142,13 @@ def main() -> None:
     track = expression_track(800, 0)[::4]
     landmarks = np.array([landmarks_of(random_identity(29), Expression(*map(float, row))) for row in track])
     heads = [f"{what}, {precision}" for precision in PRECISIONS for what in ("live (frames/s)", "delay (ms)", "file")]
+    heads += ["live with film (frames/s)", "delay (ms)", "file with film", "film (ms a frame)"]
     print("| base channels | " + " | ".join(heads) + " |\n|" + "---|" * (1 + len(heads)), flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         video = Path(scratch) / "driver.mp4"
         person = ["video", "--person", "Rowan=9", "--frames", str(LENGTHS[1]), "--out-file", str(video)]
         subprocess.run([sys.executable, ROOT / "make_synthetic.py", *person], check=True, capture_output=True)
+        film = make_film(Path(scratch) / "film.npz", landmarks)
         for planes in args.planes:
             folder = Path(scratch) / str(planes)
             write_random_networks(folder, planes)
@@ -124,6 +158,10 @@ def main() -> None:
                 rate, delay = live(networks_in(folder)["decoder"], precision, pictures, args.seconds)
                 file_rate = from_file_to_file(folder / "decoder", precision, video)
                 cells += [f"{rate:.1f}", f"{delay:.0f}", f"{file_rate:.1f}"]
+            rate, delay = live(networks_in(folder)["decoder"], "float32", pictures, args.seconds, film)
+            file_rate = from_file_to_file(folder / "decoder", "float32", video, "--film", film.path)
+            share = film_ms(networks_in(folder)["decoder"], film)
+            cells += [f"{rate:.1f}", f"{delay:.0f}", f"{file_rate:.1f}", f"{share:.1f}"]
             print(f"| {planes} | " + " | ".join(cells) + " |", flush=True)
 
 

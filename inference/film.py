@@ -50,7 +50,7 @@ KEEP, KEEP_PX = 0.6, 0.5  # a frame is kept until another is better by this shar
 FADE = 0.25  # share of a new frame that is added with each result
 PLACE, GAZE, LID, BROW = 0.15, 8.0, 6.0, 1.5  # weights in the choice of frames
 FLOW_BLUR_PX = 3.0
-TRUST, TRUST_BLUR_PX = 4.5, 3.0  # difference of layouts at which the film fades, in the decoder's own error
+TRUST, TRUST_BLUR_PX = 4.2, 3.0  # difference of layouts at which the film fades, in the decoder's own error
 SHADING, SHADING_PX = 0.5, 4.0  # share of the decoder's shading, and its scale
 REST = 2  # the number of the last region
 MIN_BOX_PX = 64  # the least that optical flow is computed on
@@ -316,8 +316,9 @@ class FilmPainter:
         self._small = np.stack([_small(layout) for layout in layouts])
         self._pupils, self._lids, self._brows = (of(film.landmarks) for of in (pupils_of, lids_of, brows_of))
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        error = np.mean([cv2.absdiff(_grey(frame), layout).mean() for frame, layout in zip(film.frames, layouts)])
-        self._trust = max(TRUST * float(error), 1.0) if is_own else None
+        # the upper quartile: what lies beyond a picture's edge is no fault of the decoder's
+        errors = [np.percentile(cv2.absdiff(_grey(frame), own), 75) for frame, own in zip(film.frames, layouts)]
+        self._trust = max(TRUST * float(np.mean(errors)), 1.0) if is_own else None
         self.reset()
 
     def reset(self) -> None:
