@@ -24,7 +24,7 @@ from utils.errors import UserError, WeightsError
 from utils.files import read_text
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "weights" / "decoder"
-LAYOUT = DEMO  # the decoder that lays out the films of people for whom none was trained
+LAYOUT = DEMO.parent / "layout"  # the decoder that lays out the films of people for whom none was trained
 HELD_OUT = ("psnr", "ssim", "sharpness")
 TRAINED_ON = "trained_on"
 MAX_RUNS = 500
