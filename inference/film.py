@@ -175,7 +175,8 @@ def load_film(path: Path) -> Film:
 
 def keep_film(config: DecoderConfig, folder: Path) -> None:
     """Keep a film of a decoder's person in the folder of its run, if the person was prepared from videos."""
-    is_own = (Path(config.train_dir) / config.trg_celeb_name / PERSON_FILE).exists()
+    person = Path(config.train_dir) / config.trg_celeb_name
+    is_own = (person / PERSON_FILE).exists() and (person / "Image").is_dir()  # npz files alone train as well
     if is_own and config.boundary == FROM_LANDMARKS and not (folder / FILM_FILE).exists():
         write_film(folder / FILM_FILE, film_of(Path(config.train_dir), config.trg_celeb_name, config.mode))
 

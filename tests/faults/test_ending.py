@@ -317,6 +317,15 @@ def test_long_names_and_failures_leave_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, name=name, call=call: (calls.append(name), call(*args))[1])
+    write_text(tmp_path / "a.txt", "x")
+    assert calls == ["fsync", "replace", "fsync"]  # then the folder, which holds the name
+
+
 def test_a_child_ends_with_its_user():
     child = start_child(["sleep", "600"])
     end_child(child)

@@ -134,12 +134,14 @@ def test_errors_are_a_share_of_an_empty_answers():
 
 def test_frames_that_were_trained_on_are_refused():
     configs = {"transformer": TransformerConfig(mode="train"), "decoder": DecoderConfig(mode="all")}
-    what = {"configs": {"transformer": "t.yaml", "decoder": "d.yaml"}}
+    what = {"configs": {"transformer": "t.yaml", "decoder": "d.yaml"}, "target": "Donald_Trump"}
     with pytest.raises(DataError, match="d.yaml: the decoder trained with 'mode: all'"):
         evaluate.require_unseen(configs, what)
     evaluate.require_unseen({**configs, "decoder": DecoderConfig(mode="train")}, what)
     encoder = EncoderConfig(dataset="CelebV", mode="all", celeb_names=("A", "B"))
-    what = {"configs": {"encoder": "e.yaml"}, "source": "A"}
+    layout = {"decoder": configs["decoder"]}
+    evaluate.require_unseen(layout, what | {"target": "C"})  # it lays out C's film, and never saw C
+    what = {"configs": {"encoder": "e.yaml"}, "source": "A", "target": "B"}
     with pytest.raises(DataError, match="e.yaml: the encoder trained with 'mode: all'"):
         evaluate.require_unseen({"encoder": encoder}, what)
     evaluate.require_unseen({"encoder": encoder}, what | {"source": "C"})

@@ -125,7 +125,7 @@ def test_the_scripts_run_with_all_of_it(work):
     assert "note: the transformer was trained on Rowan, Mira" in said
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_several_sources_with_a_warm_start_stop_and_go_on(work):
     train = {"epochs": 1, "batch_size": 4, "shape_loss": {"lambda": 0}, "warm_start": {"epochs": 1}}
     config = {

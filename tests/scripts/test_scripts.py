@@ -257,6 +257,7 @@ def test_reenactment_frames_video_and_measure(trained):
     scores = yaml.safe_load((run_dir / "scores.json").read_text())["scores"]
     assert set(scores) == {
         "chain",
+        "chain, painted with the film",
         "mean target",
         "source copied",
         "decoder without transformer",
