@@ -9,6 +9,7 @@ same network, so the decoder may be anybody's. This is not part of the paper (do
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import zipfile
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from config.config_decoder import DecoderConfig
 from datasets.batches import heatmap_of
@@ -27,6 +29,7 @@ from datasets.panels import face_picture
 from inference.geometry import Shape, shape_of
 from inference.onnx_export import cache_folder
 from inference.trained import Trained, index_batches
+from utils.ending import remove
 from utils.errors import DataError, one_line
 from utils.files import atomic_path, file_digest, open_file
 
@@ -127,22 +130,27 @@ def read_film(path: Path, person: str | None = None) -> Film:
             with np.load(opened, allow_pickle=False) as arrays:
                 found, points = str(arrays["person"]), [arrays[name].astype(float) for name in ("landmarks", "shape")]
                 names = sorted(name for name in arrays.files if name.startswith("frame_"))[: MAX_FRAMES + 1]
-                images = [cv2.imdecode(arrays[name], cv2.IMREAD_COLOR) for name in names]
+                frames = [_decoded(arrays[name]) for name in names]
     except FileNotFoundError:
         raise DataError(f"{path}: no such film") from None
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError, cv2.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, MemoryError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a complete film ({one_line(error)}); make it again") from None
     landmarks, shape = points
-    sizes = {None if image is None else image.shape for image in images}
-    if sizes != {(IMAGE_SIZE, IMAGE_SIZE, 3)} or landmarks.shape != (len(images), NUM_LANDMARKS, 2):
+    if not frames or any(frame is None for frame in frames) or landmarks.shape != (len(frames), NUM_LANDMARKS, 2):
         raise DataError(f"{path}: not a film of 256x256 pixels with {NUM_LANDMARKS} landmarks a frame; make it again")
-    if len(images) > MAX_FRAMES or shape.shape != (2, NUM_LANDMARKS, 2):
+    if len(frames) > MAX_FRAMES or shape.shape != (2, NUM_LANDMARKS, 2):
         raise DataError(f"{path}: not a film of 1 to {MAX_FRAMES} frames and a neutral face; make it again")
     if not all(np.isfinite(array).all() for array in points):
         raise DataError(f"{path}: landmarks that are not finite; make it again")
     if person not in (None, found):
         raise DataError(f"{path}: a film of {one_line(found, 40)}, not of {person}")
-    return Film(found, [np.ascontiguousarray(image[..., ::-1]) for image in images], landmarks, Shape(*shape), path)
+    return Film(found, frames, landmarks, Shape(*shape), path)
+
+
+def _decoded(data: np.ndarray) -> np.ndarray | None:
+    """Decode a JPEG file; None if it is of another size, which is told before it is decoded."""
+    with Image.open(io.BytesIO(data.tobytes())) as image:
+        return np.array(image.convert("RGB")) if image.size == (IMAGE_SIZE, IMAGE_SIZE) else None
 
 
 def film_of(root: Path, person: str, mode: str, count: int = NUM_FRAMES) -> Film:
@@ -418,6 +426,8 @@ def open_painter(film: Film, decoder: Trained, backend: Backend, batch_size: int
     if layouts is None:
         layouts = _lay_out(film, style_of(decoder.config), backend, batch_size)
         if path is not None:
+            for old in path.parent.glob(f".{film.path.stem}.*.npy"):  # of other weights
+                remove(old)
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
                 np.save(file, layouts)
     return FilmPainter(film, layouts, is_own=decoder.config.trg_celeb_name == film.person)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +71,10 @@ def children_of(pid: int) -> set[int]:
     found, todo = set(), [pid]
     for parent in todo:
         for path in Path(f"/proc/{parent}/task").glob("*/children"):
-            below = set(map(int, path.read_text().split()))
-            todo += below - found
-            found |= below
+            with suppress(OSError):  # the thread has just ended
+                below = set(map(int, path.read_text().split()))
+                todo += below - found
+                found |= below
     return found
 
 

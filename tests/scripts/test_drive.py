@@ -20,6 +20,7 @@ from datasets.boundary import DrawingStyle
 from datasets.celebv import read_person
 from datasets.images import write_image
 from datasets.landmarks import FaceFinder
+from inference.film import read_film
 from inference.geometry import MeanToMean, NeutralToNeutral, Shape, read_geometry, shape_of, write_geometry
 from inference.inputs import Input, Replayed, open_input, shape_of_source
 from inference.pictures import FaceFrame
@@ -368,6 +369,7 @@ def test_a_decoders_run_keeps_its_persons_geometry_and_is_driven(film, data, tmp
     np.testing.assert_allclose(
         read_geometry(Trained(load_config("decoder"), run / "netG_decoder_1.h5")).mean, truth, atol=1e-3
     )
+    assert read_film(run / "film.npz", "Linnea").landmarks.shape == (8, 98, 2)
     info = ("--decoder-config", run / "training_info.yaml")
     must_run(tmp_path, "test_reenactment.py", *info, "--landmarks", "--input", film / "m.mp4", "-n", 2)
 

@@ -75,6 +75,8 @@ def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(fil
             person = page.wait_for("looked", "failed")
             assert person["state"] == "looked" and person["name"] == "Mi_ra", person
             assert person["frames"] == num_frames and f"film for longer ({num_frames}" in person["missing"][-1]
+            assert page.news()["shown"] == ["Linnea, demo", "Mi_ra"]  # painted with the video's frames, at once
+            assert (folder / "film.npz").exists() and b"no network has learned" in ask_page(page.page, "/people")[1]
             assert not (folder / VIDEO).exists() and read_yaml(folder / STATE_FILE)["agreed_on"]
             status, sheet, headers = ask_page(page.page, f"/learned/{person['id']}/sheet")
             assert status == 200 and sheet.startswith(b"\x89PNG") and headers["content-type"] == "image/png"
