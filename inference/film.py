@@ -41,7 +41,7 @@ JPEG_QUALITY = 95
 LIPS = [index for name, index in CHANNELS.items() if "lip" in name]
 EYES_AND_BROWS = [index for name, index in CHANNELS.items() if "eye" in name or "brow" in name]
 PUPILS = ((60, 64, 96), (68, 72, 97))  # corners and pupil
-LIDS = ((62, 66, 60, 64), (70, 74, 68, 72))  # upper and lower lid, corners
+LIDS = ((62, 66), (70, 74))  # upper and lower lid
 EYE_PARTS, MOUTH_PART, REST_PART = np.r_[33:51, 60:76], np.r_[76:96], np.r_[0:33, 51:60]
 TIED = np.r_[0:33:2, 33:51:2, 51:60, 60:76:2, 76:96:2, 96, 97]  # landmarks that the spline is tied to
 END = IMAGE_SIZE - 1
@@ -57,7 +57,6 @@ TRUST, TRUST_BLUR_PX = 4.2, 3.0  # difference of layouts at which the film fades
 SHADING, SHADING_PX = 0.5, 4.0  # share of the decoder's shading, and its scale
 REST = 2  # the number of the last region
 MIN_BOX_PX = 64  # the least that optical flow is computed on
-
 
 Box = tuple[slice, slice]  # rows and columns of an image
 
@@ -208,7 +207,7 @@ def pupils_of(landmarks: np.ndarray) -> np.ndarray:
 
 def lids_of(landmarks: np.ndarray) -> np.ndarray:
     """Return how far the eyes are open, (..., 2) in pixels."""
-    return np.stack([landmarks[..., low, 1] - landmarks[..., up, 1] for up, low, _, _ in LIDS], axis=-1)
+    return np.stack([landmarks[..., low, 1] - landmarks[..., up, 1] for up, low in LIDS], axis=-1)
 
 
 def brows_of(landmarks: np.ndarray) -> np.ndarray:
