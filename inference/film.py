@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -32,6 +32,9 @@ from inference.trained import Trained, index_batches
 from utils.ending import remove
 from utils.errors import DataError, one_line
 from utils.files import atomic_path, file_digest, open_file
+
+if TYPE_CHECKING:
+    from inference.reenactor import Backend
 
 FILM_FILE = "film.npz"  # in a decoder's run, beside its weights
 MAX_FRAMES, NUM_FRAMES = 300, 200
@@ -59,14 +62,6 @@ REST = 2  # the number of the last region
 MIN_BOX_PX = 64  # the least that optical flow is computed on
 
 Box = tuple[slice, slice]  # rows and columns of an image
-
-
-class Backend(Protocol):
-    """What computes the decoder."""
-
-    def infer(self, module: str, x: np.ndarray) -> np.ndarray:
-        """Run a network on a batch (B, C, H, W) float32."""
-        ...
 
 
 class Film(NamedTuple):

@@ -127,14 +127,15 @@ def read_held_out(folder: Path) -> dict[str, float]:
         return {}
 
 
-def portrait(target: Target, context: str) -> np.ndarray:
-    """Paint a target's neutral face, (256, 256, 3) uint8 with the mark 'synthetic'."""
-    return portrait_of(target, target_shape(target.decoder, target.film()).neutral, context)
+def portrait(target: Target, context: str, landmarks: np.ndarray | None = None) -> np.ndarray:
+    """Paint a target's face, (256, 256, 3) uint8 with the mark 'synthetic'.
 
-
-def portrait_of(target: Target, landmarks: np.ndarray, context: str) -> np.ndarray:
-    """Paint a target's face with landmarks (98, 2) in pixels, as of `portrait`."""
+    Args:
+        landmarks: (98, 2) in pixels; None paints the neutral face.
+    """
     film, backend = target.film(), open_decoder(target.decoder, context)
+    if landmarks is None:
+        landmarks = target_shape(target.decoder, film).neutral
     heatmap = heatmap_of(landmarks, style_of(target.decoder.config))
     image = face_picture(backend.infer("decoder", heatmap[None])[0])
     if film is not None:

@@ -24,7 +24,7 @@ from config.runs import INFO_FILE
 from datasets.celebv import read_frame, read_person
 from datasets.panels import side_by_side
 from inference.film import FILM_FILE, film_of, write_film
-from inference.targets import Target, free_name, instant_target, portrait_of, target_of
+from inference.targets import Target, free_name, instant_target, portrait, target_of
 from people.advice import what_is_missing
 from people.recipe import total_iterations
 from people.work import QUALITIES, Work, as_name, made_of
@@ -346,7 +346,7 @@ class Learning:
         opening = np.abs(test.landmarks[:, [62, 70], 1] - test.landmarks[:, [66, 74], 1]).mean(axis=1)
         number = int(opening.argmax())
         real = read_frame(root, person.name, test.names[number])
-        return jpeg(side_by_side([real, portrait_of(target, test.landmarks[number], self._context)]))
+        return jpeg(side_by_side([real, portrait(target, self._context, test.landmarks[number])]))
 
 
 def _last_words(person: Learned) -> str:
