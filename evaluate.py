@@ -25,8 +25,7 @@ from config import Config, load_config, with_values
 from config.config_decoder import DecoderConfig
 from datasets.batches import heatmap_of, to_float
 from datasets.boundary import HEATMAP_SIZE, NUM_BOUNDARIES, DrawingStyle, style_of
-from datasets.celebv import HEATMAP, IMAGE, read_frame, read_person, read_seen
-from datasets.crop import ALL_SEEN, Seen
+from datasets.celebv import HEATMAP, IMAGE, read_frame, read_person
 from datasets.images import write_image
 from datasets.landmarks import Face, FaceFinder
 from datasets.panels import contact_sheet, evenly, face_picture, generated_mark
@@ -185,12 +184,6 @@ def paint_all(backend: Backend, heatmaps: Iterable[np.ndarray], words: str) -> l
     return [face_picture(face) for face in infer_all(backend, "decoder", heatmaps, words)]
 
 
-def seen_of(data_dir: Path, person: str, names: list[str]) -> list[Seen]:
-    """Say what frames show of the pictures they were cut from."""
-    found = read_seen(data_dir, person)
-    return [found.get(name, ALL_SEEN) for name in names]
-
-
 def measure_decoder(backend: Backend, config: DecoderConfig, data_dir: Path, target: str, count: int) -> PictureScores:
     """Measure the decoder on the target's own test frames, with boundaries of the kind that it was trained on."""
     dataset = open_dataset(
@@ -199,8 +192,7 @@ def measure_decoder(backend: Backend, config: DecoderConfig, data_dir: Path, tar
     indices = evenly(len(dataset), count)
     samples = [dataset[index] for index in indices]
     painted = paint_all(backend, (to_float(heatmap) for _, heatmap in samples), "decoder on test frames")
-    seen = seen_of(data_dir, target, [dataset.names[index] for index in indices])
-    return compare_pictures(painted, [image.transpose(1, 2, 0) for image, _ in samples], seen=seen)
+    return compare_pictures(painted, [image.transpose(1, 2, 0) for image, _ in samples])
 
 
 def baselines(
@@ -320,7 +312,6 @@ def evaluate(result_dir: Path, record: dict[str, Any], configs: dict[str, Config
     data_dir, source, target = Path(record["data_dir"]), record["source"], record["target"]
     images = FrameDataset(data_dir, source, "test")
     inputs = [images[index][0].transpose(1, 2, 0) for index in frames.indices]
-    seen = seen_of(data_dir, source, [images.names[index] for index in frames.indices])
     encoder_error = across = track = None
     if "encoder" in configs:
         landmarks = read_person(data_dir, source, "test").landmarks
@@ -331,7 +322,7 @@ def evaluate(result_dir: Path, record: dict[str, Any], configs: dict[str, Config
         track = [every[index] for index in frames.indices]
 
     def compare(pictures: list[np.ndarray]) -> PictureScores:
-        return compare_pictures(pictures, inputs, seen=seen) | flicker_of(pictures, inputs, frames.indices)
+        return compare_pictures(pictures, inputs) | flicker_of(pictures, inputs, frames.indices)
 
     is_own = configs["decoder"].trg_celeb_name == target  # else it only lays out
     if source != target and track is not None and has_expressions(data_dir, target):

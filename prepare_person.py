@@ -32,7 +32,7 @@ from datasets import celebv
 from datasets.annotations import format_line
 from datasets.batches import Batches
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_heatmap, overlay
-from datasets.crop import ALL_SEEN, cut_square
+from datasets.crop import cut_square
 from datasets.images import write_image
 from datasets.landmarks import Face
 from datasets.panels import contact_sheet, evenly, face_picture
@@ -137,7 +137,7 @@ def make_person(
     in_order = sorted(kept)
     on_sheet = {in_order[index] for index in evenly(len(kept), SHEET_TILES)}
     has_landmarks = all(crops[number].face.landmarks is not None for number in kept)
-    lines, seen_lines, tiles, style = [], [], [], DrawingStyle(name=GAZE)
+    lines, tiles, style = [], [], DrawingStyle(name=GAZE)
     with atomic_folder(folder) as temporary:
         bar = tqdm(chain(*inputs), desc="cutting out", total=len(crops), unit="picture", disable=None)
         for number, (picture, crop) in enumerate(zip(bar, crops)):
@@ -146,9 +146,6 @@ def make_person(
             face, name = cut_square(picture, crop.square), f"{number + 1:06d}.jpg"
             lines.append(format_line(crop.landmarks(), name) if has_landmarks else name)
             write_image(temporary / "Image" / name, face)
-            seen = crop.square.seen(picture.shape[:2])
-            if seen != ALL_SEEN:
-                seen_lines.append(celebv.format_seen(seen, name))
             if number in on_sheet:
                 tiles.append(overlay(face, draw_heatmap(crop.landmarks(), style=style)) if has_landmarks else face)
         if len(lines) != len(kept):
@@ -156,8 +153,6 @@ def make_person(
         write_image(temporary / "contact_sheet.png", contact_sheet(tiles, SHEET_COLUMNS, SHEET_TILE_PX))
         ending = celebv.WITH_LANDMARKS if has_landmarks else celebv.NAMES_ONLY
         write_text(temporary / f"all{ending}", "\n".join(lines) + "\n")
-        if seen_lines:
-            write_text(temporary / celebv.SEEN_FILE, "\n".join(seen_lines) + "\n")
         if has_landmarks:
             write_yaml(temporary / celebv.PERSON_FILE, {"drawing": GAZE})
     print(f"{folder}: {len(lines)} of {len(crops)} pictures; left out: {words}")

@@ -15,14 +15,14 @@ import nnabla as nn
 import numpy as np
 
 from config.config_decoder import DecoderConfig
-from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, SEEN, has_unseen
+from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP
 from datasets.images import write_image
 from datasets.panels import face_picture, generated_mark, heatmap_picture, monitor_path, side_by_side
 from datasets.samples import open_dataset
 from inference.film import keep_film
 from inference.geometry import keep_geometry
 from models.losses import feature_mse, gan_bce, mean_absolute_error, weighted_sum
-from models.networks import DECODER, DECODER_DISCRIMINATOR, HEATMAP_SHAPE, IMAGE_SHAPE, LARGE_HEATMAP_SHAPE, SEEN_SHAPE
+from models.networks import DECODER, DECODER_DISCRIMINATOR, HEATMAP_SHAPE, IMAGE_SHAPE, LARGE_HEATMAP_SHAPE
 from models.vgg import vgg_features
 from training.schedule import linear_decay
 from training.solver import Solver
@@ -35,7 +35,6 @@ class Graph(NamedTuple):
     heatmap: nn.Variable  # (B, 15, 64, 64) in [0, 1]
     large_heatmap: nn.Variable  # (B, 15, 256, 256) in [0, 1]
     real: nn.Variable  # (B, 3, 256, 256) in [-1, 1]
-    seen: nn.Variable | None  # (B, 1, 256, 256), 1 where a frame lies within its picture; None if all of them do
     fake: nn.Variable  # like real: the generator's output
     fake_leaf: nn.Variable  # the same numbers, where the generator's losses begin
     discriminator_loss: nn.Variable
@@ -51,39 +50,29 @@ class Solvers(NamedTuple):
     discriminator: Solver
 
 
-def build_graph(config: DecoderConfig, with_seen: bool = False) -> Graph:
-    """Build the losses of one iteration.
-
-    Args:
-        with_seen: batches say which pixels lie within their pictures; the others do not count.
-    """
+def build_graph(config: DecoderConfig) -> Graph:
+    """Build the losses of one iteration."""
     train, planes, batch_size = config.train, config.model.planes, config.train.batch_size
     heatmap = nn.Variable((batch_size, *HEATMAP_SHAPE))
     large_heatmap = nn.Variable((batch_size, *LARGE_HEATMAP_SHAPE))
     real = nn.Variable((batch_size, *IMAGE_SHAPE))
-    seen = nn.Variable((batch_size, *SEEN_SHAPE)) if with_seen else None
-
-    def judged(face: nn.Variable) -> nn.Variable:
-        """Return what the losses see of a face: where nothing is known, it is as the real one."""
-        return face if seen is None else real + seen * (face - real)
 
     fake = DECODER(heatmap, planes, config.model.resize_levels, config.model.dropout, training=True)
     fake.persistent = True
 
     real_scores = DECODER_DISCRIMINATOR(large_heatmap, real, planes)
-    fake_scores = DECODER_DISCRIMINATOR(large_heatmap, judged(fake.get_unlinked_variable(need_grad=False)), planes)
+    fake_scores = DECODER_DISCRIMINATOR(large_heatmap, fake.get_unlinked_variable(need_grad=False), planes)
     discriminator_loss = 0.5 * (gan_bce(real_scores, True) + gan_bce(fake_scores, False))
 
     fake_leaf = fake.get_unlinked_variable(need_grad=True)
     fake_leaf.persistent = True
-    painted = judged(fake_leaf)
     losses = {
-        "loss_gan": gan_bce(DECODER_DISCRIMINATOR(large_heatmap, painted, planes, fixed=True), True),
-        "L1_loss": mean_absolute_error(painted, real),
+        "loss_gan": gan_bce(DECODER_DISCRIMINATOR(large_heatmap, fake_leaf, planes, fixed=True), True),
+        "L1_loss": mean_absolute_error(fake_leaf, real),
     }
     weights = {"loss_gan": 1.0, "L1_loss": train.weight_L1}
     if train.feature_loss.lambda_ > 0:
-        losses["vgg_feature_loss"] = feature_mse(*vgg_features((painted, real), train.feature_loss.layers))
+        losses["vgg_feature_loss"] = feature_mse(*vgg_features((fake_leaf, real), train.feature_loss.layers))
         weights["vgg_feature_loss"] = train.feature_loss.lambda_
     for loss in (*losses.values(), discriminator_loss):
         loss.persistent = True  # read after the pass, if at all
@@ -91,7 +80,6 @@ def build_graph(config: DecoderConfig, with_seen: bool = False) -> Graph:
         heatmap=heatmap,
         large_heatmap=large_heatmap,
         real=real,
-        seen=seen,
         fake=fake,
         fake_leaf=fake_leaf,
         discriminator_loss=discriminator_loss,
@@ -112,9 +100,7 @@ def make_solvers(config: DecoderConfig) -> Solvers:
 
 def generate(graph: Graph, batch: tuple[np.ndarray, ...]) -> None:
     """Put a batch into the graph, and run the generator."""
-    graph.real.d, graph.heatmap.d, graph.large_heatmap.d, *seen = batch
-    if graph.seen is not None:
-        (graph.seen.d,) = seen
+    graph.real.d, graph.heatmap.d, graph.large_heatmap.d = batch
     graph.fake.forward(clear_no_need_grad=True)
 
 
@@ -155,11 +141,9 @@ def save_panel(graph: Graph, folder: Path, iteration: int, epoch: int) -> None:
 def main() -> None:
     training = Training("decoder", __doc__)
     config, train = training.config, training.config.train
-    person, with_seen = config.trg_celeb_name, has_unseen(config.train_dir, config.trg_celeb_name)
-    parts = (IMAGE, HEATMAP, RESIZED_HEATMAP) + ((SEEN,) if with_seen else ())
-    dataset = open_dataset(config, person, config.mode, parts)
+    dataset = open_dataset(config, config.trg_celeb_name, config.mode, (IMAGE, HEATMAP, RESIZED_HEATMAP))
     batches = training.batches(dataset)
-    graph = build_graph(config, with_seen)
+    graph = build_graph(config)
     training.start_from(DECODER)
     solvers = make_solvers(config)
 

@@ -69,10 +69,6 @@ class Transform(NamedTuple):
         )
         return np.ascontiguousarray(changed.transpose(2, 0, 1))
 
-    def mask(self, mask: np.ndarray) -> np.ndarray:
-        """Change which pixels count (1, 256, 256) uint8; what comes from outside does not."""
-        return cv2.warpAffine(mask[0], self.matrix, mask.shape[1:], flags=cv2.INTER_NEAREST)[None]
-
     def landmarks(self, landmarks: np.ndarray) -> np.ndarray:
         """Change landmarks (98, 2) in pixels; left and right change their names in a mirror."""
         changed = landmarks @ self.matrix[:, :2].T + self.matrix[:, 2]

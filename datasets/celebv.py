@@ -15,7 +15,6 @@ import numpy as np
 from config.common import DRAWINGS, GAZE, PUBLISHED
 from datasets.annotations import NUM_COORDINATES, Annotations, read_annotations, read_lines, read_names
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE
-from datasets.crop import Seen
 from datasets.images import read_image
 from datasets.prepared import RECORD_ENDING, Archives, drawing_in, images_digest, read_record
 from utils.errors import DataError
@@ -23,12 +22,9 @@ from utils.files import file_digest, read_yaml
 
 MODES = ("all", "train", "test")
 PERSON_FILE = "person.yaml"  # of a person that prepare_person.py made: how boundaries are drawn
-SEEN_FILE = "seen.txt"  # of the same: which pixels of frames lie within the pictures they were cut from
-MIN_SEEN_PX = 16  # the least that a frame shows of its picture, across and down
 WITH_LANDMARKS, NAMES_ONLY = "_98pt.txt", "_frames.txt"
 FROM_LANDMARKS, FROM_ENCODER = "landmarks", "encoder"  # where boundaries come from
 IMAGE, HEATMAP, RESIZED_HEATMAP = "image", "heatmap", "resized_heatmap"
-SEEN = "seen"  # (1, 256, 256), 255 where a frame lies within the picture it was cut from
 SHAPES = {
     IMAGE: (3, IMAGE_SIZE, IMAGE_SIZE),
     HEATMAP: (15, HEATMAP_SIZE, HEATMAP_SIZE),
@@ -69,41 +65,6 @@ def prepared_drawing(ref_dir: str | Path, people: Sequence[str]) -> str:
     """Return how the boundaries of prepared files are drawn: `gaze` if everybody's are."""
     records = [read_record(record_path(Path(ref_dir), person)) for person in people]
     return GAZE if records and all(drawing_in(record) == GAZE for record in records) else PUBLISHED
-
-
-def read_seen(root: str | Path, person: str) -> dict[str, Seen]:
-    """Read which pixels of a person's frames lie within the pictures they were cut from; {} if all do.
-
-    Raises:
-        DataError: the file is damaged.
-    """
-    path = Path(root) / person / SEEN_FILE
-    if not path.exists():
-        return {}
-    found = {}
-    for number, line in read_lines(path, ""):
-        try:
-            *numbers, name = line.split(maxsplit=4)
-            seen = Seen(*map(int, numbers))
-        except (ValueError, TypeError):
-            raise DataError(f"{path}: line {number}: must be 'left top right bottom name'") from None
-        is_part = min(seen.left, seen.top) >= 0 and max(seen.right, seen.bottom) <= IMAGE_SIZE
-        if not is_part or min(seen.right - seen.left, seen.bottom - seen.top) < MIN_SEEN_PX:
-            raise DataError(
-                f"{path}: line {number}: no part of a picture of {IMAGE_SIZE} pixels, {MIN_SEEN_PX} at least"
-            )
-        found[name.strip()] = seen
-    return found
-
-
-def has_unseen(root: str | Path, person: str) -> bool:
-    """Tell whether some of a person's frames reach beyond the pictures they were cut from."""
-    return (Path(root) / person / SEEN_FILE).exists()
-
-
-def format_seen(seen: Seen, name: str) -> str:
-    """Write one line of the list, the way `read_seen` reads it."""
-    return " ".join(map(str, (*seen, name)))
 
 
 def people_of(root: str | Path) -> list[str]:

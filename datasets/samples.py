@@ -22,17 +22,14 @@ from datasets.celebv import (
     HEATMAP,
     IMAGE,
     RESIZED_HEATMAP,
-    SEEN,
     SHAPES,
     list_path,
     prepared_path,
     read_frame,
     read_frame_names,
     read_person,
-    read_seen,
     record_path,
 )
-from datasets.crop import ALL_SEEN
 from datasets.prepared import PreparedFile, drawing_in, images_digest, read_record
 from utils.errors import ConfigError, DataError
 from utils.files import file_digest
@@ -61,7 +58,7 @@ class FrameDataset:
 
 
 class _PersonDataset:
-    """Keep what the data sets of a person share: whose samples of which parts, and what frames show of their pictures.
+    """Keep what the data sets of a person share: whose samples, of which parts.
 
     Args:
         names: of the frames.
@@ -72,14 +69,9 @@ class _PersonDataset:
     ):
         self.root, self.person, self.mode, self.parts, self.style = root, person, mode, parts, style
         self.names = names
-        self._seen = read_seen(root, person) if SEEN in parts else {}
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def _mask(self, index: int) -> np.ndarray:
-        """Return which pixels of a frame are seen, (1, 256, 256) uint8 of 0 or 255."""
-        return 255 * self._seen.get(self.names[index], ALL_SEEN).mask()[None].astype(np.uint8)
 
 
 class DrawnDataset(_PersonDataset):
@@ -88,7 +80,7 @@ class DrawnDataset(_PersonDataset):
     Args:
         root: the folder that holds the people.
         mode: `all`, `train` or `test`.
-        parts: of a sample, in order, out of `image`, `heatmap`, `resized_heatmap` and `seen`; only these are made.
+        parts: of a sample, in order, out of `image`, `heatmap` and `resized_heatmap`; only these are made.
         ref_dir: folder of prepared npz files, or '' to draw.
 
     Raises:
@@ -125,19 +117,16 @@ class DrawnDataset(_PersonDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         """Read or make a sample: uint8 arrays of `SHAPES`, one for each of `parts`; one drawing at most."""
-        sample = {SEEN: self._mask(index)} if SEEN in self.parts else {}
         if self._prepared:
-            sample |= {part: file[self.names[index]] for part, file in self._prepared.items()}
+            sample = {part: file[self.names[index]] for part, file in self._prepared.items()}
         else:
-            sample |= {IMAGE: self._image(index)} if IMAGE in self.parts else {}
+            sample = {IMAGE: self._image(index)} if IMAGE in self.parts else {}
             sample |= self._draw(self.landmarks[index])
         return tuple(sample[part] for part in self.parts)
 
     def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]:
         """Make a sample under a change of the face: boundaries are drawn from the changed landmarks."""
         sample = {IMAGE: transform.image(self._image(index))} if IMAGE in self.parts else {}
-        if SEEN in self.parts:
-            sample[SEEN] = transform.mask(self._mask(index))
         sample |= self._draw(transform.landmarks(self.landmarks[index]))
         return tuple(sample[part] for part in self.parts)
 
@@ -192,14 +181,11 @@ class EncodedDataset(_PersonDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         """Read a sample: uint8 arrays of `SHAPES`, one for each of `parts`."""
-        sample = {SEEN: self._mask(index)} if SEEN in self.parts else {}
-        sample |= {part: file[self.names[index]] for part, file in self._prepared.items()}
-        return tuple(sample[part] for part in self.parts)
+        return tuple(self._prepared[part][self.names[index]] for part in self.parts)
 
     def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]:
         """Read a sample and change the face: heatmaps are warped as pictures are."""
         change = {IMAGE: transform.image, HEATMAP: transform.heatmap, RESIZED_HEATMAP: transform.heatmap}
-        change |= {SEEN: transform.mask}
         return tuple(change[part](array) for part, array in zip(self.parts, self[index]))
 
 

@@ -7,7 +7,6 @@ import numpy as np
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from datasets.boundary import CHANNELS, IMAGE_SIZE
-from datasets.crop import Seen
 from datasets.landmarks import Face, angles_of, correction, fit_pose
 
 MAX_PSNR = 100.0  # an identical picture has an infinite one, which would hide all others in the mean
@@ -38,20 +37,16 @@ def compare_pictures(
     pictures: list[np.ndarray],
     truth: list[np.ndarray],
     landmarks: list[np.ndarray] | None = None,
-    seen: list[Seen] | None = None,
 ) -> dict[str, float]:
     """Average the differences of pictures (256, 256, 3) uint8 from true ones.
 
     Args:
         landmarks: of the true faces, (98, 2) each, to compare the face alone as well.
-        seen: what is known of the true pictures; the rest does not count. None is all.
 
     Returns:
         psnr in dB, ssim, l1 in grey levels of 255, sharpness and comb_energy as shares of the true pictures' and, with
         landmarks, face_psnr in dB.
     """
-    if seen is not None:
-        pictures, truth = ([part.cut(face) for face, part in zip(faces, seen)] for faces in (pictures, truth))
     pairs = list(zip(pictures, truth))
     means = {
         "psnr": np.mean([psnr(true, picture) for picture, true in pairs]),

@@ -15,7 +15,6 @@ from models.transformer import transformer, transformer_discriminator
 HEATMAP_SHAPE = (15, 64, 64)
 LARGE_HEATMAP_SHAPE = (15, 256, 256)
 IMAGE_SHAPE = (3, 256, 256)
-SEEN_SHAPE = (1, 256, 256)
 
 
 def _evaluate_encoder(x: nn.Variable, config: Any) -> nn.Variable:

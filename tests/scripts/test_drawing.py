@@ -11,7 +11,7 @@ from helpers import DEMO_NETWORKS, GAZE, must_fail, must_run
 
 from config import complete_config, load_config
 from datasets.annotations import read_annotations
-from datasets.celebv import drawing_of, read_seen
+from datasets.celebv import drawing_of
 from datasets.samples import DrawnDataset
 from utils.errors import DataError
 from utils.files import write_yaml
@@ -22,13 +22,11 @@ SMALL["train"] |= {"feature_loss": {"lambda": 0}, "num_workers": 0}
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory) -> Path:
-    """Ann, whose folder asks for pupils and says that frames leave their pictures, and a crowd of two."""
+    """Ann, whose folder asks for pupils, and a crowd of two."""
     folder = tmp_path_factory.mktemp("drawing")
     must_run(folder, "make_synthetic.py", "celebv", "--people", "Ann=51", "Bob=52", "--frames", 6)
     must_run(folder, "make_synthetic.py", "crowd", "--people", 2, "--frames", 3)
-    ann = folder / "datasets/CelebV/Ann"
     (folder / "datasets/CelebV/Bob/person.yaml").unlink()  # as CelebV's people, who have none
-    (ann / "seen.txt").write_text("10 0 256 200 000002.jpg\n0 5 250 256 000003.jpg\n")
     for number, (name, extra) in enumerate((("Ann", {}), ("Bob", {}), ("Bob", {"drawing": "gaze"}))):
         write_yaml(folder / f"{number}.yaml", SMALL | {"trg_celeb_name": name, "experiment_name": f"r{number}"} | extra)
         must_run(folder, "train_decoder.py", "--conf", f"{number}.yaml")
@@ -93,18 +91,8 @@ def test_prepared_files_of_another_style_are_refused(work):
     assert np.array_equal(drawn[2][0], fresh[2][0])
 
 
-def test_what_is_seen_of_a_frame_is_part_of_its_sample(work):
+def test_a_person_file_that_is_damaged(work):
     root = work / "datasets/CelebV"
-    samples = DrawnDataset(root, "Ann", "all", ("seen",))
-    assert samples[0][0].min() == 255  # not in the list: all of it
-    expected = np.zeros((1, 256, 256), np.uint8)
-    expected[:, :200, 10:] = 255
-    assert np.array_equal(samples[1][0], expected)
-    for line in ("1 2 3 000001.jpg", "0 0 257 9 000001.jpg", "9 0 9 9 000001.jpg", "a b c d 000001.jpg", "7"):
-        (root / "Bob/seen.txt").write_text(line + "\n")
-        with pytest.raises(DataError, match=r"seen.txt: line 1: "):
-            read_seen(root, "Bob")
-    (root / "Bob/seen.txt").unlink()
     for content in ("drawing: own", "[]", "{", "drawing: [1]"):
         (root / "Bob/person.yaml").write_text(content)
         with pytest.raises(DataError, match="person.yaml"):

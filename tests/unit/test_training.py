@@ -405,22 +405,3 @@ def test_the_generators_loss_is_the_weighted_sum():
     parts = {name: float(loss.d) for name, loss in graph.generator_losses.items()}
     weighted = parts["loss_gan"] + config.train.weight_L1 * parts["L1_loss"]
     assert float(graph.generator_loss.d) == pytest.approx(weighted, rel=1e-5)
-
-
-def test_pixels_beyond_the_picture_do_not_count():
-    """Neither loss nor gradient of generator and discriminator know what lies there."""
-    config = plain.small_config("decoder", 2, 2)
-    graph = train_decoder.build_graph(config, with_seen=True)
-    batch = plain.random_batch("decoder", 2)
-    seen = np.ones((2, 1, 256, 256), np.float32)
-    seen[:, :, 200:] = seen[0, :, :, :30] = 0
-    for value in (-0.7, 0.4):
-        real = batch[0] * seen + value * (1 - seen)
-        train_decoder.generate(graph, (real, *batch[1:], seen))
-        graph.fake_leaf.grad.zero()
-        graph.generator_loss.forward()
-        graph.generator_loss.backward()
-        assert (graph.fake_leaf.g * (1 - seen) == 0).all() and (graph.fake_leaf.g * seen != 0).any()
-        l1 = np.abs(graph.fake.d - batch[0]) * seen
-        assert float(graph.generator_losses["L1_loss"].d) == pytest.approx(l1.mean(), rel=1e-4)
-    assert train_decoder.build_graph(config).seen is None
