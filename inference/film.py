@@ -52,12 +52,12 @@ RIM = np.array([[x, y] for y in (0, END / 2, END) for x in (0, END / 2, END) if 
 RING = np.deg2rad(np.arange(180, 361, 30))  # about the upper half of the head
 SMOOTHING = (8.0, 1.0, 8.0)  # of the splines of the regions; with less, shut lips fold
 STEPS_PX = (4, 4, 8)  # distances at which the spline is computed, of the regions
-KEEP, KEEP_PX = 0.6, 0.5  # a frame is kept until another is better by this share and so many squared pixels
+KEEP, KEEP_PX = 1.0, 0.5  # a frame is kept until another is better by this share and so many squared pixels
 FADE = 0.2  # share of a new frame that is added with each result
 PLACE, GAZE, LID, BROW = 0.15, 8.0, 6.0, 1.5  # weights in the choice of frames
 FLOW_BLUR_PX = 3.0
-TRUST, TRUST_BLUR_PX = 4.2, 3.0  # difference of layouts at which the film fades, in the decoder's own error
-SHADING, SHADING_PX = 0.5, 4.0  # share of the decoder's shading, and its scale
+TRUST, TRUST_BLUR_PX = 8.0, 3.0  # difference of layouts at which the film fades, in the decoder's own error
+SHADING, SHADING_PX = 0.6, 1.75  # share of the decoder's shading, and its scale
 REST = 2  # the number of the last region
 MIN_BOX_PX = 64  # the least that optical flow is computed on
 
@@ -373,7 +373,7 @@ class FilmPainter:
         return _remap(places, _grid()[: flow.shape[0], : flow.shape[1]] + flow, cv2.INTER_LINEAR)
 
     def _mixed(self, painted: np.ndarray, warped: np.ndarray, image: np.ndarray, layout: np.ndarray) -> np.ndarray:
-        """Mix the film with the decoder's image: by how well the layouts match, and with half of its shading."""
+        """Mix the film with the decoder's image: by how well the layouts match, and with a share of its shading."""
         apart = cv2.GaussianBlur(np.abs(layout - warped), (0, 0), TRUST_BLUR_PX)
         share = np.exp(-((apart / self._trust) ** 2))[..., None]
         shading = cv2.GaussianBlur(image - painted, (0, 0), SHADING_PX)
