@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from config import to_dict
 from config.common import GAZE, PUBLISHED
@@ -49,7 +50,9 @@ CHANNELS = {name: channel for channel, name in enumerate(BOUNDARY_PARTS)}  # whe
 _JOINED = np.concatenate([np.array(part) for part in BOUNDARY_PARTS.values()])
 _STARTS = np.cumsum([0, *(len(part) for part in BOUNDARY_PARTS.values())])
 
-cv2.setNumThreads(1)  # pictures are small and work is spread over processes, which OpenCV's threads do not survive
+# Images are small and work is spread over processes: more threads only spin, and OpenCV's do not survive a fork.
+cv2.setNumThreads(1)
+threadpool_limits(1, user_api="blas")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from datasets.boundary import IMAGE_SIZE
 
 BLUR_PX = 16.0  # width of the blur beyond an image's edge
+BLUR_STEP = 4  # it is computed at this share of the size, a dozen times as fast
 
 
 class Square(NamedTuple):
@@ -48,4 +49,6 @@ def cut_square(image: np.ndarray, square: Square, mirror: bool = False) -> np.nd
     if not outside or mirror:
         return crop
     is_within = cv2.resize(is_within[part], (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_NEAREST)
-    return np.where(is_within[..., None], crop, cv2.GaussianBlur(crop, (0, 0), BLUR_PX))
+    small = cv2.resize(crop, None, fx=1 / BLUR_STEP, fy=1 / BLUR_STEP, interpolation=cv2.INTER_AREA)
+    blurred = cv2.resize(cv2.GaussianBlur(small, (0, 0), BLUR_PX / BLUR_STEP), crop.shape[1::-1])
+    return np.where(is_within[..., None], crop, blurred)

@@ -239,38 +239,44 @@ class Spline:
     Args:
         points: (N, 2) in pixels of the result.
         smoothing: 0 passes through all points.
+        box: the part of the result that is computed.
+        step: distance in pixels at which the spline is computed; between them it is linear.
     """
 
-    def __init__(self, points: np.ndarray, smoothing: float):
+    def __init__(self, points: np.ndarray, smoothing: float, box: Box, step: int):
         count = len(points)
         system = np.zeros((count + 3, count + 3))
-        system[:count, :count] = self._basis(points, points)[:, :count] + smoothing * np.eye(count)
+        system[:count, :count] = _kernel(points, points) + smoothing * np.eye(count)
         system[:count, count:] = np.column_stack([np.ones(count), points])
         system[count:, :count] = system[:count, count:].T
-        self._points, self._inverse = points, np.linalg.inv(system)[:, :count]
-
-    @staticmethod
-    def _basis(places: np.ndarray, points: np.ndarray) -> np.ndarray:
-        squared = ((places[:, None] - points[None]) ** 2).sum(axis=-1)
-        return np.column_stack([0.5 * squared * np.log(squared + 1e-9), np.ones(len(places)), places])
-
-    def places(self, points: np.ndarray, box: Box, step: int) -> np.ndarray:
-        """Return where the pixels of a box come from if the spline's points come from `points`.
-
-        Args:
-            step: distance in pixels at which the spline is computed; between them it is linear.
-
-        Returns:
-            (h, w, 2) float32, x and y in pixels.
-        """
+        inverse = np.linalg.inv(system)[:, :count]
         height, width = (part.stop - part.start for part in box)
         rows, columns = math.ceil(height / step), math.ceil(width / step)
         y = box[0].start + (np.arange(rows) + 0.5) * height / rows - 0.5
         x = box[1].start + (np.arange(columns) + 0.5) * width / columns - 0.5
         coarse = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-        moved = self._basis(coarse, self._points) @ (self._inverse @ (points - self._points))
-        moved = moved.reshape(rows, columns, 2).astype(np.float32)
-        return _grid()[box] + cv2.resize(moved, (width, height), interpolation=cv2.INTER_LINEAR)
+        affine = np.column_stack([np.ones(len(coarse)), coarse]) @ inverse[count:]
+        # float32 is up to 0.1 px off, and twice as fast
+        kernel = _kernel(coarse.astype(np.float32), points.astype(np.float32))
+        self._weights = kernel @ inverse[:count].astype(np.float32) + affine.astype(np.float32)
+        self._points, self._shape, self._box = points, (rows, columns), box
+
+    def places(self, points: np.ndarray) -> np.ndarray:
+        """Return where the pixels of the box come from if the spline's points come from `points`.
+
+        Returns:
+            (h, w, 2) float32, x and y in pixels.
+        """
+        grid = _grid()[self._box]
+        moved = (self._weights @ (points - self._points).astype(np.float32)).reshape(*self._shape, 2)
+        return grid + cv2.resize(moved, grid.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _kernel(places: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return r^2 log r between places (M, 2) and points (N, 2), (M, N)."""
+    (x, y), (other_x, other_y) = places.T, points.T
+    squared = (x[:, None] - other_x) ** 2 + (y[:, None] - other_y) ** 2
+    return 0.5 * squared * np.log(squared + places.dtype.type(1e-9))
 
 
 def similarity(points: np.ndarray, others: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -348,11 +354,11 @@ class FilmPainter:
             choice.take(apart, 0.0 if landmarks is None else KEEP_PX)
             mask = cv2.resize(mask, (IMAGE_SIZE, IMAGE_SIZE))
             box = _box(mask)
-            spline = None if landmarks is None else Spline(_tied(landmarks, landmarks), SMOOTHING[number])
+            spline = None if landmarks is None else Spline(_tied(landmarks, landmarks), SMOOTHING[number], box, STEPS_PX[number])
             for frame, share in choice.layers():
                 places = _grid()[box]
                 if spline is not None:
-                    places = spline.places(_tied(self.film.landmarks[frame], landmarks), box, STEPS_PX[number])
+                    places = spline.places(_tied(self.film.landmarks[frame], landmarks))
                 if spline is None or number == REST:
                     places = self._corrected(places, layout[box], self._layouts[frame])
                 part = mask[box] * np.float32(share)
