@@ -102,6 +102,7 @@ def main() -> None:
         print(f"page: http://{args.host}:{args.port} (Ctrl-C ends it)", flush=True)
         settings = {"host": args.host, "port": args.port, "log_level": "warning", "server_header": False}
         settings |= {"ws_max_size": MAX_MESSAGE_BYTES, "ws_max_queue": 4, "limit_concurrency": MAX_CONNECTIONS}
+        settings |= {"ws_per_message_deflate": False}  # JPEG is compressed already
         server = uvicorn.Server(uvicorn.Config(application, **settings))
         try:
             server.run()

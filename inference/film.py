@@ -56,8 +56,8 @@ KEEP, KEEP_PX = 1.0, 0.5  # a frame is kept until another is better by this shar
 FADE = 0.2  # share of a new frame that is added with each result
 PLACE, GAZE, LID, BROW = 0.15, 8.0, 6.0, 1.5  # weights in the choice of frames
 FLOW_BLUR_PX = 3.0
-TRUST, TRUST_BLUR_PX = 8.0, 3.0  # difference of layouts at which the film fades, in the decoder's own error
-SHADING, SHADING_PX = 0.6, 1.75  # share of the decoder's shading, and its scale
+TRUST, TRUST_BLUR_PX = 9.0, 3.0  # difference of layouts at which the film fades, in the decoder's own error
+SHADING, SHADING_PX = 0.7, 1.7  # share of the decoder's shading, and its scale
 REST = 2  # the number of the last region
 MIN_BOX_PX = 64  # the least that optical flow is computed on
 
@@ -280,12 +280,13 @@ def _kernel(places: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def similarity(points: np.ndarray, others: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the rotation, scale and shift that lay points (N, 2) on others by least squares (Umeyama, 1991)."""
+    """Return the rotation, scale and shift that lay points (N, 2) on others by least squares."""
     middle, middle_other = points.mean(axis=0), others.mean(axis=0)
-    centred = points - middle
-    left, values, right = np.linalg.svd(centred.T @ (others - middle_other))
-    matrix = left @ right * values.sum() / max((centred**2).sum(), 1e-9)
-    return lambda x: (x - middle) @ matrix + middle_other
+    (x, y), (other_x, other_y) = (points - middle).T, (others - middle_other).T
+    squares = max((x**2 + y**2).sum(), 1e-9)
+    along, across = (x * other_x + y * other_y).sum() / squares, (x * other_y - y * other_x).sum() / squares
+    matrix = np.array([[along, across], [-across, along]])
+    return lambda places: (places - middle) @ matrix + middle_other
 
 
 class Choice:
@@ -325,6 +326,7 @@ class FilmPainter:
         self._small = np.stack([_small(layout) for layout in layouts])
         self._pupils, self._lids, self._brows = (of(film.landmarks) for of in (pupils_of, lids_of, brows_of))
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._flow.setFinestScale(1)  # of half of the size
         # the upper quartile: what lies beyond a picture's edge is no fault of the decoder's
         errors = [np.percentile(cv2.absdiff(_grey(frame), own), 75) for frame, own in zip(film.frames, layouts)]
         self._trust = max(TRUST * float(np.mean(errors)), 1.0) if is_own else None
@@ -347,14 +349,15 @@ class FilmPainter:
         """
         layout, masks = _grey(image), masks_of(heatmap)
         distances = self._distances(layout, masks) if landmarks is None else self._distances_to(landmarks)
+        asked = None if landmarks is None else _tied(landmarks, landmarks)
+        # means of the layers so far, and their weight; the layouts are warped as the frames are
         painted = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.float32)
-        warped = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)  # the layouts, as the frames are
-        weight = np.full((IMAGE_SIZE, IMAGE_SIZE), 1e-6, np.float32)
+        warped, weight = np.zeros((2, IMAGE_SIZE, IMAGE_SIZE), np.float32)
         for number, (choice, mask, apart) in enumerate(zip(self._choices, masks, distances)):
             choice.take(apart, 0.0 if landmarks is None else KEEP_PX)
             mask = cv2.resize(mask, (IMAGE_SIZE, IMAGE_SIZE))
             box = _box(mask)
-            spline = None if landmarks is None else Spline(_tied(landmarks, landmarks), SMOOTHING[number], box, STEPS_PX[number])
+            spline = None if asked is None else Spline(asked, SMOOTHING[number], box, STEPS_PX[number])
             for frame, share in choice.layers():
                 places = _grid()[box]
                 if spline is not None:
@@ -362,28 +365,32 @@ class FilmPainter:
                 if spline is None or number == REST:
                     places = self._corrected(places, layout[box], self._layouts[frame])
                 part = mask[box] * np.float32(share)
-                painted[box] += part[..., None] * _remap(self.film.frames[frame], places, cv2.INTER_CUBIC)
+                layer = _remap(self.film.frames[frame], places, cv2.INTER_CUBIC).astype(np.float32)
+                painted[box] = cv2.blendLinear(painted[box], layer, weight[box], part)
                 if self._trust is not None:
-                    warped[box] += part * _remap(self._layouts[frame], places, cv2.INTER_LINEAR)
+                    layer = _remap(self._layouts[frame], places, cv2.INTER_LINEAR).astype(np.float32)
+                    warped[box] = cv2.blendLinear(warped[box], layer, weight[box], part)
                 weight[box] += part
-        painted /= weight[..., None]
         if self._trust is not None:
-            painted = self._mixed(painted, warped / weight, image.astype(np.float32), layout)
+            painted = self._mixed(painted, warped, image.astype(np.float32), layout)
         return np.clip(painted + 0.5, 0, 255).astype(np.uint8)
 
     def _corrected(self, places: np.ndarray, layout: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """Correct where pixels come from, (h, w, 2), by the optical flow between two layouts."""
-        places = np.ascontiguousarray(places)
-        flow = self._flow.calc(np.ascontiguousarray(layout), _remap(own, places, cv2.INTER_LINEAR), None)
-        flow = cv2.GaussianBlur(flow, (0, 0), FLOW_BLUR_PX)
-        return _remap(places, _grid()[: flow.shape[0], : flow.shape[1]] + flow, cv2.INTER_LINEAR)
+        """Correct where pixels come from, (h, w, 2), by the optical flow between two layouts at half of their size."""
+        height, width = layout.shape
+        size = math.ceil(width / 2), math.ceil(height / 2)
+        places, layout = (cv2.resize(array, size, interpolation=cv2.INTER_AREA) for array in (places, layout))
+        flow = self._flow.calc(layout, _remap(own, places, cv2.INTER_LINEAR), None)
+        flow = cv2.GaussianBlur(flow, (0, 0), FLOW_BLUR_PX / 2)
+        corrected = _remap(places, _grid()[: size[1], : size[0]] + flow, cv2.INTER_LINEAR)
+        return cv2.resize(corrected, (width, height), interpolation=cv2.INTER_LINEAR)
 
     def _mixed(self, painted: np.ndarray, warped: np.ndarray, image: np.ndarray, layout: np.ndarray) -> np.ndarray:
         """Mix the film with the decoder's image: by how well the layouts match, and with a share of its shading."""
         apart = cv2.GaussianBlur(np.abs(layout - warped), (0, 0), TRUST_BLUR_PX)
-        share = np.exp(-((apart / self._trust) ** 2))[..., None]
+        share = np.exp(-((apart / self._trust) ** 2))
         shading = cv2.GaussianBlur(image - painted, (0, 0), SHADING_PX)
-        return image + share * (painted + SHADING * shading - image)
+        return cv2.blendLinear(painted + SHADING * shading, image, share, 1 - share)
 
     def _distances(self, layout: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarray]:
         """Compare what is asked for with each frame of the film by their layouts, under the masks."""
