@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from config.common import DRAWINGS, GAZE, PUBLISHED
-from datasets.annotations import NUM_COORDINATES, Annotations, read_annotations, read_lines, read_names
+from datasets.annotations import NUM_COORDINATES, Annotations, read_annotations, read_names
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE
 from datasets.images import read_image
 from datasets.prepared import RECORD_ENDING, Archives, drawing_in, images_digest, read_record
