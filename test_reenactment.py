@@ -24,7 +24,7 @@ from tqdm import tqdm
 from datasets.boundary import style_of
 from datasets.panels import generated_mark
 from inference.backends import PRECISIONS, add_backend_argument
-from inference.film import Film, find_film, load_film
+from inference.film import Film, FilmPainter, find_film, load_film
 from inference.inputs import Input, end_at_interrupt, open_input, open_test_split
 from inference.motion import MAX_STRENGTH, MOTIONS, is_whole
 from inference.output import FRAMES_DIR, LAYOUTS, Output, frame_layout, open_output
@@ -145,7 +145,7 @@ def main() -> None:
                 output.write(result)
         missing.require_some(args.input)
         output.note(record_of(args, chain, frames_in, reenactor, missing, output.num_frames, film))
-    report(args, chain, output, missing)
+    report(args, chain, output, missing, reenactor.film)
 
 
 def record_of(
@@ -174,6 +174,7 @@ def record_of(
         "boundaries": "landmarks" if args.landmarks else "encoder",
         "transfer": "transformer" if "transformer" in chain.networks else "geometry",
         "film": "" if film is None else str(film.path or args.film),
+        "turned_beyond_film": 0 if reenactor.film is None else reenactor.film.space.num_turned,
         "fps": float(frames_in.fps),
         "video": str(args.video or ""),
         "configs": {module: str(trained.info) for module, trained in chain.networks.items()},
@@ -181,12 +182,17 @@ def record_of(
     }
 
 
-def report(args: argparse.Namespace, chain: Chain, output: Output, missing: MissingFaces) -> None:
+def report(
+    args: argparse.Namespace, chain: Chain, output: Output, missing: MissingFaces, film: FilmPainter | None
+) -> None:
     """Say what was made, and where it lies."""
     what = f"{args.input or chain.source} to {chain.target}"
     print(f"{output.num_frames} frames of {what}: {output.folder / FRAMES_DIR}")
     if missing.reasons:
         print(f"frames without a face ({args.no_face}): {missing.words()}")
+    if film is not None and film.space.num_turned:
+        words = "faces turned further than any in the target's film, and shown turned less"
+        print(f"{film.space.num_turned} {words}")
     if args.video is not None:
         print(f"video: {args.video}, {output.num_shown} frames")
     if args.preview is not None:

@@ -12,7 +12,6 @@ import hashlib
 import io
 import math
 import zipfile
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,8 +25,9 @@ from datasets.batches import heatmap_of
 from datasets.boundary import CHANNELS, HEATMAP_SIZE, IMAGE_SIZE, NUM_LANDMARKS, DrawingStyle, style_of
 from datasets.celebv import FROM_LANDMARKS, PERSON_FILE, list_path, read_frame, read_person
 from datasets.panels import face_picture
-from inference.geometry import Shape, shape_of
+from inference.geometry import Shape, shape_of, similarity
 from inference.onnx_export import cache_folder
+from inference.space import FaceSpace
 from inference.trained import Trained, index_batches
 from utils.ending import remove
 from utils.errors import DataError, one_line
@@ -279,16 +279,6 @@ def _kernel(places: np.ndarray, points: np.ndarray) -> np.ndarray:
     return 0.5 * squared * np.log(squared + places.dtype.type(1e-9))
 
 
-def similarity(points: np.ndarray, others: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the rotation, scale and shift that lay points (N, 2) on others by least squares."""
-    middle, middle_other = points.mean(axis=0), others.mean(axis=0)
-    (x, y), (other_x, other_y) = (points - middle).T, (others - middle_other).T
-    squares = max((x**2 + y**2).sum(), 1e-9)
-    along, across = (x * other_x + y * other_y).sum() / squares, (x * other_y - y * other_x).sum() / squares
-    matrix = np.array([[along, across], [-across, along]])
-    return lambda places: (places - middle) @ matrix + middle_other
-
-
 class Choice:
     """The frame that serves a region, kept for a while, and the one before it while it fades out."""
 
@@ -322,7 +312,7 @@ class FilmPainter:
     """
 
     def __init__(self, film: Film, layouts: np.ndarray, is_own: bool):
-        self.film, self._layouts = film, layouts
+        self.film, self._layouts, self.space = film, layouts, FaceSpace(film.landmarks)
         self._small = np.stack([_small(layout) for layout in layouts])
         self._pupils, self._lids, self._brows = (of(film.landmarks) for of in (pupils_of, lids_of, brows_of))
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)

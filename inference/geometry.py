@@ -6,7 +6,7 @@ CelebV's: its mean and its neutral landmarks, found in the frames that it was tr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,6 @@ from datasets.celebv import read_person
 from datasets.panels import evenly
 from datasets.samples import DrawnDataset, EncodedDataset
 from inference.trained import Trained
-from synthetic.people import UNIT_PX, Expression, landmarks_3d, random_identity
 from utils.errors import DataError, WeightsError
 from utils.files import write_text
 
@@ -36,7 +35,11 @@ ANCHOR = (60, 64, 68, 72, *range(7), *range(26, 33))  # equally deep in every he
 RIGID_LANDMARKS = (*ANCHOR, *NOSE)
 POSE_ROUNDS = 15
 MIN_SCALE = 1e-3  # the size of landmarks that all lie on one point
-HEADS = range(1000, 1200)  # seeds of the synthetic people whose mean is the typical head
+TYPICAL = Path(__file__).with_name("typical_head.npz")  # means of 200 synthetic people
+# Spread of neutral mouths and brows among people, in pixels of the typical head, and the share of frames for which what
+# is typical counts
+REST_SPREAD = np.array([0.8, 4.0])
+TYPICAL_SHARE = 0.1
 # Where neutral lies between the least and the most that a person does, as a share of that range: the mouth shut, the
 # eyes open, corners of the mouth and brows a little nearer to their lower end
 RANGE_PERCENTILES = (2, 98)
@@ -44,6 +47,12 @@ NEUTRAL_SHARES = {"mouth": 0.0, "eyes": 0.9, "smile": 0.33, "brows": 0.41}
 RIDGE = 1e-3
 # corners, the pupil, and the lids
 EYES = ((60, 64, 96, (61, 62, 63, 65, 66, 67)), (68, 72, 97, (69, 70, 71, 73, 74, 75)))
+# corners, and what lies above and below of eyes and inner lips
+OPENINGS = (
+    (60, 64, [61, 62, 63], [67, 66, 65]),
+    (68, 72, [69, 70, 71], [75, 74, 73]),
+    (88, 92, [89, 90, 91], [95, 94, 93]),
+)
 MIN_SHORTENED = 0.2  # of a turned head, what is shortened to less tells nothing
 EYE_RATIOS = (0.5, 2.0)  # ratio of two people's eyes; beyond it, one was never seen open
 
@@ -63,11 +72,34 @@ class Placement(NamedTuple):
     center: np.ndarray  # (N, 2) in pixels, where the middle of the rigid points lies
 
 
+class Typical(NamedTuple):
+    """The mean of many people, in pixels of a head whose face is 140 pixels wide."""
+
+    head: np.ndarray  # (98, 3), neutral, about the middle of its rigid points
+    rest: np.ndarray  # (2,): what `_rest` measures of it
+    changes: np.ndarray  # (2, 98, 2): how a straight head's landmarks change with each measure
+
+
 @lru_cache(maxsize=1)
+def typical() -> Typical:
+    """Read what is typical of people; tests/unit/test_motion.py computes it."""
+    with np.load(TYPICAL) as arrays:
+        return Typical(*(arrays[name] for name in Typical._fields))
+
+
 def typical_head() -> np.ndarray:
-    """Place the landmarks (98, 3) of a typical neutral head in pixels, about the middle of its rigid points."""
-    head = UNIT_PX * np.mean([landmarks_3d(random_identity(seed), Expression()) for seed in HEADS], axis=0)
-    return head - head[list(RIGID_LANDMARKS)].mean(axis=0)
+    """Return the landmarks (98, 3) of a typical neutral head in pixels, about the middle of its rigid points."""
+    return typical().head
+
+
+def similarity(points: np.ndarray, others: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the rotation, scale and shift that lay points (N, 2) on others by least squares."""
+    middle, middle_other = points.mean(axis=0), others.mean(axis=0)
+    (x, y), (other_x, other_y) = (points - middle).T, (others - middle_other).T
+    squares = max((x**2 + y**2).sum(), 1e-9)
+    along, across = (x * other_x + y * other_y).sum() / squares, (x * other_y - y * other_x).sum() / squares
+    matrix = np.array([[along, across], [-across, along]])
+    return lambda places: (places - middle) @ matrix + middle_other
 
 
 def poses_of(landmarks: np.ndarray) -> Placement:
@@ -91,6 +123,12 @@ def poses_of(landmarks: np.ndarray) -> Placement:
     return Placement(rotation, scale, center)
 
 
+def in_head(landmarks: np.ndarray, rotation: np.ndarray, scale: float, center: np.ndarray) -> np.ndarray:
+    """Return landmarks (98, 2) in the head's own frame, where they are as deep as a typical head's."""
+    flat = (landmarks - center) / scale - np.outer(typical_head()[:, 2], rotation[:2, 2])
+    return np.linalg.solve(rotation[:2, :2], flat.T).T
+
+
 def _upright(landmarks: np.ndarray, pose: Placement) -> np.ndarray:
     """Bring landmarks (N, 98, 2) into a frame about the head: without its place, size and roll."""
     along = pose.rotation[:, :2, 0] / np.linalg.norm(pose.rotation[:, :2, 0], axis=1)[:, None]
@@ -110,12 +148,21 @@ def _expressions(upright: np.ndarray, angles: np.ndarray) -> np.ndarray:
     return np.stack([mouth, eyes, smile, y[:, 60:76].mean(axis=1) - y[:, 33:51].mean(axis=1)], axis=1)
 
 
+def _rest(upright: np.ndarray) -> np.ndarray:
+    """Measure how low the corners of upright mouths (N, 98, 2) lie, and how high the brows, (N, 2)."""
+    y = upright[..., 1]
+    corners = y[:, [76, 82]].mean(axis=1) - y[:, [79, 90]].mean(axis=1)
+    return np.stack([corners, y[:, 60:76].mean(axis=1) - y[:, 33:51].mean(axis=1)], axis=1)
+
+
 def _neutral_of(landmarks: np.ndarray) -> np.ndarray:
     """Find a person's neutral landmarks (98, 2) in the landmarks of its frames (N, 98, 2).
 
     A person may rest with open mouth or raised brows, so neither a mean nor a frame is neutral. Landmarks are fitted as
     a quadratic function of pose and expressions, over all frames, which is then read at neutral expressions. Ranges
-    count as the same for everybody: from a shut mouth to an open one, from a frown to raised brows.
+    count as the same for everybody: from a shut mouth to an open one, from a frown to raised brows. Corners of the mouth
+    and brows lie where they do in the frames that are nearest to a typical rest; of a person who never rests, where they
+    typically do. Pupils lie in the middle of their eyes.
     """
     pose = poses_of(landmarks)
     upright = _upright(landmarks, pose)
@@ -133,7 +180,32 @@ def _neutral_of(landmarks: np.ndarray) -> np.ndarray:
     fitted = np.linalg.solve(known.T @ known + ridge, known.T @ upright.reshape(len(known), -1))
     # a head that turns also moves aside
     center = np.linalg.lstsq(np.column_stack([np.ones(len(yaw)), angles]), pose.center, rcond=None)[0][0]
-    return center + np.median(pose.scale) * symmetric(fitted[0].reshape(-1, 2))
+    neutral, rest = fitted[0].reshape(-1, 2), _rest(upright)
+    weights = np.exp(-(((rest - typical().rest) / REST_SPREAD) ** 2) / 2)
+    share = TYPICAL_SHARE * len(rest)
+    wanted = ((weights * rest).sum(axis=0) + share * typical().rest) / (weights.sum(axis=0) + share)
+    neutral = neutral + np.tensordot(wanted - _rest(neutral[None])[0], typical().changes, 1)
+    return center + np.median(pose.scale) * looking_ahead(symmetric(neutral))
+
+
+def uncrossed(face: np.ndarray) -> np.ndarray:
+    """Return a face (98, 2) whose lids and lips touch where upper and lower ones have crossed."""
+    face = face.copy()
+    for left, right, upper, lower in OPENINGS:
+        across = face[right] - face[left]
+        down = np.array([-across[1], across[0]]) / max(np.linalg.norm(across), 1e-6)
+        crossed = np.minimum((face[lower] - face[upper]) @ down, 0)[:, None] * down / 2
+        face[upper] += crossed
+        face[lower] -= crossed
+    return face
+
+
+def looking_ahead(face: np.ndarray) -> np.ndarray:
+    """Return a face (98, 2) with its pupils in the middle between the corners of the eyes, whatever it mostly does."""
+    face = face.copy()
+    for first, last, pupil, _ in EYES:
+        face[pupil] = (face[first] + face[last]) / 2
+    return face
 
 
 def symmetric(face: np.ndarray) -> np.ndarray:
@@ -191,7 +263,7 @@ class NeutralToNeutral:
     def __init__(self, source: Shape, target: Shape):
         if source.neutral is source.mean:  # too little is known of the source
             target = target._replace(neutral=target.mean)
-        faces = np.stack([source.neutral, target.neutral])
+        faces = np.stack([looking_ahead(source.neutral), looking_ahead(target.neutral)])
         pose = poses_of(faces)
         anchors = faces[:, list(ANCHOR)].mean(axis=1)
         self._scale, self._place = pose.scale[0], anchors[1] - anchors[0]
@@ -202,7 +274,7 @@ class NeutralToNeutral:
         self._eye_ratio = float(np.clip(of_target / max(of_source, 1e-6), *EYE_RATIOS))
         of_source, of_target = np.linalg.norm(faces[:, [60, 68]] - faces[:, [64, 72]], axis=2).mean(axis=1)
         self._width_ratio = float(np.clip(of_target / max(of_source, 1e-6), *EYE_RATIOS))
-        self._neutral = source.neutral
+        self._neutral = faces[0]
 
     def move(self, landmarks: np.ndarray) -> np.ndarray:
         """Move landmarks (98, 2) of the source to the target."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from inference.geometry import poses_of, typical_head
+from inference.geometry import in_head, looking_ahead, poses_of, typical_head
 from utils.errors import UserError
 
 MOTIONS = ("all", "expression", "pose", "eyes", "lips")
@@ -55,10 +55,9 @@ class Motion:
         self.kind, self.strength = kind, strength
         self._factors = np.zeros((98, 1))
         self._factors[list(PARTS[kind])] = strength
-        self._depth = typical_head()[:, 2]
         pose = poses_of(neutral[None])
         self._rotation, self._scale, self._center = pose.rotation[0], pose.scale[0], pose.center[0]
-        self._neutral = self._in_head(neutral, self._rotation, self._scale, self._center)
+        self._neutral = in_head(looking_ahead(neutral), self._rotation, self._scale, self._center)
 
     def choose(self, landmarks: np.ndarray) -> np.ndarray:
         """Return the landmarks (98, 2) in pixels of the driver's face with the chosen motion alone."""
@@ -66,17 +65,12 @@ class Motion:
             return landmarks
         pose = poses_of(landmarks[None])
         rotation, scale, center = pose.rotation[0], pose.scale[0], pose.center[0]
-        expression = self._in_head(landmarks, rotation, scale, center) - self._neutral
+        expression = in_head(landmarks, rotation, scale, center) - self._neutral
         strength = self.strength if self.kind in WITH_POSE else 0.0
         turn = strength * Rotation.from_matrix(rotation @ self._rotation.T).as_rotvec()
         turn *= min(1, MAX_TURN / max(np.linalg.norm(turn), 1e-9))
         rotation = Rotation.from_rotvec(turn).as_matrix() @ self._rotation
         scale = self._scale * (scale / self._scale) ** strength
         center = self._center + strength * (center - self._center)
-        head = np.column_stack([self._neutral + self._factors * expression, self._depth])
+        head = np.column_stack([self._neutral + self._factors * expression, typical_head()[:, 2]])
         return scale * (head @ rotation.T)[:, :2] + center
-
-    def _in_head(self, landmarks: np.ndarray, rotation: np.ndarray, scale: float, center: np.ndarray) -> np.ndarray:
-        """Return the landmarks (98, 2) in the head's frame, of which the depths are known."""
-        flat = (landmarks - center) / scale - np.outer(self._depth, rotation[:2, 2])
-        return np.linalg.solve(rotation[:2, :2], flat.T).T

@@ -17,6 +17,7 @@ from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_BOUNDARIES, DrawingS
 from datasets.panels import face_picture
 from datasets.samples import DrawnDataset
 from inference.film import FilmPainter
+from inference.geometry import uncrossed
 from inference.motion import Motion
 from inference.pictures import FaceFrame
 from inference.steady import OneEuro
@@ -128,7 +129,7 @@ class Reenactor:
         if self.geometry is None:
             transformed = self.backend.infer("transformer", heatmaps)  # (B, 15, 64, 64)
         else:
-            moved = [self.geometry.move(marks) for marks in landmarks]
+            moved = [self._moved(marks) for marks in landmarks]
             transformed = np.stack([heatmap_of(marks, self.style) for marks in moved])
         generated = self.backend.infer("decoder", transformed)  # (B, 3, 256, 256)
         for row, frame in enumerate(frames):
@@ -153,6 +154,11 @@ class Reenactor:
             return None
         marks = self._filter.steady(frame.landmarks, frame.time_s)
         return marks if self._motion is None else self._motion.choose(marks)
+
+    def _moved(self, landmarks: np.ndarray) -> np.ndarray:
+        """Move landmarks to the target, as far as its face makes them."""
+        moved = self.geometry.move(landmarks)
+        return uncrossed(moved if self.film is None else self.film.space.toward(moved))
 
     def _result(self, frame: FaceFrame, heatmap: np.ndarray, transformed: np.ndarray, generated: np.ndarray) -> Result:
         true_heatmap, metrics = None, {}

@@ -1,0 +1,63 @@
+"""The faces that a person makes, as far as a film shows them."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from inference.geometry import EYES, in_head, poses_of, similarity, typical_head
+
+COMPONENTS = 25
+SHARE = 0.6  # of the way to the nearest face that the person makes
+BEYOND = 0.5  # share of a turn that is left of what lies beyond the film's
+
+
+class FaceSpace:
+    """Landmarks of one person, by principal components (Cootes et al., Active Shape Models, CVIU 1995).
+
+    Coefficients are not bounded: of people who never smile, that would take the smile.
+
+    Args:
+        landmarks: (N, 98, 2) in pixels, of different frames.
+    """
+
+    def __init__(self, landmarks: np.ndarray):
+        mean = landmarks.mean(axis=0)
+        faces = np.stack([similarity(face, mean)(face) for face in landmarks])
+        self._mean = faces.mean(axis=0)
+        self._axes = np.linalg.svd((faces - self._mean).reshape(len(faces), -1), full_matrices=False)[2][:COMPONENTS]
+        turns = _turns(poses_of(landmarks).rotation)
+        self._least, self._most = turns.min(axis=0), turns.max(axis=0)
+        self.num_turned = 0  # faces that were turned further than in the film
+
+    def toward(self, landmarks: np.ndarray) -> np.ndarray:
+        """Draw landmarks (98, 2) towards the faces that the person makes; pupils keep their place in the eyes."""
+        landmarks = self._turned_less(landmarks)
+        offset = (similarity(landmarks, self._mean)(landmarks) - self._mean).ravel()
+        nearest = self._mean + (self._axes.T @ (self._axes @ offset)).reshape(-1, 2)
+        drawn = landmarks + SHARE * (similarity(nearest, landmarks)(nearest) - landmarks)
+        for first, last, pupil, _ in EYES:
+            drawn[pupil] = landmarks[pupil] + (drawn[[first, last]] - landmarks[[first, last]]).mean(axis=0)
+        return drawn
+
+    def _turned_less(self, landmarks: np.ndarray) -> np.ndarray:
+        """Turn a head back by a share of what it is turned beyond the film's, and count it."""
+        pose = poses_of(landmarks[None])
+        rotation, scale, center = pose.rotation[0], pose.scale[0], pose.center[0]
+        (turn,) = _turns(pose.rotation)
+        excess = turn - turn.clip(self._least, self._most)
+        if not excess.any():
+            return landmarks
+        self.num_turned += 1
+        ahead = np.sin(turn - (1 - BEYOND) * excess)
+        ahead = np.append(ahead, np.sqrt(max(1 - (ahead**2).sum(), 0)))
+        axis = np.cross(rotation[:, 2], ahead)
+        angle = np.arctan2(np.linalg.norm(axis), rotation[:, 2] @ ahead)
+        axis *= angle / max(np.linalg.norm(axis), 1e-9)
+        head = np.column_stack([in_head(landmarks, rotation, scale, center), typical_head()[:, 2]])
+        return scale * (head @ (Rotation.from_rotvec(axis).as_matrix() @ rotation).T)[:, :2] + center
+
+
+def _turns(rotations: np.ndarray) -> np.ndarray:
+    """Return yaw and pitch (N, 2) in radians of rotations (N, 3, 3)."""
+    return np.arcsin(rotations[:, :2, 2].clip(-1, 1))
