@@ -39,6 +39,7 @@ from datasets.panels import contact_sheet, evenly, face_picture
 from datasets.prepared import Packed, pack, require_own_names
 from datasets.samples import FrameDataset
 from inference.faces import WAIT_S, Finder, Placed, follow_face, make_finder
+from inference.film import MAX_FRAMES, SIZES, spread
 from inference.pictures import UNREADABLE, Pictures
 from inference.trained import Trained, choose_context, find_weights, load_network
 from models.networks import IMAGE_SHAPE
@@ -49,6 +50,8 @@ from utils.files import atomic_folder, check_outputs, claimed, file_digest, lock
 from utils.parallel import WorkerPool, available_cores
 
 PICTURES_AT_ONCE = 16  # pictures that a worker looks at in a row
+MIN_LARGE_PX = 320  # side of the crops from which frames are kept at 512 pixels as well
+MAX_FILM_CANDIDATES = 5000
 LEAD = 3  # pictures of a video before them, in which a face may be seen that is lost for a moment
 ANOTHER = "the face of somebody else, who is seen less often"
 SHEET_TILES, SHEET_COLUMNS, SHEET_TILE_PX = 48, 8, 128
@@ -137,6 +140,7 @@ def make_person(
     in_order = sorted(kept)
     on_sheet = {in_order[index] for index in evenly(len(kept), SHEET_TILES)}
     has_landmarks = all(crops[number].face.landmarks is not None for number in kept)
+    large = large_ones(crops, in_order) if has_landmarks else set()
     lines, tiles, style = [], [], DrawingStyle(name=GAZE)
     with atomic_folder(folder) as temporary:
         bar = tqdm(chain(*inputs), desc="cutting out", total=len(crops), unit="picture", disable=None)
@@ -146,6 +150,8 @@ def make_person(
             face, name = cut_square(picture, crop.square), f"{number + 1:06d}.jpg"
             lines.append(format_line(crop.landmarks(), name) if has_landmarks else name)
             write_image(temporary / "Image" / name, face)
+            if number in large:
+                write_image(temporary / celebv.LARGE_FOLDER / name, cut_square(picture, crop.square, size=max(SIZES)))
             if number in on_sheet:
                 tiles.append(overlay(face, draw_heatmap(crop.landmarks(), style=style)) if has_landmarks else face)
         if len(lines) != len(kept):
@@ -157,6 +163,14 @@ def make_person(
             write_yaml(temporary / celebv.PERSON_FILE, {"drawing": GAZE})
     print(f"{folder}: {len(lines)} of {len(crops)} pictures; left out: {words}")
     print(f"look at {folder / 'contact_sheet.png'}: is it one person, upright, with the whole face?")
+
+
+def large_ones(crops: list[Placed | str], kept: list[int]) -> set[int]:
+    """Choose the pictures that a film may show at 512 pixels; none where the faces have fewer."""
+    if np.median([crops[number].square.side for number in kept]) < MIN_LARGE_PX:
+        return set()
+    some = [kept[index] for index in evenly(len(kept), MAX_FILM_CANDIDATES)]
+    return {some[index] for index in spread(np.stack([crops[number].landmarks() for number in some]), MAX_FRAMES)}
 
 
 def load_encoder(args: argparse.Namespace) -> Encoder:

@@ -17,6 +17,7 @@ import argparse
 import os
 from functools import partial
 
+from inference.film import SIZES
 from inference.motion import MAX_STRENGTH, MOTIONS, is_whole
 from inference.pictures import Pictures
 from people.page import write_page
@@ -48,6 +49,8 @@ def parse_args() -> argparse.Namespace:
     help_transformer = "train a shape prior and a transformer, and move boundaries by it"
     parser.add_argument("--transformer", action="store_true", help=help_transformer)
     cli.add_motion_arguments(parser, MOTIONS, MAX_STRENGTH)
+    help_size = "pixels of the face that is painted, if the target's video has them"
+    parser.add_argument("--size", type=int, choices=SIZES, default=max(SIZES), help=help_size)
     parser.add_argument("--no-audio", action="store_false", dest="audio", help="leave the source's sound out")
     parser.add_argument("--work-dir", type=cli.path, help="where everything else goes (default: OUT.work)")
     args = parser.parse_args()
@@ -116,7 +119,7 @@ def main() -> None:
         lanes = [[training_step(work, module, num_train) for module in lane] for lane in work.lanes()]
         if lanes:
             run(*lanes, logs=work.folder)
-        results = reenact(work, args.source, args.out, args.audio, args.motion, args.strength, run)
+        results = reenact(work, args.source, args.out, args.audio, args.motion, args.strength, args.size, run)
         print(f"video: {args.out}\nlook through it: {write_page(work, args.out, results)}")
 
 

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from datasets.boundary import style_of
 from datasets.panels import generated_mark
 from inference.backends import PRECISIONS, add_backend_argument
-from inference.film import Film, FilmPainter, find_film, load_film
+from inference.film import SIZES, Film, FilmPainter, find_film, load_film
 from inference.inputs import Input, end_at_interrupt, open_input, open_test_split
 from inference.motion import MAX_STRENGTH, MOTIONS, is_whole
 from inference.output import FRAMES_DIR, LAYOUTS, Output, frame_layout, open_output
@@ -72,6 +72,8 @@ def parse_args() -> argparse.Namespace:
     film.add_argument("--film", type=cli.path, metavar="PERSON", help=help_film)
     help_no_film = "show the decoder's own image, though a film lies in its run"
     film.add_argument("--no-film", action="store_true", help=help_no_film)
+    help_size = "pixels of a face that a film paints, if its video has them"
+    parser.add_argument("--size", type=int, choices=SIZES, default=max(SIZES), help=help_size)
     help_data = "the folder that holds the people (default: the transformer's train_dir)"
     parser.add_argument("--data-dir", type=cli.path, help=help_data)
     parser.add_argument("--out-dir", type=cli.path, default=Path("reenactment_result"), help="where results go")
@@ -124,6 +126,7 @@ def main() -> None:
     chain = open_chain(args, None if film is None else film.person)
     if film is None and not args.no_film:
         film = find_film(chain.networks["decoder"])
+    film = None if film is None else film.reduced(args.size)
     frames_in = open_frames(args, chain)
     reenactor = open_reenactor(
         frames_in,
@@ -139,7 +142,7 @@ def main() -> None:
     )
     missing = MissingFaces(args.no_face)
     mark = generated_mark(f"face of {chain.target}, driven by {args.input or chain.source}")
-    with end_at_interrupt(frames_in), open_output(args, chain, frames_in, mark, has_film=film is not None) as output:
+    with end_at_interrupt(frames_in), open_output(args, chain, frames_in, mark, film) as output:
         with results_of(reenactor, frames_in, missing) as results:
             for result in tqdm(results, total=frames_in.count, unit="frame", disable=None):
                 output.write(result)

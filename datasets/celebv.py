@@ -21,6 +21,7 @@ from utils.errors import DataError
 from utils.files import file_digest, read_yaml
 
 MODES = ("all", "train", "test")
+LARGE_FOLDER = "Large"  # of a person that prepare_person.py made: some frames at 512 pixels, for a film
 PERSON_FILE = "person.yaml"  # of a person that prepare_person.py made: how boundaries are drawn
 WITH_LANDMARKS, NAMES_ONLY = "_98pt.txt", "_frames.txt"
 FROM_LANDMARKS, FROM_ENCODER = "landmarks", "encoder"  # where boundaries come from

@@ -26,8 +26,8 @@ class Square(NamedTuple):
         return max(-self.left, -self.top, self.left + self.side - width, self.top + self.side - height, 0)
 
 
-def cut_square(image: np.ndarray, square: Square, mirror: bool = False) -> np.ndarray:
-    """Cut (256, 256, 3) uint8 out of an image (H, W, 3).
+def cut_square(image: np.ndarray, square: Square, mirror: bool = False, size: int = IMAGE_SIZE) -> np.ndarray:
+    """Cut (size, size, 3) uint8 out of an image (H, W, 3).
 
     Where the square leaves the image, the edges are drawn out and blurred: nothing there can be taken for a face.
 
@@ -44,11 +44,11 @@ def cut_square(image: np.ndarray, square: Square, mirror: bool = False) -> np.nd
             for array, kind in ((image, border), (is_within, cv2.BORDER_CONSTANT))
         )
     part = slice(top + outside, top + outside + side), slice(left + outside, left + outside + side)
-    interpolation = cv2.INTER_AREA if side > IMAGE_SIZE else cv2.INTER_LINEAR
-    crop = cv2.resize(image[part], (IMAGE_SIZE, IMAGE_SIZE), interpolation=interpolation)
+    interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    crop = cv2.resize(image[part], (size, size), interpolation=interpolation)
     if not outside or mirror:
         return crop
-    is_within = cv2.resize(is_within[part], (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_NEAREST)
+    is_within = cv2.resize(is_within[part], (size, size), interpolation=cv2.INTER_NEAREST)
     small = cv2.resize(crop, None, fx=1 / BLUR_STEP, fy=1 / BLUR_STEP, interpolation=cv2.INTER_AREA)
-    blurred = cv2.resize(cv2.GaussianBlur(small, (0, 0), BLUR_PX / BLUR_STEP), crop.shape[1::-1])
+    blurred = cv2.resize(cv2.GaussianBlur(small, (0, 0), BLUR_PX / BLUR_STEP * size / IMAGE_SIZE), (size, size))
     return np.where(is_within[..., None], crop, blurred)

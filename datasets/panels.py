@@ -51,6 +51,14 @@ def contact_sheet(pictures: list[np.ndarray], columns: int, tile_px: int) -> np.
     return np.vstack([side_by_side(tiles[first : first + columns]) for first in range(0, len(tiles), columns)])
 
 
+def at_size(picture: np.ndarray, size: int) -> np.ndarray:
+    """Bring a square picture (H, H, 3) to a size in pixels."""
+    if len(picture) == size:
+        return picture
+    interpolation = cv2.INTER_AREA if len(picture) > size else cv2.INTER_CUBIC
+    return cv2.resize(picture, (size, size), interpolation=interpolation)
+
+
 def side_by_side(pictures: list[np.ndarray]) -> np.ndarray:
     """Join pictures of one height in a row."""
     return np.hstack(pictures)
@@ -58,10 +66,10 @@ def side_by_side(pictures: list[np.ndarray]) -> np.ndarray:
 
 def labelled(image: np.ndarray) -> np.ndarray:
     """Copy a picture (H, W, 3) uint8, with the word 'synthetic' small in its lower left corner."""
-    copy = image.copy()
-    place = (6, image.shape[0] - 8)
+    copy, factor = image.copy(), max(round(image.shape[0] / 256), 1)
+    place = (6 * factor, image.shape[0] - 8 * factor)
     for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):  # to be read on light and on dark
-        cv2.putText(copy, LABEL, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, width, cv2.LINE_AA)
+        cv2.putText(copy, LABEL, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45 * factor, colour, width * factor, cv2.LINE_AA)
     return copy
 
 

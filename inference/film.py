@@ -23,8 +23,9 @@ from PIL import Image
 from config.config_decoder import DecoderConfig
 from datasets.batches import heatmap_of
 from datasets.boundary import CHANNELS, HEATMAP_SIZE, IMAGE_SIZE, NUM_LANDMARKS, DrawingStyle, style_of
-from datasets.celebv import FROM_LANDMARKS, PERSON_FILE, list_path, read_frame, read_person
-from datasets.panels import face_picture
+from datasets.celebv import FROM_LANDMARKS, LARGE_FOLDER, PERSON_FILE, list_path, read_frame, read_person
+from datasets.images import read_image
+from datasets.panels import at_size, face_picture
 from inference.geometry import Shape, shape_of, similarity
 from inference.onnx_export import cache_folder
 from inference.space import FaceSpace
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 FILM_FILE = "film.npz"  # in a decoder's run, beside its weights
 MAX_FRAMES, NUM_FRAMES = 300, 200
+SIZES = (256, 512)  # pixels of a film's frames
 MAX_FILM_BYTES = 64 << 20
 JPEG_QUALITY = 95
 
@@ -68,10 +70,19 @@ class Film(NamedTuple):
     """Well-spread frames of one person."""
 
     person: str
-    frames: list[np.ndarray]  # (256, 256, 3) uint8 each
-    landmarks: np.ndarray  # (N, 98, 2) in pixels
+    frames: list[np.ndarray]  # (256, 256, 3) or (512, 512, 3) uint8, all alike
+    landmarks: np.ndarray  # (N, 98, 2) in pixels of 256
     shape: Shape  # by all frames of the person, not only these
     path: Path | None = None  # the file that it was read from
+
+    @property
+    def size(self) -> int:
+        """Return the width and height of its frames in pixels."""
+        return len(self.frames[0])
+
+    def reduced(self, size: int) -> Film:
+        """Return the film with frames of at most a size in pixels."""
+        return self if self.size <= size else self._replace(frames=[at_size(frame, size) for frame in self.frames])
 
 
 def spread(landmarks: np.ndarray, count: int) -> list[int]:
@@ -130,8 +141,11 @@ def read_film(path: Path, person: str | None = None) -> Film:
     except (OSError, ValueError, KeyError, TypeError, MemoryError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a complete film ({one_line(error)}); make it again") from None
     landmarks, shape = points
-    if not frames or any(frame is None for frame in frames) or landmarks.shape != (len(frames), NUM_LANDMARKS, 2):
-        raise DataError(f"{path}: not a film of 256x256 pixels with {NUM_LANDMARKS} landmarks a frame; make it again")
+    sizes = {None if frame is None else len(frame) for frame in frames}
+    if len(sizes) != 1 or None in sizes or landmarks.shape != (len(frames), NUM_LANDMARKS, 2):
+        raise DataError(
+            f"{path}: not a film of pictures of one size, with {NUM_LANDMARKS} landmarks each; make it again"
+        )
     if len(frames) > MAX_FRAMES or shape.shape != (2, NUM_LANDMARKS, 2):
         raise DataError(f"{path}: not a film of 1 to {MAX_FRAMES} frames and a neutral face; make it again")
     if not all(np.isfinite(array).all() for array in points):
@@ -144,7 +158,7 @@ def read_film(path: Path, person: str | None = None) -> Film:
 def _decoded(data: np.ndarray) -> np.ndarray | None:
     """Decode a JPEG file; None if it is of another size, which is told before it is decoded."""
     with Image.open(io.BytesIO(data.tobytes())) as image:
-        return np.array(image.convert("RGB")) if image.size == (IMAGE_SIZE, IMAGE_SIZE) else None
+        return np.array(image.convert("RGB")) if image.size in [(size, size) for size in SIZES] else None
 
 
 def film_of(root: Path, person: str, mode: str, count: int = NUM_FRAMES) -> Film:
@@ -158,9 +172,16 @@ def film_of(root: Path, person: str, mode: str, count: int = NUM_FRAMES) -> Film
         DataError: there is no such person or list, or it has no landmarks.
     """
     annotations = read_person(root, person, mode)
-    chosen = spread(annotations.landmarks, count)
-    frames = [read_frame(root, person, annotations.names[number]) for number in chosen]
-    return Film(person, frames, annotations.landmarks[chosen], shape_of(annotations.landmarks))
+    landmarks, names = annotations.landmarks, annotations.names
+    large = Path(root) / person / LARGE_FOLDER
+    if has_large := large.is_dir():
+        kept = [number for number, name in enumerate(names) if (large / name).exists()]
+        landmarks, names = landmarks[kept], [names[number] for number in kept]
+    chosen = spread(landmarks, count)
+    frames = [
+        read_image(large / names[number]) if has_large else read_frame(root, person, names[number]) for number in chosen
+    ]
+    return Film(person, frames, landmarks[chosen], shape_of(annotations.landmarks))
 
 
 def load_film(path: Path) -> Film:
@@ -301,6 +322,21 @@ class Choice:
         return [(self.frame, self.share), (self.before, 1 - self.share)]
 
 
+class Canvas:
+    """The weighted mean of layers, each in a box of an image of 256 pixels."""
+
+    def __init__(self, size: int, channels: int):
+        self.image = np.zeros((size, size, channels)[: 2 + (channels > 1)], np.float32)
+        self._weight, self._factor = np.zeros((size, size), np.float32), size // IMAGE_SIZE
+
+    def add(self, box: Box, layer: np.ndarray, weight: np.ndarray) -> None:
+        """Add a layer uint8 of the box, as large as the canvas is, with its weight (h, w) at 256 pixels."""
+        box = tuple(slice(part.start * self._factor, part.stop * self._factor) for part in box)
+        weight = cv2.resize(weight, layer.shape[1::-1])
+        self.image[box] = cv2.blendLinear(self.image[box], layer.astype(np.float32), self._weight[box], weight)
+        self._weight[box] += weight
+
+
 class FilmPainter:
     """Paints faces with a film.
 
@@ -318,7 +354,8 @@ class FilmPainter:
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._flow.setFinestScale(1)  # of half of the size
         # the upper quartile: what lies beyond a picture's edge is no fault of the decoder's
-        errors = [np.percentile(cv2.absdiff(_grey(frame), own), 75) for frame, own in zip(film.frames, layouts)]
+        frames = film.reduced(IMAGE_SIZE).frames
+        errors = [np.percentile(cv2.absdiff(_grey(frame), own), 75) for frame, own in zip(frames, layouts)]
         self._trust = max(TRUST * float(np.mean(errors)), 1.0) if is_own else None
         self.reset()
 
@@ -335,14 +372,13 @@ class FilmPainter:
             landmarks: (98, 2) in pixels, if they are known.
 
         Returns:
-            (256, 256, 3) uint8.
+            (S, S, 3) uint8, as large as the film's frames.
         """
         layout, masks = _grey(image), masks_of(heatmap)
         distances = self._distances(layout, masks) if landmarks is None else self._distances_to(landmarks)
         asked = None if landmarks is None else _tied(landmarks, landmarks)
-        # means of the layers so far, and their weight; the layouts are warped as the frames are
-        painted = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.float32)
-        warped, weight = np.zeros((2, IMAGE_SIZE, IMAGE_SIZE), np.float32)
+        canvas, large = Canvas(self.film.size, 3), self.film.size // IMAGE_SIZE
+        warped = Canvas(IMAGE_SIZE, 1)  # the layouts, as the frames are
         for number, (choice, mask, apart) in enumerate(zip(self._choices, masks, distances)):
             choice.take(apart, 0.0 if landmarks is None else KEEP_PX)
             mask = cv2.resize(mask, (IMAGE_SIZE, IMAGE_SIZE))
@@ -355,14 +391,12 @@ class FilmPainter:
                 if spline is None or number == REST:
                     places = self._corrected(places, layout[box], self._layouts[frame])
                 part = mask[box] * np.float32(share)
-                layer = _remap(self.film.frames[frame], places, cv2.INTER_CUBIC).astype(np.float32)
-                painted[box] = cv2.blendLinear(painted[box], layer, weight[box], part)
+                canvas.add(box, _remap(self.film.frames[frame], _enlarged(places, large), cv2.INTER_CUBIC), part)
                 if self._trust is not None:
-                    layer = _remap(self._layouts[frame], places, cv2.INTER_LINEAR).astype(np.float32)
-                    warped[box] = cv2.blendLinear(warped[box], layer, weight[box], part)
-                weight[box] += part
+                    warped.add(box, _remap(self._layouts[frame], places, cv2.INTER_LINEAR), part)
+        painted = canvas.image
         if self._trust is not None:
-            painted = self._mixed(painted, warped, image.astype(np.float32), layout)
+            painted = self._mixed(painted, warped.image, image, layout)
         return np.clip(painted + 0.5, 0, 255).astype(np.uint8)
 
     def _corrected(self, places: np.ndarray, layout: np.ndarray, own: np.ndarray) -> np.ndarray:
@@ -377,9 +411,11 @@ class FilmPainter:
 
     def _mixed(self, painted: np.ndarray, warped: np.ndarray, image: np.ndarray, layout: np.ndarray) -> np.ndarray:
         """Mix the film with the decoder's image: by how well the layouts match, and with a share of its shading."""
+        size = painted.shape[:2]
         apart = cv2.GaussianBlur(np.abs(layout - warped), (0, 0), TRUST_BLUR_PX)
-        share = np.exp(-((apart / self._trust) ** 2))
-        shading = cv2.GaussianBlur(image - painted, (0, 0), SHADING_PX)
+        share = cv2.resize(np.exp(-((apart / self._trust) ** 2)), size)
+        image = at_size(image, size[0]).astype(np.float32)
+        shading = cv2.GaussianBlur(image - painted, (0, 0), SHADING_PX * size[0] / IMAGE_SIZE)
         return cv2.blendLinear(painted + SHADING * shading, image, share, 1 - share)
 
     def _distances(self, layout: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarray]:
@@ -401,6 +437,14 @@ class FilmPainter:
         rest = ((landmarks[REST_PART] - self.film.landmarks[:, REST_PART]) ** 2).sum(axis=2).mean(axis=1)
         brows = BROW * ((brows_of(landmarks) - self._brows) ** 2).sum(axis=-1)
         return [shape(MOUTH_PART), shape(EYE_PARTS) + gaze + lids + brows, rest]
+
+
+def _enlarged(places: np.ndarray, factor: int) -> np.ndarray:
+    """Bring where pixels come from, (h, w, 2), from images of 256 pixels to images so many times as large."""
+    if factor == 1:
+        return places
+    height, width = places.shape[:2]
+    return cv2.resize((places + 0.5) * factor - 0.5, (width * factor, height * factor), interpolation=cv2.INTER_LINEAR)
 
 
 def _tied(own: np.ndarray, asked: np.ndarray) -> np.ndarray:

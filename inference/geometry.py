@@ -160,8 +160,8 @@ def _neutral_of(landmarks: np.ndarray) -> np.ndarray:
 
     A person may rest with open mouth or raised brows, so neither a mean nor a frame is neutral. Landmarks are fitted as
     a quadratic function of pose and expressions, over all frames, which is then read at neutral expressions. Ranges
-    count as the same for everybody: from a shut mouth to an open one, from a frown to raised brows. Corners of the mouth
-    and brows lie where they do in the frames that are nearest to a typical rest; of a person who never rests, where they
+    count as the same for everybody: from a shut mouth to an open one, from a frown to raised brows. Mouth corners and
+    brows lie where they do in the frames that are nearest to a typical rest; of a person who never rests, where they
     typically do. Pupils lie in the middle of their eyes.
     """
     pose = poses_of(landmarks)

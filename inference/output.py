@@ -13,8 +13,9 @@ import numpy as np
 
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_BOUNDARIES
 from datasets.images import write_image
-from datasets.panels import heatmap_picture, labelled, monitor_path, side_by_side
+from datasets.panels import at_size, heatmap_picture, labelled, monitor_path, side_by_side
 from datasets.prepared import PreparedFile, PreparedWriter, pack
+from inference.film import Film
 from inference.inputs import Input
 from inference.reenactor import Result
 from inference.result_page import write_result
@@ -56,47 +57,59 @@ FRAMES_DIR, MEASURED_DIR = "result", "measured"
 PREVIEW_FPS, PREVIEW_HEIGHT_PX, PREVIEW_MAX_FRAMES = 12.5, 128, 60
 
 
-def lay_out(result: Result, layout: str, has_label: bool) -> np.ndarray:
+def lay_out(result: Result, layout: str, has_label: bool, size: int = IMAGE_SIZE) -> np.ndarray:
     """Join the pictures of a result.
 
     Args:
         layout: `panel` (input, heatmap, transformed heatmap, generated face and, of a data set, the true heatmap),
             `face` (the generated face alone) or `side-by-side` (input and generated face).
         has_label: with the word 'synthetic' on the generated face.
+        size: of each picture, in pixels.
 
     Returns:
-        (256, W, 3) uint8.
+        (size, W, 3) uint8.
     """
-    generated = labelled(result.generated) if has_label else result.generated
+    face, generated = at_size(result.face, size), at_size(result.generated, size)
+    generated = labelled(generated) if has_label else generated
     if layout == "face":
         return generated
     if layout == "side-by-side":
-        return side_by_side([result.face, generated])
-    tiles = [result.face, heatmap_picture(result.heatmap), heatmap_picture(result.transformed), generated]
-    return side_by_side(tiles if result.true_heatmap is None else [*tiles, heatmap_picture(result.true_heatmap)])
+        return side_by_side([face, generated])
+    heatmaps = [result.heatmap, result.transformed]
+    heatmaps += [] if result.true_heatmap is None else [result.true_heatmap]
+    first, second, *truth = (heatmap_picture(heatmap, size) for heatmap in heatmaps)
+    return side_by_side([face, first, second, generated, *truth])
 
 
-def layout_size(layout: str, has_truth: bool) -> tuple[int, int]:
+def layout_size(layout: str, has_truth: bool, size: int = IMAGE_SIZE) -> tuple[int, int]:
     """Return width and height of what `lay_out` gives, in pixels."""
     tiles = {"panel": 5 if has_truth else 4, "face": 1, "side-by-side": 2}[layout]
-    return tiles * IMAGE_SIZE, IMAGE_SIZE
+    return tiles * size, size
 
 
 class ResultWriter:
     """Write frames as pictures to look at, and in a folder of their own the arrays to measure."""
 
     def __init__(
-        self, folder: Path, measured: dict[str, PreparedWriter], mark: dict[str, str], layout: str, has_label: bool
+        self,
+        folder: Path,
+        measured: dict[str, PreparedWriter],
+        mark: dict[str, str],
+        layout: str,
+        has_label: bool,
+        size: int = IMAGE_SIZE,
     ):
         self.folder = folder / FRAMES_DIR
         self.metrics: dict[str, dict[str, float]] = {}  # each frame's, by the name of its picture
         self._measured, self._mark, self._layout, self._has_label = measured, mark, layout, has_label
+        self._size = size
 
     def write(self, result: Result) -> None:
-        """Write a frame; of a held one there is nothing to measure."""
+        """Write a frame; of a held one there is nothing to measure. Everything is measured at 256 pixels."""
         name = monitor_path(self.folder, result.index).name
-        write_image(self.folder / name, lay_out(result, self._layout, self._has_label), self._mark)
+        write_image(self.folder / name, lay_out(result, self._layout, self._has_label, self._size), self._mark)
         self.metrics[name] = result.metrics
+        result = result._replace(generated=at_size(result.generated, IMAGE_SIZE))
         if not result.is_held:
             for part, writer in self._measured.items():
                 writer.add(f"{result.index:06d}", pack(ALL_MEASURED[part].encode(getattr(result, part))))
@@ -104,20 +117,20 @@ class ResultWriter:
 
 @contextmanager
 def open_results(
-    folder: Path, mark: dict[str, str], layout: str, has_label: bool, has_film: bool = False
+    folder: Path, mark: dict[str, str], layout: str, has_label: bool, has_film: bool = False, size: int = IMAGE_SIZE
 ) -> Iterator[ResultWriter]:
     """Open a new folder of results while the block runs.
 
     Args:
         mark: metadata of the pictures, which say that they are generated.
-        layout, has_label: of the pictures, as `lay_out` has them. What is measured has no label.
+        layout, has_label, size: of the pictures, as `lay_out` has them. What is measured has no label.
         has_film: whether the decoder's own images are kept as well.
     """
     with ExitStack() as stack:
         parts = ALL_MEASURED if has_film else MEASURED
         paths = {part: stack.enter_context(atomic_path(measured_path(folder, part))) for part in parts}
         writers = {part: PreparedWriter(path) for part, path in paths.items()}
-        yield ResultWriter(folder, writers, mark, layout, has_label)
+        yield ResultWriter(folder, writers, mark, layout, has_label, size)
         for writer in writers.values():
             writer.finish()
 
@@ -223,10 +236,10 @@ class Preview:
         self._num_seen = 0
 
     def add(self, picture: np.ndarray) -> None:
-        """Take the next picture (256, W, 3) uint8."""
+        """Take the next picture (H, W, 3) uint8."""
         self._num_seen += 1
         if self._num_seen % 2 and len(self._pictures) < PREVIEW_MAX_FRAMES:
-            width = picture.shape[1] * PREVIEW_HEIGHT_PX // IMAGE_SIZE
+            width = picture.shape[1] * PREVIEW_HEIGHT_PX // picture.shape[0]
             self._pictures.append(cv2.resize(picture, (width, PREVIEW_HEIGHT_PX), interpolation=cv2.INTER_AREA))
 
     def save(self, path: Path, comment: str) -> None:
@@ -241,9 +254,17 @@ class Output:
         folder: of the result; its final place once the block of `open_output` has ended.
     """
 
-    def __init__(self, folder: DraftFolder, results: ResultWriter, video: ResultVideo, layout: str, has_label: bool):
+    def __init__(
+        self,
+        folder: DraftFolder,
+        results: ResultWriter,
+        video: ResultVideo,
+        layout: str,
+        has_label: bool,
+        size: int,
+    ):
         self._folder, self._results, self._video = folder, results, video
-        self._layout, self._has_label = layout, has_label
+        self._layout, self._has_label, self._size = layout, has_label, size
         self.preview = Preview()
         self._record: dict[str, Any] = {}
 
@@ -265,7 +286,7 @@ class Output:
     def write(self, result: Result) -> None:
         """Write a result to all of them."""
         self._results.write(result)
-        picture = lay_out(result, self._layout, self._has_label)
+        picture = lay_out(result, self._layout, self._has_label, self._size)
         self._video.write(result.time_s, picture)
         self.preview.add(picture)
 
@@ -280,23 +301,25 @@ class Output:
 
 @contextmanager
 def open_output(
-    args: argparse.Namespace, chain: Chain, frames_in: Input, mark: dict[str, str], has_film: bool
+    args: argparse.Namespace, chain: Chain, frames_in: Input, mark: dict[str, str], film: Film | None
 ) -> Iterator[Output]:
     """Open what a command line wants of a reenactment; all of it is there at the end of the block, or nothing.
 
     Args:
         mark: metadata of all pictures and the video, which say that they are generated.
+        film: that paints; pictures are of its size.
     """
-    size = layout_size(args.layout, has_truth=frames_in.truth is not None)
+    face_size = IMAGE_SIZE if film is None else film.size
+    size = layout_size(args.layout, frames_in.truth is not None, face_size)
     with_sound = args.no_face != "skip"
     parent = args.out_dir / f"{chain.source}2{chain.target}"
     has_label = args.input is not None and args.label
     with new_result(parent, timestamp(), args.info) as folder:
         with (
-            open_results(folder.path, mark, frame_layout(args), has_label, has_film) as results,
+            open_results(folder.path, mark, frame_layout(args), has_label, film is not None, face_size) as results,
             open_result_video(args.video, size, frames_in, mark["Comment"], with_sound) as video,
         ):
-            output = Output(folder, results, video, args.layout, args.label)
+            output = Output(folder, results, video, args.layout, args.label, face_size)
             yield output
         output.finish()
     if args.preview is not None:

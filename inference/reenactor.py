@@ -14,7 +14,7 @@ import numpy as np
 
 from datasets.batches import heatmap_of, to_float
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_BOUNDARIES, DrawingStyle
-from datasets.panels import face_picture
+from datasets.panels import at_size, face_picture
 from datasets.samples import DrawnDataset
 from inference.film import FilmPainter
 from inference.geometry import uncrossed
@@ -53,7 +53,7 @@ class Result(NamedTuple):
     face: np.ndarray  # (256, 256, 3) uint8, the input
     heatmap: np.ndarray  # (15, 64, 64), about [0, 1]: the encoder's, steadied where that is asked for
     transformed: np.ndarray  # (15, 64, 64) in (0, 1)
-    generated: np.ndarray  # (256, 256, 3) uint8
+    generated: np.ndarray  # (256, 256, 3) uint8, or as large as the film's frames
     true_heatmap: np.ndarray | None = None  # (15, 64, 64) in [0, 1], of a data set
     metrics: dict[str, float] = {}  # what can be measured on the frame
     is_held: bool = False  # the result before, where there was no face
@@ -167,7 +167,7 @@ class Reenactor:
             # a share of an all-zero prediction's
             metrics["encoder_error"] = float(((heatmap - true_heatmap) ** 2).sum() / (true_heatmap**2).sum())
             if self.truth.person == self.target:
-                metrics["psnr"] = cv2.PSNR(generated, frame.face)
+                metrics["psnr"] = cv2.PSNR(at_size(generated, IMAGE_SIZE), frame.face)
         return Result(
             index=frame.index,
             time_s=frame.time_s,

@@ -15,7 +15,7 @@ import numpy as np
 from config import load_config
 from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
 from datasets.batches import heatmap_of
-from datasets.boundary import style_of
+from datasets.boundary import IMAGE_SIZE, style_of
 from datasets.panels import face_picture, labelled
 from inference.film import Film, find_film, open_painter, read_film
 from inference.pipeline import open_decoder, target_shape
@@ -40,13 +40,14 @@ class Target(NamedTuple):
     held_out: dict[str, float]  # psnr in dB, ssim and sharpness, or nothing
     film_path: Path | None = None  # of somebody for whom no decoder was trained; a decoder's run has its own
 
-    def film(self) -> Film | None:
-        """Read the film to paint with, if there is one.
+    def film(self, size: int = IMAGE_SIZE) -> Film | None:
+        """Read the film to paint with, if there is one, at a size of at most so many pixels.
 
         Raises:
             DataError: it is damaged, too large, or of another person.
         """
-        return find_film(self.decoder) if self.film_path is None else read_film(self.film_path, self.person)
+        film = find_film(self.decoder) if self.film_path is None else read_film(self.film_path, self.person)
+        return None if film is None else film.reduced(size)
 
 
 def find_targets(logdirs: Iterable[Path]) -> dict[str, Target]:

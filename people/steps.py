@@ -11,7 +11,7 @@ from pathlib import Path
 from config.runs import HELD_OUT_FILE, INFO_FILE
 from datasets.annotations import read_names
 from datasets.celebv import list_path, num_numbers
-from inference.film import film_of, write_film
+from inference.film import SIZES, film_of, write_film
 from inference.motion import is_whole
 from inference.pictures import Pictures
 from inference.targets import TRAINED_ON, day_of
@@ -97,12 +97,14 @@ def reenact(
     with_audio: bool,
     motion: str,
     strength: float,
+    size: int,
     run: Callable[..., None],
 ) -> dict[str, Path]:
     """Reenact the source's video and the target's own held-out frames, and measure both.
 
     Args:
         motion, strength: of the source, as of `Motion`.
+        size: of the painted face in pixels, at most.
 
     Returns:
         the results' folders by what they are.
@@ -111,11 +113,12 @@ def reenact(
     networks = [word for module in trained for word in (f"--{module}-config", work.run(module) / INFO_FILE)]
     networks += [] if "encoder" in trained else ["--landmarks"]
     chosen = [] if is_whole(motion, strength) else [motion, f"{strength:g}"]
-    name = "-".join(["result", *trained, *chosen])
+    sizes = [] if size == max(SIZES) else [str(size)]
+    name = "-".join(["result", *trained, *chosen, *sizes])
     video = work.folder / f"{name}.mp4"
     film = ("--input", source, "--src-celeb-name", work.source, "--video", video, "--layout", "side-by-side")
     film += ("--motion", motion, "--strength", strength) if chosen else ()
-    film += () if with_audio else ("--no-audio",)
+    film += ("--size", size) if with_audio else ("--size", size, "--no-audio")
     results = {"held-out": measure_held_out(work, run), name: _measured(work, name, (*networks, *film), run)}
     if not out.exists() or file_digest(out) != file_digest(video):
         with atomic_path(out) as temporary:

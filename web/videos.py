@@ -22,7 +22,9 @@ from typing import Any, NamedTuple
 from starlette.requests import ClientDisconnect, Request
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from datasets.boundary import IMAGE_SIZE
 from datasets.panels import generated_mark
+from inference.film import SIZES
 from inference.inputs import Input, open_input
 from inference.motion import read_choice
 from inference.output import LAYOUTS, lay_out, layout_size, open_result_video
@@ -363,7 +365,8 @@ class Videos:
         if seconds > self._limits.seconds:
             raise UserError(f"{path}: {seconds:.0f} s long; at most {self._limits.seconds} s are taken, so cut it")
         frames_in = _watched(frames_in, watched)
-        networks = {"decoder": target.decoder}
+        networks, film = {"decoder": target.decoder}, target.film(max(SIZES))
+        size = IMAGE_SIZE if film is None else film.size
         motion, strength = choice
         reenactor = open_reenactor(
             frames_in,
@@ -372,17 +375,17 @@ class Videos:
             precision=self._precision,
             motion=motion,
             strength=strength,
-            film=target.film(),
+            film=film,
         )
         missing = MissingFaces("hold")
         comment = generated_mark(f"face of {target.person}, driven by an uploaded video")["Comment"]
         said = time.monotonic()
         with (
-            open_result_video(out, layout_size(layout, has_truth=False), frames_in, comment, with_sound=True) as made,
+            open_result_video(out, layout_size(layout, False, size), frames_in, comment, with_sound=True) as made,
             results_of(reenactor, frames_in, missing) as results,
         ):
             for count, result in enumerate(watched(results), 1):
-                made.write(result.time_s, lay_out(result, layout, has_label))
+                made.write(result.time_s, lay_out(result, layout, has_label, size))
                 if time.monotonic() - said > SAY_EVERY_S:
                     said = time.monotonic()
                     say(f"{count} of {frames_in.count} frames")

@@ -8,7 +8,7 @@ import numpy as np
 from helpers import DEMO
 
 from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
-from inference.geometry import NeutralToNeutral, Shape, shape_of, typical_neutral
+from inference.geometry import NeutralToNeutral, Shape, looking_ahead, shape_of, typical_neutral
 from inference.live import LEARN_FRAMES, NEUTRAL_FRAMES, LatestPicture, LearningGeometry
 from inference.motion import Motion
 from inference.targets import find_targets
@@ -43,7 +43,7 @@ def test_a_live_face_is_learned_and_calibrated():
     assert not geometry.is_learning
     expected = NeutralToNeutral(shape_of(driver[:LEARN_FRAMES]), target)
     np.testing.assert_allclose(moved, expected.move(driver[LEARN_FRAMES - 1]))
-    neutral = landmarks_of(random_identity(9), Expression())
+    neutral = looking_ahead(landmarks_of(random_identity(9), Expression()))
     geometry.calibrate()
     for _ in range(NEUTRAL_FRAMES):
         moved = geometry.move(neutral)
@@ -72,7 +72,7 @@ def test_a_live_face_moves_as_it_is_chosen():
 
 
 def test_a_live_face_is_calibrated_before_it_was_seen():
-    target, neutral = shape_of(track(29, 100)), landmarks_of(random_identity(9), Expression())
+    target, neutral = shape_of(track(29, 100)), looking_ahead(landmarks_of(random_identity(9), Expression()))
     geometry = LearningGeometry(target)
     geometry.calibrate()  # pressed while there was no face yet
     for _ in range(NEUTRAL_FRAMES):

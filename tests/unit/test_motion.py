@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from inference import geometry
-from inference.geometry import NeutralToNeutral, Shape, poses_of, shape_of, symmetric, typical_neutral
+from inference.geometry import NeutralToNeutral, Shape, looking_ahead, poses_of, shape_of, symmetric, typical_neutral
 from inference.live import LearningGeometry
 from inference.motion import EYES, LIPS, Motion
 from inference.steady import SMOOTH, OneEuro
 from synthetic.people import Expression, Habit, expression_track, landmarks_of, random_identity
 
 WHO = random_identity(31)
-NEUTRAL = landmarks_of(WHO, Expression())
+NEUTRAL = looking_ahead(landmarks_of(WHO, Expression()))
 DOES = Expression(mouth_open=0.8, smile=0.5, blink=0.9, gaze_x=0.6)
 BUSY = DOES._replace(yaw=0.3, pitch=-0.1, roll=0.1, scale=1.05, shift_x=6)
 FACE = landmarks_of(WHO, BUSY)
