@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,16 +104,32 @@ class ResultWriter:
         self.metrics: dict[str, dict[str, float]] = {}  # each frame's, by the name of its picture
         self._measured, self._mark, self._layout, self._has_label = measured, mark, layout, has_label
         self._size = size
+        self._thread = ThreadPoolExecutor(1)  # compressing a picture takes as long as painting it
+        self._written: Future[None] | None = None
 
     def write(self, result: Result) -> None:
         """Write a frame; of a held one there is nothing to measure. Everything is measured at 256 pixels."""
         name = monitor_path(self.folder, result.index).name
-        write_image(self.folder / name, lay_out(result, self._layout, self._has_label, self._size), self._mark)
+        picture = lay_out(result, self._layout, self._has_label, self._size)
+        self._wait()
+        self._written = self._thread.submit(write_image, self.folder / name, picture, self._mark)
         self.metrics[name] = result.metrics
         result = result._replace(generated=at_size(result.generated, IMAGE_SIZE))
         if not result.is_held:
             for part, writer in self._measured.items():
                 writer.add(f"{result.index:06d}", pack(ALL_MEASURED[part].encode(getattr(result, part))))
+
+
+    def finish(self) -> None:
+        """Wait for the last picture, and end what is measured."""
+        self._wait()
+        self._thread.shutdown()
+        for writer in self._measured.values():
+            writer.finish()
+
+    def _wait(self) -> None:
+        if self._written is not None:
+            self._written.result()
 
 
 @contextmanager
@@ -130,9 +147,9 @@ def open_results(
         parts = ALL_MEASURED if has_film else MEASURED
         paths = {part: stack.enter_context(atomic_path(measured_path(folder, part))) for part in parts}
         writers = {part: PreparedWriter(path) for part, path in paths.items()}
-        yield ResultWriter(folder, writers, mark, layout, has_label, size)
-        for writer in writers.values():
-            writer.finish()
+        results = ResultWriter(folder, writers, mark, layout, has_label, size)
+        yield results
+        results.finish()
 
 
 class MeasuredFrames:
