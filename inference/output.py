@@ -119,7 +119,6 @@ class ResultWriter:
             for part, writer in self._measured.items():
                 writer.add(f"{result.index:06d}", pack(ALL_MEASURED[part].encode(getattr(result, part))))
 
-
     def finish(self) -> None:
         """Wait for the last picture, and end what is measured."""
         self._wait()

@@ -35,7 +35,7 @@ from inference.faces import (
 from inference.pictures import Pictures, natural_order
 from inference.trained import Trained
 from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
-from prepare_person import find_faces, to_uint8
+from prepare_person import find_faces, large_ones, to_uint8
 from utils.errors import ConfigError
 from utils.files import write_yaml
 from utils.video import open_film, read_video
@@ -243,6 +243,19 @@ def test_beyond_a_picture_nothing_can_be_taken_for_a_face():
     assert np.array_equal(crop[:204, 52:], inside[:204, 52:])
     steps = np.abs(np.diff(crop.astype(float), axis=1)).mean(axis=(1, 2))
     assert steps[210:].mean() < 0.1 * steps[:200].mean()
+
+
+def test_a_large_face_is_kept_at_512_pixels_as_well():
+    face = Face(np.zeros(4), landmarks=np.random.default_rng(0).uniform(0, 256, (98, 2)))
+    crops = ["no face", *(Placed(Square(0, 0, side), face) for side in (300, 400, 500))]
+    assert large_ones(crops, [1, 2, 3]) == {1, 2, 3}
+    assert large_ones(crops, [1]) == set()
+    image = np.random.default_rng(0).integers(0, 255, (300, 400, 3)).astype(np.uint8)
+    large = cut_square(image, Square(-20, 220, 100), size=512)
+    assert (
+        cv2.PSNR(cv2.resize(large, (256, 256), interpolation=cv2.INTER_AREA), cut_square(image, Square(-20, 220, 100)))
+        > 30
+    )
 
 
 class Forgetful:

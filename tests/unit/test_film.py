@@ -145,6 +145,22 @@ def test_a_film_comes_back_from_its_file(film, tmp_path, decoder):
     assert [*tmp_path.glob(".film.*.npy")] == [kept]
 
 
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_film_of_512_pixels_is_painted_at_its_size(film, layouts, decoder, tmp_path, is_own):
+    large = film._replace(frames=[cv2.resize(frame, (512, 512)) for frame in film.frames])
+    films.write_film(tmp_path / "film.npz", large)
+    assert read_film(tmp_path / "film.npz").size == 512 and large.reduced(256).size == 256
+    assert film.reduced(512) is film and large.reduced(512) is large
+    backend = open_backend("onnxruntime", "cpu", {"decoder": decoder}, 1)
+    for by_landmarks in (True, False):
+        found, expected = (
+            paint(FilmPainter(some, layouts, is_own), film.landmarks[5] + 2, backend, by_landmarks)
+            for some in (large, large.reduced(256))
+        )
+        assert found.shape == (512, 512, 3)
+        assert cv2.PSNR(cv2.resize(found, (256, 256), interpolation=cv2.INTER_AREA), expected) > 33
+
+
 def archive_of(**arrays: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.savez(file, **arrays)

@@ -6,11 +6,22 @@ import numpy as np
 import pytest
 
 from inference import geometry
-from inference.geometry import NeutralToNeutral, Shape, looking_ahead, poses_of, shape_of, symmetric, typical_neutral
+from inference.geometry import (
+    NeutralToNeutral,
+    Shape,
+    looking_ahead,
+    poses_of,
+    shape_of,
+    similarity,
+    symmetric,
+    typical_neutral,
+    uncrossed,
+)
 from inference.live import LearningGeometry
 from inference.motion import EYES, LIPS, Motion
+from inference.space import FaceSpace
 from inference.steady import SMOOTH, OneEuro
-from synthetic.people import Expression, Habit, expression_track, landmarks_of, random_identity
+from synthetic.people import UNIT_PX, Expression, Habit, expression_track, landmarks_3d, landmarks_of, random_identity
 
 WHO = random_identity(31)
 NEUTRAL = looking_ahead(landmarks_of(WHO, Expression()))
@@ -164,3 +175,87 @@ def test_the_gaze_goes_to_the_target():
         face = Expression(yaw=0.2, gaze_x=gaze)
         moved = geometry_.move(landmarks_of(WHO, face))
         assert across(moved) == pytest.approx(across(landmarks_of(other, face)), abs=0.05)
+
+
+def mean_head(**does: float) -> np.ndarray:
+    return UNIT_PX * np.mean([landmarks_3d(random_identity(seed), Expression(**does)) for seed in range(1000, 1200)], 0)
+
+
+def test_what_is_typical_is_the_mean_of_synthetic_people():
+    found, head = geometry.typical(), mean_head()
+    head -= head[list(geometry.RIGID_LANDMARKS)].mean(axis=0)
+    np.testing.assert_allclose(found.head, head, atol=1e-4)
+    (rest,) = geometry._rest(head[None, :, :2])
+    np.testing.assert_allclose(found.rest, rest, atol=1e-4)
+    for number, name in enumerate(("smile", "brow_raise")):
+        change = (mean_head(**{name: 0.5}) - mean_head(**{name: -0.5}))[:, :2]
+        (after,) = geometry._rest((head[:, :2] + change)[None])
+        np.testing.assert_allclose(found.changes[number], change / (after - rest)[number], atol=1e-4)
+
+
+def restless(seed: int, habit: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return landmarks of somebody who frowns and squints in all frames, or smiles, and the true neutral face."""
+    who, columns = random_identity(5000 + seed), list(Expression._fields)
+    track = expression_track(200, 9000 + seed).astype(float)
+    smile, brows = columns.index("smile"), columns.index("brow_raise")
+    if habit == "frowns":
+        track[:, smile] = np.interp(track[:, smile], [-0.5, 1], [-0.5, -0.2])
+        track[:, brows] = np.interp(track[:, brows], [-0.7, 1], [-0.7, -0.3])
+    else:
+        track[:, smile] = np.interp(track[:, smile], [-0.5, 1], [0.4, 1])
+    landmarks = np.array([landmarks_of(who, Expression(*row)) for row in track])
+    for (first, last, pupil, _), inwards in zip(geometry.EYES, (0.09, -0.09)):
+        landmarks[:, pupil] += inwards * (landmarks[:, last] - landmarks[:, first])
+    return landmarks, landmarks_of(who, Expression())
+
+
+@pytest.mark.parametrize("habit", ["frowns", "smiles"])
+def test_people_who_never_rest_have_a_neutral_face(habit):
+    corners, anchors = [], list(geometry.RIGID_LANDMARKS)
+    for seed in range(12):
+        landmarks, truth = restless(seed, habit)
+        found = shape_of(landmarks).neutral
+        found = similarity(found[anchors], truth[anchors])(found)
+        corners.append(np.linalg.norm((found - truth)[[76, 82]], axis=1).mean())
+        for first, last, pupil, _ in geometry.EYES:
+            off = [face[pupil, 0] - face[[first, last], 0].mean() for face in (found, truth)]
+            assert abs(off[0] - off[1]) < 0.02 * np.linalg.norm(truth[last] - truth[first])
+    assert np.mean(corners) < 1.5  # 3.6 and 6.1 without what is typical
+
+
+def test_lids_and_lips_never_cross():
+    crossed = Motion("all", 2.0, NEUTRAL).choose(landmarks_of(WHO, DOES._replace(blink=1.0, mouth_open=0.0)))
+    assert crossed[66, 1] < crossed[62, 1] - 1
+    found = uncrossed(crossed)
+    for _, _, upper, lower in geometry.OPENINGS:
+        assert ((found[lower] - found[upper])[:, 1] > -0.05).all()
+    np.testing.assert_allclose(found[[62, 66]].sum(axis=0), crossed[[62, 66]].sum(axis=0))
+    assert np.array_equal(uncrossed(FACE), FACE)
+
+
+def test_landmarks_are_drawn_towards_faces_that_the_target_makes():
+    rng = np.random.default_rng(1)
+    track = [Expression(*row) for row in expression_track(300, 4)]
+    space = FaceSpace(np.array([landmarks_of(WHO, does) for does in track[:200]]))
+    smiles = np.array([landmarks_of(WHO, does._replace(yaw=0, pitch=0)) for does in track[200:]])
+    wry = smiles + rng.normal(0, 1.0, smiles.shape)
+    drawn = np.array([space.toward(face) for face in wry])
+    apart = [np.linalg.norm(faces - smiles, axis=2).mean() for faces in (wry, drawn)]
+    assert apart[1] < 0.75 * apart[0]
+    width = [faces[:, 82, 0] - faces[:, 76, 0] for faces in (smiles, np.array([space.toward(f) for f in smiles]))]
+    assert np.corrcoef(width)[0, 1] > 0.98 and np.std(width[1]) > 0.9 * np.std(width[0])
+    for first, last, pupil, _ in geometry.EYES:  # the gaze is the driver's
+        looks = [face[:, pupil] - (face[:, first] + face[:, last]) / 2 for face in (wry, drawn)]
+        np.testing.assert_allclose(*looks)
+
+
+def test_a_head_is_turned_back_towards_the_films_poses():
+    space = FaceSpace(np.array([landmarks_of(WHO, Expression(yaw=yaw)) for yaw in np.linspace(-0.2, 0.2, 30)]))
+
+    def turn(face: np.ndarray) -> float:
+        return float(np.arcsin(poses_of(face[None]).rotation[0, 0, 2]))
+
+    within, beyond = (landmarks_of(WHO, Expression(yaw=yaw)) for yaw in (0.15, 0.5))
+    assert turn(space.toward(within)) == pytest.approx(turn(within), abs=0.01) and space.num_turned == 0
+    edge = turn(landmarks_of(WHO, Expression(yaw=0.2)))
+    assert turn(space.toward(beyond)) == pytest.approx((turn(beyond) + edge) / 2, abs=0.04) and space.num_turned == 1
