@@ -36,10 +36,9 @@ RIGID_LANDMARKS = (*ANCHOR, *NOSE)
 POSE_ROUNDS = 15
 MIN_SCALE = 1e-3  # the size of landmarks that all lie on one point
 TYPICAL = Path(__file__).with_name("typical_head.npz")  # means of 200 synthetic people
-# Spread of neutral mouths and brows among people, in pixels of the typical head, and the share of frames for which what
-# is typical counts
-REST_SPREAD = np.array([0.8, 4.0])
-TYPICAL_SHARE = 0.1
+# Of mouth corners and brows, in pixels of the typical head: how far neutral ones lie apart among people, how wrong they
+# are where a person is read who does everything, and how far they move then
+REST_SPREAD, REST_ERROR, REST_RANGE = np.array([0.8, 2.7]), np.array([1.3, 0.9]), np.array([11.0, 11.0])
 # Where neutral lies between the least and the most that a person does, as a share of that range: the mouth shut, the
 # eyes open, corners of the mouth and brows a little nearer to their lower end
 RANGE_PERCENTILES = (2, 98)
@@ -161,8 +160,8 @@ def _neutral_of(landmarks: np.ndarray) -> np.ndarray:
     A person may rest with open mouth or raised brows, so neither a mean nor a frame is neutral. Landmarks are fitted as
     a quadratic function of pose and expressions, over all frames, which is then read at neutral expressions. Ranges
     count as the same for everybody: from a shut mouth to an open one, from a frown to raised brows. Mouth corners and
-    brows lie where they do in the frames that are nearest to a typical rest; of a person who never rests, where they
-    typically do. Pupils lie in the middle of their eyes.
+    brows are drawn to where people typically have them, the more so the less of their range is seen: of somebody who
+    frowns in all frames nobody knows the rest. Pupils lie in the middle of their eyes.
     """
     pose = poses_of(landmarks)
     upright = _upright(landmarks, pose)
@@ -181,10 +180,11 @@ def _neutral_of(landmarks: np.ndarray) -> np.ndarray:
     # a head that turns also moves aside
     center = np.linalg.lstsq(np.column_stack([np.ones(len(yaw)), angles]), pose.center, rcond=None)[0][0]
     neutral, rest = fitted[0].reshape(-1, 2), _rest(upright)
-    weights = np.exp(-(((rest - typical().rest) / REST_SPREAD) ** 2) / 2)
-    share = TYPICAL_SHARE * len(rest)
-    wanted = ((weights * rest).sum(axis=0) + share * typical().rest) / (weights.sum(axis=0) + share)
-    neutral = neutral + np.tensordot(wanted - _rest(neutral[None])[0], typical().changes, 1)
+    shown = np.ptp(np.percentile(rest, RANGE_PERCENTILES, axis=0), axis=0)
+    (read,) = _rest(neutral[None])
+    doubt = REST_ERROR**2 + (np.maximum(REST_RANGE - shown, 0) / 2) ** 2
+    wanted = read + doubt / (doubt + REST_SPREAD**2) * (typical().rest - read)
+    neutral = neutral + np.tensordot(wanted - read, typical().changes, 1)
     return center + np.median(pose.scale) * looking_ahead(symmetric(neutral))
 
 

@@ -21,7 +21,15 @@ from datasets.celebv import read_person
 from datasets.images import write_image
 from datasets.landmarks import FaceFinder
 from inference.film import read_film
-from inference.geometry import MeanToMean, NeutralToNeutral, Shape, read_geometry, shape_of, write_geometry
+from inference.geometry import (
+    MeanToMean,
+    NeutralToNeutral,
+    Shape,
+    looking_ahead,
+    read_geometry,
+    shape_of,
+    write_geometry,
+)
 from inference.inputs import Input, Replayed, open_input, shape_of_source
 from inference.pictures import FaceFrame
 from inference.reenactor import Reenactor, Result
@@ -112,7 +120,7 @@ def test_expressions_move_and_habits_do_not():
 
 
 def test_a_turned_head_turns_what_lies_between(rng=np.random.default_rng(0)):
-    a, b = (landmarks_of(random_identity(seed), Expression()) for seed in (9, 29))
+    a, b = (looking_ahead(landmarks_of(random_identity(seed), Expression())) for seed in (9, 29))
     geometry = NeutralToNeutral(Shape(a + 1, a), Shape(b + 1, b))
     np.testing.assert_allclose(geometry.move(a), b, atol=1e-6)
     turn = cv2.getRotationMatrix2D((128, 128), 20, 0.9)
@@ -151,7 +159,7 @@ def test_a_few_frames_tell_no_habit():
     assert shape.neutral is shape.mean
     target = shape_of(track_of(random_identity(29), 100, 0, ""))
     moved = NeutralToNeutral(shape, target).move(few.mean(axis=0))
-    np.testing.assert_allclose(moved, target.mean, atol=0.5)  # the same as from mean to mean
+    np.testing.assert_allclose(moved[:96], target.mean[:96], atol=0.5)  # the same as from mean to mean, but for pupils
 
 
 @pytest.mark.parametrize("points", [np.zeros((98, 2)), np.full((98, 2), 1e5), marks(3)], ids=("zero", "far", "random"))
@@ -209,7 +217,8 @@ def test_each_combination_computes_what_it_needs():
             if "encoder" not in networks:
                 np.testing.assert_allclose(item.heatmap, heatmap_of(marks(index), DrawingStyle()))
             if moved is not None:
-                np.testing.assert_allclose(item.transformed, heatmap_of(geometry.move(marks(index)), DrawingStyle()))
+                asked = uncrossed(geometry.move(marks(index)))
+                np.testing.assert_allclose(item.transformed, heatmap_of(asked, DrawingStyle()))
                 np.testing.assert_allclose(backend.seen["decoder"][index], item.transformed)
 
 
