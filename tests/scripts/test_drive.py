@@ -28,6 +28,7 @@ from inference.geometry import (
     looking_ahead,
     read_geometry,
     shape_of,
+    uncrossed,
     write_geometry,
 )
 from inference.inputs import Input, Replayed, open_input, shape_of_source
