@@ -16,7 +16,6 @@ from pathlib import Path
 import uvicorn
 
 from config import load_config
-from inference.backends import PRECISIONS
 from inference.targets import find_targets
 from utils import cli
 from utils.context import set_context
@@ -49,8 +48,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--max-mb", type=cli.whole(1, 4096), default=200, metavar="N", help=help_size)
     help_length = "longest video in seconds (default 120)"
     parser.add_argument("--max-seconds", type=cli.whole(1, 3600), default=120, metavar="N", help=help_length)
-    help_precision = "of networks on a CPU; int8 is faster and a little worse (docs/BENCHMARKS.md)"
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help=help_precision)
     cli.add_device_arguments(parser)
     args = parser.parse_args()
     args.password = read_password(args.password)
@@ -98,7 +95,7 @@ def main() -> None:
     with temporary_folder() as folder:
         limits = Limits(args.max_mb, args.max_seconds)
         learned = logdirs[0] / FOLDER
-        application = build_application(targets, context.name, args.precision, folder, learned, limits, args.password)
+        application = build_application(targets, context.name, folder, learned, limits, args.password)
         print(f"page: http://{args.host}:{args.port} (Ctrl-C ends it)", flush=True)
         settings = {"host": args.host, "port": args.port, "log_level": "warning", "server_header": False}
         settings |= {"ws_max_size": MAX_MESSAGE_BYTES, "ws_max_queue": 4, "limit_concurrency": MAX_CONNECTIONS}

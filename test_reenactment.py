@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from datasets.boundary import style_of
 from datasets.panels import generated_mark
-from inference.backends import PRECISIONS, add_backend_argument
+from inference.backends import add_backend_argument
 from inference.film import SIZES, Film, FilmPainter, find_film, load_film
 from inference.inputs import Input, end_at_interrupt, open_input, open_test_split
 from inference.motion import MAX_STRENGTH, MOTIONS, is_whole
@@ -65,8 +65,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("-n", "--num", type=cli.count, help="number of frames (default: all)")
     parser.add_argument("--batch-size", type=cli.batch_size, default=1, help="frames at a time; the same pictures")
     add_backend_argument(parser)
-    help_precision = "of onnxruntime; int8 is faster and a little worse (docs/BENCHMARKS.md)"
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help=help_precision)
     film = parser.add_mutually_exclusive_group()
     help_film = "paint with frames of this prepared person, a folder or a film.npz; the decoder may be anybody's"
     film.add_argument("--film", type=cli.path, metavar="PERSON", help=help_film)
@@ -133,7 +131,6 @@ def main() -> None:
         chain.networks,
         chain.context,
         args.backend,
-        args.precision,
         args.batch_size,
         args.smooth,
         args.motion,
@@ -170,7 +167,6 @@ def record_of(
         "data_dir": chain.data_dir,
         "layout": frame_layout(args),
         "backend": reenactor.backend.name,
-        "precision": args.precision,
         "smooth": reenactor.smooth,
         "motion": args.motion,
         "strength": args.strength,

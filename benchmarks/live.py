@@ -1,4 +1,4 @@
-"""Measure how wide a decoder can be to run live, by base channels: float, 8 bits, and float painted with a film.
+"""Measure how wide a decoder can be to run live, by base channels, without and with a film.
 
     python benchmarks/live.py                          # docs/BENCHMARKS.md's table, about twenty minutes
     python benchmarks/live.py --planes 12 --seconds 5
@@ -28,7 +28,6 @@ from benchmarks.reenactment import networks_in, write_random_networks  # noqa: E
 from datasets.batches import heatmap_of  # noqa: E402
 from datasets.boundary import style_of  # noqa: E402
 from datasets.panels import face_picture  # noqa: E402
-from inference.backends import PRECISIONS  # noqa: E402
 from inference.film import Film, open_painter, read_film, write_film  # noqa: E402
 from inference.geometry import Shape, write_geometry  # noqa: E402
 from inference.live import LiveReenactor  # noqa: E402
@@ -65,9 +64,7 @@ def make_film(path: Path, landmarks: np.ndarray) -> Film:
     return read_film(path)
 
 
-def live(
-    decoder: Trained, precision: str, pictures: list[bytes], seconds: float, film: Film | None = None
-) -> tuple[float, float]:
+def live(decoder: Trained, pictures: list[bytes], seconds: float, film: Film | None = None) -> tuple[float, float]:
     """Drive a target live; return frames a second and the mean delay in milliseconds."""
     results: queue.Queue = queue.Queue()
 
@@ -77,7 +74,7 @@ def live(
         encode(number, item, False)
         results.put(number)
 
-    session = LiveReenactor(decoder, "cpu", precision, take, results.put, film)
+    session = LiveReenactor(decoder, "cpu", take, results.put, film)
     sent, delays, number, room, start = {}, [], 0, IN_FLIGHT, time.perf_counter()
     while len(delays) < WARM_UP or time.perf_counter() - start < seconds:
         while len(sent) < room:
@@ -113,13 +110,13 @@ def film_ms(decoder: Trained, film: Film) -> float:
     return 1e3 * float(np.mean(seconds))
 
 
-def from_file_to_file(folder: Path, precision: str, video: Path, *more: object) -> float:
+def from_file_to_file(folder: Path, video: Path, *more: object) -> float:
     """Measure frames a second of whole commands, without what a start costs."""
     seconds = []
-    for length in (*LENGTHS, *LENGTHS):  # the first two export, and quantize for what geometry each length gives
+    for length in (*LENGTHS, *LENGTHS):  # the first two export
         command = [sys.executable, str(ROOT / "test_reenactment.py"), "--landmarks", "--input", str(video), "-c", "cpu"]
         command += ["--decoder-config", str(folder / "training_info.yaml"), "-n", str(length), "--layout", "face"]
-        command += ["--decoder-param-file", str(folder / "weights.h5"), "--precision", precision]
+        command += ["--decoder-param-file", str(folder / "weights.h5")]
         command += map(str, more)
         start = time.perf_counter()
         subprocess.run([*command, "--out-dir", str(folder / "out"), "--video", str(folder / "out.mp4")], check=True,
@@ -141,8 +138,15 @@ def main() -> None:
     pictures = camera_pictures()
     track = expression_track(800, 0)[::4]
     landmarks = np.array([landmarks_of(random_identity(29), Expression(*map(float, row))) for row in track])
-    heads = [f"{what}, {precision}" for precision in PRECISIONS for what in ("live (frames/s)", "delay (ms)", "file")]
-    heads += ["live with film (frames/s)", "delay (ms)", "file with film", "film (ms a frame)"]
+    heads = [
+        "live (frames/s)",
+        "delay (ms)",
+        "file",
+        "live with film (frames/s)",
+        "delay (ms)",
+        "file with film",
+        "film (ms a frame)",
+    ]
     print("| base channels | " + " | ".join(heads) + " |\n|" + "---|" * (1 + len(heads)), flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         video = Path(scratch) / "driver.mp4"
@@ -154,14 +158,12 @@ def main() -> None:
             write_random_networks(folder, planes)
             write_geometry(folder / "decoder", landmarks)
             cells = []
-            for precision in PRECISIONS:
-                rate, delay = live(networks_in(folder)["decoder"], precision, pictures, args.seconds)
-                file_rate = from_file_to_file(folder / "decoder", precision, video)
+            for some_film, flags in ((None, ()), (film, ("--film", film.path))):
+                rate, delay = live(networks_in(folder)["decoder"], pictures, args.seconds, some_film)
+                file_rate = from_file_to_file(folder / "decoder", video, *flags)
                 cells += [f"{rate:.1f}", f"{delay:.0f}", f"{file_rate:.1f}"]
-            rate, delay = live(networks_in(folder)["decoder"], "float32", pictures, args.seconds, film)
-            file_rate = from_file_to_file(folder / "decoder", "float32", video, "--film", film.path)
             share = film_ms(networks_in(folder)["decoder"], film)
-            cells += [f"{rate:.1f}", f"{delay:.0f}", f"{file_rate:.1f}", f"{share:.1f}"]
+            cells.append(f"{share:.1f}")
             print(f"| {planes} | " + " | ".join(cells) + " |", flush=True)
 
 

@@ -32,7 +32,6 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.data import peak_memory  # noqa: E402
 from config import load_config  # noqa: E402
-from datasets.batches import to_float  # noqa: E402
 from inference.backends import NnablaBackend, OnnxBackend  # noqa: E402
 from inference.faces import make_finder  # noqa: E402
 from inference.pictures import Pictures, faces_of  # noqa: E402
@@ -42,8 +41,6 @@ from utils import cli  # noqa: E402
 from utils.files import write_yaml  # noqa: E402
 
 DEMO = ROOT / "demo" / "weights"
-INT8 = "onnxruntime int8"
-NUM_CALIBRATION = 4  # frames; speed does not depend on them
 
 
 def write_random_networks(folder: Path, planes: int) -> None:
@@ -100,13 +97,7 @@ def stages(weights: Path, video: Path, repeats: int) -> None:
     )
 
     networks = networks_in(weights)
-    faces = [frame.face for frame in faces_of(pictures, finder) if frame.face is not None][:NUM_CALIBRATION]
-    inputs = [to_float(face.transpose(2, 0, 1)) for face in faces]
-    backends = {
-        "nnabla": NnablaBackend(networks, 1),
-        "onnxruntime": OnnxBackend(networks, 1),
-        INT8: OnnxBackend(networks, 1, {"encoder": inputs}),
-    }
+    backends = {"nnabla": NnablaBackend(networks, 1), "onnxruntime": OnnxBackend(networks, 1)}
     rng = np.random.default_rng(0)
     total = dict.fromkeys(backends, 0.0)
     for module in MODULES:
@@ -123,7 +114,7 @@ def command_of(backend: str, weights: Path, video: Path, out: Path, python: str)
     if backend == "torch":
         return [python, str(ROOT / "benchmarks/torch_pipeline.py"), str(weights), str(video), str(out)]
     command = [sys.executable, str(ROOT / "test_reenactment.py"), "--input", str(video)]
-    command += ["--backend", backend] if backend != INT8 else ["--precision", "int8"]
+    command += ["--backend", backend]
     for module in MODULES:
         command += [f"--{module}-config", str(weights / module / "training_info.yaml")]
         command += [f"--{module}-param-file", str(weights / module / "weights.h5")]
@@ -133,9 +124,9 @@ def command_of(backend: str, weights: Path, video: Path, out: Path, python: str)
 
 def end_to_end(weights: Path, video: Path, out: Path, lengths: tuple[int, int], python: str | None) -> None:
     """Measure whole commands, from video file to video file."""
-    backends = ["nnabla", "onnxruntime", INT8, *(["torch"] if python else [])]
+    backends = ["nnabla", "onnxruntime", *(["torch"] if python else [])]
     seconds: dict[str, list[float]] = {backend: [] for backend in backends}
-    for length in (lengths[0], *lengths):  # the first exports and quantizes
+    for length in (lengths[0], *lengths):  # the first exports
         for backend in backends:
             command = [*command_of(backend, weights, video, out, python or ""), "-n", str(length)]
             start = time.perf_counter()
@@ -171,7 +162,7 @@ def make_video(path: Path, count: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--planes", type=cli.count, default=64, help="width of the networks (64)")
-    help_lengths = "of the videos, in frames (40 80); 8 bits are calibrated on the first 32"
+    help_lengths = "of the videos, in frames (40 80)"
     parser.add_argument("--lengths", type=cli.count, nargs=2, default=(40, 80), help=help_lengths)
     parser.add_argument("--repeats", type=cli.count, default=5, help="of each network by itself (5)")
     parser.add_argument("--torch", metavar="PYTHON", help="also PyTorch, by this Python")

@@ -5,22 +5,18 @@ from __future__ import annotations
 import argparse
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 
 import nnabla as nn
 import numpy as np
 
-from inference.onnx_export import exported, missing_packages, open_session, quantized, require_packages
+from inference.onnx_export import exported, missing_packages, open_session, require_packages
 from inference.reenactor import Backend
 from inference.trained import Networks, load_network
 from models.networks import INFERENCE
-from utils.errors import ConfigError, DataError
+from utils.errors import ConfigError
 from utils.libraries import LibraryError
 
 BACKENDS = ("auto", "nnabla", "onnxruntime")
-PRECISIONS = ("float32", "int8")
-
-Calibration = dict[str, list[np.ndarray]]  # inputs by network
 
 # nnabla's context and parameter scope, and stdout, which converters are kept off, are the process's, not a thread's
 _loading = threading.Lock()
@@ -53,51 +49,26 @@ class NnablaBackend:
 
 
 class OnnxBackend:
-    """Compute with ONNX Runtime on the CPU.
-
-    Args:
-        calibration: inputs of the networks that get no other network's output, (C, H, W) each; with them,
-            convolutions compute with 8 bits.
-    """
+    """Compute with ONNX Runtime on the CPU."""
 
     name = "onnxruntime"
 
-    def __init__(self, networks: Networks, batch_size: int, calibration: Calibration | None = None):
+    def __init__(self, networks: Networks, batch_size: int):
         require_packages()
-        if calibration is not None and not all(calibration.values()):
-            raise DataError("no usable face to calibrate 8 bits on; take --precision float32, or another input")
-        self._sessions = {}
-        before, inputs = None, []
-        for module, trained in networks.items():
-            path = full = exported(module, trained, batch_size)
-            if calibration is not None:
-                if module in calibration:
-                    inputs = calibration[module]
-                else:  # calibrated on what the network before gives in full precision
-                    whole = open_session(before)
-                    inputs = [whole(np.stack([x] * batch_size))[0][0] for x in inputs]
-                path = quantized(module, trained, batch_size, inputs)
-            self._sessions[module] = open_session(path)
-            before = full
+        paths = {module: exported(module, trained, batch_size) for module, trained in networks.items()}
+        self._sessions = {module: open_session(path) for module, path in paths.items()}
 
     def infer(self, module: str, x: np.ndarray) -> np.ndarray:
         """Run a network on a batch (B, C, H, W) float32; its output belongs to the caller."""
         return self._sessions[module](x)[0]
 
 
-def open_backend(
-    backend: str,
-    context: str,
-    networks: Networks,
-    batch_size: int,
-    calibration: Callable[[], Calibration] | None = None,
-) -> Backend:
+def open_backend(backend: str, context: str, networks: Networks, batch_size: int) -> Backend:
     """Load the networks into a backend; other threads may do the same, and are waited for.
 
     Args:
         backend: one of `BACKENDS`; `auto` takes nnabla on a GPU, else ONNX Runtime where it can be had.
         context: `cpu` or `cudnn`, which nnabla computes on.
-        calibration: where 8 bits are wanted, gives what to calibrate on.
 
     Raises:
         ConfigError: ONNX Runtime is asked for and unavailable.
@@ -110,16 +81,13 @@ def open_backend(
     elif backend == "onnxruntime" and context == "cudnn":
         raise ConfigError("--backend onnxruntime computes on the CPU; pass '-c cpu' with it, or take nnabla")
     print(f"backend: {chosen}" + (f" ({why})" if why else ""))
-    if chosen == "nnabla" and calibration is not None:
-        raise ConfigError("--precision int8 needs --backend onnxruntime, on a CPU and without test.batch_stat")
-    inputs = None if calibration is None else calibration()
     with _loading:
         if chosen == "nnabla":
             return NnablaBackend(networks, batch_size)
         try:
-            return OnnxBackend(networks, batch_size, inputs)
+            return OnnxBackend(networks, batch_size)
         except LibraryError as error:
-            if backend != "auto" or inputs is not None:
+            if backend != "auto":
                 raise
             print(f"note: {error}\nbackend: nnabla (slower)")
             return NnablaBackend(networks, batch_size)

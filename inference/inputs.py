@@ -15,24 +15,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.batches import heatmap_of, to_float
-from datasets.boundary import DrawingStyle, style_of
+from datasets.boundary import DrawingStyle
 from datasets.celebv import HEATMAP
 from datasets.panels import evenly
 from datasets.samples import DrawnDataset, FrameDataset
-from inference.backends import Calibration
 from inference.faces import make_finder
 from inference.geometry import CAMERA_CALIBRATION_S, MAX_CALIBRATION_FRAMES, Shape, shape_of
 from inference.pictures import Camera, FaceFrame, Pictures, faces_of, faces_of_camera
-from inference.reenactor import Geometry, no_face_words
-from inference.trained import Networks
+from inference.reenactor import no_face_words
 from utils.cli import limit_count
 from utils.ending import as_requests
-from utils.errors import ConfigError, DataError
+from utils.errors import DataError
 from utils.parallel import close_iterator
 from utils.video import Video
-
-CALIBRATION_FACES = 16
 
 
 class Input(NamedTuple):
@@ -44,7 +39,7 @@ class Input(NamedTuple):
     truth: DrawnDataset | None = None  # true heatmaps by the frames' numbers, (15, 64, 64) uint8
     sound: Video | None = None  # the file whose sound is copied, if it has some
     camera: Camera | None = None  # a live camera
-    some_frames: Callable[[], Iterator[FaceFrame]] | None = None  # the first ones with a face, to calibrate on
+    some_frames: Callable[[], Iterator[FaceFrame]] | None = None  # the first ones with a face
     landmarks: np.ndarray | None = None  # (N, 98, 2), if all of them are known before
     is_film: bool = True  # frames follow each other in time
 
@@ -120,26 +115,6 @@ def open_input(
     frames = faces_of(pictures, finder, face_number, wanted)
     sound = pictures.video if with_sound else None
     return Input(frames, pictures.fps, count, sound=sound, some_frames=first_frames, is_film=pictures.is_film)
-
-
-def calibration_inputs(frames_in: Input, networks: Networks, geometry: Geometry | None) -> Calibration:
-    """Give inputs to calibrate 8 bits on, by the networks that get no other network's output.
-
-    Raises:
-        ConfigError: a camera has none to give before it starts.
-    """
-    if frames_in.some_frames is None:
-        raise ConfigError("--precision int8 is calibrated on frames before it starts, which a camera does not have")
-    frames = list(islice(frames_in.some_frames(), 0, 2 * CALIBRATION_FACES, 2))
-    inputs: Calibration = {}
-    style = style_of(networks["decoder"].config)
-    if "encoder" in networks:
-        inputs["encoder"] = [to_float(frame.face.transpose(2, 0, 1)) for frame in frames]
-    elif "transformer" in networks:
-        inputs["transformer"] = [heatmap_of(frame.landmarks, style) for frame in frames]
-    if geometry is not None:
-        inputs["decoder"] = [heatmap_of(geometry.move(frame.landmarks), style) for frame in frames]
-    return inputs
 
 
 class Replayed:

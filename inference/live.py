@@ -133,7 +133,7 @@ class LiveReenactor:
 
     Args:
         decoder: of the target.
-        context, precision: as of `open_decoder`.
+        context: as of `open_decoder`.
         film: of the target, to paint with.
         take: called with each picture's number, and its result or the reason for having none.
         fail: called with an error that ends it.
@@ -146,14 +146,13 @@ class LiveReenactor:
         self,
         decoder: Trained,
         context: str,
-        precision: str,
         take: Take,
         fail: Callable[[BaseException], None],
         film: Film | None = None,
     ):
         self.camera = LatestPicture()
         self.geometry = LearningGeometry(target_shape(decoder, film))
-        backend, finder = open_decoder(decoder, context, precision), make_finder(None, is_video=True)
+        backend, finder = open_decoder(decoder, context), make_finder(None, is_video=True)
         self._reenactor = reenactor = Reenactor(
             backend,
             smooth=SMOOTH,

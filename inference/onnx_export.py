@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import importlib.util
 import io
-import itertools
 import json
 import logging
 import os
@@ -35,16 +34,12 @@ from utils.libraries import load
 from utils.parallel import available_cores, require_threads
 
 if TYPE_CHECKING:
-    import onnx
+    pass
 
 FORMAT = 3  # version of the exported files; raise it when they are made differently
 OPSET = "11"
 MAX_RELATIVE_ERROR = 1e-4
 EMPTY = 0.01  # heatmaps of noise can be empty: what stays below this has nothing that an error is a share of
-# the deconvolutions that are split for 8 bits: what an attribute is where it is not there, and what it must be
-DECONVOLUTION = {"kernel_shape": ([], [4, 4]), "strides": ([], [2, 2]), "pads": ([], [1, 1, 1, 1])}
-DECONVOLUTION |= {"group": (1, 1), "dilations": ([1, 1], [1, 1]), "output_padding": ([0, 0], [0, 0])}
-EVEN_AND_ODD = (([3, 1], 1), ([2, 0], 0))  # the kernel's rows that an output's row sees, and the padding before
 NEEDED = {"onnxruntime": "onnxruntime", "onnx": "onnx", "nnabla.utils.converter.onnx": "nnabla-converter"}
 HOW_TO_INSTALL = "pip install onnx==1.17.0 onnxruntime==1.23.2 && pip install --no-deps nnabla-converter==1.39.0"
 
@@ -68,13 +63,11 @@ def require_packages() -> None:
         raise ConfigError(f"{', '.join(missing)} not installed; '{HOW_TO_INSTALL}'")
 
 
-def cached_path(module: str, trained: Trained, batch_size: int, calibration: list[np.ndarray] | None = None) -> Path:
+def cached_path(module: str, trained: Trained, batch_size: int) -> Path:
     """Return where a network's ONNX file is kept: with its weights, named by a hash of all that decides it."""
     config, weights = trained.config, trained.weights
     options = [to_dict(config.model), getattr(config, "norm_type", None), getattr(config, "loss_name", None)]
     what = [FORMAT, module, *options, batch_size]
-    if calibration is not None:
-        what += ["int8", hashlib.sha256(b"".join(x.tobytes() for x in calibration)).hexdigest()]
     digest = hashlib.sha256(f"{file_digest(weights)} {json.dumps(what, sort_keys=True)}".encode()).hexdigest()
     return cache_folder(weights.parent) / f".{weights.stem}.{digest[:20]}.onnx"
 
@@ -114,97 +107,6 @@ def exported(module: str, trained: Trained, batch_size: int) -> Path:
         print(f"exporting the {module} once: {path}")
         export({module: trained}, path, batch_size)
     return path
-
-
-def quantized(module: str, trained: Trained, batch_size: int, calibration: list[np.ndarray]) -> Path:
-    """Return the ONNX file of a network whose convolutions compute with 8 bits, made where it is not there yet.
-
-    Args:
-        calibration: inputs (C, H, W) of the kind that it will see; they decide the ranges of numbers.
-    """
-    path = cached_path(module, trained, batch_size, calibration)
-    if not path.exists():
-        full = exported(module, trained, batch_size)
-        print(f"quantizing the {module} once: {path}")
-        with atomic_path(path) as temporary:
-            _quantize(full, temporary, batch_size, calibration)
-    return path
-
-
-def _quantize(full: Path, path: Path, batch_size: int, calibration: list[np.ndarray]) -> None:
-    onnx = load("onnx", HOW_TO_INSTALL)
-    quantization = load("onnxruntime.quantization", HOW_TO_INSTALL)
-
-    class Reader(quantization.CalibrationDataReader):
-        def __init__(self):
-            self.batches = (np.stack([x] * batch_size) for x in calibration)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            x = next(self.batches, None)
-            return None if x is None else {"input": x}
-
-    folder = path.parent  # a temporary one
-    with _converting_in(folder):
-        names = ("newer", "folded", "split", "prepared")
-        newer, folded, split, prepared = (str(folder / f"{name}.onnx") for name in names)
-        # ranges of single channels are known from this version of ONNX on
-        onnx.save(onnx.version_converter.convert_version(onnx.load(str(full)), 13), newer)
-        quantization.shape_inference.quant_pre_process(newer, folded)  # kernels that are computed become numbers
-        model = onnx.load(folded)
-        split_deconvolutions(model)
-        onnx.save(model, split)
-        quantization.shape_inference.quant_pre_process(split, prepared)
-        quantization.quantize_static(
-            prepared,
-            str(path),
-            Reader(),
-            quant_format=quantization.QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
-            per_channel=True,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
-        )
-
-
-def split_deconvolutions(model: onnx.ModelProto) -> int:
-    """Replace deconvolutions of 4x4 and stride 2 by operators with an 8-bit form in ONNX Runtime; return their number.
-
-    A pixel of the output sees two rows and two columns of the input, and which of the kernel's depends on whether its
-    own row and column are even or odd. So it is one of four convolutions of 2x2, whose results lie in turn.
-    """
-    helper, numpy_helper = (load(f"onnx.{name}", HOW_TO_INSTALL) for name in ("helper", "numpy_helper"))
-
-    graph, nodes, kernels, count = model.graph, [], [], 0
-    weights = {initializer.name: initializer for initializer in graph.initializer}
-    for node in graph.node:
-        settings = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-        is_one = (
-            node.op_type == "ConvTranspose"
-            and node.input[1] in weights
-            and all(settings.get(key, default) == value for key, (default, value) in DECONVOLUTION.items())
-        )
-        if not is_one:
-            nodes.append(node)
-            continue
-        count += 1
-        name, kernel = node.output[0], numpy_helper.to_array(weights.pop(node.input[1]))  # (in, out, 4, 4)
-        parts = []
-        for (rows, above), (columns, left) in itertools.product(EVEN_AND_ODD, repeat=2):
-            part = f"{name}/part{len(parts)}"
-            small = np.ascontiguousarray(kernel[:, :, rows][:, :, :, columns].transpose(1, 0, 2, 3))
-            kernels.append(numpy_helper.from_array(small, f"{part}/W"))
-            pads = [above, left, 1 - above, 1 - left]
-            inputs = [node.input[0], f"{part}/W", *node.input[2:]]
-            nodes.append(helper.make_node("Conv", inputs, [part], part, kernel_shape=[2, 2], pads=pads))
-            parts.append(part)
-        nodes.append(helper.make_node("Concat", parts, [f"{name}/parts"], f"{name}/parts", axis=1))
-        nodes.append(helper.make_node("DepthToSpace", [f"{name}/parts"], [name], f"{name}/turns", blocksize=2))
-    del graph.node[:]
-    graph.node.extend(nodes)
-    kept = [initializer for initializer in graph.initializer if initializer.name in weights]
-    del graph.initializer[:]
-    graph.initializer.extend([*kept, *kernels])
-    return count
 
 
 @contextlib.contextmanager

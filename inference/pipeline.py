@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
-import numpy as np
-
-from datasets.batches import heatmap_of
 from datasets.boundary import style_of
 from inference.backends import open_backend
 from inference.film import Film, open_painter
 from inference.geometry import NeutralToNeutral, Shape, read_geometry
-from inference.inputs import CALIBRATION_FACES, Input, calibration_inputs, shape_of_source
+from inference.inputs import Input, shape_of_source
 from inference.motion import Motion, is_whole
 from inference.pictures import FaceFrame
 from inference.reenactor import Backend, MissingFaces, Reenactor, Result
 from inference.steady import SMOOTH
 from inference.trained import Networks, Trained
-from synthetic.people import Expression, landmarks_of, random_expression, random_identity
 from utils.parallel import close_iterator, prefetched
 
 RESULTS_AHEAD = 4
@@ -30,7 +25,6 @@ def open_reenactor(
     networks: Networks,
     context: str,
     backend: str = "auto",
-    precision: str = "float32",
     batch_size: int = 1,
     smooth: float | None = None,
     motion: str = "all",
@@ -42,7 +36,7 @@ def open_reenactor(
     Args:
         networks: the decoder, and encoder and transformer if they take part.
         context: `cpu` or `cudnn`, which nnabla computes on.
-        backend, precision: as of the command line.
+        backend: as of the command line.
         batch_size: as of `Reenactor`.
         smooth: as of `Reenactor`; None steadies landmarks that were found in pictures, and nothing else.
         motion, strength: as of `Motion`.
@@ -70,8 +64,7 @@ def open_reenactor(
         are_found = frames_in.truth is None and frames_in.is_film and "encoder" not in networks
         smooth = SMOOTH if are_found else 0.0
     batch_size = min(batch_size, frames_in.count or batch_size)
-    calibration = None if precision == "float32" else partial(calibration_inputs, frames_in, networks, geometry)
-    computing = open_backend(backend, context, networks, batch_size, calibration)
+    computing = open_backend(backend, context, networks, batch_size)
     return Reenactor(
         computing,
         batch_size,
@@ -97,27 +90,13 @@ def target_shape(decoder: Trained, film: Film | None) -> Shape:
     return read_geometry(decoder) if is_own else film.shape
 
 
-def open_decoder(decoder: Trained, context: str, precision: str = "float32") -> Backend:
+def open_decoder(decoder: Trained, context: str) -> Backend:
     """Load a decoder alone, for one face at a time.
 
     Raises:
-        ConfigError: 8 bits cannot be had here.
         WeightsError: its weights are missing, damaged or of another network.
     """
-    calibration = None if precision == "float32" else lambda: {"decoder": typical_boundaries(decoder)}
-    return open_backend("auto", context, {"decoder": decoder}, 1, calibration)
-
-
-def typical_boundaries(decoder: Trained) -> list[np.ndarray]:
-    """Draw boundaries (15, 64, 64) as a decoder will see them: of synthetic drivers, moved to its person."""
-    target, rng, found = read_geometry(decoder), np.random.default_rng(0), []
-    for number in range(CALIBRATION_FACES):
-        driver = random_identity(number)
-        neutral = landmarks_of(driver, Expression())
-        geometry = NeutralToNeutral(Shape(neutral + 0, neutral), target)
-        moved = geometry.move(landmarks_of(driver, random_expression(rng)))
-        found.append(heatmap_of(moved, style_of(decoder.config)))
-    return found
+    return open_backend("auto", context, {"decoder": decoder}, 1)
 
 
 @contextmanager

@@ -63,11 +63,11 @@ class LiveSockets:
 
     Args:
         targets: who can be shown, by name.
-        context, precision: as of `open_decoder`.
+        context: as of `open_decoder`.
     """
 
-    def __init__(self, targets: Mapping[str, Target], context: str, precision: str):
-        self._targets, self._context, self._precision = targets, context, precision
+    def __init__(self, targets: Mapping[str, Target], context: str):
+        self._targets, self._context = targets, context
         self._places: list[_Place] = []
 
     async def serve(self, socket: WebSocket) -> None:
@@ -129,7 +129,7 @@ class LiveSockets:
                 tell(encode(number, item, session.geometry.is_learning))
 
         def open_session() -> LiveReenactor:
-            return LiveReenactor(target.decoder, self._context, self._precision, take, tell, target.film())
+            return LiveReenactor(target.decoder, self._context, take, tell, target.film())
 
         session = await asyncio.to_thread(open_session)
         tasks: list[asyncio.Task] = []

@@ -107,7 +107,6 @@ async def read_wish(request: Request) -> dict[str, Any]:
 def build_application(
     targets: dict[str, Target],
     context: str,
-    precision: str,
     folder: Path,
     learned: Path,
     limits: Limits,
@@ -117,14 +116,14 @@ def build_application(
 
     Args:
         targets: who can be shown, by name; one at least.
-        context, precision: what computes, as of test_reenactment.py's command line.
+        context: what computes, as of test_reenactment.py's command line.
         folder: where uploads and results lie until their sessions end.
         learned: where people that the page learns lie.
         limits: of an uploaded video.
         password: None where only this machine's own browser may come.
     """
     learning, people = Learning(learned, targets, context), People(targets, context)
-    videos, live = Videos(targets, context, precision, limits, folder), LiveSockets(targets, context, precision)
+    videos, live = Videos(targets, context, limits, folder), LiveSockets(targets, context)
 
     async def show_page(_: Request) -> Response:
         return HTMLResponse(page_html(targets, limits))

@@ -103,14 +103,14 @@ class Videos:
 
     Args:
         targets: who can be shown, by name.
-        context, precision: as of `open_reenactor`.
+        context: as of `open_reenactor`.
         limits: of an upload.
         folder: where sessions have their folders.
     """
 
-    def __init__(self, targets: Mapping[str, Target], context: str, precision: str, limits: Limits, folder: Path):
+    def __init__(self, targets: Mapping[str, Target], context: str, limits: Limits, folder: Path):
         self._targets, self._limits, self._folder = targets, limits, folder
-        self._context, self._precision = context, precision
+        self._context = context
         self._sessions: dict[str, Session] = {}
         self._turn = asyncio.Lock()
         self._maker = ThreadPoolExecutor(1)
@@ -372,7 +372,6 @@ class Videos:
             frames_in,
             networks,
             self._context,
-            precision=self._precision,
             motion=motion,
             strength=strength,
             film=film,

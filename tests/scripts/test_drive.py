@@ -253,7 +253,7 @@ def test_a_camera_calibrates_on_its_first_seconds(capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [(), ("--backend", "nnabla"), ("--precision", "int8", "--batch-size", 3)])
+@pytest.mark.parametrize("more", [(), ("--backend", "nnabla"), ("--batch-size", 3)])
 def test_a_decoder_alone_is_driven(film, tmp_path, more):
     flags = ("--landmarks", "--input", film / "m.mp4", "--video", "o.mp4", *more)
     out = must_run(tmp_path, "test_reenactment.py", *DECODER, *flags)
@@ -279,7 +279,6 @@ def test_other_combinations_run(film, data, tmp_path):
     for networks in (
         (*TRANSFORMER, *DECODER, "--landmarks"),
         (*ENCODER, *DECODER),
-        (*ENCODER, *DECODER, "--precision", "int8"),
     ):
         must_run(tmp_path, "test_reenactment.py", *networks, "--input", film / "m.mp4", "-n", 3)
     people = ("--data-dir", data / "datasets/CelebV", "--src-celeb-name", "Rowan")
@@ -331,8 +330,8 @@ def test_the_first_frames_with_a_face_are_meant(intro, quick_finder):
 
 @pytest.mark.slow
 def test_an_intro_without_a_face(intro, quick_finder, tmp_path, monkeypatch, capsys):
-    """Neither the driver's shape nor the calibration of 8 bits takes the first frames of all."""
-    args = (*DECODER, "--landmarks", "--input", intro, "--precision", "int8", "-c", "cpu")
+    """The driver's shape is not looked for in the first frames of all."""
+    args = (*DECODER, "--landmarks", "--input", intro, "-c", "cpu")
     call_script(monkeypatch, tmp_path, "test_reenactment.py", *args)
     said = capsys.readouterr().out
     assert "120 frames of" in said and "100 x no face found" in said

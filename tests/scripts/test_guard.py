@@ -47,7 +47,7 @@ def test_nothing_but_the_pages_own_routes_answers(page):
 
 
 def test_every_route_is_in_the_documentation(tmp_path):
-    routes = build_application({"somebody": demo_target()}, "cpu", "float32", tmp_path, tmp_path, Limits(1, 1), None)
+    routes = build_application({"somebody": demo_target()}, "cpu", tmp_path, tmp_path, Limits(1, 1), None)
     text = (ROOT / "docs/REENACTMENT.md").read_text()
     paths = [route.path.replace(":str", "") for route in routes._application.routes]
     assert len(paths) == 16

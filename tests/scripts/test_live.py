@@ -158,7 +158,7 @@ class Idle:
 
 def serve(*browsers: Browser) -> list[list[str]]:
     """Return what browsers are told until their sessions end; each has given its place up."""
-    sockets = LiveSockets({"somebody": SimpleNamespace(decoder=None, film=lambda: None)}, "cpu", "float32")
+    sockets = LiveSockets({"somebody": SimpleNamespace(decoder=None, film=lambda: None)}, "cpu")
 
     async def all_of_them() -> None:
         await asyncio.wait_for(asyncio.gather(*map(sockets.serve, browsers)), PATIENCE_S)
@@ -203,7 +203,7 @@ def test_who_hardly_sends_pictures_makes_room_for_who_does(monkeypatch):
 @pytest.mark.parametrize("error, words", [(DataError("what is wrong"), "what is wrong"), (ValueError("x"), "failed")])
 def test_an_error_in_the_middle_is_said_and_frees_the_place(monkeypatch, capsys, error, words):
     class Failing(Idle):
-        def __init__(self, decoder, context, precision, take, fail, film):
+        def __init__(self, decoder, context, take, fail, film):
             super().__init__()
             threading.Timer(0.1, fail, [error]).start()
 

@@ -104,7 +104,7 @@ def test_one_job_and_one_place_for_each_session_and_a_limit_for_all(page, films,
 
 
 def videos_of(folder: Path, targets: dict | None = None, megabytes: int = 1) -> Videos:
-    return Videos(targets or {}, "cpu", "float32", Limits(megabytes, MAX_SECONDS), folder)
+    return Videos(targets or {}, "cpu", Limits(megabytes, MAX_SECONDS), folder)
 
 
 class Upload:
