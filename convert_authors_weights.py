@@ -1,9 +1,8 @@
-"""Convert the authors' PyTorch weights to the HDF5 files that everything here reads, or back.
+"""Convert the authors' PyTorch weights to the HDF5 files that everything here reads.
 
     python convert_authors_weights.py encoder v8_net_boundary_detection.pth encoder.h5
     python convert_authors_weights.py align Align_40000.pth Align_40000.h5
     python convert_authors_weights.py pca pca_init PCA_weights.h5
-    python convert_authors_weights.py align Align_40000.h5 Align_40000.pth
 
 Needs PyTorch and h5py, but not nnabla: run it wherever they are. `pca` is a folder with weight_212.txt and
 bias_212.txt and needs no PyTorch.
@@ -16,7 +15,6 @@ import utils.startup  # first: it reports what cannot be imported
 import argparse
 import pickle
 import re
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +23,8 @@ import numpy as np
 from utils import cli
 from utils.ending import call_main
 from utils.errors import ConfigError, WeightsError, cannot_load
-from utils.files import atomic_path, check_outputs, open_file, write_text
-from utils.weights import listed, read_manifest, read_parameters, require_names, write_arrays
+from utils.files import atomic_path, check_outputs, open_file
+from utils.weights import listed, read_manifest, require_names, write_arrays
 
 # In a module of PyTorch the parameters stand in this order.
 TORCH_ORDER = ("weight", "bias", "running_mean", "running_var")
@@ -87,9 +85,6 @@ class Parameter(NamedTuple):
 
     def to_ours(self, array: np.ndarray) -> np.ndarray:
         return (array.T if "/affine/" in self.ours else array).reshape(self.shape)
-
-    def to_theirs(self, array: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray((array.T if "/affine/" in self.ours else array).reshape(self.their_shape()))
 
     def _is_norm(self) -> bool:
         return self.ours.rpartition("/")[2] in ("gamma", "beta", "mean", "var")
@@ -210,13 +205,6 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def write_state_dict(path: Path, arrays: dict[str, np.ndarray], name: str) -> None:
-    torch = import_torch()
-    state = OrderedDict((p.theirs, torch.from_numpy(p.to_theirs(arrays[p.ours]))) for p in parameters_of(name))
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
-
-
 def write_h5(path: Path, arrays: dict[str, np.ndarray], manifest: str) -> None:
     """Write an h5 file in the order of the published ones."""
     with atomic_path(path) as temporary:
@@ -246,39 +234,21 @@ def read_pca(folder: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def write_pca(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    for name, ours in ((PCA_WEIGHT, "affine/W"), (PCA_BIAS, "affine/b")):
-        rows = np.atleast_2d(arrays[ours].T) if arrays[ours].ndim == 2 else arrays[ours][:, None]
-        # nine digits tell any two float32 apart
-        write_text(folder / name, "".join(" ".join(f"{value:.9e}" for value in row) + "\n" for row in rows))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", choices=(*NETWORKS, PCA))
-    parser.add_argument(
-        "source", type=cli.path, metavar="FROM", help="FILE.pth or FILE.h5; the folder of texts for pca"
-    )
-    parser.add_argument("target", type=cli.path, metavar="TO", help="FILE.h5 or FILE.pth; a folder for pca")
+    parser.add_argument("source", type=cli.path, metavar="FROM", help="FILE.pth; the folder of texts for pca")
+    parser.add_argument("target", type=cli.path, metavar="TO.h5")
     args = parser.parse_args()
-    if (args.source.suffix == ".h5") == (args.target.suffix == ".h5"):
-        parser.error("one of FROM and TO must end in .h5; the other is a .pth file, or a folder for pca")
-
-    is_folder = args.network == PCA and args.source.suffix == ".h5"
-    check_outputs({"TO dir" if is_folder else "TO": args.target}, [args.source])
-    manifest = PCA if args.network == PCA else NETWORKS[args.network].manifest
-    if args.source.suffix == ".h5":
-        arrays = read_parameters(args.source, read_manifest(manifest))
-        if args.network == PCA:
-            write_pca(args.target, arrays)
-        else:
-            write_state_dict(args.target, arrays, args.network)
+    if args.target.suffix != ".h5":
+        parser.error(f"{args.target}: must end in .h5")
+    check_outputs({"TO": args.target}, [args.source])
+    if args.network == PCA:
+        arrays, manifest = read_pca(args.source), PCA
     else:
-        if args.network == PCA:
-            arrays = read_pca(args.source)
-        else:
-            arrays = to_ours(args.source, read_state_dict(args.source), args.network)
-        write_h5(args.target, arrays, manifest)
+        arrays = to_ours(args.source, read_state_dict(args.source), args.network)
+        manifest = NETWORKS[args.network].manifest
+    write_h5(args.target, arrays, manifest)
     print(f"{args.network}: {len(arrays)} arrays from {args.source} to {args.target}")
 
 

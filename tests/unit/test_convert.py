@@ -1,4 +1,4 @@
-"""The authors' files to ours and back; those tests that need PyTorch skip where no Python has it.
+"""The authors' files to ours; those tests that need PyTorch skip where no Python has it.
 
 REENACTGAN_TORCH_PYTHON names a Python that has PyTorch, numpy and h5py, where it is not the one that runs the tests.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from helpers import ROOT, must_fail
 
-from convert_authors_weights import NETWORKS, import_torch, parameters_of, read_pca, to_ours, write_h5, write_pca
+from convert_authors_weights import NETWORKS, import_torch, parameters_of, read_pca, to_ours, write_h5
 from models.align import align
 from models.decoder import decoder
 from models.encoder import encoder
@@ -76,7 +76,8 @@ def test_every_array_comes_back(network, tmp_path):
     write_h5(tmp_path / "x.h5", arrays, NETWORKS[network].manifest)
     again = read_parameters(tmp_path / "x.h5", read_manifest(NETWORKS[network].manifest))
     for parameter in parameters_of(network):
-        assert np.array_equal(parameter.to_theirs(again[parameter.ours]), state[parameter.theirs])
+        found, given = again[parameter.ours], state[parameter.theirs]
+        assert np.array_equal(found.ravel(), (given.T if "/affine/" in parameter.ours else given).ravel())
 
 
 def test_names_of_the_authors_files():
@@ -110,9 +111,6 @@ def test_the_pca_is_the_same_map(tmp_path):
     np.savetxt(tmp_path / "bias_212.txt", bias)
     arrays = read_pca(tmp_path)
     np.testing.assert_allclose(x @ arrays["affine/W"] + arrays["affine/b"], weight @ x + bias, rtol=1e-4, atol=1e-4)
-    write_pca(tmp_path / "again", arrays)
-    again = read_pca(tmp_path / "again")
-    assert all(np.array_equal(again[name], arrays[name]) for name in arrays)
 
 
 def test_needs_neither_nnabla_nor_pytorch_to_be_imported():
@@ -122,15 +120,12 @@ def test_needs_neither_nnabla_nor_pytorch_to_be_imported():
 
 
 def test_wrong_input(tmp_path):
-    (tmp_path / "text.h5").write_text("no weights")
     script = "convert_authors_weights.py"
     must_fail(tmp_path, 2, "must end in .h5", script, "align", "a.pth", "b.pth")
-    must_fail(tmp_path, 4, "no such weights file", script, "pca", "none.h5", "folder")
-    must_fail(tmp_path, 4, "not a complete HDF5 file", script, "encoder", "text.h5", "b.pth")
     must_fail(tmp_path, 4, "weight_212.txt: no such file", script, "pca", tmp_path, "b.h5")
     (tmp_path / "weight_212.txt").write_text("1 2\n3 4\n")
     must_fail(tmp_path, 4, "(2, 2) numbers", script, "pca", tmp_path, "b.h5")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["text.h5", "weight_212.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["weight_212.txt"]
 
 
 @pytest.mark.slow
@@ -187,18 +182,8 @@ def test_the_authors_pca_whitens_landmarks(tmp_path):
 
 
 @pytest.mark.skipif(not AUTHORS.exists(), reason="the authors' files are not here")
-def test_the_authors_align_network_comes_back_bit_for_bit(tmp_path, torch_python):
+def test_the_authors_align_network(tmp_path, torch_python):
     convert("align", AUTHORS / "Align_40000.pth", tmp_path / "a.h5")
-    convert("align", tmp_path / "a.h5", tmp_path / "a.pth")
-    code = (
-        "import sys, torch\n"
-        "a, b = (torch.load(p, weights_only=True, map_location='cpu') for p in sys.argv[1:])\n"
-        "assert list(a) == list(b)\n"
-        "assert all(torch.equal(a[k], b[k]) for k in a)\n"
-    )
-    subprocess.run([TORCH_PYTHON, "-c", code, AUTHORS / "Align_40000.pth", tmp_path / "a.pth"], check=True)
-    convert("align", tmp_path / "a.pth", tmp_path / "again.h5")
-    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "again.h5").read_bytes()
     with nn.parameter_scope("align"):
         landmarks = align(nn.Variable.from_numpy_array(np.zeros((4, 15, 64, 64))), batch_stat=False)
     Network("align").load(tmp_path / "a.h5")
