@@ -155,7 +155,6 @@ def main() -> None:
         networks=[DECODER, DECODER_DISCRIMINATOR],
         solvers=solvers._asdict(),
         batches={"B": batches},
-        outputs=[graph.fake, graph.discriminator_loss, graph.generator_loss],
     ) as run:
         for epoch in run.epochs():
             rate = linear_decay(train.lr, epoch - 1, train.lr_decay_start_at, train.epochs)

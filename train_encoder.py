@@ -140,7 +140,6 @@ def main() -> None:
         networks=[ENCODER],
         solvers={"encoder": solver},
         batches={"train": batches},
-        outputs=[graph.loss, test_graph.prediction],
         data=datasets,
         series_interval=batches.batches_per_epoch,
     ) as run:

@@ -321,9 +321,7 @@ def main() -> None:
     graph = build_graph(train.batch_size, dataset.targets.shape[1])
     ALIGN.parameters()["mlp5/affine/b"].d = dataset.targets.mean(axis=0)  # begin at the mean face
     solver = Solver([ALIGN], train.lr)
-    with training.run(
-        networks=[ALIGN], solvers={"align": solver}, batches={"landmarks": batches}, outputs=[graph.loss]
-    ) as run:
+    with training.run(networks=[ALIGN], solvers={"align": solver}, batches={"landmarks": batches}) as run:
         for epoch in run.epochs():
             solver.set_rate(linear_decay(train.lr, epoch - 1, train.epochs // 2, train.epochs))
             for iteration in run.iterations(epoch):

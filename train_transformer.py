@@ -317,7 +317,6 @@ def main() -> None:
         networks=networks_of(TRANSFORMERS | TRANSFORMER_DISCRIMINATORS, suffixes),
         solvers=solvers._asdict(),
         batches=dict(zip([*(f"A{suffix}" for suffix in suffixes), "B"], all_batches)),
-        outputs=[x for g in graphs for x in (*g.fake.values(), g.discriminator_loss, g.generator_loss)],
     ) as run:
         for epoch in run.epochs():
             is_warm_start = epoch <= warm_start.epochs

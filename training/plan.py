@@ -7,20 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nnabla as nn
-
 from config import Config
 from models.network import Network
 from training.averaging import WeightAverage
 from training.communicator import Communicator
 from training.solver import LossScale, Solver
-from utils.context import current_context
-from utils.errors import ResourceError
 from utils.files import check_room, check_writable, existing_part
-from utils.parallel import available_memory
 
 BYTES = 4  # a float32's
-ROUGHLY = 3  # how far the memory that is needed can lie below the estimate, which counts what is freed meanwhile
 
 
 @dataclass
@@ -38,7 +32,6 @@ class Plan:
     communicator: Communicator
     batches_per_epoch: int
     data: dict[str, dict[str, Any]]  # identities of its parts
-    outputs: list[nn.Variable]  # graphs' outputs, whose values need memory
     series_interval: int  # iterations between values of the losses
 
     @property
@@ -71,18 +64,6 @@ class Plan:
         num_saves = -(-self.epochs // self.save_interval)
         return weights * num_saves + 3 * weights * (self.keep + 1)
 
-    def memory_bytes(self) -> int:
-        """Estimate the memory: weights, gradients, moments; outputs of every function and their gradients."""
-        sizes: dict[int, int] = {}
-
-        def visit(function: nn.function.Function) -> None:
-            sizes.update({hash(output): output.size for output in function.outputs})
-
-        for last in self.outputs:
-            last.visit(visit)
-        everything = sum(v.size for v in nn.get_parameters(grad_only=False).values())
-        return BYTES * (2 * sum(sizes.values()) + everything) + 3 * self.weights_bytes()
-
     def text(self) -> str:
         """Write the plan down for people."""
         parameters = (f"{n.name} {sum(v.size for v in n.parameters().values()):,}" for n in self.kept)
@@ -97,7 +78,6 @@ class Plan:
             f"  iterations: {self.batches_per_epoch} an epoch, {self.epochs} epochs, {self.iterations} in all"
             + (f", on {num_processes} processes" if num_processes > 1 else ""),
             f"  parameters: {', '.join(parameters)}",
-            f"  memory: about {self.memory_bytes() / 2**30:.2f} GiB at most, and batches made ahead",
             f"  disk: {self.disk_bytes() / 2**30:.2f} GiB at most, {free / 2**30:.1f} free",
             f"  goes on with: {self.resumed}" if self.resumed else f"  lands in: {parent}/{name}",
         ]
@@ -107,15 +87,9 @@ class Plan:
         """Check what would end the training later.
 
         Raises:
-            ResourceError: the folder cannot be written to, or the disk or the memory has too little room.
+            ResourceError: the folder cannot be written to, or the disk has too little room.
         """
         parent = self.resumed or self.config.runs_folder
         check_writable(parent, f"logdir {parent}")
-        available = available_memory()
-        if current_context() == "cpu" and available is not None and available < self.memory_bytes() / ROUGHLY:
-            raise ResourceError(
-                f"up to {self.memory_bytes() / 2**30:.0f} GiB of memory would be needed, {available / 2**30:.0f} are "
-                "free; lower train.batch_size or model.planes"
-            )
         way_on = "free some space, save less often (monitor.save_interval) or keep fewer (--keep)"
         check_room(parent, self.disk_bytes(), "weights and checkpoints", way_on)

@@ -91,7 +91,6 @@ class Training:
         networks: list[Network],
         solvers: dict[str, Solver],
         batches: dict[str, Batches],
-        outputs: list[nn.Variable],
         *,
         data: dict[str, Dataset] | None = None,
         series_interval: int = 0,
@@ -102,7 +101,6 @@ class Training:
             networks: that are trained and saved.
             solvers: by name; of one named `generator`, the saved weights are averaged.
             batches: by name. An epoch sees all of the longest list; shorter ones start over in a new order.
-            outputs: of the graphs, whose memory is estimated.
             data: what else the numbers depend on, by name.
             series_interval: iterations between values of the losses; 0 for `monitor.interval`.
 
@@ -130,7 +128,6 @@ class Training:
             communicator=self._communicator,
             batches_per_epoch=max(part.batches_per_epoch for part in batches.values()),
             data={name: part.identity() for name, part in (data or batches).items()},
-            outputs=outputs,
             series_interval=series_interval or config.monitor.interval,
         )
         if self._args.dry_run:

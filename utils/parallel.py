@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import math
 import multiprocessing
 import os
 import queue
@@ -16,7 +15,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from utils.errors import ResourceError, remedy
@@ -34,17 +32,9 @@ _work: Callable[[Any], Any] | None = None  # what this process does, if it is a 
 
 def available_cores() -> int:
     """Count the cores that this process may use, which in a container can be fewer than the machine has."""
-    return max(1, math.ceil(min(len(os.sched_getaffinity(0)), cgroup_cores())))
+    from joblib import cpu_count  # not above: it takes a quarter of a second, which most processes can do without
 
-
-def available_memory() -> int | None:
-    """Return how many bytes this process could still get, of the machine or of its container; None if unknown."""
-    limits = []
-    with suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        limits.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
-    limits += cgroup_memory()
-    return min(limits, default=None)
+    return cpu_count()
 
 
 def require_threads(count: int) -> None:
@@ -65,61 +55,6 @@ def require_threads(count: int) -> None:
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
-
-
-CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-
-
-def _cgroup_folders(controller: str) -> list[Path]:
-    """List the folders of the control groups that this process is in, of both versions, the innermost first."""
-    folders = []
-    with suppress(OSError, ValueError):
-        for line in OWN_CGROUPS.read_text().splitlines():
-            _, names, path = line.split(":", 2)
-            if names and controller not in names.split(","):
-                continue
-            for root in (CGROUPS / names, CGROUPS / controller) if names else (CGROUPS, CGROUPS / "unified"):
-                # a container often sees its own group as the root, by another path than its name has outside
-                inner = root / path.lstrip("/")
-                folders += [folder for folder in (inner, *inner.parents) if folder.is_relative_to(root)]
-    return list(dict.fromkeys(folder for folder in folders if folder.is_dir()))
-
-
-def _number_in(path: Path) -> int | None:
-    with suppress(OSError, ValueError):
-        return int(path.read_text())
-    return None
-
-
-def cgroup_cores() -> float:
-    """Return how many cores' time the control groups allow, of version 2 and 1; infinite without a limit."""
-    shares = [math.inf]
-    for folder in _cgroup_folders("cpu"):
-        with suppress(OSError, ValueError):
-            quota, period = (folder / "cpu.max").read_text().split()
-            shares += [int(quota) / int(period)] if quota != "max" and int(period) > 0 else []
-        quota, period = (_number_in(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
-        if quota is not None and quota > 0 and period:
-            shares.append(quota / period)
-    return min(shares)
-
-
-def cgroup_memory() -> list[int]:
-    """Return the bytes that each control group with a limit still has; what files are cached in can be had."""
-    left = []
-    for folder in _cgroup_folders("memory"):
-        for limit, usage, cached in (
-            ("memory.max", "memory.current", "inactive_file"),
-            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-        ):
-            at_most, used = _number_in(folder / limit), _number_in(folder / usage)
-            if at_most is None or used is None:
-                continue
-            with suppress(OSError, ValueError, StopIteration):
-                lines = (folder / "memory.stat").read_text().splitlines()
-                used -= int(next(line for line in lines if line.split()[0] == cached).split()[1])
-            left.append(max(at_most - used, 0))
-    return left
 
 
 def loader_workers(wanted: int) -> int:

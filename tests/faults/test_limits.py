@@ -27,68 +27,6 @@ from utils.libraries import LibraryError, load
 MIB = 1 << 20
 
 
-def group(monkeypatch, tmp_path: Path, own: str, files: dict[str, str]) -> None:
-    """Control groups as the system would show them."""
-    for name, text in files.items():
-        path = tmp_path / "cgroup" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n")
-    (tmp_path / "own").write_text(own + "\n")
-    monkeypatch.setattr(parallel, "CGROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr(parallel, "OWN_CGROUPS", tmp_path / "own")
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)))
-
-
-@pytest.mark.parametrize(
-    "own, files, cores",
-    [
-        ("0::/", {"cpu.max": "200000 100000"}, 2),  # a container's own root
-        ("0::/", {"cpu.max": "50000 100000"}, 1),
-        ("0::/", {"cpu.max": "150000 100000"}, 2),
-        ("0::/", {"cpu.max": "max 100000"}, 16),
-        ("0::/a/b", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),  # the limit of a group around it
-        ("0::/docker/x", {"cpu.max": "400000 100000"}, 4),  # a path that is not seen from within
-        ("4:cpu,cpuacct:/", {"cpu,cpuacct/cpu.cfs_quota_us": "250000", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 3),
-        ("4:cpu:/x", {"cpu/x/cpu.cfs_quota_us": "100000", "cpu/x/cpu.cfs_period_us": "100000"}, 1),
-        ("4:cpu:/x", {"cpu/x/cpu.cfs_quota_us": "-1", "cpu/x/cpu.cfs_period_us": "100000"}, 16),
-        ("0::/", {"cpu.max": "nonsense"}, 16),
-        ("0::/", {"cpu.max": "100000 0"}, 16),
-        ("no groups", {}, 16),
-    ],
-)
-def test_cores_of_a_container(monkeypatch, tmp_path, own, files, cores):
-    group(monkeypatch, tmp_path, own, files)
-    assert parallel.available_cores() == cores
-
-
-@pytest.mark.parametrize(
-    "own, files, expected",
-    [
-        ("0::/", {"memory.max": f"{100 * MIB}", "memory.current": f"{40 * MIB}"}, 60),
-        (
-            "0::/",
-            {
-                "memory.max": f"{100 * MIB}",
-                "memory.current": f"{90 * MIB}",
-                "memory.stat": f"x 1\ninactive_file {50 * MIB}",
-            },
-            60,
-        ),
-        ("0::/", {"memory.max": "max", "memory.current": "5"}, None),
-        ("0::/a/b", {"a/memory.max": f"{50 * MIB}", "a/memory.current": f"{60 * MIB}"}, 0),
-        (
-            "9:memory:/x",
-            {"memory/x/memory.limit_in_bytes": f"{100 * MIB}", "memory/x/memory.usage_in_bytes": f"{30 * MIB}"},
-            70,
-        ),
-    ],
-)  # fmt: skip
-def test_memory_of_a_container(monkeypatch, tmp_path, own, files, expected):
-    group(monkeypatch, tmp_path, own, files)
-    left = parallel.available_memory()
-    assert left > 100 * MIB if expected is None else left == expected * MIB
-
-
 # Errors of the system
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 import pytest
-from helpers import DEMO_NETWORKS, ROOT, load, must_fail
+from helpers import DEMO_NETWORKS, load, must_fail
 
 from utils import cli
 from utils.errors import ConfigError
-from utils.files import write_yaml
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "1e3", "", "nan", "①", "1_0", "99999999999999999999", "9" * 5000])
@@ -55,15 +53,3 @@ def test_numbers_on_the_command_line_have_a_range(tmp_path):
         tmp_path, 2, "--num-workers", "preprocess.py", "--dataset", "CelebV", "--out-dir", "o", "--num-workers", 999
     )
     must_fail(tmp_path, 2, "person's seed", "make_synthetic.py", "celebv", "--people", f"A={2**40}")
-
-
-@pytest.mark.slow
-def test_a_training_that_needs_more_memory_than_there_is(data, tmp_path):
-    (tmp_path / "datasets").symlink_to(data / "datasets")
-    conf = {"trg_celeb_name": "Linnea", "model": {"planes": 96}}
-    conf["train"] = {"batch_size": 14, "num_workers": 0, "epochs": 1, "feature_loss": {"lambda": 0}}
-    write_yaml(tmp_path / "own.yaml", conf)
-    driver = os.fspath(ROOT / "tests/drivers/train.py")
-    args = ("decoder", "little memory", "step", 0, 0, "--conf", "own.yaml")
-    line = must_fail(tmp_path, 6, "of memory would be needed", driver, *args)
-    assert "train.batch_size" in line and not list(tmp_path.glob("tmp.monitor"))

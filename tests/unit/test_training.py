@@ -388,7 +388,7 @@ def test_plot_series_of_nnabla_reads_the_files(tmp_path):
 
 
 def test_processes_that_check_one_folder_do_not_meet(tmp_path):
-    plan = SimpleNamespace(resumed=tmp_path, disk_bytes=lambda: 0, memory_bytes=lambda: 0)
+    plan = SimpleNamespace(resumed=tmp_path, disk_bytes=lambda: 0)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: Plan.check(plan), range(300)))
     assert not list(tmp_path.iterdir())
