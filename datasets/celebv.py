@@ -146,17 +146,17 @@ def _check_names(path: Path, names: list[str]) -> None:
             )
 
 
-def read_frame(root: str | Path, person: str, name: str) -> np.ndarray:
-    """Read a frame, (256, 256, 3) uint8 RGB.
+def read_frame(root: str | Path, person: str, name: str, folder: str = "Image", size: int = IMAGE_SIZE) -> np.ndarray:
+    """Read a frame from a folder of a person, (size, size, 3) uint8 RGB.
 
     Raises:
         DataError: it is missing, damaged or of another size.
     """
-    path = Path(root) / person / "Image" / name
+    path = Path(root) / person / folder / name
     image = read_image(path)
-    if image.shape != (IMAGE_SIZE, IMAGE_SIZE, 3):
+    if image.shape != (size, size, 3):
         raise DataError(
-            f"{path}: {image.shape[1]}x{image.shape[0]} pixels instead of {IMAGE_SIZE}x{IMAGE_SIZE}; "
+            f"{path}: {image.shape[1]}x{image.shape[0]} pixels instead of {size}x{size}; "
             "crop and resize it together with its landmarks"
         )
     return image

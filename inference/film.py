@@ -24,7 +24,6 @@ from config.config_decoder import DecoderConfig
 from datasets.batches import heatmap_of
 from datasets.boundary import CHANNELS, HEATMAP_SIZE, IMAGE_SIZE, NUM_LANDMARKS, DrawingStyle, style_of
 from datasets.celebv import FROM_LANDMARKS, LARGE_FOLDER, PERSON_FILE, list_path, read_frame, read_person
-from datasets.images import read_image
 from datasets.panels import at_size, face_picture
 from inference.geometry import Shape, shape_of, similarity
 from inference.onnx_export import cache_folder
@@ -173,14 +172,11 @@ def film_of(root: Path, person: str, mode: str, count: int = NUM_FRAMES) -> Film
     """
     annotations = read_person(root, person, mode)
     landmarks, names = annotations.landmarks, annotations.names
-    large = Path(root) / person / LARGE_FOLDER
-    if has_large := large.is_dir():
-        kept = [number for number, name in enumerate(names) if (large / name).exists()]
-        landmarks, names = landmarks[kept], [names[number] for number in kept]
+    large, source = Path(root) / person / LARGE_FOLDER, ()
+    if kept := [number for number, name in enumerate(names) if (large / name).exists()]:
+        landmarks, names, source = landmarks[kept], [names[number] for number in kept], (LARGE_FOLDER, max(SIZES))
     chosen = spread(landmarks, count)
-    frames = [
-        read_image(large / names[number]) if has_large else read_frame(root, person, names[number]) for number in chosen
-    ]
+    frames = [read_frame(root, person, names[number], *source) for number in chosen]
     return Film(person, frames, landmarks[chosen], shape_of(annotations.landmarks))
 
 
@@ -325,9 +321,9 @@ class Choice:
 class Canvas:
     """The weighted mean of layers, each in a box of an image of 256 pixels."""
 
-    def __init__(self, size: int, channels: int):
-        self.image = np.zeros((size, size, channels)[: 2 + (channels > 1)], np.float32)
-        self._weight, self._factor = np.zeros((size, size), np.float32), size // IMAGE_SIZE
+    def __init__(self, *shape: int):
+        self.image, self._weight = np.zeros(shape, np.float32), np.zeros(shape[:2], np.float32)
+        self._factor = shape[0] // IMAGE_SIZE
 
     def add(self, box: Box, layer: np.ndarray, weight: np.ndarray) -> None:
         """Add a layer uint8 of the box, as large as the canvas is, with its weight (h, w) at 256 pixels."""
@@ -377,8 +373,8 @@ class FilmPainter:
         layout, masks = _grey(image), masks_of(heatmap)
         distances = self._distances(layout, masks) if landmarks is None else self._distances_to(landmarks)
         asked = None if landmarks is None else _tied(landmarks, landmarks)
-        canvas, large = Canvas(self.film.size, 3), self.film.size // IMAGE_SIZE
-        warped = Canvas(IMAGE_SIZE, 1)  # the layouts, as the frames are
+        size, large = self.film.size, self.film.size // IMAGE_SIZE
+        canvas, warped = Canvas(size, size, 3), Canvas(IMAGE_SIZE, IMAGE_SIZE)  # frames, and layouts warped as they are
         for number, (choice, mask, apart) in enumerate(zip(self._choices, masks, distances)):
             choice.take(apart, 0.0 if landmarks is None else KEEP_PX)
             mask = cv2.resize(mask, (IMAGE_SIZE, IMAGE_SIZE))
@@ -411,11 +407,11 @@ class FilmPainter:
 
     def _mixed(self, painted: np.ndarray, warped: np.ndarray, image: np.ndarray, layout: np.ndarray) -> np.ndarray:
         """Mix the film with the decoder's image: by how well the layouts match, and with a share of its shading."""
-        size = painted.shape[:2]
+        size = len(painted)
         apart = cv2.GaussianBlur(np.abs(layout - warped), (0, 0), TRUST_BLUR_PX)
-        share = cv2.resize(np.exp(-((apart / self._trust) ** 2)), size)
-        image = at_size(image, size[0]).astype(np.float32)
-        shading = cv2.GaussianBlur(image - painted, (0, 0), SHADING_PX * size[0] / IMAGE_SIZE)
+        share = cv2.resize(np.exp(-((apart / self._trust) ** 2)), (size, size))
+        image = at_size(image, size).astype(np.float32)
+        shading = cv2.GaussianBlur(image - painted, (0, 0), SHADING_PX * size / IMAGE_SIZE)
         return cv2.blendLinear(painted + SHADING * shading, image, share, 1 - share)
 
     def _distances(self, layout: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarray]:

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import nnabla as nn
 import nnabla.utils.save
@@ -32,9 +31,6 @@ from utils.errors import ConfigError, ResourceError, WeightsError
 from utils.files import atomic_path, check_writable, file_digest
 from utils.libraries import load
 from utils.parallel import available_cores, require_threads
-
-if TYPE_CHECKING:
-    pass
 
 FORMAT = 3  # version of the exported files; raise it when they are made differently
 OPSET = "11"

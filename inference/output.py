@@ -98,13 +98,14 @@ class ResultWriter:
         mark: dict[str, str],
         layout: str,
         has_label: bool,
-        size: int = IMAGE_SIZE,
+        size: int,
+        thread: ThreadPoolExecutor,
     ):
         self.folder = folder / FRAMES_DIR
         self.metrics: dict[str, dict[str, float]] = {}  # each frame's, by the name of its picture
         self._measured, self._mark, self._layout, self._has_label = measured, mark, layout, has_label
         self._size = size
-        self._thread = ThreadPoolExecutor(1)  # compressing a picture takes as long as painting it
+        self._thread = thread  # compressing a picture takes as long as painting it
         self._written: Future[None] | None = None
 
     def write(self, result: Result) -> None:
@@ -122,7 +123,6 @@ class ResultWriter:
     def finish(self) -> None:
         """Wait for the last picture, and end what is measured."""
         self._wait()
-        self._thread.shutdown()
         for writer in self._measured.values():
             writer.finish()
 
@@ -146,7 +146,9 @@ def open_results(
         parts = ALL_MEASURED if has_film else MEASURED
         paths = {part: stack.enter_context(atomic_path(measured_path(folder, part))) for part in parts}
         writers = {part: PreparedWriter(path) for part, path in paths.items()}
-        results = ResultWriter(folder, writers, mark, layout, has_label, size)
+        # it has ended when the block has, whatever ended that: nothing is written into a folder that is given up
+        thread = stack.enter_context(ThreadPoolExecutor(1))
+        results = ResultWriter(folder, writers, mark, layout, has_label, size, thread)
         yield results
         results.finish()
 

@@ -401,18 +401,8 @@ def open_video(
             # what its pictures say does not matter here
             command += [*_input(sound.path), "-map", "0:v", "-map", f"1:{sound.sound}"]
             command += ["-af", _sound_filter(sound, seconds), "-c:a", "aac", "-b:a", "160k"]
-        command += [
-            "-c:v",
-            "libx264",
-            "-preset",
-            "veryfast",
-            "-crf",
-            "18",
-            "-pix_fmt",
-            "yuv420p",
-            "-movflags",
-            "+faststart",
-        ]
+        command += ["-c:v", "libx264", "-preset", "veryfast", "-crf", "18"]
+        command += ["-pix_fmt", "yuv420p", "-movflags", "+faststart"]
         command += ["-metadata", f"comment={shown(comment)}", "-f", "mp4", str(temporary.absolute())]
         child = start_child(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from scipy.interpolate import RBFInterpolator
 
 from config import load_config
 from datasets.batches import heatmap_of
+from datasets.celebv import read_person
+from datasets.images import write_image
 from datasets.panels import face_picture
 from inference import film as films
 from inference.backends import open_backend
@@ -205,6 +208,20 @@ def test_a_person_is_enough_for_a_film(data):
     assert found.person == "Linnea" and len(found.frames) == 8  # its training frames
     with pytest.raises(DataError, match="no such film"):
         load_film(data / "datasets/CelebV/Nobody")
+
+
+def test_large_frames_are_taken_where_they_are_there_and_good(data, tmp_path):
+    person = tmp_path / "Linnea"
+    shutil.copytree(data / "datasets/CelebV/Linnea", person)
+    (person / "Large").mkdir()
+    assert load_film(person).size == 256  # none of them is there
+    name = read_person(tmp_path, "Linnea", "train").names[2]
+    write_image(person / "Large" / name, np.full((512, 512, 3), 90, np.uint8))
+    found = load_film(person)
+    assert found.size == 512 and len(found.frames) == 1
+    write_image(person / "Large" / name, np.full((512, 256, 3), 90, np.uint8))
+    with pytest.raises(DataError, match=f"Large/{name}: 256x512 pixels instead of 512x512"):
+        load_film(person)
 
 
 def test_flicker_is_a_change_that_the_truth_has_not():
