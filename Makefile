@@ -1,18 +1,18 @@
-# What a newcomer types. Every target makes .venv first where it is missing.
+# Every target creates .venv first if it is missing.
 
 PYTHON = .venv/bin/python
 READY = .venv/.ready
 
 .PHONY: demo demo-train app test test-all test-fast lint gpu clean
 
-# VIDEO=me.mp4 or VIDEO=webcam lets a face drive the synthetic person; the shell gets it as it is
+# VIDEO=me.mp4 or VIDEO=webcam drives the synthetic person with your own face
 demo: $(READY)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" sh demo/reenact.sh
 
 demo-train: $(READY)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" sh demo/train.sh
 
-# the page in the browser; APP="--logdir result.work/runs" passes options on
+# the page in the browser; APP="--logdir result.work/runs" passes options
 app: $(READY)
 	$(PYTHON) app.py $(APP)
 
@@ -29,9 +29,11 @@ lint: $(READY)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
-# The CUDA extension of the version that nvidia-smi reports; CUDA=11 or CUDA=12 chooses by hand.
+# nnabla's CUDA extension with its libraries (1.5 GB to download, 3 GB on disk); CUDA=11 for older drivers
+CUDA = 12
 gpu: $(READY)
-	$(PYTHON) setup/gpu.py $(CUDA)
+	$(PYTHON) -m pip install --disable-pip-version-check --no-cache-dir -r setup/requirements-cuda$(CUDA).txt
+	$(PYTHON) setup/gpu.py
 
 $(READY): requirements.txt requirements-dev.txt requirements-nodeps.txt setup/venv.sh
 	sh setup/venv.sh

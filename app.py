@@ -1,28 +1,26 @@
-"""A page in the browser: drive a face live with your camera, make videos, look at who can be shown.
+"""A page in the browser: drive a face live with a camera, make videos, add people.
 
-python app.py                                  # http://127.0.0.1:7860, for this machine alone
-python app.py --logdir result.work/runs        # also the people whose decoders were trained there
-python app.py --host 0.0.0.0 --password FILE   # also for others who know the password in the file
+python app.py                                  # http://127.0.0.1:7860, only for this machine
+python app.py --logdir result.work/runs        # also with decoders that were trained there
+python app.py --host 0.0.0.0 --password FILE   # for all who know the password in the file
 """
 
 from __future__ import annotations
 
-import utils.startup  # first: it reports what cannot be imported
-
 import argparse
 import os
+import tempfile
 from pathlib import Path
 
 import uvicorn
 
 from config import load_config
-from inference.targets import find_targets
+from people.targets import find_targets
 from utils import cli
 from utils.context import set_context
 from utils.ending import call_main
 from utils.errors import ConfigError, ResourceError, WeightsError
-from utils.files import temporary_folder
-from web.jpeg import MAX_PICTURE_BYTES
+from web.jpeg import MAX_IMAGE_BYTES
 from web.learning import FOLDER
 from web.server import build_application
 from web.videos import Limits
@@ -30,29 +28,29 @@ from web.videos import Limits
 LOCAL_HOST = "127.0.0.1"
 MIN_PASSWORD, MAX_PASSWORD = 8, 1000
 PASSWORD_VARIABLE = "REENACTGAN_PASSWORD"
-MAX_MESSAGE_BYTES = 2 * MAX_PICTURE_BYTES
+MAX_MESSAGE_BYTES = 2 * MAX_IMAGE_BYTES
 MAX_CONNECTIONS = 256
 
 
 def parse_args() -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    help_host = f"address to listen on (default {LOCAL_HOST}: this machine alone); others need --password"
+    help_host = f"address to listen on (default {LOCAL_HOST}, only this machine); others require --password"
     parser.add_argument("--host", type=cli.text, default=LOCAL_HOST, help=help_host)
     parser.add_argument("--port", type=cli.whole(1, 65535), default=7860)
-    help_password = f"a file with what visitors must know, {MIN_PASSWORD} letters at least (or {PASSWORD_VARIABLE})"
+    help_password = f"file with the password, at least {MIN_PASSWORD} characters (or set {PASSWORD_VARIABLE})"
     parser.add_argument("--password", type=cli.path, metavar="FILE", help=help_password)
-    help_logdir = "a log folder with decoder runs; may be given several times (default: the configuration's)"
+    help_logdir = "log folder with decoder runs, can be repeated (default: logdir of the configuration)"
     parser.add_argument("--logdir", type=cli.path, action="append", metavar="DIR", help=help_logdir)
-    help_size = "largest upload in MB (default 200)"
+    help_size = "maximum size of an upload in MB (default 200)"
     parser.add_argument("--max-mb", type=cli.whole(1, 4096), default=200, metavar="N", help=help_size)
-    help_length = "longest video in seconds (default 120)"
+    help_length = "maximum length of a video in seconds (default 120)"
     parser.add_argument("--max-seconds", type=cli.whole(1, 3600), default=120, metavar="N", help=help_length)
     cli.add_device_arguments(parser)
     args = parser.parse_args()
     args.password = read_password(args.password)
     if args.host != LOCAL_HOST and args.password is None:
-        parser.error(f"--host {args.host}: others could use this machine; give a --password, too")
+        parser.error(f"--host {args.host}: requires --password, because others could use this machine")
     for folder in args.logdir or ():
         if not folder.is_dir():
             raise ConfigError(f"--logdir {folder}: no such folder")
@@ -60,28 +58,28 @@ def parse_args() -> argparse.Namespace:
 
 
 def read_password(path: Path | None) -> str | None:
-    """Read what visitors must know: a file's first line, or the environment's; never the command line, which all see.
+    """Read the password from a file's first line or the environment. A command line would be visible to all users.
 
     Raises:
         ConfigError: the file cannot be read, or the password is too short.
     """
-    words, where = os.environ.pop(PASSWORD_VARIABLE, None), PASSWORD_VARIABLE
+    password, where = os.environ.pop(PASSWORD_VARIABLE, None), PASSWORD_VARIABLE
     if path is not None:
         where = "--password"
         try:
             if not path.is_file():
                 raise ConfigError(
-                    "--password: no such file; write the password to a file that you alone can read, and name that "
-                    f"(on the command line everybody on this machine could read it), or set {PASSWORD_VARIABLE}"
+                    "--password: no such file; pass a file with the password that only you can read (a command line is "
+                    f"visible to all users of this machine), or set {PASSWORD_VARIABLE}"
                 )
-            words = path.read_text(encoding="utf-8")[:MAX_PASSWORD].partition("\n")[0].rstrip("\r")
+            password = path.read_text(encoding="utf-8")[:MAX_PASSWORD].partition("\n")[0].rstrip("\r")
             if path.stat().st_mode & 0o044:
-                print(f"note: {path}: others on this machine can read it; 'chmod 600' keeps it to you")
+                print(f"note: {path}: readable by other users; run 'chmod 600'")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"--password: {path} cannot be read ({error})") from None
-    if words is not None and len(words) < MIN_PASSWORD:
-        raise ConfigError(f"{where}: at least {MIN_PASSWORD} letters")
-    return words
+    if password is not None and len(password) < MIN_PASSWORD:
+        raise ConfigError(f"{where}: must have at least {MIN_PASSWORD} characters")
+    return password
 
 
 def main() -> None:
@@ -91,20 +89,20 @@ def main() -> None:
     logdirs = args.logdir or [Path(load_config("decoder").logdir)]
     targets = find_targets(logdirs)
     if not targets:
-        raise WeightsError("there is nobody to be shown; the demo's weights come back with: git checkout demo/weights")
-    with temporary_folder() as folder:
+        raise WeightsError("no decoder was found; restore the demo's weights with: git checkout demo/weights")
+    with tempfile.TemporaryDirectory(prefix="reenactgan-") as folder:
         limits = Limits(args.max_mb, args.max_seconds)
         learned = logdirs[0] / FOLDER
-        application = build_application(targets, context.name, folder, learned, limits, args.password)
-        print(f"page: http://{args.host}:{args.port} (Ctrl-C ends it)", flush=True)
+        application = build_application(targets, context.name, Path(folder), learned, limits, args.password)
+        print(f"page: http://{args.host}:{args.port} (press Ctrl-C to stop)", flush=True)
         settings = {"host": args.host, "port": args.port, "log_level": "warning", "server_header": False}
         settings |= {"ws_max_size": MAX_MESSAGE_BYTES, "ws_max_queue": 4, "limit_concurrency": MAX_CONNECTIONS}
-        settings |= {"ws_per_message_deflate": False}  # JPEG is compressed already
+        settings |= {"ws_per_message_deflate": False}  # JPEG images are compressed
         server = uvicorn.Server(uvicorn.Config(application, **settings))
         try:
             server.run()
-        except SystemExit:  # what uvicorn makes of an address that it cannot have, after it said why
-            raise ResourceError(f"{args.host}:{args.port}: cannot be listened on; choose another --port") from None
+        except SystemExit:  # raised by uvicorn if it cannot listen
+            raise ResourceError(f"{args.host}:{args.port}: cannot listen there; choose another --port") from None
 
 
 if __name__ == "__main__":

@@ -1,22 +1,20 @@
-"""Make a person of CelebV's form, landmarks and all, from videos or folders of pictures.
+"""Create a person in CelebV's format, with landmarks, from videos or folders of images.
 
     python prepare_person.py me.mp4 [more.mp4 ...] --name Me [--every N]
     python prepare_person.py datasets/CelebV/Kathleen --name Kathleen --encoder-config INFO
 
-The first finds the face and its landmarks in each picture, cuts it out steadily, and writes datasets/CelebV/Me. With
---encoder-config, both also write the npz files of an encoder's boundaries, for training with `boundary: encoder`. A
-folder of CelebV's form is taken as it is.
+The first command finds face and landmarks in each frame, crops it smoothly over time, and writes datasets/CelebV/Me.
+With --encoder-config, both commands also write npz files of an encoder's boundaries, for training with `boundary:
+encoder`. A folder in CelebV's format is used as it is.
 """
 
 from __future__ import annotations
 
-import utils.startup  # first: it reports what cannot be imported
-
 import argparse
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+from collections.abc import Iterator
+from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -26,39 +24,40 @@ import nnabla as nn
 import numpy as np
 from tqdm import tqdm
 
-from config import load_config
 from config.common import GAZE
 from datasets import celebv
 from datasets.annotations import format_line
 from datasets.batches import Batches
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_heatmap, overlay
-from datasets.crop import cut_square
+from datasets.film import MAX_FRAMES, SIZES, spread
 from datasets.images import write_image
-from datasets.landmarks import Face
-from datasets.panels import contact_sheet, evenly, face_picture
-from datasets.prepared import Packed, pack, require_own_names
+from datasets.panels import contact_sheet, face_image
+from datasets.prepared import Packed, pack
 from datasets.samples import FrameDataset
-from inference.faces import WAIT_S, Finder, Placed, follow_face, make_finder
-from inference.film import MAX_FRAMES, SIZES, spread
-from inference.pictures import UNREADABLE, Pictures
-from inference.trained import Trained, choose_context, find_weights, load_network
+from faces.crop import cut_square
+from faces.finder import Face, FaceFinder
+from faces.follower import WAIT_S, Placed, follow_face
+from inference.inputs import UNREADABLE, FrameSource
+from inference.networks import Trained, find_trained, load_network
 from models.networks import IMAGE_SHAPE
 from utils import cli
+from utils.context import set_configured_context
 from utils.ending import call_main
 from utils.errors import ConfigError, DataError
-from utils.files import atomic_folder, check_outputs, claimed, file_digest, locked, write_text, write_yaml
+from utils.files import atomic_folder, check_outputs, file_digest, locked, write_text, write_yaml
 from utils.parallel import WorkerPool, available_cores
+from utils.sampling import evenly
 
-PICTURES_AT_ONCE = 16  # pictures that a worker looks at in a row
-MIN_LARGE_PX = 320  # side of the crops from which frames are kept at 512 pixels as well
+FRAMES_AT_ONCE = 16  # frames per task of a worker
+MIN_LARGE_PX = 320  # median side of crops from which frames are also stored at 512 pixels
 MAX_FILM_CANDIDATES = 5000
-LEAD = 3  # pictures of a video before them, in which a face may be seen that is lost for a moment
-ANOTHER = "the face of somebody else, who is seen less often"
+LEAD = 3  # preceding frames that a task also searches, to track a face that is lost for a moment
+ANOTHER = "face of another person, who is seen less often"
 SHEET_TILES, SHEET_COLUMNS, SHEET_TILE_PX = 48, 8, 128
 
 
 class Encoder(NamedTuple):
-    """Hold the encoder with its weights in it."""
+    """A loaded encoder."""
 
     trained: Trained
     image: nn.Variable  # (B, 3, 256, 256) in [-1, 1]
@@ -66,107 +65,92 @@ class Encoder(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """Hold pictures that follow each other; None is one that cannot be decoded."""
+    """Consecutive frames; None is one that cannot be decoded."""
 
-    lead: list[np.ndarray | None]  # the pictures that another stretch looks at
-    pictures: list[np.ndarray | None]
+    lead: list[np.ndarray | None]  # preceding frames
+    frames: list[np.ndarray | None]
 
 
-def find_faces(pictures: Pictures, make: Callable[[bool], Finder], num_workers: int) -> list[Placed | str]:
-    """Find a crop for each picture, or why it is left out.
-
-    Args:
-        make: makes a finder, for pictures that follow each other or not; each process has its own.
-    """
+def find_faces(source: FrameSource, num_workers: int) -> list[Placed | str]:
+    """Return a crop for each frame, or the reason why it is left out."""
     sizes: list[tuple[int, int] | None] = []
-    is_video = pictures.is_film
 
-    def runs() -> Iterator[Stretch]:
-        """Give pictures that follow each other, some at a time."""
-        remaining, lead = iter(pictures), []
-        while run := list(islice(remaining, PICTURES_AT_ONCE)):
-            sizes.extend(None if picture is None else picture.shape[:2] for picture in run)
-            yield Stretch(lead, run)
-            lead = run[-LEAD:] if is_video else []
+    def stretches() -> Iterator[Stretch]:
+        remaining, lead = iter(source), []
+        while frames := list(islice(remaining, FRAMES_AT_ONCE)):
+            sizes.extend(None if frame is None else frame.shape[:2] for frame in frames)
+            yield Stretch(lead, frames)
+            lead = frames[-LEAD:] if source.is_film else []
 
     @lru_cache(maxsize=1)
-    def finder() -> Finder:
-        return make(is_video)
+    def finder() -> FaceFinder:
+        return FaceFinder(source.is_film)
 
-    def find(run: Stretch) -> list[list[Face]]:
+    def find(stretch: Stretch) -> list[list[Face]]:
         finder().reset()
-        pictures = [*run.lead, *run.pictures]
-        found = [[] if picture is None else [halved(face) for face in finder().find(picture)] for picture in pictures]
-        return found[len(run.lead) :]
+        frames = [*stretch.lead, *stretch.frames]
+        # without the mesh, which takes most of the memory
+        found = [[] if x is None else [face._replace(mesh=None) for face in finder().find(x)] for x in frames]
+        return found[len(stretch.lead) :]
 
-    with WorkerPool(find, num_workers) as pool, tqdm(desc="finding faces", total=pictures.count, disable=None) as bar:
+    with WorkerPool(find, num_workers) as pool, tqdm(desc="finding faces", total=source.count, disable=None) as bar:
         faces: list[list[Face]] = []
-        for found in pool.map(runs(), at_once=1):
+        for found in pool.map(stretches(), at_once=1):
             faces += found
             bar.update(len(found))
-    crops = follow_face(faces, sizes, pictures.fps, pictures.min_shot_s, WAIT_S if is_video else 0.0)
-    seen = Counter(crop.person for crop in crops if isinstance(crop, Placed))
-    most = max(seen, key=seen.get, default=0)
+    crops = follow_face(faces, sizes, source.fps, source.min_shot_s, WAIT_S if source.is_film else 0.0)
+    counts = Counter(crop.person for crop in crops if isinstance(crop, Placed))
+    most = max(counts, key=counts.get, default=0)
     crops = [ANOTHER if isinstance(crop, Placed) and crop.person != most else crop for crop in crops]
     return [UNREADABLE if size is None else crop for crop, size in zip(crops, sizes)]
 
 
-def halved(face: Face) -> Face:
-    """Leave out what is not needed of a face, of which there may be a hundred thousand."""
-    return face._replace(mesh=None)
-
-
-def make_person(
-    inputs: list[Pictures], folder: Path, make: Callable[[bool], Finder], num_workers: int, every: int
-) -> None:
-    """Write Image/, the list of all frames and a contact sheet, all of them or nothing.
-
-    With landmarks the list is all_98pt.txt, as CelebV has it, and they are drawn on the sheet; else all_frames.txt.
+def make_person(sources: list[FrameSource], folder: Path, num_workers: int, every: int) -> None:
+    """Write Image/, all_98pt.txt and a contact sheet of a person, atomically.
 
     Args:
-        inputs: of one person.
-        every: keep one usable picture out of so many.
+        sources: frames of one person.
+        every: keep one usable frame out of so many.
+
+    Raises:
+        DataError: no frame has a usable face.
     """
-    crops = [crop for pictures in inputs for crop in find_faces(pictures, make, num_workers)]
+    crops = [crop for source in sources for crop in find_faces(source, num_workers)]
     usable = [number for number, crop in enumerate(crops) if not isinstance(crop, str)]
     reasons = Counter(crop for crop in crops if isinstance(crop, str))
-    kept = set(usable[::every])
+    kept = usable[::every]
     if len(kept) < len(usable):
         reasons[f"usable, but --every {every}"] = len(usable) - len(kept)
-    words = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common()) or "none"
+    counts = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common()) or "none"
     if not kept:
-        where = ", ".join(str(pictures.path) for pictures in inputs)
-        raise DataError(f"{where}: no usable face in {len(crops)} pictures (left out: {words})")
-    in_order = sorted(kept)
-    on_sheet = {in_order[index] for index in evenly(len(kept), SHEET_TILES)}
-    has_landmarks = all(crops[number].face.landmarks is not None for number in kept)
-    large = large_ones(crops, in_order) if has_landmarks else set()
+        where = ", ".join(str(source.path) for source in sources)
+        raise DataError(f"{where}: no usable face in {len(crops)} frames (left out: {counts})")
+    on_sheet = {kept[index] for index in evenly(len(kept), SHEET_TILES)}
+    remaining, large = set(kept), large_ones(crops, kept)
     lines, tiles, style = [], [], DrawingStyle(name=GAZE)
     with atomic_folder(folder) as temporary:
-        bar = tqdm(chain(*inputs), desc="cutting out", total=len(crops), unit="picture", disable=None)
-        for number, (picture, crop) in enumerate(zip(bar, crops)):
-            if number not in kept:
+        bar = tqdm(chain(*sources), desc="cropping", total=len(crops), unit="frame", disable=None)
+        for number, (frame, crop) in enumerate(zip(bar, crops)):
+            if number not in remaining:
                 continue
-            face, name = cut_square(picture, crop.square), f"{number + 1:06d}.jpg"
-            lines.append(format_line(crop.landmarks(), name) if has_landmarks else name)
+            face, name = cut_square(frame, crop.square), f"{number + 1:06d}.jpg"
+            lines.append(format_line(crop.landmarks(), name))
             write_image(temporary / "Image" / name, face)
             if number in large:
-                write_image(temporary / celebv.LARGE_FOLDER / name, cut_square(picture, crop.square, size=max(SIZES)))
+                write_image(temporary / celebv.LARGE_FOLDER / name, cut_square(frame, crop.square, size=max(SIZES)))
             if number in on_sheet:
-                tiles.append(overlay(face, draw_heatmap(crop.landmarks(), style=style)) if has_landmarks else face)
+                tiles.append(overlay(face, draw_heatmap(crop.landmarks(), style=style)))
         if len(lines) != len(kept):
-            raise DataError(f"{inputs[-1].path}: ended early at the second reading; is something writing it?")
+            raise DataError(f"{sources[-1].path}: ended early when read again; is it being written?")
         write_image(temporary / "contact_sheet.png", contact_sheet(tiles, SHEET_COLUMNS, SHEET_TILE_PX))
-        ending = celebv.WITH_LANDMARKS if has_landmarks else celebv.NAMES_ONLY
-        write_text(temporary / f"all{ending}", "\n".join(lines) + "\n")
-        if has_landmarks:
-            write_yaml(temporary / celebv.PERSON_FILE, {"drawing": GAZE})
-    print(f"{folder}: {len(lines)} of {len(crops)} pictures; left out: {words}")
-    print(f"look at {folder / 'contact_sheet.png'}: is it one person, upright, with the whole face?")
+        write_text(temporary / "all_98pt.txt", "\n".join(lines) + "\n")
+        write_yaml(temporary / celebv.PERSON_FILE, {"drawing": GAZE})
+    print(f"{folder}: {len(lines)} of {len(crops)} frames; left out: {counts}")
+    print(f"check {folder / 'contact_sheet.png'}: one person, upright, with the whole face")
 
 
 def large_ones(crops: list[Placed | str], kept: list[int]) -> set[int]:
-    """Choose the pictures that a film may show at 512 pixels; none where the faces have fewer."""
+    """Choose the frames that a film may show at 512 pixels; none if the faces are smaller."""
     if np.median([crops[number].square.side for number in kept]) < MIN_LARGE_PX:
         return set()
     some = [kept[index] for index in evenly(len(kept), MAX_FILM_CANDIDATES)]
@@ -174,32 +158,30 @@ def large_ones(crops: list[Placed | str], kept: list[int]) -> set[int]:
 
 
 def load_encoder(args: argparse.Namespace) -> Encoder:
-    """Load the network with its weights, in evaluation mode."""
-    config = load_config("encoder", args.encoder_config)
-    choose_context(config, args)
-    trained = Trained(config, find_weights("encoder", config, args.encoder_config, args.encoder_param_file))
+    """Load the encoder in evaluation mode."""
+    trained = find_trained("encoder", args.encoder_config, args.encoder_param_file)
+    set_configured_context(trained.config, args.context, args.device_id)
     image = nn.Variable((args.batch_size, *IMAGE_SHAPE))
     return Encoder(trained, image, load_network("encoder", trained, image))
 
 
 def to_uint8(heatmap: np.ndarray, size: int) -> np.ndarray:
-    """Convert a heatmap (15, 64, 64) float32 to (15, size, size) uint8; larger ones are cubic, as the authors' are."""
+    """Convert a heatmap (15, 64, 64) float32 to (15, size, size) uint8, with cubic interpolation as in the original."""
     if size != heatmap.shape[1]:
         heatmap = np.stack([cv2.resize(x, (size, size), interpolation=cv2.INTER_CUBIC) for x in heatmap])
     return (heatmap.clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def write_heatmaps(network: Encoder, root: Path, person: str, out_dir: Path) -> None:
-    """Write the three npz files of a person, with the encoder's heatmaps; kept where they are of the same making."""
+    """Write the npz files of a person with the encoder's heatmaps, unless they are up to date."""
     frames = FrameDataset(root, person, "all")
     batch_size = network.image.shape[0]
     made_from = {"boundary": celebv.FROM_ENCODER, "weights": file_digest(network.trained.weights)}
     if network.trained.config.drawing == GAZE:
         made_from["drawing"] = {"name": GAZE}
-    if network.trained.config.test.batch_stat:  # then a heatmap depends on the others of its batch
+    if network.trained.config.test.batch_stat:  # a heatmap then depends on its batch
         made_from["batch_statistics_of"] = batch_size
     archives = celebv.describe_archives(root, person, frames.names, out_dir, made_from)
-    require_own_names([archives])
     if not archives.must_be_written():
         return
     on_sheet, tiles = set(evenly(len(frames), SHEET_TILES)), []
@@ -212,7 +194,7 @@ def write_heatmaps(network: Encoder, root: Path, person: str, out_dir: Path) -> 
             network.image.d = images
             network.heatmap.forward(clear_buffer=True)
             for index, image, heatmap in zip(range(first, len(frames)), images, network.heatmap.d):
-                face, large = face_picture(image), to_uint8(heatmap, IMAGE_SIZE)
+                face, large = face_image(image), to_uint8(heatmap, IMAGE_SIZE)
                 if index in on_sheet:
                     tiles.append(overlay(face, large))
                 arrays = (np.ascontiguousarray(face.transpose(2, 0, 1)), to_uint8(heatmap, HEATMAP_SIZE), large)
@@ -221,35 +203,33 @@ def write_heatmaps(network: Encoder, root: Path, person: str, out_dir: Path) -> 
     archives.write(samples())
     sheet = out_dir / f"{person}_contact_sheet.png"
     write_image(sheet, contact_sheet(tiles, SHEET_COLUMNS, SHEET_TILE_PX))
-    print(f"look at {sheet}: do the lines lie on the faces?")
+    print(f"check {sheet}: boundaries must match the faces")
 
 
 def parse_args() -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    help_input = "video files and folders of pictures of one person, or a person of CelebV's form"
+    help_input = "videos and folders of images of one person, or a person in CelebV's format"
     parser.add_argument("inputs", nargs="+", type=cli.path, metavar="VIDEO_OR_FOLDER", help=help_input)
-    parser.add_argument("--name", required=True, type=cli.folder_name, help="of the person: its folder's")
-    help_every = "keep one usable picture out of N: those that follow each other are nearly the same (default 1)"
+    parser.add_argument("--name", required=True, type=cli.folder_name, help="name of the person and its folder")
+    help_every = "keep one usable frame out of N; consecutive ones are similar (default 1)"
     parser.add_argument("--every", type=cli.whole(1, 1000), default=1, metavar="N", help=help_every)
-    help_data = "the folder that holds the people (default datasets/CelebV)"
+    help_data = "folder of the people (default datasets/CelebV)"
     parser.add_argument("--data-dir", type=cli.path, default=Path("datasets/CelebV"), help=help_data)
     cli.add_network_arguments(parser, ("encoder",))
-    help_out = "where npz files of the encoder's boundaries go (default datasets/celebv_heatmaps_encoder)"
+    help_out = "folder of the npz files (default datasets/celebv_heatmaps_encoder)"
     parser.add_argument("--out-dir", type=cli.path, default=Path("datasets/celebv_heatmaps_encoder"), help=help_out)
-    help_detector = "what finds faces: a Python function, which gives no landmarks (default: MediaPipe's face mesh)"
-    parser.add_argument("--detector", type=cli.text, metavar="MODULE:FUNCTION", help=help_detector)
-    parser.add_argument("--batch-size", type=cli.batch_size, default=1, help="of the encoder (1)")
-    help_workers = "processes that find faces (default: one for each core)"
+    parser.add_argument("--batch-size", type=cli.batch_size, default=1, help="batch size of the encoder (1)")
+    help_workers = "number of processes that find faces (default: number of cores)"
     parser.add_argument(
         "--num-workers", type=cli.num_workers, default=available_cores(), metavar="N", help=help_workers
     )
     cli.add_device_arguments(parser)
     args = parser.parse_args()
     if args.encoder_param_file and not args.encoder_config:
-        parser.error("--encoder-param-file goes with --encoder-config")
+        parser.error("--encoder-param-file requires --encoder-config")
     if len(set(map(os.path.realpath, args.inputs))) < len(args.inputs):
-        parser.error("the same input is named twice")
+        parser.error("an input is duplicated")
     outputs = {"--data-dir": args.data_dir} | ({"--out-dir": args.out_dir} if args.encoder_config else {})
     check_outputs(outputs)
     return args
@@ -257,25 +237,22 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    if args.detector is not None:
-        make_finder(args.detector, is_video=False)  # a wrong name is said at once
     network = load_encoder(args) if args.encoder_config else None
     root = args.data_dir
-    given = Path(os.path.abspath(args.inputs[0]))  # a person that is a link has the link's name
+    given = Path(os.path.abspath(args.inputs[0]))
     if given.is_dir() and given.name in celebv.people_of(given.parent):
         if network is None:
-            raise ConfigError(f"{given}: a person already; add --encoder-config to find its boundaries")
+            raise ConfigError(f"{given}: already a person; add --encoder-config to compute its boundaries")
         if given.name != args.name:
-            raise ConfigError(f"--name {args.name}: {given} is a person of another name; pass that one")
+            raise ConfigError(f"--name {args.name}: {given} has another name; pass that one")
         if len(args.inputs) > 1:
-            raise ConfigError(f"{given}: a person already; name it alone")
+            raise ConfigError(f"{given}: already a person; pass no other inputs")
         root = given.parent
-    elif os.path.lexists(root / args.name):  # a link that leads nowhere, too
-        raise DataError(f"{root / args.name}: exists already; choose another --name, or remove that folder first")
+    elif os.path.lexists(root / args.name):
+        raise DataError(f"{root / args.name}: already exists; choose another --name, or remove the folder")
     else:
-        with claimed(root / args.name):  # from the beginning, so that nobody finds out at the end
-            inputs = [Pictures(path) for path in args.inputs]
-            make_person(inputs, root / args.name, partial(make_finder, args.detector), args.num_workers, args.every)
+        sources = [FrameSource(path) for path in args.inputs]
+        make_person(sources, root / args.name, args.num_workers, args.every)
     if network is not None:
         with locked(args.out_dir):
             write_heatmaps(network, root, args.name, args.out_dir)

@@ -1,126 +1,194 @@
-"""Let one person's video move another person's face: two videos in, a reenactment out.
+"""Make one person's video move another person's face, or learn one person.
 
     python reenact_people.py --source a.mp4 --target b.mp4 --out result.mp4 [--quality instant|draft|good|full]
+    python reenact_people.py --target me.mp4 --work-dir me.work [--name Me] [--look]
 
-Prepares the target, reenacts, measures on frames that were held out, and writes a page with all of it. The result is
-painted with frames of the target's own video; a decoder that ships says where they go. Other qualities train a decoder
-of the target for that. Boundaries come from landmarks and are moved by geometry; --encoder and --transformer train the
-paper's networks for that. Everything lies in one folder (--work-dir, by default next to the
-result). Stop it whenever you like: the same command goes on where it stopped.
+The first command prepares the target, reenacts, measures on held-out frames, and writes a page. By default (instant),
+the result is painted with frames of the target's own video, arranged by a decoder in demo/weights; other qualities
+train a decoder of the target. Boundaries are drawn from landmarks and moved by geometry; --encoder and --transformer
+train the paper's networks instead. The second command trains and measures a decoder for app.py and for later videos;
+--look only reports what the video lacks. Repeat a command to continue where it was stopped; the second needs --target
+only once.
 """
 
 from __future__ import annotations
 
-import utils.startup  # first: it reports what cannot be imported
-
 import argparse
 import os
-from functools import partial
+from pathlib import Path
 
-from inference.film import SIZES
-from inference.motion import MAX_STRENGTH, MOTIONS, is_whole
-from inference.pictures import Pictures
+from config.runs import INFO_FILE
+from datasets.celebv import read_person
+from datasets.film import SIZES
+from faces.motion import MAX_STRENGTH, MOTIONS, is_whole
+from inference.inputs import FrameSource
+from people.advice import what_is_missing
 from people.page import write_page
 from people.recipe import announced, training_step
-from people.steps import HELD_OUT, choose_film, prepare, reenact, require_frames, split
-from people.work import QUALITIES, Work, claim, name_of
+from people.steps import HELD_OUT, choose_film, measure_held_out, prepare, reenact, require_frames, split
+from people.work import INPUTS_FILE, QUALITIES, Work, claim, person_name, read_inputs
 from utils import cli
 from utils.context import set_context
 from utils.ending import call_main
-from utils.errors import DataError
+from utils.errors import ConfigError, DataError
 from utils.files import check_outputs, check_room, locked
 from utils.parallel import available_cores
 from utils.steps import run_steps
 from utils.video import check_sound
 
-RESULT_BYTES = 400_000  # bytes of a frame of a result, roughly
+RESULT_BYTES = 400_000  # per frame of a result, approximately
 
 
 def parse_args() -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=cli.path, required=True, metavar="A.mp4", help="who moves")
-    parser.add_argument("--target", type=cli.path, required=True, metavar="B.mp4", help="whose face is moved")
-    parser.add_argument("--out", type=cli.path, required=True, metavar="OUT.mp4", help="the video")
-    help_quality = "instant (default) trains nothing; the others train a decoder of the target (docs/PEOPLE.md)"
-    parser.add_argument("--quality", choices=QUALITIES, default="instant", help=help_quality)
-    help_encoder = "train an encoder on the source, and take boundaries from it"
+    parser.add_argument("--source", type=cli.path, metavar="A.mp4", help="video of the person whose motion is used")
+    parser.add_argument("--target", type=cli.path, metavar="B.mp4", help="video of the person that is shown")
+    parser.add_argument("--out", type=cli.path, metavar="OUT.mp4", help="resulting video")
+    help_quality = "instant trains nothing, the others train a decoder (default: instant, without --source draft)"
+    parser.add_argument("--quality", choices=QUALITIES, help=help_quality)
+    help_encoder = "train an encoder on the source, and use its boundaries"
     parser.add_argument("--encoder", action="store_true", help=help_encoder)
-    help_transformer = "train a shape prior and a transformer, and move boundaries by it"
+    help_transformer = "train a shape prior and a transformer, and move boundaries with it"
     parser.add_argument("--transformer", action="store_true", help=help_transformer)
     cli.add_motion_arguments(parser, MOTIONS, MAX_STRENGTH)
-    help_size = "pixels of the face that is painted, if the target's video has them"
+    help_size = "maximum size of the painted face in pixels"
     parser.add_argument("--size", type=int, choices=SIZES, default=max(SIZES), help=help_size)
-    parser.add_argument("--no-audio", action="store_false", dest="audio", help="leave the source's sound out")
-    parser.add_argument("--work-dir", type=cli.path, help="where everything else goes (default: OUT.work)")
+    parser.add_argument("--no-audio", action="store_false", dest="audio", help="leave out the source's sound")
+    help_work = "folder of everything else (default: OUT.work); app.py finds people in LOGDIR/learned/NAME"
+    parser.add_argument("--work-dir", type=cli.path, metavar="DIR", help=help_work)
+    help_name = "without --source: name of the person (default: the video's)"
+    parser.add_argument("--name", type=cli.folder_name, help=help_name)
+    help_look = "without --source: only prepare the person and report what the video lacks"
+    parser.add_argument("--look", action="store_true", help=help_look)
     args = parser.parse_args()
-    if args.encoder and not is_whole(args.motion, args.strength):
-        parser.error("--motion and --strength choose among landmarks, which --encoder does without")
-    if args.quality == "instant" and (args.encoder or args.transformer):
-        parser.error("--encoder and --transformer train networks, which takes longer; add --quality draft")
-    if args.out.suffix != ".mp4":
-        parser.error(f"--out {args.out}: must end in .mp4")
+    args.quality = args.quality or ("draft" if args.source is None else "instant")
+    if args.source is None:
+        if args.out is not None or args.encoder or args.transformer:
+            parser.error("--out, --encoder and --transformer require --source")
+        if args.work_dir is None:
+            parser.error("--work-dir is required without --source")
+        if not QUALITIES[args.quality].iterations:
+            parser.error("--quality instant requires --source; without it, a decoder is trained")
+    else:
+        if args.target is None or args.out is None:
+            parser.error("--source requires --target and --out")
+        if args.name or args.look:
+            parser.error("--name and --look apply without --source")
+        if args.encoder and not is_whole(args.motion, args.strength):
+            parser.error("--motion and --strength apply to landmarks, which --encoder does not use")
+        if args.quality == "instant" and (args.encoder or args.transformer):
+            parser.error("--encoder and --transformer require training; add --quality draft")
+        if args.out.suffix != ".mp4":
+            parser.error(f"--out {args.out}: must end in .mp4")
+        args.work_dir = args.work_dir or args.out.with_suffix(".work")
     for flag in ("source", "target"):
-        if not getattr(args, flag).is_file():
-            raise DataError(f"--{flag} {getattr(args, flag)}: no such video")
-    if os.path.samefile(args.source, args.target):
-        parser.error("--source and --target are the same file; a face that moves itself needs no reenactment")
-    args.work_dir = args.work_dir or args.out.with_suffix(".work")
+        video = getattr(args, flag)
+        if video is not None and not video.is_file():
+            raise DataError(f"--{flag} {video}: no such video")
+    if args.source is not None and os.path.samefile(args.source, args.target):
+        parser.error("--source and --target are the same file")
     check_outputs({"--out": args.out, "--work-dir": args.work_dir}, [args.source, args.target])
     return args
 
 
+def open_work(args: argparse.Namespace) -> Work:
+    """Record what the work folder is made from; without videos, read it.
+
+    Raises:
+        ConfigError: the folder was made from something else, or is new and there is no video.
+    """
+    cores = available_cores()
+    if args.source is not None:
+        claim(args.work_dir, {"source": args.source, "target": args.target}, quality=args.quality)
+        source, target = person_name(args.source.stem, "source"), person_name(args.target.stem, "target")
+        if source == target:
+            source, target = f"{source}-source", f"{target}-target"
+        modules = ("encoder",) if args.encoder else ()
+        modules += ("shape_prior", "transformer") if args.transformer else ()
+        modules += () if args.quality == "instant" else ("decoder",)
+        return Work(args.work_dir, source, target, QUALITIES[args.quality], modules, cores)
+    if args.target is not None:
+        name = person_name(args.name or args.target.stem, "person")
+        claim(args.work_dir, {"video": args.target}, person=name, quality=args.quality)
+    inputs = read_inputs(args.work_dir) or {}
+    if "person" not in inputs or inputs.get("quality") not in QUALITIES:
+        raise ConfigError(f"{args.work_dir / INPUTS_FILE}: contains no person; pass --target")
+    person = person_name(inputs["person"], "person")
+    return Work(args.work_dir, "", person, QUALITIES[inputs["quality"]], ("decoder",), cores)
+
+
 def announce(args: argparse.Namespace, work: Work) -> None:
-    """Check both videos, and say what will be done; each training says how long it takes once it runs.
+    """Check both videos, and print what will be done.
 
     Raises:
         DataError: the target is too short, or the source's sound cannot be decoded.
-        ResourceError: the disk has too little room.
+        ResourceError: the disk has too little space.
     """
-    videos = {"source": Pictures(args.source), "target": Pictures(args.target)}
-    counts = {role: pictures.count for role, pictures in videos.items()}
+    videos = {"source": FrameSource(args.source), "target": FrameSource(args.target)}
+    counts = {work.source: videos["source"].count, work.target: videos["target"].count}
     require_frames(args.target)
-    film = videos["source"].video  # an animation is none
-    if args.audio and film is not None:
-        check_sound(film, film.seconds)
-    check_room(work.folder, RESULT_BYTES * counts["source"], "the result's frames")
-    print("what will be done:")
-    prepared = counts if work.prepares_source else {"target": counts["target"]}
-    print("  prepare " + ", ".join(f"{getattr(args, role)} ({count} frames)" for role, count in prepared.items()))
-    set_context("auto", 0)
-    num_train = {getattr(work, role): max(int((1 - HELD_OUT) * count), 1) for role, count in counts.items()}
+    if args.audio:
+        check_sound(videos["source"].video, videos["source"].video.seconds)
+    check_room(work.folder, RESULT_BYTES * counts[work.source], "the result's frames")
+    print("steps:\n  prepare " + ", ".join(f"{name} ({counts[name]} frames)" for name in work.learned))
+    num_train = {name: max(int((1 - HELD_OUT) * count), 1) for name, count in counts.items()}
     for module in work.modules:
         print(f"  {announced(work, module, num_train)}")
     if work.is_instant:
-        print("  choose frames of the target's video; nothing is trained")
+        print("  choose a film of the target")
     print("  reenact, measure, write the page")
-    print(f"everything lies in {work.folder}; Ctrl-C stops, the same command goes on", flush=True)
+    print(f"work folder: {work.folder}; press Ctrl-C to stop, and repeat the command to continue", flush=True)
+
+
+def learn(args: argparse.Namespace, work: Work) -> None:
+    """Prepare one person, report what its video lacks, train its decoder, and measure it.
+
+    Raises:
+        DataError: the video is too short, or required and missing.
+    """
+    person = work.person(work.target)
+    if not person.exists():
+        if args.target is None:
+            raise DataError(f"{person}: the person is not prepared yet; pass --target again")
+        require_frames(args.target)
+        prepare(work, {work.target: args.target})
+    landmarks = read_person(work.root(work.target), work.target, "all").landmarks
+    print(f"{len(landmarks)} usable frames; check {person / 'contact_sheet.png'}")
+    for words in what_is_missing(landmarks):
+        print(f"missing: {words}")
+    if args.look:
+        return
+    num_train = {work.target: split(work, work.target)}
+    print(f"{announced(work, 'decoder', num_train)}; press Ctrl-C to stop, and repeat the command", flush=True)
+    run_steps(training_step(work, "decoder", num_train))
+    print(f"measures: {measure_held_out(work)}\ndecoder: {work.run('decoder') / INFO_FILE}")
+
+
+def drive(args: argparse.Namespace, work: Work) -> tuple[Path, Path]:
+    """Run all steps of a reenactment; return the video and the page."""
+    videos = {work.source: args.source, work.target: args.target}
+    prepare(work, {name: videos[name] for name in work.learned})
+    num_train = {name: split(work, name) for name in work.learned}
+    if work.is_instant:
+        choose_film(work)
+    for module in work.modules:
+        run_steps(training_step(work, module, num_train))
+    results = reenact(work, args.source, args.out, args.audio, args.motion, args.strength, args.size)
+    return args.out, write_page(work, args.out, results)
 
 
 def main() -> None:
     args = parse_args()
-    names = name_of(args.source, "source"), name_of(args.target, "target")
-    source, target = names if names[0] != names[1] else (f"{names[0]}-source", f"{names[1]}-target")
-    modules = ("encoder",) if args.encoder else ()
-    modules += ("shape_prior", "transformer") if args.transformer else ()
-    modules += () if args.quality == "instant" else ("decoder",)
-    work = Work(args.work_dir, source, target, QUALITIES[args.quality], modules, available_cores())
-    with locked(work.folder) as lock:
-        claim(work.folder, {"source": args.source, "target": args.target}, quality=args.quality)
+    set_context("auto", 0)
+    with locked(args.work_dir):
+        work = open_work(args)
+        if args.source is None:
+            learn(args, work)
+            return
         announce(args, work)
-        # what runs holds the lock as well: the same command cannot go on while a step of a killed one still runs
-        run = partial(run_steps, held=(lock,))
-        prepare(work, ({source: args.source} if work.prepares_source else {}) | {target: args.target}, run)
-        # a source that only drives may be as short as it likes
-        learned_from = [source, target] if work.prepares_source else [target]
-        num_train = {name: split(work, name, run) for name in learned_from}
-        if work.is_instant:
-            choose_film(work)
-        lanes = [[training_step(work, module, num_train) for module in lane] for lane in work.lanes()]
-        if lanes:
-            run(*lanes, logs=work.folder)
-        results = reenact(work, args.source, args.out, args.audio, args.motion, args.strength, args.size, run)
-        print(f"video: {args.out}\nlook through it: {write_page(work, args.out, results)}")
+        video, page = drive(args, work)
+        print(f"video: {video}\npage: {page}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
-"""Train the decoder: boundary heatmaps to faces of one person, from CelebV.
+"""Train the decoder: boundary heatmaps to faces of one person of CelebV.
 
 python train_decoder.py [--conf FILE.yaml]
 """
 
 from __future__ import annotations
-
-import utils.startup  # first: it reports what cannot be imported
 
 from functools import partial
 from pathlib import Path
@@ -16,11 +14,11 @@ import numpy as np
 
 from config.config_decoder import DecoderConfig
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP
+from datasets.film import keep_film
 from datasets.images import write_image
-from datasets.panels import face_picture, generated_mark, heatmap_picture, monitor_path, side_by_side
+from datasets.panels import face_image, generated_metadata, heatmap_image, monitor_path, side_by_side
 from datasets.samples import open_dataset
-from inference.film import keep_film
-from inference.geometry import keep_geometry
+from datasets.shape_file import keep_shape
 from models.losses import feature_mse, gan_bce, mean_absolute_error, weighted_sum
 from models.networks import DECODER, DECODER_DISCRIMINATOR, HEATMAP_SHAPE, IMAGE_SHAPE, LARGE_HEATMAP_SHAPE
 from models.vgg import vgg_features
@@ -30,28 +28,29 @@ from training.training import Training, call_training
 
 
 class Graph(NamedTuple):
-    """Hold inputs, fakes and losses of an iteration."""
+    """Inputs, fakes and losses of one iteration."""
 
     heatmap: nn.Variable  # (B, 15, 64, 64) in [0, 1]
     large_heatmap: nn.Variable  # (B, 15, 256, 256) in [0, 1]
     real: nn.Variable  # (B, 3, 256, 256) in [-1, 1]
     fake: nn.Variable  # like real: the generator's output
-    fake_leaf: nn.Variable  # the same numbers, where the generator's losses begin
+    fake_leaf: nn.Variable  # unlinked from fake; the generator's losses begin here
     discriminator_loss: nn.Variable
-    generator_losses: dict[str, nn.Variable]
-    weights: dict[str, float]  # the generator's losses' weights
-    generator_loss: nn.Variable  # the weighted sum of all of them
+    pixel_losses: dict[str, nn.Variable]  # of the generator, without the adversarial loss
+    pixel_loss: nn.Variable  # their weighted sum
+    generator_losses: dict[str, nn.Variable]  # all losses of the generator
+    generator_loss: nn.Variable  # their weighted sum
 
 
 class Solvers(NamedTuple):
-    """Hold a solver for each network."""
+    """One solver for each network."""
 
     generator: Solver
     discriminator: Solver
 
 
 def build_graph(config: DecoderConfig) -> Graph:
-    """Build the losses of one iteration."""
+    """Build networks and losses of one iteration."""
     train, planes, batch_size = config.train, config.model.planes, config.train.batch_size
     heatmap = nn.Variable((batch_size, *HEATMAP_SHAPE))
     large_heatmap = nn.Variable((batch_size, *LARGE_HEATMAP_SHAPE))
@@ -66,16 +65,14 @@ def build_graph(config: DecoderConfig) -> Graph:
 
     fake_leaf = fake.get_unlinked_variable(need_grad=True)
     fake_leaf.persistent = True
-    losses = {
-        "loss_gan": gan_bce(DECODER_DISCRIMINATOR(large_heatmap, fake_leaf, planes, fixed=True), True),
-        "L1_loss": mean_absolute_error(fake_leaf, real),
-    }
-    weights = {"loss_gan": 1.0, "L1_loss": train.weight_L1}
+    gan_loss = gan_bce(DECODER_DISCRIMINATOR(large_heatmap, fake_leaf, planes, fixed=True), True)
+    pixel_losses = {"L1_loss": mean_absolute_error(fake_leaf, real)}
     if train.feature_loss.lambda_ > 0:
-        losses["vgg_feature_loss"] = feature_mse(*vgg_features((fake_leaf, real), train.feature_loss.layers))
-        weights["vgg_feature_loss"] = train.feature_loss.lambda_
+        pixel_losses["vgg_feature_loss"] = feature_mse(*vgg_features((fake_leaf, real), train.feature_loss.layers))
+    losses = {"loss_gan": gan_loss} | pixel_losses
+    weights = {"loss_gan": 1.0, "L1_loss": train.weight_L1, "vgg_feature_loss": train.feature_loss.lambda_}
     for loss in (*losses.values(), discriminator_loss):
-        loss.persistent = True  # read after the pass, if at all
+        loss.persistent = True  # may be read after the backward pass
     return Graph(
         heatmap=heatmap,
         large_heatmap=large_heatmap,
@@ -83,8 +80,9 @@ def build_graph(config: DecoderConfig) -> Graph:
         fake=fake,
         fake_leaf=fake_leaf,
         discriminator_loss=discriminator_loss,
+        pixel_losses=pixel_losses,
+        pixel_loss=weighted_sum(pixel_losses, weights),
         generator_losses=losses,
-        weights=weights,
         generator_loss=weighted_sum(losses, weights),
     )
 
@@ -99,7 +97,7 @@ def make_solvers(config: DecoderConfig) -> Solvers:
 
 
 def generate(graph: Graph, batch: tuple[np.ndarray, ...]) -> None:
-    """Put a batch into the graph, and run the generator."""
+    """Set a batch, and run the generator."""
     graph.real.d, graph.heatmap.d, graph.large_heatmap.d = batch
     graph.fake.forward(clear_no_need_grad=True)
 
@@ -107,13 +105,13 @@ def generate(graph: Graph, batch: tuple[np.ndarray, ...]) -> None:
 def train_step(
     graph: Graph, solvers: Solvers, batch: tuple[np.ndarray, ...], with_gan: bool = True
 ) -> dict[str, nn.Variable]:
-    """Generate, update D on the detached fake, then update G.
+    """Generate, update the discriminator on the unlinked fake, then update the generator.
 
     Args:
-        with_gan: whether the adversarial loss takes part.
+        with_gan: whether the adversarial loss is used.
 
     Returns:
-        the losses, which have not been read from the device.
+        The losses, without reading them from the device.
     """
     generate(graph, batch)
     losses = {}
@@ -123,9 +121,8 @@ def train_step(
         solvers.discriminator.add_gradient(graph.discriminator_loss)
         solvers.discriminator.update(losses)
 
-    taken = {name: loss for name, loss in graph.generator_losses.items() if with_gan or name != "loss_gan"}
-    losses |= taken
-    generator_loss = graph.generator_loss if with_gan else weighted_sum(taken, graph.weights)
+    losses |= graph.generator_losses if with_gan else graph.pixel_losses
+    generator_loss = graph.generator_loss if with_gan else graph.pixel_loss
     solvers.generator.zero_grad()
     solvers.generator.add_gradient(generator_loss, through=[(graph.fake_leaf, graph.fake)])
     solvers.generator.update(losses)
@@ -133,9 +130,9 @@ def train_step(
 
 
 def save_panel(graph: Graph, folder: Path, iteration: int, epoch: int) -> None:
-    """Write heatmap, generated face and true face of a batch's first sample."""
-    tiles = [heatmap_picture(graph.heatmap.d[0]), face_picture(graph.fake.d[0]), face_picture(graph.real.d[0])]
-    write_image(monitor_path(folder, iteration), side_by_side(tiles), generated_mark("face in the middle"))
+    """Write heatmap, generated face and real face of a batch's first sample."""
+    tiles = [heatmap_image(graph.heatmap.d[0]), face_image(graph.fake.d[0]), face_image(graph.real.d[0])]
+    write_image(monitor_path(folder, iteration), side_by_side(tiles), generated_metadata("face in the middle"))
 
 
 def main() -> None:
@@ -148,13 +145,11 @@ def main() -> None:
     solvers = make_solvers(config)
 
     def keep(folder: Path) -> None:
-        keep_geometry(dataset, folder)
+        keep_shape(dataset, folder)
         keep_film(config, folder)
 
     with training.run(
-        networks=[DECODER, DECODER_DISCRIMINATOR],
-        solvers=solvers._asdict(),
-        batches={"B": batches},
+        networks=[DECODER, DECODER_DISCRIMINATOR], solvers=solvers._asdict(), batches={"B": batches}, averaged=[DECODER]
     ) as run:
         for epoch in run.epochs():
             rate = linear_decay(train.lr, epoch - 1, train.lr_decay_start_at, train.epochs)
@@ -162,6 +157,7 @@ def main() -> None:
             solvers.discriminator.set_rate(rate * train.discriminator.lr_factor)
             for iteration in run.iterations(epoch):
                 losses = train_step(graph, solvers, batches[iteration], with_gan=epoch > train.gan_start_at)
+                run.average.update(iteration)
                 run.log(losses, partial(save_panel, graph))
             passes = [([DECODER], lambda number: generate(graph, batches[number]))]
             run.end_epoch(epoch, passes, keep=keep)

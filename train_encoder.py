@@ -5,8 +5,6 @@ python train_encoder.py [--conf FILE.yaml]
 
 from __future__ import annotations
 
-import utils.startup  # first: it reports what cannot be imported
-
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +17,7 @@ from datasets.batches import Batches
 from datasets.boundary import style_of
 from datasets.celebv import HEATMAP, IMAGE
 from datasets.images import write_image
-from datasets.panels import face_picture, heatmap_picture, monitor_path, side_by_side
+from datasets.panels import face_image, heatmap_image, monitor_path, side_by_side
 from datasets.samples import DrawnDataset, JoinedDataset
 from datasets.wflw import WFLWDataset
 from models.encoder import prediction_of
@@ -35,7 +33,7 @@ NUM_PANELS = 4
 
 
 class Graph(NamedTuple):
-    """Hold inputs, prediction and loss of an iteration."""
+    """Inputs, prediction and loss of one iteration."""
 
     image: nn.Variable  # (B, 3, 256, 256) in [-1, 1]
     heatmap: nn.Variable  # (B, 15, 64, 64) in [0, 1]
@@ -44,16 +42,16 @@ class Graph(NamedTuple):
 
 
 def open_faces(config: EncoderConfig) -> dict[str, WFLWDataset | JoinedDataset]:
-    """Open the faces to train and to validate on, by mode: WFLW's, or faces of people of CelebV's form.
+    """Open the faces for training and validation, by mode: WFLW's, or those of people in CelebV's format.
 
     Raises:
-        ConfigError: WFLW has no list of all.
-        DataError: they are missing or damaged, or people are not split.
+        ConfigError: the mode does not exist for WFLW.
+        DataError: data are missing or damaged, or people are not split.
     """
     style = style_of(config)
     if config.dataset == "WFLW":
         if config.mode != "train":
-            raise ConfigError("mode: of WFLW it is train, which is validated on its test list")
+            raise ConfigError("mode: must be 'train' for WFLW; its test list is used for validation")
         data_dir, with_landmarks = config.wflw_dir, config.train.augmentation
         return {
             "train": WFLWDataset(data_dir, "train", style, with_landmarks),
@@ -69,7 +67,7 @@ def open_faces(config: EncoderConfig) -> dict[str, WFLWDataset | JoinedDataset]:
 
 
 def build_graph(config: EncoderConfig, batch_size: int, training: bool) -> Graph:
-    """Build the network with its loss."""
+    """Build the network and its loss."""
     image = nn.Variable((batch_size, *IMAGE_SHAPE))
     heatmap = nn.Variable((batch_size, *HEATMAP_SHAPE))
     scores = ENCODER(image, config.model.num_stacks, config.model.planes, batch_stat=training)
@@ -82,7 +80,7 @@ def build_graph(config: EncoderConfig, batch_size: int, training: bool) -> Graph
 def train_step(
     graph: Graph, solver: Solver, batch: tuple[np.ndarray, ...], weight_decay: float
 ) -> dict[str, nn.Variable]:
-    """Update once; return the loss, which has not been read from the device."""
+    """Update the network once. Returns the loss without reading it from the device."""
     graph.image.d, graph.heatmap.d = batch
     losses = {"loss": graph.loss}
     solver.zero_grad()
@@ -92,35 +90,35 @@ def train_step(
 
 
 def validate(graph: Graph, batches: Batches, epoch: int, panels_dir: Path | None) -> tuple[float, float]:
-    """Measure the error on every test sample, in evaluation mode.
+    """Measure the error on all test samples, in evaluation mode.
 
     Returns:
-        mean squared error of the prediction, and the same as a share of an all-zero prediction's.
+        Mean squared error, and the same relative to an all-zero prediction.
     """
     squared_error = squared_zero_error = 0.0
     num_samples, batch_size = len(batches.dataset), batches.batch_size
     for number in range(batches.batches_per_epoch):
         first = number * batch_size
         image, heatmap = batches[(epoch - 1) * batches.batches_per_epoch + number]
-        heatmap = heatmap[: num_samples - first]  # without samples that only fill up the last batch
+        heatmap = heatmap[: num_samples - first]  # without the last batch's padding
         graph.image.d = image
         graph.prediction.forward(clear_buffer=True)
         prediction = graph.prediction.d[: len(heatmap)]
         squared_error += float(((prediction - heatmap) ** 2).sum(dtype=np.float64))
         squared_zero_error += float((heatmap**2).sum(dtype=np.float64))
         for row in range(min(len(heatmap), NUM_PANELS - first) if panels_dir else 0):
-            tiles = [face_picture(image[row]), heatmap_picture(prediction[row]), heatmap_picture(heatmap[row])]
+            tiles = [face_image(image[row]), heatmap_image(prediction[row]), heatmap_image(heatmap[row])]
             write_image(monitor_path(panels_dir, first + row), side_by_side(tiles))
     return squared_error / (num_samples * heatmap[0].size), squared_error / squared_zero_error
 
 
 def save_if_best(run: Run, graph: Graph, batches: Batches, epoch: int) -> None:
-    """Validate, and keep the weights if no epoch before was better."""
+    """Validate, and keep the weights if they are the best so far."""
     is_shown = epoch % run.config.monitor.interval == 0
     mse, share = validate(graph, batches, epoch, run.folder / f"result_epoch-{epoch}" if is_shown else None)
     found = {"validation/mse": mse, "validation/share_of_zero_answer": share}
     run.log_metrics(found)
-    logger.info(f"epoch {epoch}: validation mse {mse:.6f}, {share:.3f} of an all-zero prediction's")
+    logger.info(f"epoch {epoch}: validation mse {mse:.6f}, {share:.3f} relative to an all-zero prediction")
     if mse < run.best.get("mse", float("inf")):
         run.keep_best(ENCODER, {"epoch": epoch, "mse": mse, "share_of_zero_answer": share})
 

@@ -2,13 +2,11 @@
 
     python train_shape_prior.py [--conf FILE.yaml]
 
-Writes Align.h5 and PCA.h5 in the published files' form, for train.shape_loss of the transformer, with a report of how
-well they do and a picture of what the components mean.
+Writes Align.h5 and PCA.h5 in the format of the published files, for train.shape_loss of the transformer, with a report
+of their accuracy and an image of the components.
 """
 
 from __future__ import annotations
-
-import utils.startup  # first: it reports what cannot be imported
 
 from functools import partial
 from itertools import combinations, islice
@@ -28,9 +26,9 @@ from datasets.batches import Batches, heatmap_of
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_heatmap, style_of
 from datasets.celebv import read_person
 from datasets.images import write_image
-from datasets.panels import contact_sheet, evenly, heatmap_picture, monitor_path
+from datasets.panels import contact_sheet, heatmap_image, monitor_path
 from datasets.samples import LandmarkDataset
-from inference.geometry import NeutralToNeutral, shape_of
+from faces.geometry import NeutralToNeutral, shape_of
 from models.align import SHAPE_CODE_SIZE
 from models.losses import mean, mean_squared_error
 from models.networks import ALIGN, HEATMAP_SHAPE
@@ -41,71 +39,70 @@ from training.solver import Solver
 from training.training import Training, call_training
 from utils.errors import DataError
 from utils.files import atomic_path, write_yaml
+from utils.sampling import evenly
 from utils.weights import write_arrays
 
 MIN_RELATIVE_VARIANCE = 1e-6
-MIN_BETWEEN = 1e-3  # heatmap pixels; people whose means are nearer are not told apart
+MIN_BETWEEN = 1e-3  # in heatmap pixels; smaller differences between people are ignored
 MAX_PAIRS, FRAMES_OF_PAIR = 6, 128
-COPIES = 6  # of each face, moved about, that the components are fitted on
-MUCH_LOST = 0.5  # the share of a movement
-LARGE_SHAPE_LOSS = 0.2  # between people for the same expression; a loss that holds identity stands at 0.6
-OUTER_EYE_CORNERS = (60, 72)  # their distance is what WFLW's error is measured in
+COPIES = 6  # augmentations of each face
+MUCH_LOST = 0.5
+LARGE_SHAPE_LOSS = 0.2  # between people with equal expressions; 0.6 if the prior depends on the identity
+OUTER_EYE_CORNERS = (60, 72)  # as in WFLW's normalized error
 SHOWN_DEVIATIONS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 TILE_PX = 128
 TO_HEATMAP = HEATMAP_SIZE / IMAGE_SIZE
 
 
 class Graph(NamedTuple):
-    """Hold inputs, prediction and losses of an iteration."""
+    """Inputs, prediction and losses of one iteration."""
 
     heatmap: nn.Variable  # (B, 15, 64, 64) in [0, 1]
     landmarks: nn.Variable  # (B, 196) in heatmap pixels
     prediction: nn.Variable  # like the landmarks
     loss: nn.Variable
-    distance: nn.Variable  # mean distance of a point from the truth, in heatmap pixels
+    distance: nn.Variable  # mean distance of a landmark from the truth, in heatmap pixels
 
 
 def build_graph(batch_size: int, num_outputs: int) -> Graph:
-    """Build the align network with its loss."""
+    """Build the align network and its loss."""
     heatmap = nn.Variable((batch_size, *HEATMAP_SHAPE))
     landmarks = nn.Variable((batch_size, num_outputs))
     prediction = ALIGN(heatmap, num_outputs)
-    points = F.reshape((prediction - landmarks) ** 2, (batch_size, num_outputs // 2, 2))
-    distance = mean((points[:, :, 0] + points[:, :, 1]) ** 0.5)
+    squares = (prediction.get_unlinked_variable(need_grad=False) - landmarks) ** 2
+    squares = F.reshape(squares, (batch_size, num_outputs // 2, 2))
+    distance = mean((squares[:, :, 0] + squares[:, :, 1]) ** 0.5)
     loss = mean_squared_error(prediction, landmarks)
     prediction.persistent = loss.persistent = distance.persistent = True
     return Graph(heatmap, landmarks, prediction, loss, distance)
 
 
 def train_step(graph: Graph, solver: Solver, batch: tuple[np.ndarray, ...]) -> dict[str, nn.Variable]:
-    """Update once; return the loss and the mean distance, which have not been read from the device."""
+    """Update the align network once. Returns loss and mean distance without reading them from the device."""
     graph.heatmap.d, graph.landmarks.d = batch
-    nn.forward_all([graph.loss, graph.distance])
     losses = {"loss": graph.loss, "distance_px": graph.distance}
     solver.zero_grad()
-    graph.loss.backward(solver.scale, clear_buffer=True)
+    solver.add_gradient(graph.loss)
+    graph.distance.forward()
     solver.update(losses)
     return losses
 
 
 def predict(graph: Graph, heatmaps: np.ndarray) -> np.ndarray:
-    """Run the align network with batch statistics, as the transformer's training does; whole batches only."""
+    """Run the align network with batch statistics, as in the transformer's training, on complete batches."""
     statistics = {v: v.d.copy() for v in ALIGN.statistics()}
     size, found = graph.heatmap.shape[0], []
     for first in range(0, len(heatmaps) - size + 1, size):
         graph.heatmap.d = heatmaps[first : first + size]
         graph.prediction.forward()
         found.append(graph.prediction.d.copy())
-    for variable, kept in statistics.items():  # measuring must not move them
+    for variable, kept in statistics.items():  # measuring must not change them
         variable.d = kept
     return np.concatenate(found)
 
 
 def measure_error(graph: Graph, batches: Batches) -> float:
-    """Measure the normalised mean error of the align network.
-
-    It is the mean distance of a landmark from the truth, in distances of the outer corners of the eyes.
-    """
+    """Return the normalized mean error: mean landmark error divided by the distance of the outer eye corners."""
     errors = []
     for number in range(batches.batches_per_epoch):
         heatmaps, truth = batches[number]
@@ -117,26 +114,25 @@ def measure_error(graph: Graph, batches: Batches) -> float:
 
 
 class FittedPCA(NamedTuple):
-    """Hold an affine map to components, and what they mean."""
+    """A PCA as an affine map, with its modes."""
 
     weight: np.ndarray  # (D, D), one component a column
     bias: np.ndarray  # (D,)
     mean: np.ndarray  # (D,)
-    modes: np.ndarray  # (K, D): what one standard deviation of a component changes, largest first
-    explained: np.ndarray  # (K,) share of the variance
+    modes: np.ndarray  # (K, D): change by one standard deviation of a component, largest first
+    explained: np.ndarray  # (K,) fraction of the variance
 
 
 def neutral_faces(dataset: LandmarkDataset) -> np.ndarray:
-    """Find the neutral face of each person, (P, 196) in heatmap pixels."""
+    """Estimate the neutral face of each person, (P, 196) in heatmap pixels."""
     people = [dataset.landmarks[dataset.persons == person] for person in range(dataset.persons.max() + 1)]
     return np.stack([shape_of(frames).neutral for frames in people]).reshape(len(people), -1) * TO_HEATMAP
 
 
 def moved_about(dataset: LandmarkDataset, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Move, turn and zoom each face several times, as augmentation does; return landmarks (N, 196) and persons (N,).
+    """Apply random augmentations to each face; return landmarks (N, 196) and persons (N,).
 
-    Components of faces that hardly move mix movement with pose and expression. Of moved faces, which the authors' were
-    fitted on, the first ones are movement.
+    Without them, components mix translation with pose and expression. The authors' PCA was fitted on augmented faces.
     """
     rng = np.random.default_rng([seed, 2])
     moved = [random_transform(rng, False).landmarks(face) for face in dataset.landmarks for _ in range(COPIES)]
@@ -145,16 +141,15 @@ def moved_about(dataset: LandmarkDataset, seed: int) -> tuple[np.ndarray, np.nda
 
 
 def directions_between(faces: np.ndarray) -> np.ndarray:
-    """Return the directions (K, D) that people's faces (P, D) differ along, of unit length."""
+    """Return unit vectors (K, D) that span the differences between people's faces (P, D)."""
     _, lengths, between = np.linalg.svd(faces - faces.mean(axis=0), full_matrices=False)
     return between[lengths > MIN_BETWEEN]
 
 
 def movements_lost(faces: np.ndarray) -> dict[str, float]:
-    """Tell which share of each movement is left out of the components, since people's faces (P, D) differ along it.
+    """Return the fraction of each movement that is missing from the components, because people's faces differ by it.
 
-    If one of two people sits higher in all pictures, for instance, their faces differ by a movement down, and nothing
-    in the components holds faces at their height.
+    For example, if one person appears lower than another in all images, the components do not constrain the height.
     """
     across, down = faces.mean(axis=0).reshape(-1, 2).T
     across, down, zero, one = across - across.mean(), down - down.mean(), np.zeros_like(down), np.ones_like(down)
@@ -167,18 +162,18 @@ def movements_lost(faces: np.ndarray) -> dict[str, float]:
 def fit_pca(landmarks: np.ndarray, persons: np.ndarray | None = None, neutrals: np.ndarray | None = None) -> FittedPCA:
     """Fit whitened principal components as an affine map, as in the published file.
 
-    Components tell what a face does, not whose it is: each person's landmarks are centred on its own mean, and the
-    directions between people's neutral faces are left out (directions between means hold habits as well). Else the
-    shape loss pulls B's boundaries back to A's shape.
+    Components must describe expression and pose but not identity; otherwise the shape loss pulls B's boundaries back to
+    A's shape. Each person's landmarks are therefore centred on its own mean, and the directions between people's
+    neutral faces are removed.
 
     Args:
         landmarks: (N, D).
-        persons: the number of each row's person, (N,); None where everybody has one row.
-        neutrals: their neutral faces, (P, D).
+        persons: number of each row's person, (N,); None if every row is another person.
+        neutrals: neutral faces of the people, (P, D).
 
     Returns:
-        the map, so that `landmarks @ weight + bias` are components of unit variance, largest first. Directions in
-        which the data does not vary are left unscaled.
+        The map. `landmarks @ weight + bias` are components of unit variance, largest first. Directions without variance
+        are not scaled.
     """
     size, mean = landmarks.shape[1], landmarks.mean(axis=0)
     if persons is None:
@@ -202,9 +197,9 @@ def fit_pca(landmarks: np.ndarray, persons: np.ndarray | None = None, neutrals: 
 
 
 def same_expressions(config: ShapePriorConfig) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Place the landmarks (N, 98, 2) of pairs of people that do the same, by the pairs' names.
+    """Return the landmarks (N, 98, 2) of pairs of people with equal expressions, by the pairs' names.
 
-    Of synthetic people that is known; else landmarks are moved by geometry.
+    They are known for synthetic people; otherwise landmarks are moved by geometry.
     """
     root, mode, people = config.train_dir, config.mode, config.celeb_names
     found = {}
@@ -224,40 +219,36 @@ def same_expressions(config: ShapePriorConfig) -> dict[str, tuple[np.ndarray, np
 def shape_loss_between(
     graph: Graph, pca: FittedPCA, pair: tuple[np.ndarray, np.ndarray], style: DrawingStyle
 ) -> float | None:
-    """Compute the shape loss of a right answer: between two people's faces that do the same.
+    """Compute the shape loss between two people with equal expressions.
 
     Returns:
-        the mean absolute difference of their shape codes; None of fewer frames than a batch.
+        Mean absolute difference of their shape codes; None if there are fewer frames than a batch.
     """
     if len(pair[0]) < graph.heatmap.shape[0]:
         return None
     codes = [
-        predict(graph, np.stack([heatmap_of(marks, style) for marks in landmarks])) @ pca.weight[:, :SHAPE_CODE_SIZE]
+        predict(graph, np.stack([heatmap_of(face, style) for face in landmarks])) @ pca.weight[:, :SHAPE_CODE_SIZE]
         for landmarks in pair
     ]
     return float(np.abs(codes[0] - codes[1]).mean())
 
 
 def draw_components(pca: FittedPCA) -> np.ndarray:
-    """Draw the mean face under -2 to 2 standard deviations of each component of the shape code, a row each."""
+    """Draw the mean face with -2 to 2 standard deviations of each component of the shape code, one per row."""
     faces = [pca.mean + deviation * mode for mode in pca.modes[:SHAPE_CODE_SIZE] for deviation in SHOWN_DEVIATIONS]
     to_image = IMAGE_SIZE / HEATMAP_SIZE
-    tiles = [heatmap_picture(draw_heatmap(face.reshape(-1, 2) * to_image) / 255) for face in faces]
+    tiles = [heatmap_image(draw_heatmap(face.reshape(-1, 2) * to_image) / 255) for face in faces]
     return contact_sheet(tiles, len(SHOWN_DEVIATIONS), TILE_PX)
 
 
 def save_pca(path: Path, pca: FittedPCA) -> None:
-    """Write the affine map as a weights file."""
+    """Write the PCA as a weights file."""
     with atomic_path(path) as temporary:
         write_arrays(temporary, {"affine/W": pca.weight, "affine/b": pca.bias})
 
 
 def open_landmarks(config: ShapePriorConfig, mode: str) -> LandmarkDataset:
-    """Open the landmarks of the people of CelebV, or of WFLW's crops.
-
-    Raises:
-        DataError: they are not there.
-    """
+    """Open the landmarks of people of CelebV, or of WFLW's crops. Raises DataError if they are missing."""
     if config.dataset == "WFLW":
         files = [wflw.open_landmarks(config.wflw_dir, part) for part in (wflw.MODES if mode == "all" else [mode])]
         landmarks = np.stack([file[name] for file in files for name in file.names]).astype(np.float64)
@@ -268,13 +259,13 @@ def open_landmarks(config: ShapePriorConfig, mode: str) -> LandmarkDataset:
 def save_prior(
     run: Run, graph: Graph, dataset: LandmarkDataset, validation: Batches, pairs: dict[str, tuple], epoch: int
 ) -> None:
-    """Write align network and PCA, a report of how well they do, and a picture of what the components mean."""
+    """Write align network and PCA, a report of their accuracy, and an image of the components."""
     ALIGN.save(run.folder / "Align.h5")
     neutrals = None if dataset.persons is None else neutral_faces(dataset)
     pca = fit_pca(*moved_about(dataset, run.config.seed), neutrals)
     save_pca(run.folder / "PCA.h5", pca)
-    picture = monitor_path(run.folder / "result", run.iteration)
-    write_image(picture, draw_components(pca))
+    image = monitor_path(run.folder / "result", run.iteration)
+    write_image(image, draw_components(pca))
     explained = [float(share) for share in pca.explained[:SHAPE_CODE_SIZE]]
     lost = {} if neutrals is None else movements_lost(neutrals)
     report = {
@@ -288,7 +279,7 @@ def save_prior(
     }
     write_yaml(run.folder / "shape_prior.yaml", report)
     error = report["normalised_mean_error"]
-    where = f"on {report['measured_on']}, in distances of the outer eye corners"
+    where = f"on {report['measured_on']}, relative to the distance of the outer eye corners"
     logger.info(f"align: normalised mean error {error:.3f} {where}")
     shares = " + ".join(f"{share:.1%}" for share in explained)
     logger.info(f"the shape code explains {sum(explained):.1%} of the variance ({shares})")
@@ -296,14 +287,14 @@ def save_prior(
         if loss is not None:
             logger.info(f"shape loss between {names} for the same expression: {loss:.3f}")
         if loss is not None and loss > LARGE_SHAPE_LOSS:
-            logger.warning(f"above {LARGE_SHAPE_LOSS}, so the prior holds who it is; are there more frames?")
+            logger.warning(f"above {LARGE_SHAPE_LOSS}: the prior depends on the identity; use more frames")
     for name, share in lost.items():
         if share > MUCH_LOST:
             logger.warning(
-                f"{share:.0%} of a face moved {name} is not held fast: it is what people's neutral faces differ by; do "
-                "they sit alike in their pictures?"
+                f"{share:.0%} of the movement '{name}' is not constrained, because people's neutral faces "
+                "differ by it; crop all people alike"
             )
-    logger.info(f"what its components do to the mean face: {picture}")
+    logger.info(f"components of the shape code: {image}")
     logger.info(f"weights: {run.folder / 'Align.h5'}, {run.folder / 'PCA.h5'}")
 
 
@@ -312,14 +303,14 @@ def main() -> None:
     config, train = training.config, training.config.train
     dataset = open_landmarks(config, config.mode)
     if len(dataset) <= SHAPE_CODE_SIZE:
-        raise DataError(f"{dataset.what}: {len(dataset)} faces are too few for a shape prior; add annotations")
-    # measured on faces that it has not seen, if there is a list of such
+        raise DataError(f"{dataset.what}: {len(dataset)} faces are too few for a shape prior")
+    # validation on unseen faces if there are any
     validation = open_landmarks(config, "test") if config.mode == "train" else dataset
     validation_batches = Batches(validation, train.batch_size, config.seed)
     pairs = same_expressions(config) if config.dataset == "CelebV" else {}
     batches = training.batches(dataset)
     graph = build_graph(train.batch_size, dataset.targets.shape[1])
-    ALIGN.parameters()["mlp5/affine/b"].d = dataset.targets.mean(axis=0)  # begin at the mean face
+    ALIGN.parameters()["mlp5/affine/b"].d = dataset.targets.mean(axis=0)  # start at the mean face
     solver = Solver([ALIGN], train.lr)
     with training.run(networks=[ALIGN], solvers={"align": solver}, batches={"landmarks": batches}) as run:
         for epoch in run.epochs():

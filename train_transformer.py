@@ -1,15 +1,13 @@
-"""Train the transformer: boundaries of A to boundaries of B and back, unpaired, from CelebV.
+"""Train the transformer: boundaries of A to boundaries of B and back, unpaired, on CelebV.
 
     python train_transformer.py [--conf FILE.yaml]
 
-The shape loss needs the align network and the PCA: published ones, or the ones of train_shape_prior.py. Several sources
-(src_celeb_names) share the generator towards the target and the target's discriminator (many to one, paper section
-3.2); the way back, and the discriminator there, are each source's own.
+The shape loss uses an align network and a PCA: published ones, or those of train_shape_prior.py. Several sources
+(src_celeb_names) share the generator to the target and the target's discriminator (many to one, paper section 3.2); the
+generators back, and their discriminators, belong to each source.
 """
 
 from __future__ import annotations
-
-import utils.startup  # first: it reports what cannot be imported
 
 from functools import partial
 from pathlib import Path
@@ -22,9 +20,9 @@ from config.config_transformer import TransformerConfig
 from datasets.batches import Batches
 from datasets.celebv import FROM_ENCODER, HEATMAP
 from datasets.images import write_image
-from datasets.panels import heatmap_picture, monitor_path, side_by_side
+from datasets.panels import heatmap_image, monitor_path, side_by_side
 from datasets.samples import ShiftedDataset, open_dataset
-from inference.geometry import NeutralToNeutral, shape_of
+from faces.geometry import NeutralToNeutral, shape_of
 from models.losses import lsgan, mean_absolute_error, probability_bce, weighted_sum
 from models.network import Network
 from models.networks import ALIGN, HEATMAP_SHAPE, PCA, TRANSFORMER_DISCRIMINATORS, TRANSFORMERS
@@ -37,49 +35,48 @@ from utils.errors import ConfigError, WeightsError
 from utils.weights import read_parameters
 
 PAIRS = (("A", "B"), ("B", "A"))
-WARM_START_LOSSES = ("loss_warm_A", "loss_warm_B")
-Losses = dict[str, nn.Variable]  # by name, not yet read from the device
+Losses = dict[str, nn.Variable]  # by name, not read from the device
 ALIGN_LAST_BIAS = "mlp5/affine/b"
-WARM_START_BIAS = -3.0  # heatmaps are mostly empty: begin the generators there
-SHARED = (TRANSFORMERS["A2B"], TRANSFORMER_DISCRIMINATORS["B"])  # by all sources
+WARM_START_BIAS = -3.0  # of the generators' output: heatmaps are mostly empty
+SHARED = (TRANSFORMERS["A2B"], TRANSFORMER_DISCRIMINATORS["B"])  # among all sources
 
 
 class Graph(NamedTuple):
-    """Hold inputs, fakes and losses of an iteration, of one source and the target."""
+    """Inputs, fakes and losses of one iteration, for one source and the target."""
 
-    suffix: str  # ending of the names of the source's own networks and losses
-
+    suffix: str  # of the names of the source's networks and losses
     real: dict[str, nn.Variable]  # A, B: (B, 15, 64, 64) in [0, 1]
-    shifted: dict[str, nn.Variable]  # the same faces moved to the other person by geometry, for the warm start
+    shifted: dict[str, nn.Variable]  # moved to the other person by geometry, for the warm start
     fake: dict[str, nn.Variable]  # fake_A = G_B2A(real_B), fake_B = G_A2B(real_A)
-    fake_leaf: dict[str, nn.Variable]  # the same numbers, where the generators' losses begin
+    fake_leaf: dict[str, nn.Variable]  # unlinked from fake; the generators' losses begin here
     recon: dict[str, nn.Variable]  # recon_A = G_B2A(fake_B), recon_B = G_A2B(fake_A)
     discriminator_losses: dict[str, nn.Variable]
     discriminator_loss: nn.Variable
     generator_losses: dict[str, nn.Variable]
     generator_loss: nn.Variable  # their weighted sum
-    warm_start_loss: nn.Variable | None
+    warm_start_losses: dict[str, nn.Variable]
+    warm_start_loss: nn.Variable | None  # their sum
 
 
 class Solvers(NamedTuple):
-    """Hold a solver for all generators, and one for all discriminators."""
+    """One solver for all generators, and one for all discriminators."""
 
     generator: Solver
     discriminator: Solver
 
 
 def of_source(network: Network, suffix: str) -> Network:
-    """Return a source's own network, unless all sources share it."""
+    """Return a source's network, or the shared one."""
     return network if network in SHARED else network.with_suffix(suffix)
 
 
 def networks_of(networks: dict[str, Network], suffixes: list[str]) -> list[Network]:
-    """List generators or discriminators of all sources, each once."""
+    """Return the generators or discriminators of all sources without duplicates."""
     return list(dict.fromkeys(of_source(network, suffix) for suffix in suffixes for network in networks.values()))
 
 
 def load_shape_prior(config: TransformerConfig) -> int:
-    """Build and fill the align network and the PCA; return the number of the align network's outputs.
+    """Build and load the align network and the PCA; return the number of the align network's outputs.
 
     Raises:
         WeightsError: a file is missing, damaged or of another network.
@@ -88,7 +85,7 @@ def load_shape_prior(config: TransformerConfig) -> int:
     bias = read_parameters(shape_loss.align_param_path).get(ALIGN_LAST_BIAS)
     if bias is None or bias.ndim != 1:
         raise WeightsError(
-            f"{shape_loss.align_param_path}: not the weights of the align network; no {ALIGN_LAST_BIAS} in it"
+            f"{shape_loss.align_param_path}: not the weights of the align network: {ALIGN_LAST_BIAS} is missing"
         )
     ALIGN(nn.Variable((1, *HEATMAP_SHAPE)), len(bias))
     ALIGN.load(shape_loss.align_param_path)
@@ -98,7 +95,7 @@ def load_shape_prior(config: TransformerConfig) -> int:
 
 
 def generate(config: TransformerConfig, direction: str, x: nn.Variable, suffix: str = "") -> nn.Variable:
-    """Transform heatmaps (B, 15, 64, 64) to the other person's; the direction is `A2B` or `B2A`."""
+    """Transform heatmaps (B, 15, 64, 64) in the direction `A2B` or `B2A`."""
     network = of_source(TRANSFORMERS[direction], suffix)
     return network(x, config.norm_type, config.model.planes, batch_stat=True)
 
@@ -106,27 +103,27 @@ def generate(config: TransformerConfig, direction: str, x: nn.Variable, suffix: 
 def discriminate(
     config: TransformerConfig, person: str, x: nn.Variable, fixed: bool = False, suffix: str = ""
 ) -> nn.Variable:
-    """Score how much x is the person's, (B, 1, 6, 6)."""
+    """Run a person's discriminator; returns scores (B, 1, 6, 6)."""
     if config.train.edge_enhancement:
         x = enhance_edges(x)
     return of_source(TRANSFORMER_DISCRIMINATORS[person], suffix)(x, config.model.planes, fixed)
 
 
 def fixed_shape_code(x: nn.Variable, num_align_outputs: int) -> nn.Variable:
-    """Map (B, 15, 64, 64) to (B, 3) by the align network with batch statistics, as the authors run it, and the PCA."""
+    """Map heatmaps (B, 15, 64, 64) to shape codes (B, 3). The align network uses batch statistics (as the authors')."""
     return PCA(ALIGN(x, num_align_outputs, batch_stat=True, fixed=True))
 
 
 def build_graph(
     config: TransformerConfig, num_align_outputs: int | None, suffix: str = "", scores_real_b: bool = True
 ) -> Graph:
-    """Build the losses of one iteration.
+    """Build networks and losses of one iteration.
 
     Args:
         num_align_outputs: None if the shape loss is off.
-        suffix: of a source's own networks.
-        scores_real_b: the target's discriminator sees its real heatmaps here; of several sources in the first graph
-            alone, since it is one discriminator that takes them once a step.
+        suffix: suffix of the source's networks.
+        scores_real_b: whether this graph scores the target's real heatmaps. With several sources only one does, because
+            they share the discriminator.
     """
     train = config.train
     to_a, to_b = (partial(generate, config, direction, suffix=suffix) for direction in ("B2A", "A2B"))
@@ -138,7 +135,7 @@ def build_graph(
     fake_leaf = {person: x.get_unlinked_variable(need_grad=True) for person, x in fake.items()}
     recon = {"A": to_a(fake_leaf["B"]), "B": to_b(fake_leaf["A"])}
 
-    discriminator_losses, losses, weights = {}, {}, {}
+    discriminator_losses, losses, warm_start_losses, weights = {}, {}, {}, {}
     for person, other in PAIRS:
         loss = lsgan(score(person, fake[person].get_unlinked_variable(need_grad=False)), False)
         if person == "A" or scores_real_b:
@@ -154,9 +151,9 @@ def build_graph(
             losses[f"loss_shape_{person}"] = mean_absolute_error(*codes)
             weights[f"loss_shape_{person}"] = train.shape_loss.lambda_
         if train.warm_start.epochs:
-            losses[f"loss_warm_{person}"] = probability_bce(fake_leaf[other], shifted[person])
+            loss = probability_bce(fake_leaf[other], shifted[person])
+            losses[f"loss_warm_{person}"] = warm_start_losses[f"loss_warm_{person}"] = loss
             weights[f"loss_warm_{person}"] = train.warm_start.lambda_
-    warm_start_losses = {name: loss for name, loss in losses.items() if name in WARM_START_LOSSES}
     # read after a forward pass, which would otherwise free or overwrite them
     kept = (fake, fake_leaf, recon, discriminator_losses, losses)
     for variable in (x for part in kept for x in part.values()):
@@ -172,15 +169,16 @@ def build_graph(
         discriminator_loss=weighted_sum(discriminator_losses),
         generator_losses=losses,
         generator_loss=weighted_sum(losses, weights),
+        warm_start_losses=warm_start_losses,
         warm_start_loss=weighted_sum(warm_start_losses) if warm_start_losses else None,
     )
 
 
 def make_solvers(config: TransformerConfig, suffixes: tuple[str, ...] = ("",)) -> Solvers:
-    """Make a solver for all generators, and one for all discriminators."""
+    """Create the solvers."""
     train = config.train
     betas = {"beta1": train.beta1, "beta2": train.beta2}
-    # a discriminator that learns as fast as the generator breaks the lines
+    # with equal learning rates, boundaries become fragmented
     return Solvers(
         generator=Solver(networks_of(TRANSFORMERS, suffixes), train.lr, **betas),
         discriminator=Solver(networks_of(TRANSFORMER_DISCRIMINATORS, suffixes), train.lr / 2, **betas),
@@ -188,21 +186,21 @@ def make_solvers(config: TransformerConfig, suffixes: tuple[str, ...] = ("",)) -
 
 
 def set_batch(graph: Graph, batch_a: tuple[np.ndarray, ...], batch_b: tuple[np.ndarray, ...]) -> None:
-    """Put heatmaps of A and B into the graph; with the warm start each comes with its shifted heatmap."""
+    """Set heatmaps of A and B, and shifted heatmaps for the warm start."""
     for person, batch in (("A", batch_a), ("B", batch_b)):
         for variable, array in zip((graph.real[person], graph.shifted[person]), batch):
             variable.d = array
 
 
 def set_batches(graphs: list[Graph], batches_a: list[Batches], batches_b: Batches, iteration: int) -> None:
-    """Put an iteration's heatmaps of each source and of the target into the graphs."""
+    """Set the heatmaps of an iteration in the graphs of all sources."""
     real_b, *shifted_b = batches_b[iteration]
     for number, graph in enumerate(graphs):
         set_batch(graph, batches_a[number][iteration], (real_b, *shifted_b[number : number + 1]))
 
 
 def passes_of(graphs: list[Graph], batches_a: list[Batches], batches_b: Batches) -> list[Pass]:
-    """List the passes through the generators, each with its networks, by the number of their batch."""
+    """Return the forward passes through the generators of each source."""
 
     def run(graph: Graph, number: int) -> None:
         set_batches(graphs, batches_a, batches_b, number)
@@ -218,13 +216,13 @@ def generate_fakes(graphs: list[Graph]) -> None:
 
 
 def update_generators(graphs: list[Graph], solver: Solver, is_warm_start: bool) -> Losses:
-    """Update all generators once, from losses that begin at the fakes, summed over sources."""
+    """Update all generators with the losses of all sources."""
     solver.zero_grad()
     losses, totals = {}, {}
     for graph in graphs:
         loss = graph.warm_start_loss if is_warm_start else graph.generator_loss
-        names = WARM_START_LOSSES if is_warm_start else graph.generator_losses
-        losses |= {name + graph.suffix: graph.generator_losses[name] for name in names}
+        terms = graph.warm_start_losses if is_warm_start else graph.generator_losses
+        losses |= {name + graph.suffix: term for name, term in terms.items()}
         totals["loss_netG" + graph.suffix] = loss
         solver.add_gradient(loss, through=list(zip(graph.fake_leaf.values(), graph.fake.values())))
     solver.update(losses)
@@ -232,13 +230,13 @@ def update_generators(graphs: list[Graph], solver: Solver, is_warm_start: bool) 
 
 
 def warm_start_step(graphs: list[Graph], solvers: Solvers) -> Losses:
-    """Generate, then teach the generators the shifted landmarks alone."""
+    """Generate, and update the generators with the warm start's losses only."""
     generate_fakes(graphs)
     return update_generators(graphs, solvers.generator, is_warm_start=True)
 
 
 def train_step(graphs: list[Graph], solvers: Solvers, weight_decay: float) -> Losses:
-    """Generate, update D on the detached fakes, then update G; return the losses."""
+    """Generate, update the discriminators on the unlinked fakes, then update the generators."""
     generate_fakes(graphs)
     solvers.discriminator.zero_grad()
     losses, totals = {}, {}
@@ -253,38 +251,38 @@ def train_step(graphs: list[Graph], solvers: Solvers, weight_decay: float) -> Lo
 def save_panel(graph: Graph, path: Path, is_warm_start: bool) -> None:
     """Write real A, fake B, real B, reconstructed A, fake A, reconstructed B.
 
-    At the warm start, which reconstructs nothing, the shifted heatmaps stand in their places.
+    During the warm start, shifted heatmaps replace the reconstructions.
     """
     last = "shifted" if is_warm_start else "recon"
     order = (("real", "A"), ("fake", "B"), ("real", "B"), (last, "A"), ("fake", "A"), (last, "B"))
-    tiles = [heatmap_picture(getattr(graph, kind)[person].d[0]) for kind, person in order]
+    tiles = [heatmap_image(getattr(graph, kind)[person].d[0]) for kind, person in order]
     write_image(path, side_by_side(tiles))
 
 
 def save_panels(graphs: list[Graph], warm_start_epochs: int, folder: Path, iteration: int, epoch: int) -> None:
-    """Write a panel for each source, in their order."""
+    """Write a panel for each source."""
     for number, graph in enumerate(graphs):
         save_panel(graph, monitor_path(folder, iteration, number), epoch <= warm_start_epochs)
 
 
 def open_batches(training: Training) -> list[Batches]:
-    """Open the batches of each source, and then the target's.
+    """Open the batches of each source, then the target's.
 
-    With the warm start, heatmaps come with shifted ones: a source's with one, the target's with one for each source.
+    For the warm start, a sample also contains shifted heatmaps: one of a source, one per source of the target.
 
     Raises:
-        ConfigError: source and target are one, or the warm start lacks landmarks.
+        ConfigError: source and target are the same, or the warm start lacks landmarks.
         DataError: data are missing or damaged.
     """
     config = training.config
     names, target = config.sources, config.trg_celeb_name
     if target in names:
-        raise ConfigError(f"{target} is both source and target (trg_celeb_name); a transformer is for two people")
+        raise ConfigError(f"{target} is both source and target (trg_celeb_name)")
     datasets = [open_dataset(config, name, config.mode, (HEATMAP,)) for name in (*names, target)]
     if config.train.warm_start.epochs:
         if config.boundary == FROM_ENCODER:
             raise ConfigError(
-                "train.warm_start moves landmarks, which 'boundary: encoder' does not have; set epochs to 0"
+                "train.warm_start requires landmarks, which 'boundary: encoder' does not provide; set epochs to 0"
             )
         *shapes_a, shape_b = (shape_of(dataset.landmarks) for dataset in datasets)
         moves = [[NeutralToNeutral(shape_a, shape_b).move] for shape_a in shapes_a]
@@ -295,7 +293,7 @@ def open_batches(training: Training) -> list[Batches]:
 
 
 def make_graphs(config: TransformerConfig, num_align_outputs: int | None) -> list[Graph]:
-    """Make the networks, and a graph for each source."""
+    """Build the networks, and a graph for each source."""
     suffixes = [config.suffix_of(source) for source in config.sources]
     graphs = [build_graph(config, num_align_outputs, suffix, suffix == suffixes[0]) for suffix in suffixes]
     if config.train.warm_start.epochs:
@@ -317,6 +315,7 @@ def main() -> None:
         networks=networks_of(TRANSFORMERS | TRANSFORMER_DISCRIMINATORS, suffixes),
         solvers=solvers._asdict(),
         batches=dict(zip([*(f"A{suffix}" for suffix in suffixes), "B"], all_batches)),
+        averaged=networks_of(TRANSFORMERS, suffixes),
     ) as run:
         for epoch in run.epochs():
             is_warm_start = epoch <= warm_start.epochs
@@ -330,6 +329,7 @@ def main() -> None:
                     losses = warm_start_step(graphs, solvers)
                 else:
                     losses = train_step(graphs, solvers, train.weight_decay)
+                run.average.update(iteration)
                 run.log(losses, partial(save_panels, graphs, warm_start.epochs))
             run.end_epoch(epoch, passes_of(graphs, batches_a, batches_b))
 

@@ -225,7 +225,7 @@ def main() -> None:
         work = Path(temporary)
         data_dir = args.data_dir or work
         if args.data_dir is None:
-            make = [sys.executable, str(ROOT / "make_synthetic.py"), "celebv", "--people", f"{PERSON}=3"]
+            make = [sys.executable, str(ROOT / "tools/make_synthetic.py"), "celebv", "--people", f"{PERSON}=3"]
             frames = max(args.frames, *(args.memory or [0]))
             subprocess.run([*make, "--frames", str(frames), "--out-dir", str(work / "CelebV")], check=True)
         root = data_dir / "CelebV"

@@ -85,12 +85,12 @@ def make_valid(folder: Path) -> None:
         command = [sys.executable, str(ROOT / script), *map(str, args)]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
-    run("make_synthetic.py", "video", "--person", "Rowan=9", "--frames", 20, "--out-file", "video.mp4")
+    run("tools/make_synthetic.py", "video", "--person", "Rowan=9", "--frames", 20, "--out-file", "video.mp4")
     for ending, codec in CODECS.items():
         sound = ["-f", "lavfi", "-i", "sine=d=0.8", "-shortest"] if ending in (".mp4", ".mkv") else []
         command = [ffmpeg(), "-y", "-v", "error", "-i", "video.mp4", *sound, "-c:v", codec, f"whole{ending}"]
         subprocess.run(command, cwd=folder, check=True)
-    run("make_synthetic.py", "celebv", "--people", "Rowan=9", "Linnea=29", "--frames", 14, "--expressions")
+    run("tools/make_synthetic.py", "celebv", "--people", "Rowan=9", "Linnea=29", "--frames", 14, "--expressions")
     subprocess.run(
         ["sh", ROOT / "split_celebv.sh", "datasets/CelebV", "10"], cwd=folder, check=True, capture_output=True
     )

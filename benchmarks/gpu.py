@@ -41,14 +41,14 @@ from config.runs import INFO_FILE  # noqa: E402
 from datasets.batches import make_batches, to_float  # noqa: E402
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP  # noqa: E402
 from datasets.images import read_image, write_image  # noqa: E402
-from datasets.panels import contact_sheet, evenly, generated_mark  # noqa: E402
+from datasets.panels import contact_sheet, generated_metadata
 from datasets.samples import open_dataset  # noqa: E402
 from evaluate import paint_all  # noqa: E402
 from inference.backends import NnablaBackend  # noqa: E402
-from inference.metrics import compare_pictures  # noqa: E402
-from inference.pictures import FaceFrame  # noqa: E402
+from inference.inputs import FaceFrame
+from inference.measures import compare_pictures
+from inference.networks import Trained, load_network
 from inference.reenactor import Reenactor  # noqa: E402
-from inference.trained import Trained, load_network  # noqa: E402
 from models.networks import DECODER, INFERENCE, MODULES  # noqa: E402
 from tests.reference.steps import our_step, random_batch, small_config  # noqa: E402
 from training.checkpoints import newest_checkpoint  # noqa: E402
@@ -58,6 +58,7 @@ from utils.context import set_context  # noqa: E402
 from utils.ending import call_main  # noqa: E402
 from utils.errors import ConfigError, one_line  # noqa: E402
 from utils.files import check_outputs, timestamp, write_text, write_yaml  # noqa: E402
+from utils.sampling import evenly
 
 CASE_S = 900  # one that takes longer is given up
 TRAININGS = ("encoder", "transformer", "decoder")
@@ -210,7 +211,7 @@ def measure_person(case: dict[str, Any]) -> dict[str, Any]:
             painted = paint_all(backend, (to_float(heatmap) for _, heatmap in samples), f"epoch {epoch}")
             found[words] = compare_pictures(painted, real)
             rows += [painted[index] for index in shown]
-    write_image(out.with_suffix(".png"), contact_sheet(rows, len(shown), TILE_PX), generated_mark("all but row 1"))
+    write_image(out.with_suffix(".png"), contact_sheet(rows, len(shown), TILE_PX), generated_metadata("all but row 1"))
     return {"scores": found, "seconds": seconds, "iterations": newest_checkpoint(folder)[1]["iteration"]}
 
 
@@ -359,7 +360,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_random_networks(Path(folder) / "weights", args.planes)
         people = ["celebv", "--people", "Rowan=9", "Linnea=29", "--frames", "64", "--out-dir", f"{folder}/CelebV"]
-        subprocess.run([sys.executable, ROOT / "make_synthetic.py", *people], check=True, capture_output=True)
+        subprocess.run([sys.executable, ROOT / "tools/make_synthetic.py", *people], check=True, capture_output=True)
         subprocess.run(["sh", ROOT / "split_celebv.sh", f"{folder}/CelebV", "48"], check=True, capture_output=True)
         common = {"context": context.name, "device_id": device_id, "planes": args.planes, "rounds": args.rounds}
         common |= {"weights": f"{folder}/weights", "data": f"{folder}/CelebV"}

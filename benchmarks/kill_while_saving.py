@@ -87,7 +87,7 @@ def main() -> None:
     inside, expected = 0, 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        call(folder, "make_synthetic.py", "celebv", "--people", "Ada=3", "Bo=5", "--frames", 1)
+        call(folder, "tools/make_synthetic.py", "celebv", "--people", "Ada=3", "Bo=5", "--frames", 1)
         (folder / "transformer.yaml").write_text(json.dumps(CONFIG))  # so is YAML
         run = folder / "runs/transformer/Bo2Ada/run"
         for kill in range(args.kills):

@@ -21,11 +21,12 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from datasets import landmarks  # noqa: E402
 from datasets.boundary import IMAGE_SIZE  # noqa: E402
-from inference.faces import CROP_DROP, CROP_SHARE  # noqa: E402
+from faces import finder as landmarks
+from faces.follower import CROP_DROP, CROP_SHARE
+from synthetic.expressions import Expression, expression_track, random_expression
 from synthetic.painter import render  # noqa: E402
-from synthetic.people import Expression, expression_track, random_expression, random_identity  # noqa: E402
+from synthetic.people import random_identity
 from utils import cli  # noqa: E402
 from utils.ending import call_main  # noqa: E402
 from utils.files import atomic_path  # noqa: E402

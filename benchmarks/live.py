@@ -27,20 +27,26 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.reenactment import networks_in, write_random_networks  # noqa: E402
 from datasets.batches import heatmap_of  # noqa: E402
 from datasets.boundary import style_of  # noqa: E402
-from datasets.panels import face_picture  # noqa: E402
-from inference.film import Film, open_painter, read_film, write_film  # noqa: E402
-from inference.geometry import Shape, write_geometry  # noqa: E402
-from inference.live import LiveReenactor  # noqa: E402
-from inference.pipeline import open_decoder  # noqa: E402
-from inference.reenactor import Result  # noqa: E402
-from inference.trained import Trained  # noqa: E402
-from make_synthetic import moving_head  # noqa: E402
+from datasets.film import Film, read_film, write_film
+from datasets.panels import face_image
+from datasets.shape_file import write_shape
+from faces.geometry import Shape
+from inference.film import open_painter
+from inference.networks import Trained
+from inference.reenactor import (
+    Result,  # noqa: E402
+    open_decoder,
+)
+from synthetic.expressions import Expression, expression_track
+from synthetic.geometry import landmarks_of
+from synthetic.moving import moving_head
 from synthetic.painter import render  # noqa: E402
-from synthetic.people import Expression, expression_track, landmarks_of, random_identity  # noqa: E402
+from synthetic.people import random_identity
 from utils import cli  # noqa: E402
 from utils.ending import call_main  # noqa: E402
 from web.jpeg import decode  # noqa: E402
 from web.live import encode  # noqa: E402
+from web.live_reenactor import LiveReenactor
 
 PLANES = (8, 12, 16, 24, 32, 48, 64)
 IN_FLIGHT, IN_FLIGHT_SLOW, SLOW_S, FAST_S = 3, 2, 0.25, 0.1  # the same as in web/live.js
@@ -103,7 +109,7 @@ def film_ms(decoder: Trained, film: Film) -> float:
     painter, seconds = open_painter(film, decoder, backend, 1), []
     for landmarks in film.landmarks:
         heatmap = heatmap_of(landmarks, style_of(decoder.config))
-        image = face_picture(backend.infer("decoder", heatmap[None])[0])
+        image = face_image(backend.infer("decoder", heatmap[None])[0])
         start = time.perf_counter()
         painter.paint(heatmap, image, landmarks)
         seconds.append(time.perf_counter() - start)
@@ -151,12 +157,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         video = Path(scratch) / "driver.mp4"
         person = ["video", "--person", "Rowan=9", "--frames", str(LENGTHS[1]), "--out-file", str(video)]
-        subprocess.run([sys.executable, ROOT / "make_synthetic.py", *person], check=True, capture_output=True)
+        subprocess.run([sys.executable, ROOT / "tools/make_synthetic.py", *person], check=True, capture_output=True)
         film = make_film(Path(scratch) / "film.npz", landmarks)
         for planes in args.planes:
             folder = Path(scratch) / str(planes)
             write_random_networks(folder, planes)
-            write_geometry(folder / "decoder", landmarks)
+            write_shape(folder / "decoder", landmarks)
             cells = []
             for some_film, flags in ((None, ()), (film, ("--film", film.path))):
                 rate, delay = live(networks_in(folder)["decoder"], pictures, args.seconds, some_film)

@@ -5,7 +5,7 @@
     python benchmarks/reenactment.py --memory 300 3000     # peak memory by the length of the video, demo width
 
 Whole commands are run at two lengths, and their difference is the rate, so that what a start costs does not count;
-it is printed by itself. Backends take turns, and ratios are of one run. Pictures are those of a synthetic person; what
+it is printed by itself. Backends take turns, and ratios are of one run. FrameSource are those of a synthetic person; what
 random weights paint is noise, which costs as much as a face.
 
 The Python of --torch needs torch, numpy, h5py, opencv-python-headless, pillow, PyYAML, imageio-ffmpeg and tqdm. It runs
@@ -32,10 +32,10 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.data import peak_memory  # noqa: E402
 from config import load_config  # noqa: E402
+from faces.follower import make_finder
 from inference.backends import NnablaBackend, OnnxBackend  # noqa: E402
-from inference.faces import make_finder  # noqa: E402
-from inference.pictures import Pictures, faces_of  # noqa: E402
-from inference.trained import Trained  # noqa: E402
+from inference.inputs import FrameSource, faces_of
+from inference.networks import Trained
 from models.networks import INFERENCE, MODULES  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.files import write_yaml  # noqa: E402
@@ -85,7 +85,7 @@ def seconds_of(work: Callable[[], Any], repeats: int) -> float:
 
 def stages(weights: Path, video: Path, repeats: int) -> None:
     """Measure milliseconds a frame of each part by itself."""
-    pictures = Pictures(video)
+    pictures = FrameSource(video)
     finder = make_finder(None, is_video=True)
     first = next(iter(pictures))
     count = sum(1 for _ in pictures)
@@ -155,7 +155,7 @@ def memory(lengths: list[int], folder: Path) -> None:
 
 
 def make_video(path: Path, count: int) -> None:
-    command = [sys.executable, str(ROOT / "make_synthetic.py"), "video", "--person", "Rowan=9"]
+    command = [sys.executable, str(ROOT / "tools/make_synthetic.py"), "video", "--person", "Rowan=9"]
     subprocess.run([*command, "--frames", str(count), "--out-file", str(path)], check=True, capture_output=True)
 
 

@@ -16,11 +16,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from convert_authors_weights import NETWORKS, parameters_of  # noqa: E402
 from inference.inputs import open_input  # noqa: E402
-from inference.output import lay_out, layout_size, open_result_video, open_results  # noqa: E402
+from inference.outputs import lay_out, layout_size, open_result_video, open_results
 from inference.reenactor import MissingFaces, Reenactor  # noqa: E402
 from tests.reference.torch_networks import build  # noqa: E402
+from tools.convert_authors_weights import NETWORKS, parameters_of
 from utils import cli  # noqa: E402
 from utils.parallel import prefetched  # noqa: E402
 from utils.weights import read_manifest, read_parameters  # noqa: E402

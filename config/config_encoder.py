@@ -1,4 +1,4 @@
-"""Keys of train_encoder.py. A --conf file overrides single ones."""
+"""Keys of train_encoder.py."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from utils.cli import MAX_COUNT
 
 @dataclass(frozen=True)
 class WFLW(Keys):
-    """Hold where WFLW lies."""
+    """Location of WFLW."""
 
-    # WFLW only: the folder that preprocess.py wrote
+    # WFLW only: output folder of preprocess.py
     data_dir: str = key("datasets/WFLW_heatmaps", path=True, free=True)
 
 
 @dataclass(frozen=True)
 class Model(Keys):
-    """Hold the network's size."""
+    """Size of the network."""
 
     WITHOUT_EFFECT = {
-        "activation": of_type(str),  # the network has no output activation, whatever is named here
+        "activation": of_type(str),  # the network has no output activation
         "output_nc": only(15, "the number of boundaries"),
     }
 
@@ -33,44 +33,44 @@ class Model(Keys):
 
 @dataclass(frozen=True)
 class Train(TrainKeys):
-    """Hold the training's keys."""
+    """Keys of the training."""
 
     epochs: int = key(500, between(1, MAX_EPOCHS), free=True)
-    # epoch from which the rate falls linearly to 0; the default is never, as in the port
+    # epoch after which the learning rate decreases linearly to 0; the default is never, as in the port
     lr_decay_start_at: int = key(MAX_EPOCHS, between(0, MAX_EPOCHS))
     weight_decay: float = key(1.0e-5, between(0, 1))
 
 
 @dataclass(frozen=True)
 class Test(Keys):
-    """Hold the keys of validation and reenactment."""
+    """Validation and reenactment."""
 
     WITHOUT_EFFECT = CACHES
 
     batch_size: int = key(32, between(1, 256))  # for validation
-    # reenactment: normalise by the batch, not by running statistics (the authors: on)
+    # reenactment: batch statistics instead of running statistics (the authors: on)
     batch_stat: bool = key(False)
 
 
 @dataclass(frozen=True)
 class Monitor(Keys):
-    """Hold how often something is written."""
+    """Intervals of logs and weights."""
 
-    interval: int = key(1, between(1, MAX_COUNT))  # epochs between sample pictures
+    interval: int = key(1, between(1, MAX_COUNT))  # epochs between sample images
     save_interval: int = key(10, between(1, MAX_COUNT))  # epochs between saved weights
 
 
 @dataclass(frozen=True)
 class EncoderConfig(FacesConfig):
-    """Hold the encoder's configuration."""
+    """Configuration of the encoder."""
 
     MODULE = "encoder"
     WITHOUT_EFFECT = {"loss": of_type(dict), "use_reference": of_type(bool)}
 
-    model_name: str = key("model", FOLDER_NAME)  # the folder of the weights within a run
+    model_name: str = key("model", FOLDER_NAME)  # folder of the weights within a run
     loss_name: str = key("mse", one_of("mse", "bce"))
     path: WFLW = section(WFLW)
-    # CelebV only: train, validated on test; or all, validated on the same
+    # CelebV only: train (validation on test), or all (validation on all)
     mode: str = key("train", one_of("train", "all"))
     finetune: Finetune = section(Finetune)
     model: Model = section(Model)
@@ -84,5 +84,5 @@ class EncoderConfig(FacesConfig):
         return Path(self.path.data_dir)
 
     def weights_folder(self, run_folder: Path) -> Path:
-        """Return the folder of the weights within a run's."""
+        """Return the folder of the weights of a run."""
         return run_folder / self.model_name

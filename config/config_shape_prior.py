@@ -1,4 +1,4 @@
-"""Keys of train_shape_prior.py. A --conf file overrides single ones."""
+"""Keys of train_shape_prior.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from utils.cli import MAX_BATCH, MAX_COUNT
 
 @dataclass(frozen=True)
 class Train(TrainKeys):
-    """Hold the training's keys."""
+    """Keys of the training."""
 
     WITHOUT_EFFECT = {}  # no published file is of it
 
@@ -23,19 +23,19 @@ class Train(TrainKeys):
 
 @dataclass(frozen=True)
 class Monitor(Keys):
-    """Hold how often something is written."""
+    """Intervals of logs and weights."""
 
     interval: int = key(100, between(1, MAX_COUNT))  # iterations between loss values
 
 
 @dataclass(frozen=True)
 class ShapePriorConfig(FacesConfig):
-    """Hold the shape prior's configuration; of WFLW, mode is train or test."""
+    """Configuration of the shape prior. For WFLW, mode is train or test."""
 
     MODULE = "shape_prior"
 
-    dataset: str = key("CelebV", one_of("CelebV", "WFLW"))  # the data set to learn from
-    # WFLW only: the folder that preprocess.py wrote
+    dataset: str = key("CelebV", one_of("CelebV", "WFLW"))  # data set to train on
+    # WFLW only: output folder of preprocess.py
     data_dir: str = key("datasets/WFLW_heatmaps", path=True, free=True)
     train: Train = section(Train)
     monitor: Monitor = section(Monitor, free=True)

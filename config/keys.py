@@ -1,7 +1,6 @@
-"""Typed configurations: each key is a line of a class, with default, range and comment.
+"""Typed configurations: frozen dataclasses with one line per key.
 
-A class of keys is a frozen dataclass. A line reads `lr: float = key(1e-3, above(0, 1e38))  # what it is`; a file's key
-`lambda` is the attribute `lambda_`.
+For example, `lr: float = key(1e-3, above(0, 1e38))  # learning rate`. The attribute of the key `lambda` is `lambda_`.
 """
 
 from __future__ import annotations
@@ -15,23 +14,23 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from utils.errors import ConfigError, one_line
-from utils.files import A_FOLDER_NAME, is_folder_name
+from utils.files import FOLDER_NAME_RULE, is_folder_name
 
 
 class Rule(NamedTuple):
-    """Say what a value may be: a test, and the words for it."""
+    """A test of values, and its description."""
 
     holds: Callable[[Any], bool]
     words: str
 
 
 def between(minimum: float, maximum: float) -> Rule:
-    """Allow numbers in a range, both ends included."""
-    return Rule(lambda value: minimum <= value <= maximum, f"must be from {minimum} to {maximum}")
+    """Allow numbers in [minimum, maximum]."""
+    return Rule(lambda value: minimum <= value <= maximum, f"must be between {minimum} and {maximum}")
 
 
 def above(minimum: float, maximum: float) -> Rule:
-    """Allow numbers above a minimum, up to a maximum."""
+    """Allow numbers in (minimum, maximum]."""
     return Rule(lambda value: minimum < value <= maximum, f"must be above {minimum} and at most {maximum}")
 
 
@@ -42,17 +41,17 @@ def even(minimum: int, maximum: int) -> Rule:
 
 
 def odd(maximum: int) -> Rule:
-    """Allow odd numbers from 1 on."""
+    """Allow odd numbers from 1 to a maximum."""
     return Rule(lambda value: 1 <= value <= maximum and value % 2 == 1, f"must be an odd number from 1 to {maximum}")
 
 
 def one_of(*choices: str) -> Rule:
-    """Allow one of some words."""
+    """Allow one of several words."""
     return Rule(lambda value: value in choices, f"must be one of {', '.join(choices)}")
 
 
 def some_of(*choices: str) -> Rule:
-    """Allow a list of some of the words, each at most once."""
+    """Allow a list of distinct words out of several."""
 
     def holds(values: tuple[str, ...]) -> bool:
         return 0 < len(values) == len(set(values)) and set(values) <= set(choices)
@@ -75,9 +74,9 @@ def _are_folder_names(values: tuple[str, ...]) -> bool:
 
 
 FRACTION = Rule(lambda value: 0 <= value < 1, "must be from 0 to below 1")
-FOLDER_NAME = Rule(is_folder_name, A_FOLDER_NAME)
-FOLDER_NAME_OR_NONE = Rule(lambda value: value == "" or is_folder_name(value), A_FOLDER_NAME)
-FOLDER_NAMES = Rule(_are_folder_names, "must be a list of names of folders, each at most once and without '/'")
+FOLDER_NAME = Rule(is_folder_name, FOLDER_NAME_RULE)
+FOLDER_NAME_OR_NONE = Rule(lambda value: value == "" or is_folder_name(value), FOLDER_NAME_RULE)
+FOLDER_NAMES = Rule(_are_folder_names, "must be a list of distinct folder names without '/'")
 ANY = Rule(lambda value: True, "")
 
 
@@ -85,33 +84,33 @@ def key(default: Any, rule: Rule = ANY, path: bool = False, free: bool = False) 
     """Declare a key.
 
     Args:
-        path: '~' is the user's home.
-        free: a resumed run may change it, since it changes nothing that an iteration computes.
+        path: whether to expand '~'.
+        free: whether a resumed run may change it, because it does not affect the numbers of an iteration.
     """
     return dataclasses.field(default=default, metadata={"rule": rule, "path": path, "free": free})
 
 
 def section(kind: type, free: bool = False) -> Any:
-    """Declare a key that holds keys of its own."""
+    """Declare a section of keys."""
     return dataclasses.field(default_factory=kind, metadata={"free": free})
 
 
 class Keys:
-    """Stand below all classes of keys."""
+    """Base class of all sections."""
 
-    WITHOUT_EFFECT: ClassVar[dict[str, Rule]] = {}  # keys of published files that decide nothing here
+    WITHOUT_EFFECT: ClassVar[dict[str, Rule]] = {}  # keys of published files that have no effect here
 
 
 AnyKeys = TypeVar("AnyKeys", bound=Keys)
 
 
 def name_of(field: dataclasses.Field) -> str:
-    """Return a key's name in a file; Python's own words have an underscore behind them."""
+    """Return a key's name in a file: its attribute without a trailing underscore."""
     return field.name.rstrip("_")
 
 
 def to_dict(keys: Keys) -> dict[str, Any]:
-    """Return keys as a file holds them."""
+    """Return keys as the content of a file."""
     values = {name_of(field): getattr(keys, field.name) for field in dataclasses.fields(keys)}
     return {name: _to_plain(value) for name, value in values.items()}
 
@@ -123,14 +122,14 @@ def _to_plain(value: Any) -> Any:
 
 
 def with_values(keys: AnyKeys, given: dict[str, Any], source: Any = "configuration", prefix: str = "") -> AnyKeys:
-    """Return keys with other values, each of which is checked.
+    """Return a copy with other values.
 
     Args:
-        given: as a file holds it; keys that decide nothing are left out.
-        source: the file, for messages.
+        given: content of a file. Keys without effect are dropped.
+        source: name of the file, for messages.
 
     Raises:
-        ConfigError: a key is unknown, or a value has a wrong type or is impossible.
+        ConfigError: a key is unknown, or a value has a wrong type or is invalid.
     """
     fields = {name_of(field): field for field in dataclasses.fields(keys)}
     new = {}
@@ -144,10 +143,10 @@ def with_values(keys: AnyKeys, given: dict[str, Any], source: Any = "configurati
             raise ConfigError(f"{source}: unknown key '{dotted}'; {_suggestion(str(name), known, prefix)}")
         before = getattr(keys, fields[name].name)
         if value is None and (isinstance(before, Keys) or before in ("", ())):
-            continue  # 'key:' with nothing behind it, which YAML calls null
+            continue  # 'key:' without a value
         if isinstance(before, Keys):
             if not isinstance(value, dict):
-                raise ConfigError(f"{source}: {dotted}: must hold keys of its own, not {_short(value)}")
+                raise ConfigError(f"{source}: {dotted}: must be a section of keys, not {_short(value)}")
             new[fields[name].name] = with_values(before, value, source, f"{dotted}.")
             continue
         value = _typed(value, before, dotted, source)
@@ -157,7 +156,7 @@ def with_values(keys: AnyKeys, given: dict[str, Any], source: Any = "configurati
 
 
 def is_free(keys: Keys, dotted: str) -> bool:
-    """Tell whether a resumed run may change a key, such as `train.lr`."""
+    """Return whether a resumed run may change a key, such as `train.lr`."""
     name, _, rest = dotted.partition(".")
     field = next((field for field in dataclasses.fields(keys) if name_of(field) == name), None)
     if field is None:
@@ -170,7 +169,7 @@ def _suggestion(name: str, known: list[str], prefix: str) -> str:
     close = difflib.get_close_matches(name.casefold(), by_letters, n=1, cutoff=0.5)
     if close:
         return f"did you mean '{prefix}{by_letters[close[0]]}'?"
-    return f"known here: {', '.join(sorted(known))}"
+    return f"known keys: {', '.join(sorted(known))}"
 
 
 def _require(rule: Rule, value: Any, dotted: str, source: Any) -> None:
@@ -179,16 +178,12 @@ def _require(rule: Rule, value: Any, dotted: str, source: Any) -> None:
 
 
 def _typed(value: Any, default: Any, dotted: str, source: Any) -> Any:
-    """Return the value in the default's type.
-
-    Raises:
-        ConfigError: it has another type.
-    """
+    """Convert a value to the type of the default. Raises ConfigError if it has another type."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if isinstance(default, bool):
         fits, words = isinstance(value, bool), "true or false"
     elif isinstance(default, int):
-        fits, words = is_number and not isinstance(value, float), "a whole number"
+        fits, words = is_number and not isinstance(value, float), "an integer"
     elif isinstance(default, float):
         fits, words = is_number and math.isfinite(value), "a finite number"
         value = float(value) if fits else value
@@ -205,5 +200,5 @@ def _typed(value: Any, default: Any, dotted: str, source: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    """Write a value for a message; what a file holds can be of any size."""
+    """Format a value of any size for a message."""
     return one_line(value if isinstance(value, float) else reprlib.repr(value), 120)

@@ -1,4 +1,4 @@
-"""Annotation lists: 196 landmark coordinates at the start of each line, in WFLW and in CelebV."""
+"""Annotation lists of WFLW and CelebV: 196 landmark coordinates at the start of each line."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from utils.errors import DataError, one_line
 from utils.files import NotRegular, open_file
 
 NUM_COORDINATES = 2 * NUM_LANDMARKS
-MAX_LINE = 20_000  # letters; 206 numbers and a name have some thousand
-MAX_COORDINATE = 100_000  # pixels; beyond it a number is no place in a picture
+MAX_LINE = 20_000  # characters
+MAX_COORDINATE = 100_000  # pixels
 
 
 class Annotations(NamedTuple):
-    """Hold the lines of a list: image names, landmarks (N, 98, 2) float64 in pixels, the columns between (N, K)."""
+    """Content of a list: image names, landmarks (N, 98, 2) float64 in pixels, and the columns between, (N, K)."""
 
     names: list[str]
     landmarks: np.ndarray
@@ -31,23 +31,22 @@ class Annotations(NamedTuple):
 def read_annotations(
     path: str | Path, num_extras: int, hint: str, note: Callable[[str], None] | None = None
 ) -> Annotations:
-    """Read a list of `196 coordinates, num_extras further numbers, image name` lines.
+    """Read a list with lines of 196 coordinates, `num_extras` further numbers, and an image name.
 
     Args:
-        hint: what to do when the file is not there.
-        note: is told of each line that cannot be read, which is then left out; None makes that an error.
+        hint: what to do if the file is missing, for the message.
+        note: called with a message for each invalid line, which is skipped; None raises an error.
 
     Raises:
-        DataError: the file is missing or empty, or a line has another number of columns, no numbers, or no name that
-            can be an image's.
+        DataError: the file is missing or empty, or a line is invalid.
     """
-    names, numbers = [], bytearray()  # 40,000 lines are 60 MiB of numbers: they are kept once, without their text
+    names, numbers = [], bytearray()  # compact: 40,000 lines have 60 MiB of numbers
     for line_number, line in read_lines(path, hint):
         try:
             name, values = parse_line(line, num_extras)
         except ValueError as error:
             if note is None:
-                raise DataError(f"{path}: line {line_number} {error}; mend or remove it") from None
+                raise DataError(f"{path}: line {line_number} {error}; correct or remove it") from None
             note(f"line {line_number} {error}")
             continue
         names.append(name)
@@ -57,17 +56,17 @@ def read_annotations(
 
 
 def read_lines(path: str | Path, hint: str) -> Iterator[tuple[int, str]]:
-    """Read the lines that are not empty, with their numbers from 1.
+    """Yield the lines that are not empty, with line numbers from 1.
 
     Raises:
-        DataError: the file is missing, no text, or has no such line.
+        DataError: the file is missing, not a text file, or empty.
     """
     is_empty = True
     try:
         with open_file(path, "r", encoding="utf-8-sig") as file:
             for number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), ""), start=1):
                 if len(line) > MAX_LINE:
-                    raise DataError(f"{path}: line {number} is longer than {MAX_LINE} letters; is it a list?")
+                    raise DataError(f"{path}: line {number} is longer than {MAX_LINE} characters")
                 if line.strip():
                     is_empty = False
                     yield number, line
@@ -78,17 +77,17 @@ def read_lines(path: str | Path, hint: str) -> Iterator[tuple[int, str]]:
     except NotRegular as error:
         raise DataError(f"{path}: {error.strerror}; unpack the annotations again") from None
     if is_empty:
-        raise DataError(f"{path}: no annotation in it; {hint}")
+        raise DataError(f"{path}: no annotations; {hint}")
 
 
 def read_names(path: str | Path, num_numbers: int, hint: str) -> list[str]:
-    """Read only the image names of a list that has so many numbers before each; errors as of `read_annotations`."""
+    """Read only the image names of a list with `num_numbers` numbers per line; see `read_annotations` for errors."""
     names = []
     for line_number, line in read_lines(path, hint):
         try:
             names.append(_checked_name(line.split(maxsplit=num_numbers)[-1]))
         except ValueError as error:
-            raise DataError(f"{path}: line {line_number} {error}; mend or remove it") from None
+            raise DataError(f"{path}: line {line_number} {error}; correct or remove it") from None
     return names
 
 
@@ -96,10 +95,10 @@ def parse_line(line: str, num_extras: int) -> tuple[str, np.ndarray]:
     """Split a line into the image name and the numbers (196 + num_extras,) float64.
 
     Raises:
-        ValueError: what is wrong with the line.
+        ValueError: the line is invalid.
     """
     num_numbers = NUM_COORDINATES + num_extras
-    columns = line.split(maxsplit=num_numbers)  # a name may hold spaces
+    columns = line.split(maxsplit=num_numbers)  # names may contain spaces
     if len(columns) != num_numbers + 1:
         raise ValueError(
             f"has {len(line.split())} columns instead of {num_numbers + 1} ({num_numbers} numbers and an image name)"
@@ -107,7 +106,7 @@ def parse_line(line: str, num_extras: int) -> tuple[str, np.ndarray]:
     try:
         values = np.array(columns[:-1], np.float64)
     except ValueError as error:
-        raise ValueError(f"holds something that is not a number: {one_line(error, 100)}") from None
+        raise ValueError(f"contains something that is not a number: {one_line(error, 100)}") from None
     if not np.isfinite(values).all():
         raise ValueError("has a value that is not finite")
     if np.abs(values).max() > MAX_COORDINATE:
@@ -116,20 +115,16 @@ def parse_line(line: str, num_extras: int) -> tuple[str, np.ndarray]:
 
 
 def _checked_name(name: str) -> str:
-    """Return the name without white space around it.
-
-    Raises:
-        ValueError: it leads out of the folder of images, or cannot be a file's.
-    """
+    """Strip and check an image name. Raises ValueError if it is not a valid file name below the folder of images."""
     name = name.strip()
     if not name.isprintable():
-        raise ValueError(f"names {one_line(repr(name), 80)}, which cannot be an image's name")
+        raise ValueError(f"names {one_line(repr(name), 80)}, which is not a valid image name")
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise ValueError(f"names '{name}', which leads out of the folder of images")
+        raise ValueError(f"names '{name}', which is outside the folder of images")
     return name
 
 
 def format_line(landmarks: np.ndarray, name: str, extras: tuple[int, ...] = ()) -> str:
-    """Write one line of a list, the way `read_annotations` reads it."""
+    """Format one line of a list."""
     coordinates = " ".join(f"{value:.4f}" for value in landmarks.reshape(-1))
     return " ".join([coordinates, *map(str, extras), name])

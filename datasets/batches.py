@@ -1,4 +1,4 @@
-"""Batches for the training loops: which samples, in which order, as float32, made ahead by other processes."""
+"""Batches of the training loops as float32, prepared by worker processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IMAGE_SCALE, HEATMAP_SCALE = 127.5, 255.0
 
 
 class Dataset(Protocol):
-    """Say what batches are made of: samples are tuples of arrays, uint8 or float32."""
+    """A data set whose samples are tuples of arrays, uint8 or float32."""
 
     def __len__(self) -> int: ...
 
@@ -31,7 +31,7 @@ class Dataset(Protocol):
 
 
 def to_float(array: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Convert uint8 (..., C, H, W) to the networks' float32: pictures (C = 3) in [-1, 1], heatmaps in [0, 1]."""
+    """Convert uint8 (..., C, H, W) to float32: images (C = 3) to [-1, 1], heatmaps to [0, 1]."""
     if out is None:
         out = np.empty(array.shape, np.float32)
     if array.dtype != np.uint8:
@@ -45,22 +45,20 @@ def to_float(array: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
 
 
 def heatmap_of(landmarks: np.ndarray, style: DrawingStyle) -> np.ndarray:
-    """Draw landmarks (98, 2) in pixels as the networks take them: (15, 64, 64) in [0, 1]."""
+    """Draw landmarks (98, 2) in pixels as a heatmap (15, 64, 64) in [0, 1]."""
     return to_float(resize_heatmap(draw_heatmap(landmarks, style=style), HEATMAP_SIZE))
 
 
 def collate(samples: Iterable[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
-    """Join samples to a batch: (B, C, H, W) float32, one array for each part of a sample."""
+    """Stack samples to a batch: an array (B, C, H, W) float32 for each part of a sample."""
     return tuple(to_float(np.stack(part)) for part in zip(*samples))
 
 
 def shared_array(shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    """Allocate zeros in memory that processes forked from this one share.
-
-    It is no file, so that containers with a small /dev/shm do not limit it.
+    """Allocate zeros in memory that is shared with forked processes, independently of the size of /dev/shm.
 
     Raises:
-        ResourceError: there is not that much memory.
+        ResourceError: there is too little memory.
     """
     num_bytes = max(math.prod(shape) * np.dtype(dtype).itemsize, 1)
     try:
@@ -74,7 +72,7 @@ def shared_array(shape: tuple[int, ...], dtype: type) -> np.ndarray:
 
 
 class InMemory:
-    """Keep the samples of a dataset for all processes, read by whichever needs them first."""
+    """A cache of samples in memory shared by all processes."""
 
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
@@ -93,28 +91,24 @@ class InMemory:
 
 
 class Pending(NamedTuple):
-    """Hold a batch that workers are at."""
+    """A batch in preparation."""
 
     iteration: int
     futures: list[Future]
 
 
 class Batches:
-    """Make batch number i of an endless training, as a pure function of (seed, i).
+    """An endless sequence of batches; batch i is a pure function of (seed, i).
 
-    Each epoch is a permutation of its own, drawn from (seed, epoch), and shows every sample once. Where the batch
-    size does not divide the number of samples, the last batch is filled up with the epoch's first samples, which
-    chance picks anew in each epoch.
-
-    Workers prepare the batches that follow the one asked for, in memory that they share with this process.
+    Each epoch is a permutation drawn from (seed, epoch). If the batch size does not divide the number of samples, the
+    last batch is completed with the epoch's first samples. Workers prepare the following batches in shared memory.
 
     Args:
-        shuffle: False keeps the dataset's own order in every epoch.
-        in_memory: read each sample once and keep it.
-        num_workers: 0 prepares each batch when it is asked for, -1 takes all cores but one.
-        rank: of this process among `num_ranks` that train together. Each takes its own `batch_size` samples of a
-            batch that is `num_ranks` times as large.
-        augmentation: change each sample at random, by (seed, epoch, index).
+        shuffle: whether to permute samples.
+        in_memory: cache all samples in memory.
+        num_workers: number of processes; 0 prepares batches on request, -1 is the number of cores minus one.
+        rank: number of this process among `num_ranks`, each of which takes `batch_size` samples of a larger batch.
+        augmentation: transform each sample at random, by (seed, epoch, index).
     """
 
     def __init__(
@@ -156,13 +150,13 @@ class Batches:
         if epoch != self._epoch:
             rng = np.random.default_rng([self.seed, epoch])
             order = rng.permutation(len(self.dataset)) if self.shuffle else np.arange(len(self.dataset))
-            self._order = np.resize(order, self.batches_per_epoch * self._size_of_all)  # filled up from its beginning
+            self._order = np.resize(order, self.batches_per_epoch * self._size_of_all)
             self._epoch = epoch
         first = position * self._size_of_all + self._rank * self.batch_size
         return self._order[first : first + self.batch_size]
 
     def __getitem__(self, iteration: int) -> tuple[np.ndarray, ...]:
-        """Return a batch, (B, C, H, W) float32 for each part of a sample; it is good until the next is asked for.
+        """Return a batch, (B, C, H, W) float32 for each part of a sample. It is valid until the next request.
 
         Raises:
             DataError: a sample is missing or damaged.
@@ -178,7 +172,7 @@ class Batches:
         return iteration % (self._num_ahead + 1)
 
     def _wait_for(self, iteration: int) -> None:
-        if self._ahead and self._ahead[0].iteration != iteration:  # a jump: let nobody write into slots from before
+        if self._ahead and self._ahead[0].iteration != iteration:  # a jump: wait until no worker writes into the slots
             while self._ahead:
                 self._finish(self._ahead.popleft())
         if not self._ahead:
@@ -198,7 +192,7 @@ class Batches:
             self._pool.result(future)
 
     def _fill(self, task: tuple[int, int, np.ndarray]) -> None:
-        """Put samples into the rows of a batch."""
+        """Fill rows of a batch."""
         iteration, first_row, indices = task
         epoch, slot = iteration // self.batches_per_epoch, self._slot(iteration)
         for row, index in enumerate(indices.tolist(), start=first_row):
@@ -213,16 +207,16 @@ class Batches:
 
 
 def make_batches(dataset: Dataset, train: TrainKeys, seed: int, rank: int = 0, num_ranks: int = 1) -> Batches:
-    """Make batches as the `train` section of a configuration asks for: this process's share of them.
+    """Return batches for the `train` section of a configuration.
 
     Raises:
-        ConfigError: finished samples cannot be kept in memory and be changed in every epoch.
+        ConfigError: augmentation and the memory cache are both on.
         DataError: the dataset has fewer samples than a batch.
     """
     if train.augmentation and train.with_memory_cache:
-        raise ConfigError("train.augmentation changes each sample anew; set train.with_memory_cache to false")
+        raise ConfigError("train.augmentation cannot be combined with train.with_memory_cache; switch one of them off")
     if len(dataset) < train.batch_size:
-        raise DataError(f"{len(dataset)} samples do not fill a batch of {train.batch_size}; lower train.batch_size")
+        raise DataError(f"{len(dataset)} samples are fewer than a batch of {train.batch_size}; lower train.batch_size")
     return Batches(
         dataset,
         train.batch_size,

@@ -1,7 +1,4 @@
-"""From 98 facial landmarks to 15 boundary heatmaps (paper section 3.1).
-
-The landmarks are in WFLW's order. Each of the 15 facial parts is a polyline with a heatmap of its own.
-"""
+"""Drawing 98 facial landmarks (in WFLW's order) as 15 boundary heatmaps (paper section 3.1)."""
 
 from __future__ import annotations
 
@@ -15,13 +12,12 @@ from threadpoolctl import threadpool_limits
 
 from config import to_dict
 from config.common import GAZE, PUBLISHED
+from faces.landmarks import IMAGE_SIZE, NUM_LANDMARKS
 
-NUM_LANDMARKS = 98
 NUM_BOUNDARIES = 15
-IMAGE_SIZE = 256
 HEATMAP_SIZE = 64
 
-# Landmarks joined in order, one polyline a channel. The last two eye, lip entries close the ring at its other end.
+# landmarks of each channel's polyline
 BOUNDARY_PARTS: dict[str, tuple[int, ...]] = {
     "face_contour": tuple(range(0, 33)),
     "left_brow_upper": tuple(range(33, 38)),
@@ -39,28 +35,28 @@ BOUNDARY_PARTS: dict[str, tuple[int, ...]] = {
     "lower_lip_upper": (92, 93, 94, 95, 88),
     "lower_lip_lower": (82, 83, 84, 85, 86, 87, 76),
 }
-PUPILS = {"left_eye_upper": 96, "right_eye_upper": 97}  # landmarks that GAZE draws into these channels
+PUPILS = {"left_eye_upper": 96, "right_eye_upper": 97}  # landmarks that GAZE draws in these channels
 PUPIL_RADIUS = 3  # in pixels of a 256-pixel image
-FAR_PX = 1 << 14  # no picture reaches so far
-SUBPIXEL_BITS = 4  # of coordinates between pixels, as OpenCV takes them
+FAR_PX = 1 << 14  # coordinates are clipped to it
+SUBPIXEL_BITS = 4  # fractional bits of OpenCV's coordinates
 
-CHANNELS = {name: channel for channel, name in enumerate(BOUNDARY_PARTS)}  # where each lies in a heatmap
+CHANNELS = {name: channel for channel, name in enumerate(BOUNDARY_PARTS)}  # channel of each boundary
 
-# All polylines in one array of landmark numbers, and where each begins in it
+# all polylines in one array of landmark numbers, and the start of each
 _JOINED = np.concatenate([np.array(part) for part in BOUNDARY_PARTS.values()])
 _STARTS = np.cumsum([0, *(len(part) for part in BOUNDARY_PARTS.values())])
 
-# Images are small and work is spread over processes: more threads only spin, and OpenCV's do not survive a fork.
+# Images are small and work is distributed over processes; OpenCV's threads do not survive a fork.
 cv2.setNumThreads(1)
 threadpool_limits(1, user_api="blas")
 
 
 @dataclass(frozen=True)
 class DrawingStyle:
-    """Say how boundary lines are drawn; sizes are in pixels of a 256-pixel image.
+    """Drawing style of boundaries. Sizes are in pixels of a 256-pixel image.
 
-    The published style cuts landmarks to whole pixels and shows no gaze. The style `GAZE` draws between pixels, and
-    the pupils into the channels of the upper eyelids.
+    The style `PUBLISHED` truncates landmarks to integers and does not show the gaze. The style `GAZE` has subpixel
+    accuracy, and draws the pupils in the channels of the upper eyelids.
     """
 
     line_thickness: int = 3
@@ -69,13 +65,13 @@ class DrawingStyle:
     name: str = PUBLISHED
 
     def record(self) -> dict[str, Any]:
-        """Return what decides the drawings, for the records of prepared files."""
+        """Return the options as a dict, for the records of prepared files."""
         values = asdict(self)
         return {key: value for key, value in values.items() if key != "name" or value != PUBLISHED}
 
 
 def style_of(config: Any) -> DrawingStyle:
-    """Return how a configuration's boundaries are drawn; only the transformer's says more than the style's name."""
+    """Return the drawing style of a configuration. Only the transformer's has more than a name."""
     preprocess = to_dict(config.preprocess) if hasattr(config, "preprocess") else {}
     return DrawingStyle(**preprocess, name=config.drawing or PUBLISHED)
 
@@ -83,7 +79,7 @@ def style_of(config: Any) -> DrawingStyle:
 def draw_heatmap(
     landmarks: np.ndarray, image_size: tuple[int, int] = (IMAGE_SIZE, IMAGE_SIZE), style: DrawingStyle = DrawingStyle()
 ) -> np.ndarray:
-    """Draw the 15 boundaries, a heatmap each, at the image's own size.
+    """Draw the 15 boundaries of a face at the image's size.
 
     Args:
         landmarks: (98, 2) x, y in pixels.
@@ -101,11 +97,11 @@ def draw_heatmap(
     if is_exact:
         landmarks = landmarks.clip(-FAR_PX, FAR_PX)
         points, shift, kind = np.round(landmarks * (1 << SUBPIXEL_BITS)).astype(np.int32), SUBPIXEL_BITS, cv2.LINE_AA
-    else:  # truncated towards zero, as the published weights were trained
+    else:  # truncated, as for the published weights
         points, shift, kind = landmarks.astype(np.int32), 0, cv2.LINE_8
-    # Only the box around a line is blurred. Its rim is empty and as wide as the kernel reaches, so the numbers are
-    # the same as blurring the whole picture.
-    rim = thickness + style.gaussian_kernel + (1 if is_exact else 0)  # smooth edges reach a pixel further
+    # Only the bounding box of a boundary is blurred. Its margin covers the kernel, so the result is the same as for the
+    # whole image.
+    rim = thickness + style.gaussian_kernel + (1 if is_exact else 0)  # antialiasing adds a pixel
     lines = points[_JOINED]
     low = (np.minimum.reduceat(lines >> shift, _STARTS[:-1]) - rim).clip(0, (width, height))
     high = (np.maximum.reduceat(lines >> shift, _STARTS[:-1]) + rim + 1).clip(0, (width, height))
@@ -128,17 +124,17 @@ def draw_heatmap(
 
 
 def resize_heatmap(heatmap: np.ndarray, size: int) -> np.ndarray:
-    """Resize a heatmap (15, H, W) uint8 bilinearly to (15, size, size); one of that size comes back as it is."""
+    """Resize a heatmap (15, H, W) uint8 bilinearly to (15, size, size)."""
     channels, height, width = heatmap.shape
     if (height, width) == (size, size):
         return heatmap
-    if height % size == 0:  # rows of one boundary never mix with the next one's: all of them as one tall picture
+    if height % size == 0:  # rows of different channels are not mixed, so all are resized as one tall image
         tall = cv2.resize(heatmap.reshape(-1, width), (size, channels * size), interpolation=cv2.INTER_LINEAR)
         return tall.reshape(channels, size, size)
-    return np.stack([cv2.resize(line, (size, size), interpolation=cv2.INTER_LINEAR) for line in heatmap])
+    return np.stack([cv2.resize(x, (size, size), interpolation=cv2.INTER_LINEAR) for x in heatmap])
 
 
-# RGB of the lines in overlays. Each side has a colour of its own, so that a swap of left and right is seen.
+# RGB of boundaries in overlays; left and right differ, so that a swap is visible
 _COLOURS = {
     "face_contour": (255, 255, 255),
     "left": (255, 120, 60),
@@ -153,7 +149,7 @@ _CHANNEL_COLOURS = np.array(
 
 
 def overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
-    """Lay boundaries (15, H, W) uint8 over a face (H, W, 3) uint8 in colours; uint8."""
+    """Draw boundaries (15, H, W) uint8 in colour over an image (H, W, 3) uint8."""
     strength = heatmap.astype(np.float32) / 255  # (15, H, W)
     total = strength.sum(axis=0)[..., None]  # (H, W, 1)
     colour = np.einsum("chw,ck->hwk", strength, _CHANNEL_COLOURS) / np.maximum(total, 1e-6)

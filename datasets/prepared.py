@@ -1,7 +1,7 @@
-"""Prepared npz files: one array a sample under the sample's name, and a record of how they were made.
+"""Prepared npz files with one array per sample, and a record of their origin.
 
-`np.load` reads them. They are compressed by the workers that made the arrays (zlib-ng, several times faster
-than zlib on heatmaps), so that the one process that writes only copies bytes.
+`np.load` reads them. Arrays are compressed by the workers that compute them, with zlib-ng, which is several times
+faster than zlib on heatmaps.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ import numpy as np
 from zlib_ng import zlib_ng
 
 from config.common import PUBLISHED
-from datasets.panels import evenly
 from utils.errors import DataError
 from utils.files import atomic_path, file_digest, open_file, read_yaml, write_yaml
+from utils.sampling import evenly
 
-RAW_DEFLATE = -15  # zlib's name for a stream without header and checksum, as zip files hold it
+RAW_DEFLATE = -15  # zlib's wbits of a raw stream, as in zip files
 COMPRESSION_LEVEL = 1
 RECORD_ENDING = "_prepared.yaml"
-MAX_READ = 1000  # pictures whose content is compared
+MAX_READ = 1000  # images whose content is digested
 WHY_STALE = {
     "list": "the annotation list has changed",
-    "pictures": "images were replaced, or are not those that are known of",
-    "batch_statistics_of": "batches of the encoder have another size",
+    "images": "the images have changed",
+    "batch_statistics_of": "the encoder's batch size has changed",
 }
 
 
 class Packed(NamedTuple):
-    """Hold a compressed array on its way into an archive."""
+    """A compressed array."""
 
     data: bytes
     size: int  # bytes before compression
@@ -46,7 +46,7 @@ class Packed(NamedTuple):
 
 
 def pack(array: np.ndarray) -> Packed:
-    """Compress an array as a member of an npz file."""
+    """Compress an array for an npz file."""
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, array, allow_pickle=False)
     plain = buffer.getbuffer()
@@ -55,15 +55,15 @@ def pack(array: np.ndarray) -> Packed:
 
 
 class PreparedWriter:
-    """Write an npz of packed arrays, in the order in which they are added."""
+    """Writer of an npz file of packed arrays."""
 
     def __init__(self, path: Path):
         self._file = open(path, "wb")  # noqa: SIM115, closed by finish()
         self._members: list[zipfile.ZipInfo] = []
 
     def add(self, name: str, packed: Packed) -> None:
-        """Append an array under its name."""
-        # zipfile compresses what it is given; members that are compressed already are laid down by hand
+        """Append an array."""
+        # zipfile cannot append compressed data
         info = zipfile.ZipInfo(f"{name}.npy")
         info.compress_type = zipfile.ZIP_DEFLATED
         info.CRC, info.file_size, info.compress_size = packed.checksum, packed.size, len(packed.data)
@@ -73,17 +73,20 @@ class PreparedWriter:
         self._members.append(info)
 
     def finish(self) -> None:
-        """Write the directory; without it the file is no npz."""
-        with zipfile.ZipFile(self._file, "w") as archive:  # begins where the file stands
+        """Write the directory of the archive."""
+        with zipfile.ZipFile(self._file, "w") as archive:  # continues at the current position
             archive.filelist = self._members
         self._file.close()
 
 
 class PreparedFile:
-    """Read the arrays of one npz one at a time, from any number of processes that share the open file.
+    """Random access to the arrays of an npz file, from any number of processes that share the open file.
+
+    Args:
+        command: command that writes the file, for messages.
 
     Raises:
-        DataError: the file is missing, damaged, or holds something else; `command` says what would write it.
+        DataError: the file is missing or damaged, or has arrays of another shape or type.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], command: str, dtype: type = np.uint8):
@@ -97,24 +100,24 @@ class PreparedFile:
             raise DataError(f"{path}: not a complete npz file; remove it and run '{command}'") from None
         self._members = {info.filename.removesuffix(".npy"): info for info in members}
         self.names: list[str] = list(self._members)
-        self._file = open_file(path)  # open as long as samples are read
+        self._file = open_file(path)
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": self.dtype.str, "fortran_order": False, "shape": shape})
         self._usual_header = header.getvalue()
-        # what a member may claim; other writers' headers are a little longer
+        # headers of other writers may be longer
         self._max_bytes = math.prod(shape) * self.dtype.itemsize + 4096
 
     def digest(self) -> str:
-        """Digest all arrays by their names and checksums; nothing is read for it."""
+        """Return a digest of all names and checksums, without reading arrays."""
         lines = (f"{name} {info.CRC} {info.file_size}\n" for name, info in self._members.items())
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def require(self, names: Iterable[str]) -> None:
-        """Raise a DataError unless there is an array of each name."""
+        """Raise a DataError if an array is missing."""
         missing = [name for name in names if name not in self._members]
         if missing:
             raise DataError(
-                f"{self.path}: lacks {len(missing)} samples of the list, {missing[0]} first; run '{self.command}' again"
+                f"{self.path}: lacks {len(missing)} samples of the list, e.g. {missing[0]}; run '{self.command}' again"
             )
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -131,19 +134,19 @@ class PreparedFile:
 
     def _read(self, info: zipfile.ZipInfo) -> bytes:
         if max(info.file_size, info.compress_size) > self._max_bytes:
-            raise zipfile.BadZipFile("more than an array of this shape")
-        # os.pread, because processes that share an open file share its position too
+            raise zipfile.BadZipFile("array too large")
+        # processes that share an open file also share its position
         local_header = os.pread(self._file.fileno(), zipfile.sizeFileHeader, info.header_offset)
         *_, name_length, extra_length = struct.unpack(zipfile.structFileHeader, local_header)
         start = info.header_offset + zipfile.sizeFileHeader + name_length + extra_length
         data = os.pread(self._file.fileno(), info.compress_size, start)
         if info.compress_type == zipfile.ZIP_DEFLATED:
-            # the buffer is a little larger than needed: of the exact size, it would be grown and copied
+            # with a buffer of the exact size, zlib-ng would grow and copy it
             data = zlib_ng.decompress(data, RAW_DEFLATE, info.file_size + 64)
         elif info.compress_type != zipfile.ZIP_STORED:
-            raise zipfile.BadZipFile("another compression than npz files have")
+            raise zipfile.BadZipFile("unknown compression")
         if len(data) != info.file_size or zlib_ng.crc32(data) != info.CRC:
-            raise zipfile.BadZipFile("other bytes than were written")
+            raise zipfile.BadZipFile("wrong checksum")
         return data
 
     def _decode(self, data: bytes) -> np.ndarray:
@@ -153,30 +156,30 @@ class PreparedFile:
 
 
 def why_stale(record: Path, made_from: dict[str, Any], paths: list[Path]) -> str:
-    """Say what keeps files from being taken as they are; '' where they are complete and made from the same.
+    """Return why files must be written again; '' if they are complete and up to date.
 
     Args:
-        record: the file that `rebuilt` writes with them.
-        made_from: digests and parameters that decide what they hold.
+        record: record of the files.
+        made_from: digests and parameters that determine their content.
     """
     if not any(path.exists() for path in paths):
-        return "not there yet"
+        return "missing"
     kept = read_record(record)
     if kept is None:
-        return "there is no record of how it was made"
+        return "no record"
     for key, value in made_from.items():
         if kept["made_from"].get(key) != value:
-            return WHY_STALE.get(key, f"it was made with another {key}")
+            return WHY_STALE.get(key, f"made with another {key}")
     for path in paths:
         if not path.exists():
             return f"{path.name} is missing"
         if path.stat().st_size != kept["bytes"].get(path.name):
-            return f"{path.name} is not of the size that was written"
+            return f"{path.name} has changed its size"
     return ""
 
 
 def read_record(record: Path) -> dict[str, Any] | None:
-    """Read what `rebuilt` wrote; None if nothing can be read."""
+    """Read a record; None if it is missing or damaged."""
     try:
         kept = read_yaml(record)
     except (OSError, ValueError):
@@ -186,17 +189,16 @@ def read_record(record: Path) -> dict[str, Any] | None:
 
 
 def drawing_in(record: dict[str, Any] | None) -> str:
-    """Return how the boundaries of prepared files are drawn; other programs' files have no record."""
+    """Return the drawing style of prepared files. The port's files have no record."""
     drawing = record["made_from"].get("drawing") if record else None
     return drawing.get("name", PUBLISHED) if isinstance(drawing, dict) else PUBLISHED
 
 
 @contextmanager
 def rebuilt(record: Path, made_from: dict[str, Any], paths: list[Path]) -> Iterator[list[Path]]:
-    """Give temporary paths to write to; at the end of the block they get their final names, together with a record.
+    """Yield temporary paths, which get their final names and a record when the block ends without an error.
 
-    Ended earlier, in whatever way, it leaves older files and their record as they were. Files of two makings never
-    are mixed: the older ones are gone before the first new one gets its name.
+    Existing files are replaced together: they are removed before the first new file gets its name.
     """
     with ExitStack() as stack:
         temporaries = [stack.enter_context(atomic_path(path)) for path in paths]
@@ -208,7 +210,7 @@ def rebuilt(record: Path, made_from: dict[str, Any], paths: list[Path]) -> Itera
 
 
 def images_digest(folder: Path, names: Sequence[str]) -> str:
-    """Digest names and sizes of pictures, and the content of a thousand of them; quick also for 40,000.
+    """Return a digest of names and sizes of images, and of the content of a thousand of them.
 
     Raises:
         DataError: an image is missing.
@@ -219,53 +221,28 @@ def images_digest(folder: Path, names: Sequence[str]) -> str:
         try:
             about = (folder / name).stat()
         except FileNotFoundError:
-            raise DataError(f"{folder / name}: no such image; the annotation list names it") from None
+            raise DataError(f"{folder / name}: no such image, but it is in the annotation list") from None
         if not stat.S_ISREG(about.st_mode):
-            raise DataError(f"{folder / name}: is no regular file; remove it")
+            raise DataError(f"{folder / name}: not a regular file; remove it")
         digest.update(f"{name} {about.st_size} {file_digest(folder / name) if name in read else ''}\n".encode())
     return digest.hexdigest()
 
 
-def require_own_names(archives: Sequence[Archives]) -> None:
-    """Raise if one file would be written for two people, now or by an earlier run into the same folder.
-
-    A person's name can be another's with an ending that files have.
-
-    Raises:
-        DataError: with both names.
-    """
-    makers: dict[Path, str] = {}
-    for own in archives:
-        names = {path.name for path in (*own.paths, *own.texts)}
-        for path in (own.record, *own.paths, *own.texts):
-            if makers.setdefault(path, own.name) != own.name:
-                raise DataError(f"{path}: is a file of {own.name} and of {makers[path]}; rename one of them")
-        for record in own.record.parent.glob(f"*{RECORD_ENDING}"):
-            kept = read_record(record)
-            other = record.name.removesuffix(RECORD_ENDING)
-            if kept is None or record == own.record and names == {*kept["bytes"]}:
-                continue
-            shared = names & {*kept["bytes"]} or ({record.name} if record == own.record else set())
-            if shared:
-                words = "rename one of them, or use another --out-dir"
-                raise DataError(f"{record.parent / min(shared)}: is a file of {own.name} and of {other}; {words}")
-
-
 class Archives(NamedTuple):
-    """Describe a set of files that belong together, and what decides their bytes."""
+    """Prepared files that belong together, and their origin."""
 
-    name: str  # for people
+    name: str  # for messages
     count: int  # samples
     record: Path
     made_from: dict[str, Any]
     paths: list[Path]  # npz files
-    texts: dict[Path, str]  # further files, whole
+    texts: dict[Path, str]  # text files
 
     def must_be_written(self, why_anyway: str = "") -> bool:
-        """Tell whether they are not there, incomplete or made from something else, and say so on stdout.
+        """Return whether the files must be written, and print why.
 
         Args:
-            why_anyway: the reason to write them again though they are complete, or ''.
+            why_anyway: a reason to write them even if they are up to date, or ''.
         """
         paths = [*self.paths, *self.texts]
         reason = why_stale(self.record, self.made_from, paths) or why_anyway
@@ -273,11 +250,11 @@ class Archives(NamedTuple):
         if reason:
             print(f"{folder}: {self.name}, {self.count} images; {reason}")
         else:
-            print(f"{folder}: {self.name} is complete and made from the same; kept")
+            print(f"{folder}: {self.name} is up to date")
         return bool(reason)
 
     def write(self, samples: Iterable[tuple[str, list[Packed]]]) -> None:
-        """Write all samples, a name and an array for each npz file; all files are complete or as they were."""
+        """Write all samples, each a name and an array for each npz file, atomically."""
         with rebuilt(self.record, self.made_from, [*self.paths, *self.texts]) as temporaries:
             writers = [PreparedWriter(path) for path in temporaries[: len(self.paths)]]
             for name, arrays in samples:

@@ -1,6 +1,6 @@
-"""Samples of people of CelebV's form: uint8 arrays, of which batches.py makes float32.
+"""Data sets of people in CelebV's format. Samples are uint8 arrays; `datasets.batches` converts them to float32.
 
-Where boundaries come from decides the class: `DrawnDataset` has landmarks, `EncodedDataset` the encoder's heatmaps.
+`DrawnDataset` draws boundaries from landmarks, `EncodedDataset` has the encoder's heatmaps.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from utils.files import file_digest
 
 
 class FrameDataset:
-    """Read frames of a person, with landmarks or without: samples (image (3, 256, 256),).
+    """Frames of a person: samples (image (3, 256, 256),).
 
     Args:
-        root: the folder that holds the people.
+        root: folder of the people.
         mode: `all`, `train` or `test`.
 
     Raises:
-        DataError: the list is missing or wrong; when read, an image is missing or damaged.
+        DataError: the list is missing or invalid, or an image is missing or damaged.
     """
 
     def __init__(self, root: str | Path, person: str, mode: str):
@@ -58,11 +58,7 @@ class FrameDataset:
 
 
 class _PersonDataset:
-    """Keep what the data sets of a person share: whose samples, of which parts.
-
-    Args:
-        names: of the frames.
-    """
+    """Base of the data sets of one person."""
 
     def __init__(
         self, root: str | Path, person: str, mode: str, parts: tuple[str, ...], style: DrawingStyle, names: list[str]
@@ -75,13 +71,13 @@ class _PersonDataset:
 
 
 class DrawnDataset(_PersonDataset):
-    """Read frames of a person with boundaries drawn from landmarks: on the fly, or ahead by preprocess.py, alike.
+    """Frames of a person with boundaries drawn from landmarks, on the fly or by preprocess.py.
 
     Args:
-        root: the folder that holds the people.
+        root: folder of the people.
         mode: `all`, `train` or `test`.
-        parts: of a sample, in order, out of `image`, `heatmap` and `resized_heatmap`; only these are made.
-        ref_dir: folder of prepared npz files, or '' to draw.
+        parts: parts of a sample, out of `image`, `heatmap` and `resized_heatmap`.
+        ref_dir: folder of prepared npz files; '' draws on the fly.
 
     Raises:
         DataError: lists, images or prepared files are missing, damaged, or do not belong together.
@@ -99,24 +95,24 @@ class DrawnDataset(_PersonDataset):
         names, self.landmarks, _ = read_person(root, person, mode)  # landmarks (N, 98, 2) in pixels
         super().__init__(root, person, mode, parts, style, names)
         self._prepared: dict[str, PreparedFile] = {}
-        self._made_from: dict[str, Any] = {}  # what is known of the prepared files
+        self._made_from: dict[str, Any] = {}  # origin of the prepared files
         if ref_dir:
             command = f"python preprocess.py --dataset CelebV --out-dir {ref_dir} --drawing {style.name}"
             self._prepared, self._made_from = _open_prepared(self, Path(ref_dir), FROM_LANDMARKS, command)
 
     def identity(self) -> dict[str, str | int]:
-        """Tell these samples from others: their number, where they come from, and a digest."""
+        """Return number, description and digest of the samples, by which a resumed run recognizes them."""
         path = list_path(self.root, self.person, self.mode)
         digest = hashlib.sha256(file_digest(path).encode()).hexdigest()
         about = {"count": len(self), "what": f"{path.name} of {self.person}, boundaries of landmarks", "digest": digest}
         if IMAGE in self.parts:
-            # prepared or not, it is the same training: both stand for the person's pictures
-            pictures = _pictures_digest(self.root, self.person, self.mode) or self._made_from.get("pictures")
-            about |= {"images": pictures} if pictures else {}
+            # equal for prepared files and the images they were made from
+            images = _images_digest(self.root, self.person, self.mode) or self._made_from.get("images")
+            about |= {"images": images} if images else {}
         return about
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
-        """Read or make a sample: uint8 arrays of `SHAPES`, one for each of `parts`; one drawing at most."""
+        """Return a sample: uint8 arrays of `SHAPES`, one for each of `parts`."""
         if self._prepared:
             sample = {part: file[self.names[index]] for part, file in self._prepared.items()}
         else:
@@ -125,7 +121,7 @@ class DrawnDataset(_PersonDataset):
         return tuple(sample[part] for part in self.parts)
 
     def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]:
-        """Make a sample under a change of the face: boundaries are drawn from the changed landmarks."""
+        """Return a transformed sample. Boundaries are drawn from the transformed landmarks."""
         sample = {IMAGE: transform.image(self._image(index))} if IMAGE in self.parts else {}
         sample |= self._draw(transform.landmarks(self.landmarks[index]))
         return tuple(sample[part] for part in self.parts)
@@ -144,14 +140,14 @@ class DrawnDataset(_PersonDataset):
 
 
 class EncodedDataset(_PersonDataset):
-    """Read frames of a person with the encoder's heatmaps, which prepare_person.py wrote; it needs no landmarks.
+    """Frames of a person with the encoder's heatmaps, written by prepare_person.py.
 
     Args:
-        root, person, mode, parts, style: as of `DrawnDataset`.
+        root, person, mode, parts, style: see `DrawnDataset`.
         ref_dir: folder of the npz files.
 
     Raises:
-        ConfigError: there is no such folder named.
+        ConfigError: `ref_dir` is empty.
         DataError: lists or npz files are missing, damaged, or do not belong together.
     """
 
@@ -165,13 +161,13 @@ class EncodedDataset(_PersonDataset):
         style: DrawingStyle = DrawingStyle(),
     ):
         if not ref_dir:
-            raise ConfigError("boundary: encoder needs ref_dir, the folder that prepare_person.py wrote")
+            raise ConfigError("boundary: encoder requires ref_dir, the output folder of prepare_person.py")
         super().__init__(root, person, mode, parts, style, read_frame_names(root, person, mode))
         command = f"python prepare_person.py {Path(root) / person} --name {person} --out-dir {ref_dir}"
         self._prepared, _ = _open_prepared(self, Path(ref_dir), FROM_ENCODER, command)
 
     def identity(self) -> dict[str, str | int]:
-        """Tell these samples from others: their number, where they come from, and a digest."""
+        """Return number, description and digest of the samples, by which a resumed run recognizes them."""
         path = list_path(self.root, self.person, self.mode)
         digest = hashlib.sha256(file_digest(path).encode())
         for part, file in self._prepared.items():
@@ -184,26 +180,22 @@ class EncodedDataset(_PersonDataset):
         return tuple(self._prepared[part][self.names[index]] for part in self.parts)
 
     def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]:
-        """Read a sample and change the face: heatmaps are warped as pictures are."""
+        """Return a transformed sample."""
         change = {IMAGE: transform.image, HEATMAP: transform.heatmap, RESIZED_HEATMAP: transform.heatmap}
         return tuple(change[part](array) for part, array in zip(self.parts, self[index]))
 
 
 def open_dataset(
-    config: Config,
-    person: str,
-    mode: str,
-    parts: tuple[str, ...],
-    draw_anew: bool = False,
+    config: Config, person: str, mode: str, parts: tuple[str, ...], draw_anew: bool = False
 ) -> DrawnDataset | EncodedDataset:
-    """Open the samples of a person with boundaries of the kind that a configuration asks for.
+    """Open the data set of a person for a configuration.
 
     Args:
-        config: with `train_dir`, `boundary` and `ref_dir`.
-        draw_anew: draw from landmarks even if files are prepared, as tests do.
+        config: configuration with `train_dir`, `boundary` and `ref_dir`.
+        draw_anew: ignore prepared files of drawn boundaries.
 
     Raises:
-        ConfigError, DataError: as of the two classes.
+        ConfigError, DataError: see `DrawnDataset` and `EncodedDataset`.
     """
     if config.boundary == FROM_ENCODER:
         return EncodedDataset(config.train_dir, person, mode, parts, config.ref_dir, style_of(config))
@@ -218,22 +210,21 @@ def _read_image(root: str | Path, person: str, name: str) -> np.ndarray:
 def _open_prepared(
     dataset: DrawnDataset | EncodedDataset, ref_dir: Path, boundary: str, command: str
 ) -> tuple[dict[str, PreparedFile], dict[str, Any]]:
-    """Open the npz files of a person's parts.
+    """Open the npz files of a person.
 
     Returns:
-        the files by part, and what they were made from.
+        Files by part, and their origin.
 
     Raises:
-        DataError: they are missing or damaged, lack samples, or were made of something else.
+        DataError: they are missing or damaged, lack samples, or have another origin.
     """
     person = dataset.person
     record = read_record(record_path(ref_dir, person))
-    made_from = record["made_from"] if record else {}  # other programs' files have no record
+    made_from = record["made_from"] if record else {}  # the port's files have no record
     found = made_from.get("boundary", FROM_LANDMARKS)
     if found != boundary:
         raise DataError(
-            f"{ref_dir}: {person} is prepared with 'boundary: {found}', not '{boundary}'; "
-            "change boundary, or name the folder of the other kind in ref_dir"
+            f"{ref_dir}: {person} is prepared with 'boundary: {found}', not '{boundary}'; change boundary or ref_dir"
         )
     drawn = drawing_in(record)
     if drawn != dataset.style.name:
@@ -244,10 +235,10 @@ def _open_prepared(
     everything = list_path(dataset.root, person, "all")
     if "list" in made_from and made_from["list"] != file_digest(everything):
         raise DataError(f"{ref_dir}: {person} was prepared from another {everything}; run '{command}' again")
-    if IMAGE in dataset.parts and "pictures" in made_from:
-        now = _pictures_digest(dataset.root, person, dataset.mode)
-        if now and now != made_from["pictures"]:
-            raise DataError(f"{ref_dir}: {person} was prepared from other pictures; run '{command}' again")
+    if IMAGE in dataset.parts and "images" in made_from:
+        now = _images_digest(dataset.root, person, dataset.mode)
+        if now and now != made_from["images"]:
+            raise DataError(f"{ref_dir}: {person} was prepared from other images; run '{command}' again")
     parts = [part for part in dataset.parts if part in SHAPES]
     files = {part: PreparedFile(prepared_path(ref_dir, person, part), SHAPES[part], command) for part in parts}
     for file in files.values():
@@ -255,8 +246,8 @@ def _open_prepared(
     return files, made_from
 
 
-def _pictures_digest(root: str | Path, person: str, mode: str) -> str:
-    """Digest all of a person's pictures; '' where not all of them are there, which training on npz files allows."""
+def _images_digest(root: str | Path, person: str, mode: str) -> str:
+    """Return the digest of all images of a person; '' if some are missing, which training on npz files allows."""
     everything = "all" if list_path(root, person, "all").exists() else mode
     try:
         return images_digest(Path(root) / person / "Image", read_frame_names(root, person, everything))
@@ -265,18 +256,14 @@ def _pictures_digest(root: str | Path, person: str, mode: str) -> str:
 
 
 class JoinedDataset:
-    """Put the samples of several people behind each other.
-
-    Args:
-        parts: datasets of samples of the same parts.
-    """
+    """Concatenation of data sets."""
 
     def __init__(self, parts: list[DrawnDataset]):
         self.parts = parts
         self._ends = np.cumsum([len(part) for part in parts])
 
     def identity(self) -> dict[str, Any]:
-        """Tell these samples from others: their number, whose they are, and a digest of all that each part says."""
+        """Return number, description and digest of the samples."""
         said = [part.identity() for part in self.parts]
         digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
         return {"count": len(self), "what": "; ".join(about["what"] for about in said), "digest": digest}
@@ -289,7 +276,7 @@ class JoinedDataset:
         return part[inside]
 
     def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]:
-        """Make a sample under a change of the face."""
+        """Return a transformed sample."""
         part, inside = self._find(index)
         return part.augmented(inside, transform)
 
@@ -299,30 +286,30 @@ class JoinedDataset:
 
 
 class ShiftedDataset:
-    """Join heatmaps of one person with heatmaps of its landmarks moved to other people's faces.
+    """Heatmaps of one person, with heatmaps of its landmarks moved to other people's faces.
 
     Args:
-        faces: samples of one part, the heatmap.
-        moves: move landmarks (98, 2) of this person to another's face, each to one's.
+        faces: data set with heatmaps only.
+        moves: functions that move landmarks (98, 2) to another person's face.
     """
 
     def __init__(self, faces: DrawnDataset, moves: list[Callable[[np.ndarray], np.ndarray]]):
         self.faces, self.moves = faces, moves
 
     def identity(self) -> dict[str, str | int]:
-        """Tell these samples from others, as the faces do."""
+        """Return the identity of the faces."""
         return self.faces.identity()
 
     def __len__(self) -> int:
         return len(self.faces)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
-        """Return heatmap and shifted heatmaps, (15, 64, 64) uint8."""
+        """Return the heatmap and the shifted heatmaps, (15, 64, 64) uint8 each."""
         landmarks = self.faces.landmarks[index]
         return (*self.faces[index], *(self._heatmap(move(landmarks)) for move in self.moves))
 
     def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]:
-        """Make a sample under a change of the face."""
+        """Return a transformed sample."""
         landmarks = self.faces.landmarks[index]
         shifted = (self._heatmap(transform.landmarks(move(landmarks))) for move in self.moves)
         return (*self.faces.augmented(index, transform), *shifted)
@@ -332,20 +319,16 @@ class ShiftedDataset:
 
 
 class LandmarkDataset:
-    """Draw heatmaps (15, 64, 64) uint8 of many faces, each with its landmarks (196,) in heatmap pixels.
+    """Heatmaps (15, 64, 64) uint8 drawn from landmarks, with the landmarks (196,) in heatmap pixels.
 
     Args:
         landmarks: (N, 98, 2) in pixels of 256-pixel images.
-        what: they are, for people.
-        persons: the number of each face's person, (N,); None where everybody has one face.
+        what: description.
+        persons: number of each face's person, (N,); None if each face is another person.
     """
 
     def __init__(
-        self,
-        landmarks: np.ndarray,
-        what: str,
-        persons: np.ndarray | None = None,
-        style: DrawingStyle = DrawingStyle(),
+        self, landmarks: np.ndarray, what: str, persons: np.ndarray | None = None, style: DrawingStyle = DrawingStyle()
     ):
         self.landmarks, self.what, self.persons, self.style = landmarks, what, persons, style
         self.targets = self.targets_of(landmarks)  # (N, 196)
@@ -354,17 +337,13 @@ class LandmarkDataset:
     def of_people(
         cls, root: str | Path, people: Sequence[str], mode: str, style: DrawingStyle = DrawingStyle()
     ) -> LandmarkDataset:
-        """Read the landmarks of people of CelebV's form.
-
-        Raises:
-            DataError: a list is missing or wrong.
-        """
+        """Read the landmarks of people. Raises DataError if a list is missing or invalid."""
         lists = [read_person(root, person, mode).landmarks for person in people]
         persons = np.repeat(np.arange(len(lists)), [len(landmarks) for landmarks in lists])
         return cls(np.concatenate(lists), f"landmarks of {', '.join(people)} ({mode})", persons, style)
 
     def identity(self) -> dict[str, str | int]:
-        """Tell these samples from others: their number, where they come from, and a digest."""
+        """Return number, description and digest of the samples, by which a resumed run recognizes them."""
         digest = hashlib.sha256(self.landmarks.tobytes()).hexdigest()
         return {"count": len(self), "what": self.what, "digest": digest}
 
@@ -375,7 +354,7 @@ class LandmarkDataset:
         return self._sample(self.landmarks[index])
 
     def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
-        """Make a sample under a change of the face."""
+        """Return a transformed sample."""
         return self._sample(transform.landmarks(self.landmarks[index]))
 
     def _sample(self, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -384,5 +363,5 @@ class LandmarkDataset:
 
     @staticmethod
     def targets_of(landmarks: np.ndarray) -> np.ndarray:
-        """Turn landmarks (N, 98, 2) in pixels into (N, 196) float32: x, y of each in pixels of the 64-pixel heatmap."""
+        """Convert landmarks (N, 98, 2) in pixels to (N, 196) float32, x and y in heatmap pixels."""
         return (landmarks * (HEATMAP_SIZE / IMAGE_SIZE)).reshape(len(landmarks), -1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""WFLW: faces in the wild with 98 landmarks; cropped here to one 256x256 picture a face."""
+"""WFLW: faces in the wild with 98 landmarks, cropped to 256x256 pixels."""
 
 from __future__ import annotations
 
@@ -10,17 +10,10 @@ import numpy as np
 
 from datasets.annotations import read_annotations
 from datasets.augment import Transform
-from datasets.boundary import (
-    HEATMAP_SIZE,
-    IMAGE_SIZE,
-    NUM_LANDMARKS,
-    DrawingStyle,
-    draw_heatmap,
-    resize_heatmap,
-)
-from datasets.crop import Square, cut_square
+from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_LANDMARKS, DrawingStyle, draw_heatmap, resize_heatmap
 from datasets.images import read_image
 from datasets.prepared import RECORD_ENDING, PreparedFile, drawing_in, read_record
+from faces.crop import Square, cut_square
 from utils.errors import DataError
 
 MODES = ("train", "test")
@@ -36,16 +29,16 @@ def list_path(root: str | Path, mode: str) -> Path:
 
 
 def square_about(landmarks: np.ndarray, box: np.ndarray, margin: float, image_size: tuple[int, int]) -> Square:
-    """Place the square about the nose that holds the face's box, in pixels.
+    """Return the square centred on the nose that contains the face's box.
 
     Args:
         landmarks: (98, 2) in pixels of the image.
         box: xmin, ymin, xmax, ymax.
-        margin: share of the half side that is added around.
+        margin: added on each side, relative to half the side.
         image_size: height and width.
 
     Raises:
-        ValueError: the square is mostly outside of the image.
+        ValueError: the square is mostly outside the image.
     """
     center_x, center_y = landmarks[NOSE_TIP]
     reach = max(center_x - box[0], center_y - box[1], box[2] - center_x, box[3] - center_y)
@@ -54,20 +47,20 @@ def square_about(landmarks: np.ndarray, box: np.ndarray, margin: float, image_si
     outside = square.outside(image_size)
     if outside > max(image_size):
         height, width = image_size
-        raise ValueError(f"box and nose reach {outside} pixels out of an image of {width}x{height}")
+        raise ValueError(f"the crop extends {outside} pixels beyond an image of {width}x{height}")
     return square
 
 
 def crop_face(
     image: np.ndarray, landmarks: np.ndarray, box: np.ndarray, margin: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cut out `square_about` a face, given an image (H, W, 3) uint8.
+    """Crop `square_about` a face from an image (H, W, 3) uint8.
 
     Returns:
-        (256, 256, 3) uint8, mirrored outward where the square leaves the image, and the landmarks in it.
+        Crop (256, 256, 3) uint8, reflected beyond the image, and its landmarks.
 
     Raises:
-        ValueError: the square is mostly outside of the image.
+        ValueError: the square is mostly outside the image.
     """
     square = square_about(landmarks, box, margin, image.shape[:2])
     crop = cut_square(image, square, mirror=True)
@@ -75,19 +68,19 @@ def crop_face(
 
 
 class PreparedFace(NamedTuple):
-    """Hold a face that is cropped and drawn."""
+    """A cropped face with its heatmaps."""
 
     image: np.ndarray  # (3, 256, 256) uint8
     heatmap: np.ndarray  # (15, 64, 64) uint8
-    large_heatmap: np.ndarray  # (15, 256, 256) uint8, the same drawing at full size
+    large_heatmap: np.ndarray  # (15, 256, 256) uint8
     landmarks: np.ndarray  # (98, 2) in pixels of the crop
 
 
 class WFLWFaces:
-    """Crop and draw the faces of a list; the margin of each follows from the seed and its index alone.
+    """Crops and heatmaps of a list's faces. The margin of each is a function of seed and index.
 
     Raises:
-        DataError: list or images are missing or damaged, or a face's box lies far outside its image.
+        DataError: list or images are missing or damaged, or a face is far outside its image.
     """
 
     def __init__(self, root: str | Path, mode: str, seed: int, style: DrawingStyle = DrawingStyle()):
@@ -104,7 +97,7 @@ class WFLWFaces:
         return f"{self.mode}_{index}.png"
 
     def image_path(self, index: int) -> Path:
-        """Return the picture of a face."""
+        """Return the image of a face."""
         return self.root / "WFLW_images" / self.names[index]
 
     def __getitem__(self, index: int) -> PreparedFace:
@@ -113,7 +106,7 @@ class WFLWFaces:
         try:
             crop, points = crop_face(image, self.landmarks[index], self._extras[index, :4], margin)
         except ValueError as error:
-            raise DataError(f"{self.list}: face {index} ({self.names[index]}): {error}; mend or remove it") from None
+            raise DataError(f"{self.list}: face {index} ({self.names[index]}): {error}; correct or remove it") from None
         large = draw_heatmap(points, style=self.style)
         heatmap = resize_heatmap(large, HEATMAP_SIZE)
         return PreparedFace(np.ascontiguousarray(crop.transpose(2, 0, 1)), heatmap, large, points)
@@ -126,20 +119,20 @@ def prepared_paths(folder: Path, mode: str) -> tuple[Path, Path, Path]:
 
 
 def record_path(folder: Path, mode: str) -> Path:
-    """Return the file that says how the npz files of a list were made."""
+    """Return the record of a list's npz files."""
     return folder / f"WFLW_{mode}{RECORD_ENDING}"
 
 
 def prepared_drawing(data_dir: str | Path) -> str:
-    """Return how the boundaries of the prepared files are drawn."""
+    """Return the drawing style of the prepared files."""
     return drawing_in(read_record(record_path(Path(data_dir), "train")))
 
 
 def open_landmarks(data_dir: str | Path, mode: str) -> PreparedFile:
-    """Open the landmarks of prepared crops, (98, 2) float32 in their pixels.
+    """Open the landmarks of prepared crops, (98, 2) float32 in pixels of the crop.
 
     Raises:
-        DataError: they were prepared without.
+        DataError: they are missing.
     """
     path = prepared_paths(Path(data_dir), mode)[2]
     return PreparedFile(path, (NUM_LANDMARKS, 2), _command(data_dir, mode), np.float32)
@@ -150,10 +143,13 @@ def _command(data_dir: str | Path, mode: str) -> str:
 
 
 class WFLWDataset:
-    """Read prepared crops and heatmaps: samples (image (3, 256, 256), heatmap (15, 64, 64)), uint8.
+    """Prepared crops and heatmaps: samples (image (3, 256, 256), heatmap (15, 64, 64)), uint8.
 
     Args:
-        with_landmarks: read these too, for augmented samples.
+        with_landmarks: also read landmarks, for augmented samples.
+
+    Raises:
+        DataError: files are missing, damaged, or of another drawing style.
     """
 
     def __init__(
@@ -176,7 +172,7 @@ class WFLWDataset:
             self._landmarks.require(self._images.names)
 
     def identity(self) -> dict[str, str | int]:
-        """Tell these samples from others: their number, where they come from, and a digest."""
+        """Return number, description and digest of the samples, by which a resumed run recognizes them."""
         digest = hashlib.sha256(f"{self._images.digest()} {self._heatmaps.digest()}".encode())
         return {"count": len(self), "what": f"WFLW {self.mode}, prepared", "digest": digest.hexdigest()}
 
@@ -188,7 +184,7 @@ class WFLWDataset:
         return self._images[name], self._heatmaps[name]
 
     def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
-        """Make a sample under a change of the face."""
+        """Return a transformed sample."""
         name = self._images.names[index]
         large = draw_heatmap(transform.landmarks(self._landmarks[name]), style=self.style)
         return transform.image(self._images[name]), resize_heatmap(large, HEATMAP_SIZE)

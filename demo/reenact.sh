@@ -17,7 +17,7 @@ test_frames=${DEMO_TEST_FRAMES:-100} # of these
 rm -rf "$out/CelebV" "$out/reenactment" "$out/reenactment.mp4" "$out/preview.gif" # not what VIDEO=... made
 
 echo "== two synthetic people; Rowan drives, Linnea is shown"
-python make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames "$frames" --seed 7 --stride 2 --expressions --out-dir "$out/CelebV"
+python tools/make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames "$frames" --seed 7 --stride 2 --expressions --out-dir "$out/CelebV"
 sh split_celebv.sh "$out/CelebV" $((frames - test_frames))
 
 echo "== reenactment"

@@ -12,9 +12,9 @@ stage() { echo "== $(date +%H:%M:%S) $*"; }
 background_log=$out/train_decoder.log
 
 stage "synthetic people in CelebV's and WFLW's form"
-python make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames "$frames" --stride 8 --expressions --out-dir "$out/datasets/CelebV" &
+python tools/make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames "$frames" --stride 8 --expressions --out-dir "$out/datasets/CelebV" &
 celebv=$!
-python make_synthetic.py wflw --train-faces "$faces" --test-faces 40 --out-dir "$out/datasets"
+python tools/make_synthetic.py wflw --train-faces "$faces" --test-faces 40 --out-dir "$out/datasets"
 wait "$celebv"
 sh split_celebv.sh "$out/datasets/CelebV" $((frames - test_frames))
 

@@ -1,187 +1,171 @@
-"""From faces of the source to faces of the target: encoder, transformer, decoder on one batch after another.
-
-Nothing here knows what computes: a backend is anything with an `infer` (backends.py has two).
-"""
+"""From face crops to reenacted faces."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
 
 from datasets.batches import heatmap_of, to_float
-from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_BOUNDARIES, DrawingStyle
-from datasets.panels import at_size, face_picture
+from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_BOUNDARIES, style_of
+from datasets.film import Film
+from datasets.panels import at_size, face_image
 from datasets.samples import DrawnDataset
-from inference.film import FilmPainter
-from inference.geometry import uncrossed
-from inference.motion import Motion
-from inference.pictures import FaceFrame
-from inference.steady import OneEuro
-from models.networks import MODULES
+from faces.geometry import NeutralToNeutral, Shape, uncrossed
+from faces.motion import Motion, is_whole
+from faces.steady import SMOOTH, OneEuro
+from inference.backends import Backend, open_backend
+from inference.film import FilmPainter, open_painter
+from inference.inputs import FaceFrame, Input, no_face_message, reason_counts, shape_of_source
+from inference.networks import Networks, Trained
 from utils.errors import DataError
+from utils.parallel import close_iterator, prefetched
 
 NO_FACE_CHOICES = ("hold", "skip", "fail")
-
-
-class Backend(Protocol):
-    """Say what the pipeline asks of a backend."""
-
-    name: str
-
-    def infer(self, module: str, x: np.ndarray) -> np.ndarray:
-        """Run a network on a batch (B, C, H, W) float32; its output belongs to the caller."""
-        ...
+RESULTS_AHEAD = 4
 
 
 class Geometry(Protocol):
-    """Say what moves landmarks to the target."""
+    """Moves landmarks to the target."""
 
     def move(self, landmarks: np.ndarray) -> np.ndarray:
-        """Move landmarks (98, 2) in pixels of the face's picture."""
+        """Move landmarks (98, 2) in pixels of the crop."""
         ...
 
 
 class Result(NamedTuple):
-    """Hold a frame and what was made of it."""
+    """A frame and its reenactment."""
 
     index: int
     time_s: float
     face: np.ndarray  # (256, 256, 3) uint8, the input
-    heatmap: np.ndarray  # (15, 64, 64), about [0, 1]: the encoder's, steadied where that is asked for
-    transformed: np.ndarray  # (15, 64, 64) in (0, 1)
-    generated: np.ndarray  # (256, 256, 3) uint8, or as large as the film's frames
-    true_heatmap: np.ndarray | None = None  # (15, 64, 64) in [0, 1], of a data set
-    metrics: dict[str, float] = {}  # what can be measured on the frame
-    is_held: bool = False  # the result before, where there was no face
-    layout: np.ndarray | None = None  # (256, 256, 3) uint8, the decoder's own image, where a film painted `generated`
+    heatmap: np.ndarray  # (15, 64, 64), about [0, 1]: the source's boundaries
+    transformed: np.ndarray  # (15, 64, 64) in [0, 1]: moved to the target
+    generated: np.ndarray  # (S, S, 3) uint8; 256 pixels, or the film's size
+    true_heatmap: np.ndarray | None = None  # (15, 64, 64) in [0, 1], for a data set
+    metrics: dict[str, float] = {}
+    is_held: bool = False  # repeated because there was no face
+    layout: np.ndarray | None = None  # (256, 256, 3) uint8, the decoder's output if a film painted `generated`
 
 
 class Reenactor:
-    """Turn frames into results, in order; heatmaps can be steadied over time.
+    """Reenactment of a sequence of frames.
 
     Args:
-        backend: computes `encoder`, `transformer` and `decoder`, or as many of them as are needed.
-        networks: names of those that take part. Without an encoder boundaries are drawn from the frames' landmarks.
-        geometry: moves landmarks to the target if no transformer does it.
-        style: how boundaries are drawn for the networks.
-        motion: what of the landmarks' motion counts; None is all of it.
-        batch_size: faces at a time; the same results.
-        smooth: the share that comes from the frame before, from 0 to below 1: of an encoder's heatmap, or of landmarks
-            while a face rests (`OneEuro`).
-        fps: of the frames.
-        truth: true heatmaps of the frames, where they are a data set's.
-        target: who is shown; if it is the source as well, the real frame says how good the result is.
-        film: paints the decoder's layout with frames of the target; None shows the decoder's own image.
+        backend: runs the decoder, and encoder and transformer if they are used.
+        decoder: decoder of the target, or of any person if a film paints.
+        has_encoder: whether the encoder provides boundaries; otherwise they are drawn from the frames' landmarks.
+        geometry: moves landmarks to the target; None uses the transformer.
+        motion: selected motion of the source; None is all of it.
+        batch_size: number of faces per batch.
+        smooth: weight of the previous frame, in [0, 1): for the encoder's heatmaps, or for landmarks (`OneEuro`).
+        fps: frame rate.
+        truth: true heatmaps of a data set.
+        film: paints the target; None shows the decoder's output.
     """
 
     def __init__(
         self,
         backend: Backend,
+        decoder: Trained,
+        has_encoder: bool = False,
+        geometry: Geometry | None = None,
+        motion: Motion | None = None,
         batch_size: int = 1,
         smooth: float = 0.0,
-        truth: DrawnDataset | None = None,
-        target: str = "",
-        networks: Collection[str] = MODULES,
-        geometry: Geometry | None = None,
-        style: DrawingStyle = DrawingStyle(),
-        motion: Motion | None = None,
         fps: float = 25.0,
+        truth: DrawnDataset | None = None,
         film: FilmPainter | None = None,
     ):
-        self.networks, self.geometry, self.style = networks, geometry, style
-        self.backend, self.batch_size, self.smooth = backend, batch_size, smooth
-        self.truth, self.target, self.film = truth, target, film
-        self._last_heatmap: np.ndarray | None = None
+        self.backend, self.geometry, self.batch_size, self.smooth = backend, geometry, batch_size, smooth
+        self.has_encoder, self.truth, self.film = has_encoder, truth, film
+        self._target = decoder.config.trg_celeb_name if film is None else film.film.person
+        self._style = style_of(decoder.config)
         self._motion, self._filter = motion, OneEuro(smooth, fps)
+        self._last_heatmap: np.ndarray | None = None
 
     def reenact(self, frames: Iterable[FaceFrame]) -> Iterator[Result | FaceFrame]:
-        """Give a result for each frame with a face; a frame without one comes back as it is."""
+        """Yield a result for each frame; frames without a face are returned unchanged."""
         for batch in in_batches(frames, self.batch_size):
-            seen = [frame for frame in batch if frame.face is not None]
-            results = iter(self._reenact_batch(seen) if seen else ())
+            with_face = [frame for frame in batch if frame.face is not None]
+            results = iter(self._reenact_batch(with_face) if with_face else ())
             for frame in batch:
                 if frame.face is None:
-                    self._last_heatmap = None
-                    self._filter.reset()
-                    if self.film is not None:
-                        self.film.reset()
+                    self._start_anew()
                     yield frame
                 else:
                     yield next(results)
 
+    def set_smooth(self, smooth: float) -> None:
+        """Change the smoothing of landmarks. Any thread may call it."""
+        self._filter.smooth = smooth
+
+    def _start_anew(self) -> None:
+        self._last_heatmap = None
+        self._filter.reset()
+        if self.film is not None:
+            self.film.reset()
+
     def _reenact_batch(self, frames: list[FaceFrame]) -> Iterator[Result]:
-        # a batch that is not full is filled up with its last frame
-        rows = [*frames, *[frames[-1]] * (self.batch_size - len(frames))]
-        landmarks = [self._chosen(frame) for frame in frames]
-        landmarks += [landmarks[-1]] * (len(rows) - len(frames))
-        if "encoder" in self.networks:
-            faces = to_float(np.stack([frame.face.transpose(2, 0, 1) for frame in rows]))  # (B, 3, 256, 256)
-            heatmaps = self.backend.infer("encoder", faces)  # (B, 15, 64, 64)
+        padding = [-1] * (self.batch_size - len(frames))  # a batch is padded with its last frame
+        landmarks = [self._selected(frame) for frame in frames]
+        landmarks += [landmarks[i] for i in padding]
+        if self.has_encoder:
+            faces = np.stack([frame.face.transpose(2, 0, 1) for frame in (*frames, *(frames[i] for i in padding))])
+            heatmaps = self.backend.infer("encoder", to_float(faces))  # (B, 15, 64, 64)
             if self.smooth:
-                self._steady(heatmaps[: len(frames)])
+                self._smooth(heatmaps[: len(frames)])
         else:
-            heatmaps = np.stack([heatmap_of(marks, self.style) for marks in landmarks])
-        moved: list[np.ndarray | None] = [None] * len(rows)
+            heatmaps = np.stack([heatmap_of(face, self._style) for face in landmarks])
+        moved: list[np.ndarray | None] = [None] * self.batch_size
         if self.geometry is None:
             transformed = self.backend.infer("transformer", heatmaps)  # (B, 15, 64, 64)
         else:
-            moved = [self._moved(marks) for marks in landmarks]
-            transformed = np.stack([heatmap_of(marks, self.style) for marks in moved])
+            moved = [self._moved(face) for face in landmarks]
+            transformed = np.stack([heatmap_of(face, self._style) for face in moved])
         generated = self.backend.infer("decoder", transformed)  # (B, 3, 256, 256)
         for row, frame in enumerate(frames):
-            image, layout = face_picture(generated[row]), None
+            image, layout = face_image(generated[row]), None
             if self.film is not None:
                 image, layout = self.film.paint(transformed[row], image, moved[row]), image
             yield self._result(frame, heatmaps[row], transformed[row], image)._replace(layout=layout)
 
-    def steady(self, smooth: float) -> None:
-        """Change the share of landmarks that comes from the frame before, at any time."""
-        self._filter.smooth = smooth
-
-    def _steady(self, heatmaps: np.ndarray) -> None:
+    def _smooth(self, heatmaps: np.ndarray) -> None:
         for heatmap in heatmaps:
             if self._last_heatmap is not None:
                 heatmap += self.smooth * (self._last_heatmap - heatmap)
             self._last_heatmap = heatmap.copy()
 
-    def _chosen(self, frame: FaceFrame) -> np.ndarray | None:
-        """Return a frame's landmarks, steadied, with the motion that counts."""
+    def _selected(self, frame: FaceFrame) -> np.ndarray | None:
+        """Return a frame's smoothed landmarks with the selected motion."""
         if frame.landmarks is None:
             return None
-        marks = self._filter.steady(frame.landmarks, frame.time_s)
-        return marks if self._motion is None else self._motion.choose(marks)
+        landmarks = self._filter.steady(frame.landmarks, frame.time_s)
+        return landmarks if self._motion is None else self._motion.choose(landmarks)
 
     def _moved(self, landmarks: np.ndarray) -> np.ndarray:
-        """Move landmarks to the target, as far as its face makes them."""
+        """Move landmarks to the target, within the range of its film."""
         moved = self.geometry.move(landmarks)
         return uncrossed(moved if self.film is None else self.film.space.toward(moved))
 
     def _result(self, frame: FaceFrame, heatmap: np.ndarray, transformed: np.ndarray, generated: np.ndarray) -> Result:
-        true_heatmap, metrics = None, {}
-        if self.truth is not None:
-            true_heatmap = to_float(self.truth[frame.index][0])
-            # a share of an all-zero prediction's
-            metrics["encoder_error"] = float(((heatmap - true_heatmap) ** 2).sum() / (true_heatmap**2).sum())
-            if self.truth.person == self.target:
-                metrics["psnr"] = cv2.PSNR(at_size(generated, IMAGE_SIZE), frame.face)
-        return Result(
-            index=frame.index,
-            time_s=frame.time_s,
-            face=frame.face,
-            heatmap=heatmap,
-            transformed=transformed,
-            generated=generated,
-            true_heatmap=true_heatmap,
-            metrics=metrics,
-        )
+        result = Result(frame.index, frame.time_s, frame.face, heatmap, transformed, generated)
+        if self.truth is None:
+            return result
+        true_heatmap = to_float(self.truth[frame.index][0])
+        # relative to an all-zero prediction
+        metrics = {"encoder_error": float(((heatmap - true_heatmap) ** 2).sum() / (true_heatmap**2).sum())}
+        if self.truth.person == self._target:
+            metrics["psnr"] = cv2.PSNR(at_size(generated, IMAGE_SIZE), frame.face)
+        return result._replace(true_heatmap=true_heatmap, metrics=metrics)
 
 
 def in_batches(frames: Iterable[FaceFrame], batch_size: int) -> Iterator[list[FaceFrame]]:
-    """Group frames in order, with at most so many faces together."""
+    """Group frames so that a group has at most `batch_size` faces and ends at a frame without one."""
     batch: list[FaceFrame] = []
     for frame in frames:
         batch.append(frame)
@@ -192,11 +176,102 @@ def in_batches(frames: Iterable[FaceFrame], batch_size: int) -> Iterator[list[Fa
         yield batch
 
 
-class MissingFaces:
-    """Decide what becomes of frames without a face, and count them.
+def open_reenactor(
+    frames_in: Input,
+    networks: Networks,
+    context: str,
+    backend: str = "auto",
+    batch_size: int = 1,
+    smooth: float | None = None,
+    motion: str = "all",
+    strength: float = 1.0,
+    film: Film | None = None,
+) -> Reenactor:
+    """Load networks, and estimate the source's shape if landmarks are moved by geometry.
 
     Args:
-        choice: `hold` repeats the last result, `skip` leaves the frame out, `fail` is an error.
+        networks: the decoder, and encoder and transformer if they are used.
+        context: nnabla's context, `cpu` or `cudnn`.
+        backend: see `open_backend`.
+        smooth: see `Reenactor`; None smooths only landmarks found in a film.
+        motion, strength: see `Motion`.
+        film: film of the target; None shows the decoder's output.
+
+    Raises:
+        ConfigError: the options do not fit together.
+        DataError: there is no face.
+        WeightsError: weights are missing, damaged or of another network.
+    """
+    decoder, geometry, source = networks["decoder"], None, None
+    has_encoder = "encoder" in networks
+    if "transformer" not in networks:
+        target = target_shape(decoder, film)
+        person = decoder.config.trg_celeb_name if film is None else film.person
+        drives_itself = frames_in.truth is not None and frames_in.truth.person == person
+        source = target if drives_itself else shape_of_source(frames_in)
+        geometry = NeutralToNeutral(source, target)
+    selected = None
+    if not is_whole(motion, strength):
+        selected = Motion(motion, strength, (source or shape_of_source(frames_in)).neutral)
+    if smooth is None:
+        smooth = SMOOTH if frames_in.truth is None and frames_in.is_film and not has_encoder else 0.0
+    batch_size = min(batch_size, frames_in.count or batch_size)
+    computing = open_backend(backend, context, networks, batch_size)
+    return Reenactor(
+        computing,
+        decoder,
+        has_encoder,
+        geometry,
+        selected,
+        batch_size,
+        smooth,
+        float(frames_in.fps),
+        frames_in.truth,
+        None if film is None else open_painter(film, decoder, computing, batch_size),
+    )
+
+
+def target_shape(decoder: Trained, film: Film | None) -> Shape:
+    """Return the shape of the target: the decoder's person, or the film's if that is somebody else.
+
+    Raises:
+        WeightsError: the shape of the decoder's person is unknown.
+    """
+    return decoder.shape() if film is None or film.person == decoder.config.trg_celeb_name else film.shape
+
+
+def open_decoder(decoder: Trained, context: str) -> Backend:
+    """Load a decoder for single faces.
+
+    Raises:
+        WeightsError: its weights are missing, damaged or of another network.
+    """
+    return open_backend("auto", context, {"decoder": decoder}, 1)
+
+
+@contextmanager
+def results_of(reenactor: Reenactor, frames_in: Input, missing: MissingFaces) -> Iterator[Iterator[Result]]:
+    """Yield the results of an input in order, computed ahead in a thread.
+
+    Args:
+        missing: handles frames without a face.
+    """
+
+    def reenact() -> Iterator[Result | FaceFrame]:
+        try:
+            yield from reenactor.reenact(frames_in.frames)
+        finally:
+            close_iterator(frames_in.frames)
+
+    with prefetched(reenact(), RESULTS_AHEAD) as items:
+        yield (result for result in map(missing.resolve, items) if result is not None)
+
+
+class MissingFaces:
+    """Handles frames without a face, and counts them.
+
+    Args:
+        choice: `hold` repeats the last result, `skip` leaves the frame out, `fail` raises an error.
     """
 
     def __init__(self, choice: str):
@@ -206,10 +281,10 @@ class MissingFaces:
         self._last: Result | None = None
 
     def resolve(self, item: Result | FaceFrame) -> Result | None:
-        """Return the result for a frame; None where it is left out.
+        """Return the result for a frame; None if the frame is left out.
 
         Raises:
-            DataError: the frame has no face, and `fail` was chosen.
+            DataError: the frame has no face, and the choice is `fail`.
         """
         if isinstance(item, Result):
             self.num_faces += 1
@@ -218,32 +293,21 @@ class MissingFaces:
         if self.choice == "fail":
             raise DataError(f"frame {item.index} at {item.time_s:.2f} s: {item.reason}; see --no-face")
         self.reasons[item.reason] += 1
-        return self._held(item) if self.choice == "hold" else None
-
-    def _held(self, frame: FaceFrame) -> Result:
-        last = self._last or _EMPTY  # before the first face there is nothing to hold
-        return last._replace(index=frame.index, time_s=frame.time_s, metrics={}, is_held=True)
+        if self.choice == "skip":
+            return None
+        last = self._last or _EMPTY
+        return last._replace(index=item.index, time_s=item.time_s, metrics={}, is_held=True)
 
     def require_some(self, where: str) -> None:
-        """Raise a DataError if there was no face at all in `where`."""
+        """Raise a DataError if there was no face at all."""
         if self.num_faces == 0:
-            raise DataError(no_face_words(where, self.reasons))
+            raise DataError(no_face_message(where, self.reasons))
 
-    def words(self) -> str:
-        """Say how many frames were without a face, by reason."""
-        return count_words(self.reasons)
-
-
-def count_words(reasons: Counter[str]) -> str:
-    """Say how often each reason came, the most frequent first."""
-    return ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
-
-
-def no_face_words(where: str, reasons: Counter[str]) -> str:
-    """Say that there is no face in an input, and why not."""
-    return f"{where}: no usable face in {reasons.total()} frames ({count_words(reasons)})"
+    def counts(self) -> str:
+        """Format the number of frames without a face, by reason."""
+        return reason_counts(self.reasons)
 
 
 _BLACK = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-_NO_LINES = np.zeros((NUM_BOUNDARIES, HEATMAP_SIZE, HEATMAP_SIZE), np.float32)
-_EMPTY = Result(index=0, time_s=0.0, face=_BLACK, heatmap=_NO_LINES, transformed=_NO_LINES, generated=_BLACK)
+_NO_BOUNDARIES = np.zeros((NUM_BOUNDARIES, HEATMAP_SIZE, HEATMAP_SIZE), np.float32)
+_EMPTY = Result(0, 0.0, _BLACK, _NO_BOUNDARIES, _NO_BOUNDARIES, _BLACK)

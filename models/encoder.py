@@ -48,12 +48,7 @@ def prediction_of(scores: list[nn.Variable], loss_name: str) -> nn.Variable:
     return F.sigmoid(scores[-1]) if loss_name == "bce" else scores[-1]
 
 
-def encoder(
-    image: nn.Variable,
-    num_stacks: int = 2,
-    planes: int = 64,
-    batch_stat: bool = True,
-) -> list[nn.Variable]:
+def encoder(image: nn.Variable, num_stacks: int = 2, planes: int = 64, batch_stat: bool = True) -> list[nn.Variable]:
     """Predict boundary heatmaps.
 
     Args:

@@ -75,11 +75,7 @@ def reflect_pad(x: nn.Variable, width: int) -> nn.Variable:
 
 
 def assert_shape(x: nn.Variable, channels: int, size: int | None = None) -> None:
-    """Check that a network's input is (B, channels, size, size).
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Check that a network's input is (B, channels, size, size). Raises ValueError if it is not."""
     fits = len(x.shape) == 4 and x.shape[1] == channels and (size is None or x.shape[2:] == (size, size))
     if not fits:
         wanted = f"(B, {channels}, {size or 'H'}, {size or 'W'})"

@@ -1,4 +1,4 @@
-"""A network as an object: what builds it, its parameters, and its weights files."""
+"""A network as an object: its function, parameters and weights files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from utils.weights import read_parameters, set_sum, write_arrays
 
 @dataclass(frozen=True)
 class Network:
-    """A network whose parameters lie in a scope of its own.
+    """A network with its own parameter scope.
 
     Attributes:
-        name: the scope, also its name in checkpoints.
-        function: builds it, as a function of tensors.
-        input_shape: (C, H, W) of its input at inference.
-        for_inference: builds it in evaluation mode as the configuration of its training says.
-        file_prefix: what the names of its weights files begin with; '' is the name and an underscore.
+        name: parameter scope, and name in checkpoints.
+        function: builds the network as a function of variables.
+        input_shape: (C, H, W) of the input at inference.
+        for_inference: builds the network in evaluation mode from an input and the configuration of its training.
+        file_prefix: prefix of weights files; '' is the name and an underscore.
     """
 
     name: str
@@ -32,12 +32,12 @@ class Network:
     file_prefix: str = ""
 
     def __call__(self, *inputs: nn.Variable, **options: Any) -> Any:
-        """Build the network, or build it once more with the same parameters."""
+        """Build the network; building it again shares the parameters."""
         with nn.parameter_scope(self.name):
             return self.function(*inputs, **options)
 
     def with_suffix(self, suffix: str) -> Network:
-        """Return a network of the same kind under another name."""
+        """Return a network with the same function and another name."""
         return replace(self, name=self.name + suffix)
 
     def evaluate(self, x: nn.Variable, config: Any) -> nn.Variable:
@@ -47,18 +47,18 @@ class Network:
             x: (B, 3, 256, 256) in [-1, 1] for the encoder, else heatmaps (B, 15, 64, 64) in [0, 1].
 
         Returns:
-            heatmaps (B, 15, 64, 64), or of the decoder faces (B, 3, 256, 256) in (-1, 1).
+            Heatmaps (B, 15, 64, 64), or images (B, 3, 256, 256) in (-1, 1) from the decoder.
         """
         with nn.parameter_scope(self.name):
             return self.for_inference(x, config)
 
     def parameters(self) -> dict[str, nn.Variable]:
-        """Return all parameters by their names in a file, running statistics included."""
+        """Return all parameters, running statistics included, by their names in weights files."""
         with nn.parameter_scope(self.name):
             return nn.get_parameters(grad_only=False)
 
     def trained(self) -> dict[str, nn.Variable]:
-        """Return the parameters that a solver updates."""
+        """Return the trainable parameters."""
         return {name: variable for name, variable in self.parameters().items() if variable.need_grad}
 
     def statistics(self) -> list[nn.Variable]:
@@ -71,30 +71,30 @@ class Network:
 
     @property
     def weights_prefix(self) -> str:
-        """Return what the names of its weights files begin with."""
+        """Return the prefix of weights files."""
         return self.file_prefix or f"{self.name}_"
 
     def write(self, path: Path) -> None:
-        """Write the parameters to a temporary file; `save` is for final ones."""
+        """Write the parameters to a file without atomicity or a digest."""
         parameters = self.parameters()
         need_grad = {name: variable.need_grad for name, variable in parameters.items()}
         write_arrays(path, {name: variable.d for name, variable in parameters.items()}, need_grad)
 
     def save(self, path: str | Path) -> None:
-        """Write the parameters, running statistics included; the file is complete or does not exist."""
+        """Write the parameters, running statistics included, atomically, and record the file's digest."""
         path = Path(path)
         with atomic_path(path) as temporary:
             self.write(temporary)
             digest = file_digest(temporary)
-            set_sum(path, None)  # a file never stands next to the sum of another
+            set_sum(path, None)  # a file must never be beside another file's digest
         set_sum(path, digest)
 
     def load(self, path: str | Path) -> None:
-        """Fill every parameter of the network, which has been built.
+        """Set all parameters of the network, which must have been built.
 
         Raises:
-            WeightsError: the file is missing, foreign or damaged, or lacks a parameter, has one too many, or one of
-                another shape or type or with values that are not finite. The network is then as it was.
+            WeightsError: the file is missing or damaged, or has other names, shapes or types, or values that are not
+                finite. The network is then unchanged.
         """
         expected = self.parameters()
         arrays = read_parameters(path, {name: variable.shape for name, variable in expected.items()})

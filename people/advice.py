@@ -1,29 +1,33 @@
-"""Find out what a video of a person lacks: nobody can be made to do what was never filmed."""
+"""What a video of a person lacks: a face can only do what was filmed."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from inference.geometry import poses_of
+from faces.geometry import poses_of
+from faces.landmarks import EYES, LOWER_LIP, MOUTH_CORNERS, UPPER_LIP
 
 FEW_FRAMES = 400
-SEEN_PERCENTILES = (3, 97)  # what happens in fewer frames than these is hardly learned
-LEAST_YAW, LEAST_PITCH = np.deg2rad(10), np.deg2rad(5)  # to either side of the middle
-LEAST_OPENING = 0.25  # of the mouth, as a share of its width
-MOST_SHUT = 0.5  # of the eyes' usual opening, where they are shut
-MOUTH = (76, 82)  # corners
+SEEN_PERCENTILES = (3, 97)  # rarer events are hardly learned
+LEAST_YAW, LEAST_PITCH = np.deg2rad(10), np.deg2rad(5)  # to either side
+LEAST_OPENING = 0.25  # of the mouth relative to its width
+MOST_SHUT = 0.5  # of closed eyes relative to the median
 
 
 def what_is_missing(landmarks: np.ndarray) -> list[str]:
-    """Say what a person should also be filmed doing, by the landmarks (N, 98, 2) of its frames, in short sentences."""
+    """Return what a person should also do in the video, given the landmarks (N, 98, 2) of its frames."""
     pose = poses_of(landmarks)
     yaw = np.arcsin(pose.rotation[:, 0, 2].clip(-1, 1))
     pitch = np.arcsin(-pose.rotation[:, 1, 2].clip(-1, 1))
-    pitch -= np.median(pitch)  # noses differ in length, so that only other frames tell whether a head is raised
+    pitch -= np.median(pitch)  # noses differ in length, so the pitch is relative
     (left, right), (up, down) = (np.percentile(angle, SEEN_PERCENTILES) for angle in (yaw, pitch))
-    width = np.linalg.norm(landmarks[:, MOUTH[0]] - landmarks[:, MOUTH[1]], axis=1)
-    opening = np.linalg.norm(landmarks[:, 90] - landmarks[:, 94], axis=1) / np.maximum(np.median(width), 1e-6)
-    eyes = np.linalg.norm(landmarks[:, [62, 70]] - landmarks[:, [66, 74]], axis=2).mean(axis=1)
+    corners = landmarks[:, MOUTH_CORNERS]
+    width = np.linalg.norm(corners[:, 0] - corners[:, 1], axis=1)
+    opening = np.linalg.norm(landmarks[:, UPPER_LIP] - landmarks[:, LOWER_LIP], axis=1) / np.maximum(
+        np.median(width), 1e-6
+    )
+    tops, bottoms = [eye.top for eye in EYES], [eye.bottom for eye in EYES]
+    eyes = np.linalg.norm(landmarks[:, tops] - landmarks[:, bottoms], axis=2).mean(axis=1)
     missing = {
         "turn the head to both sides": min(-left, right) < LEAST_YAW,
         "raise and lower the head": min(-up, down) < LEAST_PITCH,

@@ -1,4 +1,4 @@
-"""The recipe of each training: what is learned, how long, and by how many processes."""
+"""Training recipes: configuration, length, and number of processes of each module."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 from config import complete_config
 from people.work import Work
 from utils.context import current_context
-from utils.files import locked, remove_folder, write_yaml
+from utils.files import locked, remove, write_yaml
 from utils.steps import Step, has_mpi
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "demo" / "weights"
-# what ships to begin from: its folder, its width
+# weights in demo/weights to start from: folder and width
 BASES = {"decoder": ("base", 12), "encoder": ("encoder", 8), "transformer": ("transformer", 8)}
-RESIZE_LEVELS = 3  # as the base has; without them teeth and hair become combs (docs/TRAINING.md)
-MIN_SHARE = 2  # samples of a batch for each process: normalised alone, a sample costs a real face more than 1 dB
+RESIZE_LEVELS = 3  # as in the base; prevents comb artifacts (docs/TRAINING.md)
+MIN_SHARE = 2  # samples per process; batch normalization of single samples costs more than 1 dB
 
 
-def seen_by(work: Work, module: str, num_train: dict[str, int]) -> int:
-    """Count the frames of an epoch: of the target, of the source, of both, or of the longer one."""
+def frames_per_epoch(work: Work, module: str, num_train: dict[str, int]) -> int:
+    """Return the number of frames of an epoch."""
     if module == "decoder":
         return num_train[work.target]
     if module == "encoder":
@@ -29,15 +29,17 @@ def seen_by(work: Work, module: str, num_train: dict[str, int]) -> int:
 
 
 def config_of(work: Work, module: str, num_train: dict[str, int]) -> dict[str, Any]:
-    """Describe a training, which begins from what ships if that is as wide; the decoder has pixels only, the
-    transformer is mostly a warm start (docs/PEOPLE.md).
+    """Return the configuration of a training.
+
+    It starts from the weights in demo/weights if they have the same width. The decoder is trained without adversarial
+    loss, the transformer mostly by its warm start (docs/PEOPLE.md).
 
     Args:
-        num_train: frames to train on, by the people's names.
+        num_train: number of training frames by person.
     """
     quality = work.quality
-    num_frames = seen_by(work, module, num_train)
-    narrow = 2 * max(quality.planes // 3, 4)  # encoder and transformer see lines, not looks
+    num_frames = frames_per_epoch(work, module, num_train)
+    narrow = 2 * max(quality.planes // 3, 4)  # encoder and transformer need fewer channels
 
     def epochs(batch_size: int) -> int:
         return max(math.ceil(quality.iterations * batch_size / num_frames), 2)
@@ -48,7 +50,7 @@ def config_of(work: Work, module: str, num_train: dict[str, int]) -> dict[str, A
         train = {"batch_size": quality.batch_size, "lr": quality.lr, "lr_decay_start_at": count // 4}
         train |= {"epochs": count, "feature_loss": {"lambda": 0}, "gan_start_at": count}
         train["average"] = 0.99
-        # some twenty values of the losses at least, for whoever watches
+        # at least twenty values of the losses
         monitor = {"interval": max(min(quality.iterations // 20, 200), 1), "save_interval": max(count // 8, 1)}
     elif module == "encoder":
         count = epochs(4)
@@ -59,7 +61,7 @@ def config_of(work: Work, module: str, num_train: dict[str, int]) -> dict[str, A
         own = {}
         train, monitor = {"epochs": 6, "batch_size": 16, "augmentation": False}, {}
     else:
-        warm = max(epochs(2), 3)  # a rate that falls needs a few
+        warm = max(epochs(2), 3)
         prior = work.run("shape_prior")
         paths = {"align_param_path": str(prior / "Align.h5"), "PCA_param_path": str(prior / "PCA.h5")}
         own = {"model": {"planes": narrow}}
@@ -73,16 +75,16 @@ def config_of(work: Work, module: str, num_train: dict[str, int]) -> dict[str, A
 
 
 def plan_of(work: Work, module: str, num_train: dict[str, int]) -> tuple[dict[str, Any], int]:
-    """Return a training's configuration, and how many processes share a batch: the ones that it began with, if it did.
+    """Return a training's configuration and its number of processes.
 
-    nnabla uses one core of a CPU, so a training has as many as there are cores for it.
+    nnabla uses one CPU core, so a new training uses one process per core. A resumed one keeps its number.
     """
     config = config_of(work, module, num_train)
     whole = config["train"]["batch_size"]
     if work.done(module):
         processes = work.processes(module)
     else:
-        most = max(work.cores // len(work.lanes()), 1) if current_context() == "cpu" and has_mpi() else 1
+        most = work.cores if current_context() == "cpu" and has_mpi() else 1
         shares = [count for count in range(1, most + 1) if whole % count == 0 and whole // count >= MIN_SHARE]
         processes = max(shares, default=1)
     config["train"]["batch_size"] = whole // processes
@@ -90,14 +92,14 @@ def plan_of(work: Work, module: str, num_train: dict[str, int]) -> tuple[dict[st
 
 
 def total_iterations(work: Work, module: str, num_train: dict[str, int]) -> int:
-    """Count a training's iterations, those that are done among them."""
+    """Return the number of iterations of a training."""
     own, processes = plan_of(work, module, num_train)
     train = complete_config(module, own, work.folder).train
-    return train.epochs * math.ceil(seen_by(work, module, num_train) / (processes * train.batch_size))
+    return train.epochs * math.ceil(frames_per_epoch(work, module, num_train) / (processes * train.batch_size))
 
 
 def announced(work: Work, module: str, num_train: dict[str, int]) -> str:
-    """Say what a training will do; how long it takes, it says itself once it runs."""
+    """Describe a training in one line."""
     own, processes = plan_of(work, module, num_train)
     planes = f", {own['model']['planes']} base channels" if "model" in own else ""
     together = f", {processes} processes" if processes > 1 else ""
@@ -106,14 +108,15 @@ def announced(work: Work, module: str, num_train: dict[str, int]) -> str:
 
 
 def training_step(work: Work, module: str, num_train: dict[str, int]) -> Step:
-    """Say how to begin a training, or how to go on with it."""
+    """Return the step that starts or resumes a training."""
     config, processes = plan_of(work, module, num_train)
     if work.done(module):
         args = ("--resume", work.run(module))
     else:
-        if work.run(module).exists():  # killed before its first checkpoint; its name must be free
+        if work.run(module).exists():  # killed before its first checkpoint
             with locked(work.run(module)):
-                remove_folder(work.run(module))
+                pass
+            remove(work.run(module))
         write_yaml(work.conf(module), config)
         args = ("--conf", work.conf(module))
     return Step(f"train the {module}", f"train_{module}.py", args, processes)

@@ -4,7 +4,6 @@ import fcntl
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +13,9 @@ import nnabla as nn
 import numpy as np
 import pytest
 import warm
-from helpers import MAX_SECONDS, ROOT, must_run, serve_page, write_frames
+from helpers import MAX_SECONDS, ROOT, ffmpeg, must_run, serve_page, write_frames
 
-from make_synthetic import moving_head
-from utils.video import ffmpeg
+from synthetic.moving import moving_head
 
 # files that take long, so that no worker is left with one of them at the end
 FIRST = [f"test_{name}.py" for name in ("reenact_people", "app", "resume", "scripts", "quick_start", "input", "drive")]
@@ -61,8 +59,10 @@ def data(tmp_path_factory) -> Path:
 
 def make_data(folder: Path) -> None:
     folder.mkdir()
-    must_run(folder, "make_synthetic.py", "celebv", "--people", "Rowan=9", "Linnea=29", "--frames", 14, "--expressions")
-    must_run(folder, "make_synthetic.py", "wflw", "--train-faces", 6, "--test-faces", 5)
+    must_run(
+        folder, "tools/make_synthetic.py", "celebv", "--people", "Rowan=9", "Linnea=29", "--frames", 14, "--expressions"
+    )
+    must_run(folder, "tools/make_synthetic.py", "wflw", "--train-faces", 6, "--test-faces", 5)
     must_run(folder, "split_celebv.sh", "./datasets/CelebV", 8)
     for mode in ("train", "test"):
         must_run(
@@ -81,9 +81,9 @@ def films(tmp_path_factory, faces) -> Path:
     """Films for the page: a face with sound, none, a text, and one that is too long."""
     folder = tmp_path_factory.mktemp("films")
     write_frames(folder / "silent.mp4", faces[:20])
-    tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1"]
-    command = [ffmpeg(), "-v", "error", *tone, "-i", str(folder / "silent.mp4"), "-map", "1:v", "-map", "0:a"]
-    subprocess.run([*command, "-c:v", "copy", "-c:a", "aac", "-shortest", str(folder / "face.mp4")], check=True)
+    tone = ("-f", "lavfi", "-i", "sine=frequency=440:duration=1")
+    ffmpeg(*tone, "-i", folder / "silent.mp4", "-map", "1:v", "-map", "0:a", "-c:v", "copy", "-c:a", "aac",
+           "-shortest", folder / "face.mp4")  # fmt: skip
     write_frames(folder / "grey.mp4", [faces[0] * 0 + 110] * 30)
     write_frames(folder / "long.mp4", [faces[0] * 0 + 110] * (30 * (MAX_SECONDS + 1)))
     (folder / "text.mp4").write_text("no video\n" * 500)
@@ -97,4 +97,4 @@ def page(tmp_path_factory) -> Iterator[tuple[str, Path]]:
     options = ("--max-seconds", str(MAX_SECONDS))
     with serve_page(folder, str(ROOT / "app.py"), *options) as (address, _):
         yield address, folder
-    assert not list(folder.glob(".reenactgan*"))  # nothing of it stays
+    assert not list(folder.glob("reenactgan-*"))  # nothing of it stays

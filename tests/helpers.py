@@ -22,6 +22,7 @@ from pathlib import Path
 
 import cv2
 import h5py
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from warm import run_warm
@@ -29,9 +30,9 @@ from websockets.sync.client import connect
 
 from config import Config, load_config
 from datasets.boundary import DrawingStyle
-from inference.targets import Target
-from inference.trained import Trained
-from make_synthetic import VIDEO_FPS, VIDEO_SIZE
+from inference.networks import Trained
+from people.targets import Target
+from synthetic.moving import VIDEO_FPS, VIDEO_SIZE
 from utils.video import open_video
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,7 +51,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 BROWSER = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"]
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 COMMON = {"logdir": "runs", "experiment_name": "run", "monitor": {"interval": 2, "save_interval": 1}}
-GAZE = DrawingStyle(name="gaze")  # as make_synthetic.py's people ask for
+GAZE = DrawingStyle(name="gaze")  # as tools/make_synthetic.py's people ask for
 MAX_SECONDS = 5  # of a video that the tests' page takes
 MODULES = ("encoder", "transformer", "decoder", "shape_prior")
 
@@ -63,12 +64,7 @@ def run_script(cwd: Path, script: str, *args: object, **environment: str) -> sub
             return run_warm(command, cwd, Path(streams), timeout_s=400)
     shell = ["sh"] if script.endswith(".sh") else [sys.executable]
     return subprocess.run(
-        [*shell, *command],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=400,
+        [*shell, *command], cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=400
     )
 
 
@@ -94,7 +90,7 @@ def call_script(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str, *arg
     """Call a script's main function in this process, where parts of it can be replaced; it raises its errors."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", [script, *map(str, args)])
-    importlib.import_module(Path(script).stem).main()
+    importlib.import_module(script.removesuffix(".py").replace("/", ".")).main()
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
@@ -118,8 +114,21 @@ def serve(folder: Path) -> Iterator[str]:
         server.server_close()
 
 
+def ffmpeg(*args: object) -> None:
+    """Run an ffmpeg that the code under test does not use."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", "-nostdin", *map(str, args)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def frames_in_file(path: Path) -> int:
+    """Count the frames of a video."""
+    reader = imageio_ffmpeg.read_frames(str(path))
+    next(reader)  # metadata
+    return sum(1 for _ in reader)
+
+
 def write_frames(path: Path, frames: list[np.ndarray]) -> None:
-    """Write a video of make_synthetic.py's size and rate."""
+    """Write a video of tools/make_synthetic.py's size and rate."""
     with open_video(path, VIDEO_SIZE, VIDEO_FPS, "AI-generated (synthetic)") as video:
         for frame in frames:
             video.write(frame)
@@ -208,7 +217,7 @@ def ask_page(
 
 def files_of(page) -> list[Path]:
     """List what sessions have on the server's disk."""
-    return [path for path in page[1].glob(".reenactgan*/**/*") if path.is_file()]
+    return [path for path in page[1].glob("reenactgan-*/**/*") if path.is_file()]
 
 
 def demo_target() -> Target:

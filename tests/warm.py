@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 SERVER = multiprocessing.get_context("forkserver")
-SCRIPTS = [path.stem for path in Path(__file__).resolve().parents[1].glob("*.py")]
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = [path.stem for path in ROOT.glob("*.py")] + [f"tools.{path.stem}" for path in ROOT.glob("tools/*.py")]
 LATE = ["mediapipe", "onnxruntime", "av", "skimage.metrics._structural_similarity", "onnx"]
 SERVER.set_forkserver_preload(SCRIPTS + LATE)  # the scripts are found from the repository's folder
 

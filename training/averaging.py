@@ -1,4 +1,4 @@
-"""Weights as they are saved: averaged over time where that is asked for, with running statistics estimated anew."""
+"""Saved weights: averaged over time if requested, with newly estimated running statistics."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from models.network import Network
 
 NAME_ENDING = "_average"
 
-# Networks that a pass goes through in training mode, and the pass by the number of its batch
+# networks of a forward pass in training mode, and the pass as a function of the batch number
 Pass = tuple[Iterable[Network], Callable[[int], None]]
 
 
 class WeightAverage:
-    """Keep an exponential average of networks' weights over time, in networks of their own that checkpoints hold.
+    """Exponential moving average of networks' weights, stored in additional networks that checkpoints contain.
 
-    The average of a GAN's generator moves less from update to update than its weights do (Yazici et al., The unusual
-    effectiveness of averaging in GAN training, ICLR 2019).
+    See Yazici et al., The unusual effectiveness of averaging in GAN training, ICLR 2019.
 
     Args:
-        networks: that are built and filled.
-        decay: share that stays in an update; 0 keeps no average.
+        networks: networks that have been built and initialized.
+        decay: weight of the old average in an update; 0 disables averaging.
     """
 
     def __init__(self, networks: Iterable[Network], decay: float):
@@ -40,7 +39,7 @@ class WeightAverage:
                 self._pairs.append((average, weight))
 
     def update(self, iteration: int) -> None:
-        """Let the average follow the weights, faster at first, so that it forgets where they began."""
+        """Update the average. The decay is smaller at first, so that the initial weights are forgotten."""
         decay = min(self._decay, (1 + iteration) / (10 + iteration))
         for average, weight in self._pairs:
             average.data *= decay
@@ -48,7 +47,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the average into the networks while the block runs."""
+        """Replace the networks' weights by the average while the block runs."""
         kept = [weight.d.copy() for _, weight in self._pairs]
         for average, weight in self._pairs:
             weight.d = average.d
@@ -61,14 +60,14 @@ class WeightAverage:
 
 @contextmanager
 def fresh_statistics(passes: Sequence[Pass], numbers: range) -> Iterator[None]:
-    """Give networks running statistics that are means over some batches while the block runs.
+    """Replace running statistics by means over some batches while the block runs.
 
-    Those of the training are exponential averages of few small batches, and as noisy as these (Izmailov et al.,
-    Averaging weights leads to wider optima, UAI 2018, section 3.2).
+    During training they are exponential averages over few small batches, and noisy (Izmailov et al., Averaging weights
+    leads to wider optima, UAI 2018, section 3.2).
 
     Args:
-        passes: through the networks, in training mode.
-        numbers: of the batches; none leaves the statistics as they are.
+        passes: forward passes in training mode.
+        numbers: batch numbers; if there are none, the statistics are unchanged.
     """
     statistics = {network: network.statistics() for networks, _ in passes for network in networks}
     kept = {network: [v.d.copy() for v in variables] for network, variables in statistics.items()}
@@ -79,7 +78,7 @@ def fresh_statistics(passes: Sequence[Pass], numbers: range) -> Iterator[None]:
             touched = [v for network in networks for v in statistics[network]]
             for variable in touched:
                 variable.d = 0
-            run(number)  # leaves a known share of the batch's own statistics
+            run(number)  # leaves (1 - STATISTICS_DECAY) times the statistics of the batch
             for network in networks:
                 counts[network] += 1
                 for total, variable in zip(sums[network], statistics[network]):
@@ -97,6 +96,6 @@ def fresh_statistics(passes: Sequence[Pass], numbers: range) -> Iterator[None]:
 
 @contextmanager
 def weights_to_save(average: WeightAverage, passes: Sequence[Pass], numbers: range) -> Iterator[None]:
-    """Hold networks as they are saved while the block runs; the training itself is not changed."""
+    """Put networks in the state in which they are saved while the block runs."""
     with average.applied() if average.networks else nullcontext(), fresh_statistics(passes, numbers):
         yield

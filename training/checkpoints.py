@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a training needs to go on exactly; checked before anything in memory changes."""
+"""Checkpoints, from which a training continues exactly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nnabla.logger import logger
 from models.network import Network
 from training.solver import Solver
 from utils.errors import WeightsError
-from utils.files import atomic_folder, file_digest, read_text, remove_folder
+from utils.files import atomic_folder, file_digest, read_text, remove
 from utils.weights import SUMS_FILE, format_sums, read_parameters, read_sums, write_arrays
 
 CHECKPOINTS, STATE_FILE = "checkpoints", "state.json"
@@ -23,12 +23,12 @@ CHECKPOINTS, STATE_FILE = "checkpoints", "state.json"
 def save_checkpoint(
     folder: Path, networks: Iterable[Network], solvers: dict[str, Solver], state: dict[str, Any]
 ) -> None:
-    """Write all that a training needs to go on exactly; the folder is complete or not there.
+    """Write a checkpoint atomically.
 
     Args:
-        networks: saved as `<name>.h5` in the published form.
-        solvers: by name; their moments are saved as `solver_<name>.h5`.
-        state: further values that JSON holds.
+        networks: saved as `<name>.h5` in the format of published weights.
+        solvers: solvers by name; their moments are saved as `solver_<name>.h5`.
+        state: further values, saved as JSON.
     """
     times = {name: {key: s.t for key, s in solver.adam.get_states().items()} for name, solver in solvers.items()}
     with atomic_folder(folder) as temporary:
@@ -43,25 +43,25 @@ def save_checkpoint(
 
 
 def _moments(solver: Solver) -> dict[str, np.ndarray]:
-    """Name the solver's arrays `<parameter>:<moment>`."""
+    """Return the solver's moments by `<parameter>:<moment>`."""
     states = solver.adam.get_states()
     return {f"{key}:{name}": part.d for key, state in states.items() for name, part in state.pstate.items()}
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Read the values of a checkpoint, after every file of it was compared with its sum; strays are no matter.
+    """Check the digests of a checkpoint's files, and read its state.
 
     Raises:
         WeightsError: a file is missing, changed or cannot be read.
     """
     sums = read_sums(folder)
     if STATE_FILE not in sums:
-        raise WeightsError(f"{folder}: no complete checkpoint; remove it")
+        raise WeightsError(f"{folder}: incomplete checkpoint; remove it")
     for name, digest in sums.items():
         try:
             found = file_digest(folder / name)
         except FileNotFoundError:
-            raise WeightsError(f"{folder}: no complete checkpoint, {name} is missing; remove it") from None
+            raise WeightsError(f"{folder}: incomplete checkpoint, {name} is missing; remove it") from None
         except OSError as error:
             raise WeightsError(f"{folder / name}: cannot be read ({error.strerror})") from None
         if found != digest:
@@ -70,10 +70,10 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(folder: Path, networks: Iterable[Network], solvers: dict[str, Solver]) -> dict[str, Any]:
-    """Fill networks and solvers; return the values that were saved with them.
+    """Restore networks and solvers, and return the state.
 
     Raises:
-        WeightsError: the checkpoint is damaged, or of other networks or solvers. Nothing has changed then.
+        WeightsError: the checkpoint is damaged, or of other networks or solvers. Nothing has been changed.
     """
     state = read_state(folder)
     parameters = {network.name: network.parameters() for network in networks}
@@ -87,7 +87,6 @@ def load_checkpoint(folder: Path, networks: Iterable[Network], solvers: dict[str
         moments[name] = read_parameters(path, {key: array.shape for key, array in _moments(solver).items()})
         if set(state["solver_times"].get(name, {})) != set(solver.adam.get_states()):
             raise WeightsError(f"{folder / STATE_FILE}: belongs to another solver than {name}")
-    # from here on nothing can fail
     for name, variables in parameters.items():
         for key, variable in variables.items():
             variable.d = arrays[name][key]
@@ -102,17 +101,17 @@ def load_checkpoint(folder: Path, networks: Iterable[Network], solvers: dict[str
 
 
 def checkpoints_of(run_folder: Path) -> list[Path]:
-    """List a run's checkpoints, the oldest first."""
+    """Return a run's checkpoints, oldest first."""
     root = run_folder / CHECKPOINTS
     found = root.iterdir() if root.is_dir() else ()
     return sorted(path for path in found if re.fullmatch("[0-9]{9,}", path.name) and path.is_dir())
 
 
 def newest_checkpoint(run_folder: Path, note: Callable[[str], object] = logger.warning) -> tuple[Path, dict[str, Any]]:
-    """Find the newest checkpoint that is whole, and read its values.
+    """Find the newest complete checkpoint, and read its state.
 
     Args:
-        note: is told of damaged ones, which are passed over.
+        note: called with a message for each damaged checkpoint.
 
     Raises:
         WeightsError: the run has none.
@@ -121,11 +120,12 @@ def newest_checkpoint(run_folder: Path, note: Callable[[str], object] = logger.w
         try:
             return checkpoint, read_state(checkpoint)
         except WeightsError as error:
-            note(f"{error}; trying the one before")
-    raise WeightsError(f"{run_folder}: no complete checkpoint in it; begin a new run without --resume")
+            note(f"{error}; trying the previous one")
+    raise WeightsError(f"{run_folder}: no complete checkpoint; start a new run without --resume")
 
 
 def remove_checkpoints(checkpoints: Iterable[Path]) -> None:
-    """Remove whole checkpoints, so that none is ever half there."""
+    """Remove checkpoints. The digests go first, so an interrupted removal leaves an invalid checkpoint."""
     for checkpoint in checkpoints:
-        remove_folder(checkpoint)
+        (checkpoint / SUMS_FILE).unlink(missing_ok=True)
+        remove(checkpoint)

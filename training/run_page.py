@@ -1,4 +1,4 @@
-"""A run's index.html: curves, sample panels, configuration, versions. It opens from disk."""
+"""The page of a run (index.html): curves, sample panels, configuration, versions. It opens from disk."""
 
 from __future__ import annotations
 
@@ -16,19 +16,14 @@ from utils.files import write_text
 from utils.html import address, curve, render
 
 NUM_PANELS_SHOWN = 8
-PANEL_PATTERNS = ("result/*.png", "result_epoch-*/000000-000.png", "result_epoch-*/000.png")  # the last of older runs
-SMOOTH = 20  # points of the time per iteration that the summary looks at
+PANEL_PATTERNS = ("result/*.png", "result_epoch-*/000000-000.png")
+SMOOTH = 20  # points that the time per iteration is averaged over
 
 
 def write_run_page(
-    folder: Path,
-    config: Config,
-    iteration: int,
-    epoch: int,
-    data: dict[str, dict[str, Any]],
-    versions: dict[str, str],
+    folder: Path, config: Config, iteration: int, epoch: int, data: dict[str, dict[str, Any]], versions: dict[str, str]
 ) -> None:
-    """Write the page of a run that stands after `epoch`, with everything that lies in its folder."""
+    """Write the page of a run after an epoch."""
     series = read_series(folder)
     seconds = series.pop(TIMER, [])
     now = datetime.now().strftime("%Y-%m-%d %H:%M")
@@ -56,6 +51,6 @@ def write_run_page(
 
 
 def _when(path: Path) -> tuple[str, int]:
-    """Say when a picture was made: after which iteration (its name begins with it), or epoch (its folder's ends so)."""
-    named = re.search(r"(epoch|iteration)-(\d+)", path.as_posix())  # older runs' pictures have such names, too
-    return (named.group(1), int(named.group(2))) if named else ("iteration", int(path.name.partition("-")[0]))
+    """Return the epoch (from the folder's name) or the iteration (from the file's name) of a panel."""
+    epoch = re.fullmatch(r"result_epoch-(\d+)", path.parent.name)
+    return ("epoch", int(epoch[1])) if epoch else ("iteration", int(path.name.partition("-")[0]))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 
 def linear_decay(rate: float, epoch: int, decay_from: int, epochs: int) -> float:
-    """Return a rate that is constant before `decay_from`, then falls linearly to 0 when the last epoch ends.
+    """Return a learning rate that is constant before epoch `decay_from` and then decreases linearly to 0.
 
     Args:
-        epoch: counted from 0; epochs: of the whole training.
+        epoch: current epoch, counted from 0.
+        epochs: number of epochs of the training.
     """
     if epoch < decay_from:
         return rate

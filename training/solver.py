@@ -1,4 +1,4 @@
-"""Solvers: all that stands between a backward pass and an update."""
+"""Solvers: gradients, their average over processes, loss scaling, and updates."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from utils.errors import NotFiniteError
 
 
 class LossScale:
-    """Scale losses dynamically for half precision, whose gradients would vanish or overflow otherwise.
+    """Dynamic loss scaling for half precision, in which gradients could vanish or overflow.
 
-    The loss is multiplied before the backward pass and the gradients divided after it. An overflow halves the factor
-    and leaves the update out; `GROW_AFTER` updates without one double it. At full precision it stays 1.
+    The loss is multiplied before the backward pass and gradients are divided after it. An overflow halves the factor
+    and skips the update; `GROW_AFTER` updates without one double it. With full precision the factor is 1.
     """
 
     START, GROW_AFTER, SMALLEST = 8.0, 2000, 2.0**-14
@@ -35,7 +35,7 @@ class LossScale:
             self.good_updates = 0
 
     def shrink(self) -> bool:
-        """Halve the factor after an overflow; return False if it cannot shrink any further."""
+        """Halve the factor after an overflow; return False if it is already at the minimum."""
         self.good_updates = 0
         if not self.is_dynamic or self.value <= self.SMALLEST:
             return False
@@ -43,26 +43,26 @@ class LossScale:
         return True
 
     def state(self) -> list[float]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return [self.value, self.good_updates]
 
     def restore(self, state: list[float]) -> None:
-        """Go back to what a checkpoint kept."""
+        """Restore the state of a checkpoint."""
         self.value, self.good_updates = state
 
 
 class Solver:
-    """Adam for some networks, which a training runs over several processes and in either precision.
+    """Adam for one or several networks, with several processes and in either precision.
 
     Args:
-        networks: that are built; of several, parameters are named `<network>/<parameter>`.
-        rate: the learning rate.
+        networks: networks that have been built. If there are several, parameters are named `<network>/<parameter>`.
+        rate: learning rate.
         betas: Adam's beta1 and beta2.
     """
 
     def __init__(self, networks: Iterable[Network], rate: float, **betas: float):
         self.adam = S.Adam(rate, **betas)
-        self.networks = networks = list(networks)
+        networks = list(networks)
         for network in networks:
             prefix = f"{network.name}/" if len(networks) > 1 else ""
             parameters = {f"{prefix}{name}": variable for name, variable in network.trained().items()}
@@ -70,16 +70,16 @@ class Solver:
         self.join(Communicator(), LossScale())
 
     def join(self, communicator: Communicator, loss_scale: LossScale) -> None:
-        """Take part in a training of several processes, or in half precision."""
+        """Set the communicator and the loss scale of the training."""
         self._communicator, self._loss_scale = communicator, loss_scale
 
     @property
     def scale(self) -> float:
-        """Return the factor that a loss's backward pass begins with."""
+        """Return the factor of losses in the backward pass."""
         return self._loss_scale.value
 
     def set_rate(self, rate: float) -> None:
-        """Change the learning rate."""
+        """Set the learning rate."""
         self.adam.set_learning_rate(rate)
 
     def zero_grad(self) -> None:
@@ -87,31 +87,31 @@ class Solver:
         self.adam.zero_grad()
 
     def add_gradient(self, loss: nn.Variable, through: Iterable[tuple[nn.Variable, nn.Variable]] = ()) -> None:
-        """Run a loss forward and backward, which adds to the gradients.
+        """Run a loss forward and backward, and accumulate gradients.
 
         Args:
-            through: a leaf that the loss begins at and the generator's output that the leaf stands for, in pairs; the
-                gradient of the leaf goes on backward through the generator, which has run already.
+            through: pairs of a leaf at which the loss begins, and the generator's output that it was unlinked from. The
+                leaf's gradient is propagated through the generator, whose forward pass must have been run.
         """
         loss.forward(clear_no_need_grad=True)
         for leaf, _ in through:
-            leaf.grad.zero()  # the discriminator's pass may have left something in it
+            leaf.grad.zero()  # the discriminator's backward pass left a gradient in it
         loss.backward(self.scale, clear_buffer=True)
         for _, output in through:
             output.backward(grad=None, clear_buffer=True)
 
     def update(self, losses: dict[str, nn.Variable], weight_decay: float = 0.0) -> None:
-        """Update the networks by the gradients of a backward pass, unless a number is not finite.
+        """Update the networks.
 
         Args:
-            losses: for the message if a number is not finite.
+            losses: losses for the message of an error.
 
         Raises:
-            NotFiniteError: a gradient is not finite; nothing has been updated.
+            NotFiniteError: a gradient is not finite. Nothing has been updated.
         """
         parameters = self.adam.get_parameters()
         self._communicator.average(list(parameters.values()))
-        # one look at the gradients, whose numbers stay on the device: a loss that is not finite shows in them
+        # gradients are checked on the device; a loss that is not finite shows in them
         if self.adam.check_inf_or_nan_grad():
             if self._loss_scale.shrink():
                 return

@@ -1,4 +1,4 @@
-"""CUDA: the libraries that nnabla's extension needs, a proof that a device computes, and what its errors mean."""
+"""CUDA: loading the libraries of nnabla's extension, a test computation, and explanations of errors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import nnabla.functions as F
 import numpy as np
 
 EXTENSION = "nnabla_ext.cudnn"
-SIDE = 8  # side of the picture that a device proves itself on
+SIDE = 8  # pixels, of the test computation
 
-# what a reason looks like, and what to do about it
+# patterns of error messages, and what to do
 ADVICE = (
-    (r"libcuda\.so", "NVIDIA's driver is not installed, or not seen from within this container ('--gpus all')"),
+    (r"libcuda\.so", "NVIDIA's driver is not installed, or not visible in this container ('--gpus all')"),
     (r"cannot open shared object file|undefined symbol", "run 'make gpu', which installs CUDA's libraries"),
     (
         r"driver version is insufficient|driver.*too old|cudaErrorInsufficientDriver",
@@ -27,28 +27,30 @@ ADVICE = (
         r"no CUDA-capable device|cudaErrorNoDevice|initialization error|unknown error",
         "the driver shows no GPU: see 'nvidia-smi' and CUDA_VISIBLE_DEVICES; containers need '--gpus all'",
     ),
-    (r"invalid device ordinal|cudaErrorInvalidDevice", "there is no device of that number: 'nvidia-smi -L' lists them"),
-    (r"out of memory|[Mm]emory allocation|ALLOC_FAILED", "others hold the device's memory: 'nvidia-smi' says who"),
+    (
+        r"invalid device ordinal|cudaErrorInvalidDevice",
+        "there is no device with that number: 'nvidia-smi -L' lists them",
+    ),
+    (r"out of memory|[Mm]emory allocation|ALLOC_FAILED", "the device's memory is in use: see 'nvidia-smi'"),
     (r"no kernel image", "the card is too old or too new for this extension: try 'make gpu CUDA=11' or 'CUDA=12'"),
 )
 
 
 def has_extension() -> bool:
-    """Tell whether nnabla's CUDA extension is installed; whether it works is another matter."""
+    """Return whether nnabla's CUDA extension is installed."""
     return importlib.util.find_spec("nnabla_ext") is not None and importlib.util.find_spec(EXTENSION) is not None
 
 
 def preload() -> None:
     """Load the libraries of the nvidia-*-cu* wheels, so that nnabla's extension finds them.
 
-    The loader takes a library that is there under its name before it searches. So neither LD_LIBRARY_PATH nor links
-    are needed, and another CUDA in /usr/local, which the extension's own search path names, does no harm. All of
-    them, since cuDNN opens its parts by name when it computes.
+    The dynamic loader reuses libraries that are already loaded, so LD_LIBRARY_PATH is not needed and another CUDA in
+    /usr/local does not interfere. All are loaded, because cuDNN opens some of its parts by name.
     """
     spec = importlib.util.find_spec("nvidia")
     folders = [] if spec is None else spec.submodule_search_locations
     waiting = [path for folder in folders for path in sorted(Path(folder).glob("*/lib/lib*.so.*"))]
-    while waiting:  # what needs another one loads after it
+    while waiting:  # libraries load after those they depend on
         left = [path for path in waiting if not _loads(path)]
         waiting = left if len(left) < len(waiting) else []
 
@@ -62,18 +64,18 @@ def _loads(path: Path) -> bool:
 
 
 def open_device(number: int, type_config: str) -> nn.Context:
-    """Make the context of a device that computes.
+    """Return the context of a device after a test computation.
 
-    Not by the extension's own `context`, which asks NVML first: containers may have a GPU without it.
+    The extension's own `context` is not used: it requires NVML, which containers may lack.
 
     Raises:
-        Exception: of many types, where a library, a driver or the device is missing; see `reason_of`.
+        Exception: various types, if a library, a driver or the device is missing; see `reason_of`.
     """
     preload()
     extension = importlib.import_module(EXTENSION)
     count = extension.get_device_count()
     if number >= count:
-        raise RuntimeError(f"invalid device ordinal: {number}, of {count} from 0 on")
+        raise RuntimeError(f"invalid device ordinal: {number} of {count}, counted from 0")
     halves = ("cudnn:half", "cudnn:float", "cuda:half") if type_config == "half" else ("cudnn:float",)
     context = nn.Context([*halves, "cuda:float", "cpu:float"], extension.array_classes()[0], device_id=str(number))
     prove(context)
@@ -81,21 +83,21 @@ def open_device(number: int, type_config: str) -> nn.Context:
 
 
 def prove(context: nn.Context) -> None:
-    """Compute a small convolution, and read it back: an import, or filling an array, does not touch the device.
+    """Compute a small convolution on a device and check the result.
 
     Raises:
-        RuntimeError: the result is wrong; or whatever the extension raises.
+        RuntimeError: the result is wrong, or the extension fails.
     """
     with nn.context_scope(context):
         x, kernel = (nn.Variable.from_numpy_array(np.ones((1, 1, n, n), np.float32)) for n in (SIDE, 3))
         y = F.convolution(x, kernel)
         y.forward()
         if not (y.d == 9).all():
-            raise RuntimeError("the device computes wrongly: a convolution of ones gave other numbers")
+            raise RuntimeError("the device computes wrong results")
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the last line of a chain of errors, where nnabla's extension has the cause, and what to do about it."""
+    """Return the last line of a chain of errors, which has the cause, and what to do."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""Errors that a user can act on: one line each, with the exit code that the README documents."""
+"""Errors that a user can fix: one line each, with the exit codes of the README."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ import traceback
 
 
 class UserError(Exception):
-    """Report something that the user can mend: what is wrong, where, and what to do."""
+    """An error that a user can fix. The message says what is wrong, where, and what to do."""
 
     exit_code = 2
 
 
 class ConfigError(UserError):
-    """Report a wrong flag, key or value."""
+    """A wrong flag, key or value."""
 
 
 class DataError(UserError):
-    """Report a data set that is missing, incomplete or damaged."""
+    """A data set that is missing, incomplete or damaged."""
 
     exit_code = 3
 
 
 class WeightsError(UserError):
-    """Report weights that are missing, damaged or of another network."""
+    """Weights that are missing, damaged or of another network."""
 
     exit_code = 4
 
 
 class NotFiniteError(UserError):
-    """Report a loss that is infinite or not a number."""
+    """A loss that is infinite or not a number."""
 
     exit_code = 5
 
 
 class ResourceError(UserError):
-    """Report trouble with the disk, the network or a lock."""
+    """A problem with the disk, the network or a lock."""
 
     exit_code = 6
 
 
 class Stopped(Exception):
-    """End a training that was asked to stop, after its checkpoint."""
+    """The end of a training on request, after its checkpoint."""
 
     def __init__(self, message: str, exit_code: int):
         super().__init__(message)
@@ -51,11 +51,30 @@ class Stopped(Exception):
 
 
 class Terminated(KeyboardInterrupt):
-    """Stand for SIGTERM or SIGHUP, raised where the main thread is so that what is half done is cleared away."""
+    """SIGTERM or SIGHUP, raised in the main thread so that temporary files are removed."""
+
+
+OUT_OF_MEMORY = "out of memory; use a smaller batch, fewer workers or smaller images"
+REMEDIES = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is exceeded",
+    errno.EFBIG: "the file is larger than a limit (ulimit -f) or the file system allows",
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
+    errno.ENFILE: "too many open files on this machine",
+    errno.EAGAIN: "the limit of threads and processes is reached; raise it (ulimit -u, a container's pids)",
+    errno.ENOMEM: OUT_OF_MEMORY,
+    errno.EIO: "the disk, or the connection to it, fails",
+    errno.EROFS: "the file system is read-only",
+}
+
+
+def remedy(number: int | None) -> str:
+    """Return an explanation of a system error to append to a message, or ''."""
+    return f"; {REMEDIES[number]}" if number in REMEDIES else ""
 
 
 def describe(error: BaseException) -> tuple[str, int]:
-    """Return what a user is told about an exception, and the exit code: a traceback only for a mistake of ours."""
+    """Return the message and the exit code of an exception. Only programming errors get a traceback."""
     if isinstance(error, UserError):
         return f"error: {one_line(error)}", error.exit_code
     if isinstance(error, Stopped):
@@ -66,46 +85,20 @@ def describe(error: BaseException) -> tuple[str, int]:
         return "error: interrupted", 128 + signal.SIGINT
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        words = where + (error.strerror or str(error)) + remedy(error.errno)
-        return f"error: {one_line(words)}", ResourceError.exit_code
-    # what Python and C++ libraries raise where no thread can be started
-    if isinstance(error, RuntimeError) and re.search("(?i)start new thread|temporarily unavailable", str(error)):
-        return f"error: no thread can be started{remedy(errno.EAGAIN)}", ResourceError.exit_code
+        message = where + (error.strerror or str(error)) + remedy(error.errno)
+        return f"error: {one_line(message)}", ResourceError.exit_code
     if isinstance(error, ImportError):
-        return f"error: {one_line(cannot_load(error))}", ConfigError.exit_code
-    # nnabla has errors of one type for everything
+        return f"error: {one_line(error)}; run 'pip install -r requirements.txt' again", ConfigError.exit_code
+    # Python and C++ libraries raise RuntimeError if a thread cannot be started
+    if isinstance(error, RuntimeError) and re.search("(?i)start new thread|temporarily unavailable", str(error)):
+        return f"error: a thread cannot be started{remedy(errno.EAGAIN)}", ResourceError.exit_code
+    # nnabla raises RuntimeError for everything
     if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and re.search("(?i)memory|alloc", str(error)):
-        words = "out of memory; a smaller batch, fewer workers or smaller pictures need less"
-        return f"error: {words}", ResourceError.exit_code
+        return f"error: {OUT_OF_MEMORY}", ResourceError.exit_code
     return "".join(traceback.format_exception(error)).rstrip(), 1
 
 
-REMEDIES = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk's quota is used up",
-    errno.EFBIG: "larger than a limit (ulimit -f) or the file system lets a file be",
-    errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
-    errno.ENFILE: "too many files are open on this machine",
-    errno.EAGAIN: "a limit of threads and processes is reached; raise it (ulimit -u, a container's pids)",
-    errno.ENOMEM: "out of memory; a smaller batch, fewer workers or smaller pictures need less",
-    errno.EIO: "the disk, or the connection to it, fails",
-    errno.EROFS: "the file system takes no changes",
-}
-
-
-def remedy(number: int | None) -> str:
-    """Say what a system error means and what helps, to be appended to a message; nothing where its name says it."""
-    return f"; {REMEDIES[number]}" if number in REMEDIES else ""
-
-
-def cannot_load(error: BaseException, name: str = "", how: str = "") -> str:
-    """Say that a library is missing or cannot be loaded, and what to do."""
-    name = name or getattr(error, "name", None) or "a library"
-    words = one_line(error, 200) or type(error).__name__
-    return f"{name} cannot be loaded ({words}); install it again: {how or 'pip install -r requirements.txt'}"
-
-
 def one_line(text: object, at_most: int = 600) -> str:
-    """Shorten what a message says to a line, since names and values in it can be anything."""
+    """Return text as one printable line of limited length; names and values in messages can be anything."""
     line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(text))
     return line if len(line) <= at_most else f"{line[: at_most - 4]} ..."

@@ -1,4 +1,4 @@
-"""Web pages of one file each, which open from disk without a network; templates escape what they are given."""
+"""Self-contained HTML pages from templates, which open from disk. Templates escape their values."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ def render(template: str, title: str, **values: Any) -> str:
 
 
 def render_file(path: Path, **values: Any) -> str:
-    """Fill a template that lies elsewhere."""
+    """Fill a template at any path."""
     return _templates.from_string(path.read_text(encoding="utf-8")).render(values)
 
 
 def address(path: str | Path, folder: Path) -> str:
-    """Return the address of a file for a page in a folder, as a link has it; its name may hold anything."""
+    """Return the relative URL of a file for a page in a folder."""
     relative = os.path.relpath(os.path.abspath(path), os.path.abspath(folder))
     quoted = urllib.parse.quote(os.fsencode(relative))
-    return f"./{quoted}" if ":" in relative.partition("/")[0] else quoted  # else it seems to name a protocol
+    return f"./{quoted}" if ":" in relative.partition("/")[0] else quoted  # a colon would look like a scheme
 
 
 def jpeg(image: np.ndarray) -> bytes:
-    """Return a picture (H, W, 3) uint8 as a file's content."""
+    """Encode an image (H, W, 3) uint8 as JPEG."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
 
 
-def picture(image: np.ndarray) -> str:
-    """Return a picture (H, W, 3) uint8 as an address that holds it."""
+def image_url(image: np.ndarray) -> str:
+    """Return an image (H, W, 3) uint8 as a data URL."""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg(image)).decode()}"
 
 
 class Curve(NamedTuple):
-    """Hold a small curve for a page."""
+    """A small chart."""
 
     name: str
     last: str
@@ -61,10 +61,10 @@ class Curve(NamedTuple):
 
 
 def curve(name: str, points: list[tuple[int, float]], across_name: str = "iterations") -> Curve | None:
-    """Draw a small curve with its range and its last value; points that are not finite are left out.
+    """Return a chart of points with their range and the last value; points that are not finite are skipped.
 
     Returns:
-        None if no point is left.
+        The chart; None if there are no points.
     """
     points = [(x, y) for x, y in points if np.isfinite(y)]
     if not points:

@@ -1,192 +1,159 @@
-"""Videos and animated previews: facts by PyAV, pictures and sound by imageio-ffmpeg, GIFs by Pillow.
-
-No ffmpeg on the system is needed. What ffmpeg prints is shown to people, and never read as a fact.
-"""
+"""Reading and writing videos with PyAV, and animated previews with Pillow."""
 
 from __future__ import annotations
 
 import errno
-import json
-import os
-import re
-import signal
-import subprocess
-import sys
-import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import imageio_ffmpeg
+import av
 import numpy as np
+from av.stream import Disposition
 from PIL import Image
 
-from utils.ending import end_child, run_child, start_child
 from utils.errors import DataError, ResourceError, one_line, remedy
-from utils.files import atomic_path, shown
+from utils.files import atomic_path, open_file, shown
 
 MIN_FPS, MAX_FPS = 0.5, 240.0
-USUAL_FPS = 25.0  # if a file claims an impossible rate, or none
-MAX_SIDE = 4096  # pixels; larger frames are reduced to it
-MAX_PIXELS = 36_000_000  # pixels of a frame in the file, as in 8192 x 4320
-DECODER_THREADS = 2  # each holds frames of its own, which on many cores and of 8K would be gigabytes
-LOOK_TIMEOUT_S = 30.0
-END_S = 2.0  # for an encoder that fails to say why
-SPARE_FRAMES = 3
-SHORTER = 0.9  # share of a video that must be there
+USUAL_FPS = 25.0  # if a file claims no frame rate, or an impossible one
+MAX_SIDE = 4096  # pixels; larger frames are reduced
+MAX_PIXELS = 36_000_000  # of a frame in the file, e.g. 8192 x 4320
+DECODER_THREADS = 2  # each holds frames of its own
+COMPLETE = 0.9  # fraction of the claimed frames that must exist
+HDR = (16, 18)  # transfer functions of ITU-T H.273: PQ, HLG
+# Containers that hold their own data; playlists, which name other files, are not among them.
+FORMATS = "mov,matroska,webm,avi,mpegts,mpeg,m4v,flv,asf,ogg,mxf,gif,apng"
+FORMATS += ",image2,jpeg_pipe,png_pipe,webp_pipe,bmp_pipe,tiff_pipe"
+OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "pattern_type": "none"}
+RESOURCES = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO)
 
-# Files that hold pictures and sound themselves. Playlists name others, on this machine or elsewhere.
-FORMATS = (
-    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,live_flv,asf,ogg,ivf,obu,av1,mxf,nut,rm,dv,wtv,gif,apng,"
-    "h264,hevc,vvc,mjpeg,yuv4mpegpipe,swf,nsv,bink,roq,amv,viv,smjpeg,mjpeg_2000,image2,bmp_pipe,jpeg_pipe,jpegls_pipe,"
-    "jpegxl_pipe,jpegxl_anim,j2k_pipe,png_pipe,ppm_pipe,pgm_pipe,tiff_pipe,webp_pipe,psd_pipe,qoi_pipe,sgi_pipe,dpx_pipe,"
-    "exr_pipe,hdr_pipe,pcx_pipe,pam_pipe,sunrast_pipe,xbm_pipe,xpm_pipe"
-)
-# Nothing but files is opened, whatever a file names.
-SAFE = ["-protocol_whitelist", "file", "-format_whitelist", FORMATS, "-max_pixels", str(MAX_PIXELS)]
-HINT = "is it a video that plays to its end?"
-# system errors that say what this machine lacks, and nothing about a file
-RESOURCES = (errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.EFBIG, errno.ENOSPC, errno.EDQUOT, errno.EIO)
-
-# As a player shows it: pixels that are not square are stretched, never shrunk; what is too large is reduced.
-AS_SHOWN = (
-    f"scale=w='st(0,iw*max(sar,1));st(1,ih*max(1/sar,1));max(2,round(ld(0)*min(1,{MAX_SIDE}/max(ld(0),ld(1)))))':"
-    f"h='st(0,iw*max(sar,1));st(1,ih*max(1/sar,1));max(2,round(ld(1)*min(1,{MAX_SIDE}/max(ld(0),ld(1)))))',setsar=1"
-)
-TO_SDR = "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv"
+av.logging.set_level(None)
 
 
 class Video(NamedTuple):
-    """Describe a video file as it is to be seen."""
+    """Properties of a video file."""
 
     path: Path
     fps: Fraction
-    size: tuple[int, int]  # width and height of the frames in pixels
-    seconds: float  # from the beginning of pictures or sound to the end of the pictures, as far as they are there
-    stream: int  # number of the pictures' stream in the file
-    sound: int | None  # number of the sound's stream: of several, the one that players choose
-    lead_s: float  # how long after the beginning the first picture comes
-    sound_lead_s: float  # and the sound
-    is_timed: bool  # False of streams without times, whose pictures follow each other at the rate
-    is_hdr: bool
+    size: tuple[int, int]  # (width, height) of a frame as displayed, in pixels
+    seconds: float  # from the start of video or audio to the end of the video
+    has_sound: bool
+    lead_s: float  # start of the video after the start of the file
+    sound_lead_s: float  # start of the audio after the start of the file
 
     def num_frames(self, fps: float | Fraction) -> int:
-        """Return about how many frames there are at a rate."""
+        """Return the approximate number of frames at a frame rate."""
         return max(round(self.seconds * float(fps)), 1)
-
-    @property
-    def has_sound(self) -> bool:
-        """Tell whether there is any sound."""
-        return self.sound is not None
 
 
 def exact_rate(fps: float) -> Fraction:
-    """Undo the rounding of times in a file: about 23.98 is 24000/1001, as television has it."""
+    """Return the exact frame rate for a rounded one: 23.98 is 24000/1001."""
     television = Fraction(round(fps * 1.001) * 1000, 1001)
     return television if abs(float(television) - fps) < 0.006 else Fraction(fps).limit_denominator(1000)
 
 
-def _lacking(exit_code: int | None) -> int | None:
-    """Return the number of the system error that ended ffmpeg, if it is one of what this machine lacks."""
-    if exit_code == -signal.SIGXFSZ:
-        return errno.EFBIG
-    # ffmpeg's exit code is the number of its error, negative, in 8 bits
-    return next((number for number in RESOURCES if exit_code == 256 - number), None)
-
-
-def _require_means(what: object, exit_code: int | None) -> None:
-    """Raise a ResourceError if ffmpeg ended because this machine lacks something."""
-    if (reason := _lacking(exit_code)) is not None:
-        raise ResourceError(f"{what}: {os.strerror(reason)}{remedy(reason)}") from None
-
-
-def ffmpeg() -> str:
-    """Return the program.
-
-    Raises:
-        ResourceError: it is missing.
-    """
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a container; errors of the block name the file."""
     try:
-        return imageio_ffmpeg.get_ffmpeg_exe()
-    except (RuntimeError, OSError):
-        for program in Path(imageio_ffmpeg.__file__).parent.glob("binaries/ffmpeg-*"):  # it is there: why not usable?
-            _require_means(program, run_child([str(program), "-version"])[0])
-        raise ResourceError(
-            "ffmpeg is missing; 'pip install --force-reinstall imageio-ffmpeg' brings one, or set IMAGEIO_FFMPEG_EXE"
-        ) from None
+        open_file(path).close()  # a pipe would block
+        with av.open(f"file:{path.absolute()}", options=OPTIONS) as container:
+            yield container
+    except (av.FFmpegError, ValueError) as error:
+        if getattr(error, "errno", None) in RESOURCES:
+            raise ResourceError(f"{path}: {error.strerror}{remedy(error.errno)}") from None
+        words = one_line(getattr(error, "strerror", None) or error, 120)
+        raise DataError(f"{path}: cannot be read as a video ({words}); re-encode it, for example as mp4") from None
 
 
-def _input(path: Path) -> list[str]:
-    # absolute, since a name with a colon would be taken for an address, and one with a hyphen for an option
-    return ["-nostdin", "-threads", str(DECODER_THREADS), *SAFE, "-i", str(path.absolute())]
-
-
-def probe(path: Path, at_most_s: float | None = None) -> dict[str, Any]:
-    """Find out what a file holds, in a process of its own (utils/probe.py).
-
-    Raises:
-        DataError: it is no video.
-        ResourceError: this machine lacks something.
-    """
-    arguments = (os.path.abspath(path), FORMATS, MAX_PIXELS, int(LOOK_TIMEOUT_S), at_most_s or 0)
-    command = [sys.executable, str(Path(__file__).with_name("probe.py")), *map(str, arguments)]
-    child = start_child(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        answer, words = child.communicate()
-    finally:
-        end_child(child)
-    if child.returncode == -signal.SIGALRM:
-        raise DataError(f"{path}: nothing can be decoded within {LOOK_TIMEOUT_S:.0f} s; {HINT}")
-    try:
-        found = json.loads(answer)
-    except ValueError:
-        if b"ImportError" in words or b"ModuleNotFoundError" in words:
-            last = one_line(words.decode(errors="replace").strip().splitlines()[-1], 200)
-            raise ResourceError(f"PyAV, which looks into videos, is not usable ({last}); install 'av' again") from None
-        raise DataError(f"{path}: cannot be read as a video (PyAV crashes on it); {HINT}") from None
-    if found.get("errno") in RESOURCES:
-        raise ResourceError(f"{path}: {found['error']}{remedy(found['errno'])}")
-    if "error" in found:
-        raise DataError(f"{path}: cannot be read as a video ({one_line(found['error'], 120)}); {HINT}")
-    return found
+def _best(streams: Any) -> Any:
+    """Return the default stream, else the first one, without cover images; None if there is none."""
+    still = Disposition.attached_pic | Disposition.timed_thumbnails
+    streams = [stream for stream in streams if stream.codec_context is not None and not stream.disposition & still]
+    return min(streams, key=lambda s: (not s.disposition & Disposition.default, s.index), default=None)
 
 
 def open_film(path: Path, at_most_s: float | None = None) -> Video:
-    """Find out what a video file holds; its pictures are counted, but not decoded.
+    """Read the properties of a video file. Frames are counted without decoding.
 
     Args:
-        at_most_s: how much of it is of interest.
+        at_most_s: number of seconds to look at; None is the whole file.
 
     Raises:
-        DataError: it is no video, a playlist, too large, or much of it is missing.
-        ResourceError: this machine lacks something.
+        DataError: the file is not a video, is HDR, is too large, or is incomplete.
+        ResourceError: the system lacks resources.
     """
-    found = probe(path, at_most_s)
-    fps, count = _rate(path, found["rates"]), found["count"]
-    begin, sound_begin, lead_s, sound_lead_s = 0.0, found["sound_first_s"], 0.0, 0.0
-    if found["is_timed"]:
-        begin = found["first_s"] if sound_begin is None else min(found["first_s"], sound_begin)
-        lead_s, sound_lead_s = found["first_s"] - begin, (begin if sound_begin is None else sound_begin) - begin
-        seconds = found["last_s"] - begin + 1 / float(fps)
-    else:
-        seconds = count / float(fps)
+    with _opened(path) as container:
+        stream, sound = _best(container.streams.video), _best(container.streams.audio)
+        if stream is None:
+            raise ValueError("no video stream")
+        _configure(stream)
+        fps, index, sound_index = _rate(path, stream), stream.index, None if sound is None else sound.index
+        first = next(_decoded(container, stream), None)
+        if first is None:
+            raise ValueError("no frame can be decoded")
+        if {first.color_trc, stream.codec_context.color_trc} & {*HDR}:
+            raise DataError(f"{path}: HDR video; convert it to SDR first, or record without HDR")
+        size = _displayed_size(first.width, first.height, stream.sample_aspect_ratio or 1, first.rotation)
+        claimed_s = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        if sound is None and not claimed_s:
+            claimed_s = (container.duration or 0) / av.time_base
+        claimed_frames = stream.frames
+    count, num_packets, end_s, is_damaged = 0, 0, None, False
+    starts: dict[int, float] = {}
+    with _opened(path) as container:  # from the beginning
+        try:
+            for packet in container.demux([s for s in container.streams if s.index in (index, sound_index)]):
+                number = packet.stream.index
+                num_packets += number == index and packet.size > 0
+                if packet.pts is None or packet.is_discard:  # an edit list discards packets
+                    continue
+                time_s = float(packet.pts * packet.time_base)
+                starts[number] = min(time_s, starts.get(number, time_s))
+                if number == index:
+                    count, end_s = count + 1, max(time_s, time_s if end_s is None else end_s)
+                    if at_most_s is not None and end_s - starts[index] > at_most_s:
+                        break
+        except av.FFmpegError:
+            is_damaged = True
+    if end_s is None:
+        raise DataError(f"{path}: its frames have no times; re-encode it, for example as mp4")
+    begin_s = min(starts.values())
+    seconds = end_s - begin_s + 1 / float(fps)
     if count < MIN_FPS * seconds - 2:
-        raise DataError(f"{path}: only {count} pictures in {seconds:.0f} s; its times are damaged, or it is no film")
-    size = _shown_size(found["width"], found["height"], Fraction(*found["pixel_ratio"]), found["rotation"])
-    sound = found["sound"] if sound_begin is not None else None
-    video = Video(
-        path, fps, size, seconds, found["stream"], sound, lead_s, sound_lead_s, found["is_timed"], found["is_hdr"]
-    )
-    if found["is_timed"] and (at_most_s is None or seconds < at_most_s - 1):
-        _compare_length(video, found, begin)
-    return video
+        raise DataError(f"{path}: only {count} frames in {seconds:.0f} s; it is not a film, or its times are damaged")
+    expected, found = (claimed_frames, num_packets) if claimed_frames else (claimed_s * fps, seconds * fps)
+    if at_most_s is None and found < expected - 2:
+        _report_missing(path, round(found), round(expected))
+    elif is_damaged:
+        print(f"note: {path}: damaged after {seconds:.2f} s")
+    has_sound = sound_index in starts
+    leads = (starts[index] - begin_s, starts[sound_index] - begin_s if has_sound else 0.0)
+    return Video(path, fps, size, seconds, has_sound, *leads)
 
 
-def _shown_size(width: int, height: int, ratio: Fraction, rotation: int) -> tuple[int, int]:
-    """Return a frame's size as a player shows it: pixels that are not square are stretched, never shrunk."""
+def _configure(stream: Any) -> None:
+    """Limit size and threads of a stream's decoder."""
+    codec = stream.codec_context
+    if codec.width * codec.height > MAX_PIXELS:
+        raise ValueError(f"frames of more than {MAX_PIXELS // 1_000_000} million pixels")
+    codec.options = {"max_pixels": str(MAX_PIXELS)}
+    stream.thread_type, codec.thread_count = "AUTO", DECODER_THREADS
+
+
+def _report_missing(path: Path, count: int, expected: int) -> None:
+    words = f"{path}: {count} of {expected} frames exist"
+    if count < COMPLETE * expected - 2:
+        raise DataError(f"{words}; is it a video that plays to its end?")
+    print(f"note: {words}; the file seems to be truncated")
+
+
+def _displayed_size(width: int, height: int, ratio: Fraction, rotation: int) -> tuple[int, int]:
+    """Return a frame's (width, height) as displayed: pixels that are not square are stretched, never reduced."""
     if rotation % 180:
         width, height, ratio = height, width, 1 / ratio
     wide, high = width * max(ratio, 1), height * max(1 / ratio, 1)
@@ -194,179 +161,131 @@ def _shown_size(width: int, height: int, ratio: Fraction, rotation: int) -> tupl
     return tuple(max(2, int(side * factor + Fraction(1, 2))) for side in (wide, high))
 
 
-def _rate(path: Path, claims: list[list[int]]) -> Fraction:
-    """Choose frames a second out of what a file says of its pictures: their mean rate, else its clock's."""
-    rates = [top / bottom for top, bottom in claims]
-    fitting = [rate for rate in rates if MIN_FPS <= rate <= MAX_FPS]
-    if rates and not fitting:
-        print(f"note: {path}: claims {rates[0]:g} frames a second; taken for {USUAL_FPS:g} (--fps has others)")
-    return exact_rate(fitting[0] if fitting else USUAL_FPS)
+def _rate(path: Path, stream: Any) -> Fraction:
+    rates = [float(rate) for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
+    possible = [rate for rate in rates if MIN_FPS <= rate <= MAX_FPS]
+    if rates and not possible:
+        print(f"note: {path}: claims {rates[0]:g} frames per second; {USUAL_FPS:g} are assumed (see --fps)")
+    return exact_rate(possible[0] if possible else USUAL_FPS)
 
 
-def _compare_length(video: Video, found: dict[str, Any], begin: float) -> None:
-    """Say it where pictures end before the file does.
+def _decoded(container: Any, stream: Any, damaged: list[str] | None = None) -> Iterator[av.VideoFrame]:
+    """Decode a stream; packets that cannot be decoded are skipped and their errors appended to `damaged`."""
+    for packet in container.demux(stream):
+        try:
+            yield from packet.decode()
+        except av.error.InvalidDataError as error:
+            if damaged is not None:
+                damaged.append(str(error.strerror))
 
-    Raises:
-        DataError: much is missing, and no longer sound explains it.
-    """
-    slack = 2.5 / float(video.fps)
-    if found["stream_s"] is not None:  # the pictures' own
-        whole = found["stream_s"] + video.lead_s
-    elif found["claimed_s"] is not None:
-        whole = (found["start_of_all_s"] or 0.0) + found["claimed_s"] - begin
-    else:
-        whole = video.seconds
-    is_there = video.seconds if found["stream_s"] is not None else found["end_of_all_s"] - begin
-    is_cut = found["claimed_count"] - found["num_packets"] > 2 or bool(found["problem"])
-    if is_cut or whole - is_there > slack:
-        ends = f"{video.path}: ends after {video.seconds:.2f} of {max(whole, video.seconds):.2f} s"
-        if video.seconds < SHORTER * whole:
-            raise DataError(f"{ends}; {HINT}")
-        print(f"note: {ends}; it seems to be cut")
-    elif found["end_of_all_s"] - begin - video.seconds > slack:
-        whole = found["end_of_all_s"] - begin
-        print(f"note: {video.path}: pictures last {video.seconds:.2f} of its {whole:.2f} s; sound is cut to them")
+
+def _filtered(stream: Any, filters: list[tuple[str, str]], frames: Iterator[Any]) -> Iterator[Any]:
+    """Pass frames of a stream through a chain of FFmpeg filters."""
+    graph = av.filter.Graph()
+    add_input = graph.add_buffer if stream.type == "video" else graph.add_abuffer
+    nodes = [add_input(template=stream), *(graph.add(name, arguments) for name, arguments in filters)]
+    nodes.append(graph.add("buffersink" if stream.type == "video" else "abuffersink"))
+    graph.link_nodes(*nodes).configure()
+
+    def pulled() -> Iterator[Any]:
+        while True:
+            try:
+                yield graph.pull()
+            except (BlockingIOError, av.EOFError):
+                return
+
+    with suppress(av.EOFError):  # a filter has ended the stream
+        for frame in chain(frames, [None]):
+            graph.push(frame)
+            yield from pulled()
 
 
 def read_video(video: Video, fps: float | Fraction | None = None, at_most: int | None = None) -> Iterator[np.ndarray]:
-    """Decode a video at an even rate, also where the file's own is not.
+    """Decode a video at a constant frame rate.
 
     Args:
-        fps: frames a second, into which the video's own are repeated or left out; None takes its own.
+        fps: frame rate; frames are repeated or dropped. None is the video's own.
         at_most: number of frames.
 
     Yields:
-        frames (H, W, 3) uint8 RGB, upright and with square pixels.
+        Frames (H, W, 3) uint8 RGB, upright, with square pixels.
 
     Raises:
-        DataError: it ends early.
+        DataError: the video ends early.
     """
     fps = fps or video.fps
     width, height = video.size
-    begin = f"setpts=PTS-STARTPTS+{video.lead_s:.6f}/TB" if video.is_timed else f"setpts=N/({video.fps}*TB)"
-    filters = [begin, *([TO_SDR] if video.is_hdr else []), AS_SHOWN]
-    # if frames change their size on the way, all of them get the first one's
-    filters += [f"scale={width}:{height}:force_original_aspect_ratio=decrease", f"pad={width}:{height}:-1:-1"]
-    # last, so that what it repeats of a picture that stays for long is not held in memory many times
-    filters += ["format=rgb24", f"fps={fps}:start_time=0"]
     expected = min(video.num_frames(fps), at_most or video.num_frames(fps))
-    limit = at_most or expected + SPARE_FRAMES  # a picture with a time of its own far away must not be waited for
-    command = [ffmpeg(), "-v", "error", *_input(video.path), "-map", f"0:{video.stream}", "-vf", ",".join(filters)]
-    command += ["-frames:v", str(limit), "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-    child = start_child(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    complaints = _Complaints(child)
-    count = 0
-    try:
-        while len(frame := child.stdout.read(width * height * 3)) == width * height * 3:
-            yield np.frombuffer(frame, np.uint8).reshape(height, width, 3)
+    count, damaged = 0, []
+    with _opened(video.path) as container:
+        stream = _best(container.streams.video)
+        _configure(stream)
+        frames = _decoded(container, stream, damaged)
+        first = next(frames, None)
+        turns = 0 if first is None else round(first.rotation / 90) % 4
+        stored = (height, width) if turns % 2 else (width, height)
+        fit = "force_original_aspect_ratio=decrease"  # of frames whose size changes later
+        filters = [
+            ("setpts", f"PTS-STARTPTS+{video.lead_s:.6f}/TB"),
+            ("scale", f"{stored[0]}:{stored[1]}" + ("" if stream.sample_aspect_ratio not in (None, 1) else f":{fit}")),
+            ("pad", f"{stored[0]}:{stored[1]}:-1:-1"),
+            ("format", "rgb24"),
+            ("fps", f"fps={fps}:start_time=0"),
+        ]
+        for frame in _filtered(stream, filters, chain([] if first is None else [first], frames)):
+            yield np.ascontiguousarray(np.rot90(frame.to_ndarray(), turns))
             count += 1
-        child.stdout.close()
-        child.wait()
-    finally:
-        end_child(child)
-    _require_means(f"{video.path}: decoding ended", child.returncode)
-    if count < SHORTER * expected - 2:  # a file's own words are rough
-        raise DataError(f"{video.path}: ends after {count} of about {expected} frames; {HINT}")
-    if count < expected - SPARE_FRAMES:
-        print(f"note: {video.path}: {count} of about {expected} frames can be decoded; it seems to be cut")
-    complaints.note(video.path)
+            if count == (at_most or expected + 3):  # a last frame may claim a time far away
+                break
+    if damaged:
+        print(f"note: {video.path}: damaged ({damaged[0]}, {len(damaged)} times); some frames may be wrong")
+    if count < expected - 3:
+        _report_missing(video.path, count, expected)
 
 
-class _Complaints:
-    """Collect what a decoder says, which may be a lot, while it is at work."""
-
-    def __init__(self, child: subprocess.Popen):
-        self._first: list[str] = []
-        self._count = 0
-        self._thread = threading.Thread(target=self._read, args=(child.stderr,), daemon=True)
-        self._thread.start()
-
-    def _read(self, stream: object) -> None:
-        while line := stream.readline(1000):
-            self._count += 1
-            if not self._first:
-                self._first.append(re.sub(r"\[[^]]*\] *", "", line.decode(errors="replace")))
-
-    def note(self, path: Path) -> None:
-        """Say once what was wrong with a video."""
-        self._thread.join()
-        if self._count and path not in _noted:
-            _noted.add(path)
-            words = one_line(self._first[0].strip(), 100)
-            print(f"note: {path}: damaged ({words}; {self._count} such lines); some pictures may be wrong")
-
-
-_noted: set[Path] = set()
-
-
-def _sound_filter(video: Video, seconds: float) -> str:
-    # in step with the frames, filled up with silence where it begins later or has gaps
-    begin = f"asetpts=PTS-STARTPTS+{video.sound_lead_s:.6f}/TB"
-    return f"{begin},aresample=async=1:first_pts=0,atrim=end={seconds:.6f}"
+def _read_sound(video: Video, seconds: float) -> Iterator[av.AudioFrame]:
+    """Decode the first seconds of a video's sound, with silence in gaps and before a late start."""
+    with _opened(video.path) as container:
+        stream = _best(container.streams.audio)
+        filters = [
+            ("asetpts", f"PTS-STARTPTS+{video.sound_lead_s:.6f}/TB"),
+            ("aresample", "async=1:first_pts=0"),
+            ("atrim", f"end={seconds:.6f}"),
+            ("aformat", "sample_fmts=fltp:channel_layouts=stereo|mono"),
+        ]
+        yield from _filtered(
+            stream, filters, (frame for packet in container.demux(stream) for frame in packet.decode())
+        )
 
 
 def check_sound(video: Video, seconds: float) -> None:
-    """Decode a video's sound once, so that a fault of it is known before the work.
-
-    Args:
-        seconds: as much as will be used.
-
-    Raises:
-        DataError: it cannot be decoded.
-        ResourceError: this machine lacks something.
-    """
-    if not video.has_sound:
-        return
-    command = [ffmpeg(), "-v", "error", *_input(video.path), "-map", f"0:{video.sound}"]
-    exit_code, words = run_child([*command, "-af", _sound_filter(video, seconds), "-f", "null", "-"])
-    _require_means(f"{video.path}: decoding ended", exit_code)
-    if exit_code != 0:
-        words = one_line((words.strip() or "ffmpeg failed").splitlines()[-1], 120)
-        raise DataError(f"{video.path}: its sound cannot be decoded ({words}); pass --no-audio to do without")
+    """Decode a video's sound once, to find errors before the work starts. Raises DataError if it cannot be decoded."""
+    try:
+        for _ in _read_sound(video, seconds) if video.has_sound else ():
+            pass
+    except DataError as error:
+        raise DataError(f"{error}; the sound is damaged: pass --no-audio to leave it out") from None
 
 
 class VideoWriter:
-    """Take the frames of a video that `open_video` opened."""
+    """Writer of frames into an open container."""
 
-    def __init__(self, path: Path, child: subprocess.Popen):
+    def __init__(self, path: Path, container: Any, stream: Any):
         self.path, self.count = path, 0
-        self._child, self._exit_code = child, None
-        self._words: deque[bytes] = deque(maxlen=20)
-        self._reader = threading.Thread(target=lambda: self._words.extend(child.stderr), daemon=True)
-        self._reader.start()
+        self._container, self._stream = container, stream
 
     def write(self, frame: np.ndarray) -> None:
-        """Add a frame (H, W, 3) uint8 RGB.
-
-        Raises:
-            ResourceError: encoding failed.
-        """
-        try:
-            self._child.stdin.write(np.ascontiguousarray(frame).data)
-        except OSError:
-            raise self._failure() from None
+        """Append a frame (H, W, 3) uint8 RGB."""
+        self._mux(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24"))
         self.count += 1
 
     def finish(self) -> None:
-        """Have everything encoded.
+        """Encode the frames that the encoder holds back."""
+        self._mux(None)
 
-        Raises:
-            ResourceError: encoding failed.
-        """
-        try:
-            self._child.stdin.close()
-        except OSError:
-            raise self._failure() from None
-        if self._child.wait() != 0:
-            raise self._failure()
-
-    def _failure(self) -> ResourceError:
-        with suppress(subprocess.TimeoutExpired):  # it says why, and ends
-            self._exit_code = self._child.wait(END_S)
-        self._child.kill()
-        self._reader.join()
-        words = one_line(next((line.decode(errors="replace").strip() for line in self._words), "ffmpeg ended"), 120)
-        return ResourceError(f"{self.path}: cannot be encoded ({words}){remedy(_lacking(self._exit_code))}")
+    def _mux(self, frame: av.VideoFrame | None) -> None:
+        for packet in self._stream.encode(frame):
+            self._container.mux(packet)
 
 
 @contextmanager
@@ -378,64 +297,62 @@ def open_video(
     sound: Video | None = None,
     seconds: float = 0.0,
 ) -> Iterator[VideoWriter]:
-    """Open an H.264 mp4 that plays everywhere (yuv420p, faststart), to write frames to while the block runs.
-
-    It gets its name when the block ends well and all frames are found in it; else nothing is left under `path`.
+    """Open an H.264 mp4 (yuv420p, faststart) for writing. It gets its final name when the block ends without an error.
 
     Args:
         size: (width, height) of the frames in pixels, both even.
-        fps: frames a second.
-        comment: kept in the file's tags.
-        sound: a video whose sound it gets, of as many seconds, if that has any.
+        fps: frame rate.
+        comment: comment in the metadata.
+        sound: video whose sound is copied, if it has any.
+        seconds: length of the sound.
 
     Raises:
         DataError: no frame was written, or the sound cannot be decoded.
-        ResourceError: encoding failed.
+        ResourceError: encoding failed, for example because the disk is full.
     """
     if sound is not None:
         check_sound(sound, seconds)
     with atomic_path(path) as temporary:
-        command = [ffmpeg(), "-y", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}"]
-        command += ["-r", str(fps), "-i", "-"]
-        if sound is not None and sound.has_sound:
-            # what its pictures say does not matter here
-            command += [*_input(sound.path), "-map", "0:v", "-map", f"1:{sound.sound}"]
-            command += ["-af", _sound_filter(sound, seconds), "-c:a", "aac", "-b:a", "160k"]
-        command += ["-c:v", "libx264", "-preset", "veryfast", "-crf", "18"]
-        command += ["-pix_fmt", "yuv420p", "-movflags", "+faststart"]
-        command += ["-metadata", f"comment={shown(comment)}", "-f", "mp4", str(temporary.absolute())]
-        child = start_child(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
-            video = VideoWriter(path, child)
-            yield video
-            if video.count == 0:
-                raise DataError(f"{path}: there is no frame to write")
-            video.finish()
-        finally:
-            end_child(child)
-        found = count_frames(temporary)
-        if found != video.count:
-            raise ResourceError(f"{path}: {found} of {video.count} frames were encoded; is there room on the disk?")
+            options = {"movflags": "+faststart"}
+            with av.open(str(temporary.absolute()), "w", format="mp4", options=options) as container:
+                container.metadata["comment"] = shown(comment)
+                stream = container.add_stream("libx264", exact_rate(float(fps)), {"preset": "veryfast", "crf": "18"})
+                (stream.width, stream.height), stream.pix_fmt = size, "yuv420p"
+                if sound is not None and sound.has_sound:
+                    _copy_sound(container, sound, seconds)
+                video = VideoWriter(path, container, stream)
+                yield video
+                if video.count == 0:
+                    raise DataError(f"{path}: there is no frame to write")
+                video.finish()
+        except av.FFmpegError as error:
+            raise ResourceError(f"{path}: cannot be encoded ({error.strerror}){remedy(error.errno)}") from None
 
 
-def count_frames(path: Path) -> int:
-    """Count the pictures in a video file without decoding them; 0 if it has none."""
-    try:
-        return probe(path)["count"]
-    except DataError:
-        return 0
+def _copy_sound(container: Any, sound: Video, seconds: float) -> None:
+    """Encode all sound first: it is small, and the container interleaves it with the frames to come."""
+    output = None
+    for frame in _read_sound(sound, seconds):
+        if output is None:
+            output = container.add_stream("aac", frame.sample_rate, layout=frame.layout.name)
+            output.bit_rate = 160_000
+        for packet in output.encode(frame):
+            container.mux(packet)
+    for packet in output.encode(None) if output is not None else ():
+        container.mux(packet)
 
 
 def write_preview(path: Path, frames: list[np.ndarray], fps: float, comment: str) -> None:
-    """Write an animated GIF of (H, W, 3) uint8 frames, all with one palette so that nothing flickers."""
+    """Write an animated GIF of (H, W, 3) uint8 frames, with one palette for all frames to avoid flicker."""
     sample = np.concatenate(frames[:: max(len(frames) // 8, 1)])
     palette = Image.fromarray(sample).quantize(192)
-    pictures = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     with atomic_path(path) as temporary:
-        pictures[0].save(
+        images[0].save(
             temporary,
             save_all=True,
-            append_images=pictures[1:],
+            append_images=images[1:],
             duration=int(1000 / fps),
             loop=0,
             comment=shown(comment).encode(),

@@ -1,13 +1,10 @@
-"""Who may use the page: this machine's own browser, or those who know the password; and no page of another site."""
+"""Access control: this machine's browser or users with the password, and no pages of other sites."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import ipaddress
 import secrets
-import time
-from collections import OrderedDict
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,11 +12,7 @@ COOKIE = "reenactgan"
 LOCAL = frozenset(("127.0.0.1", "localhost", "::1"))
 CHANGING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 
-MAX_WRONG = 5  # passwords in a row from one address, after which it has to wait
-WAIT_S = 30.0  # how long
-MAX_WRONG_OF_ALL = 60  # in `WAIT_S`, from all addresses together
-WRONG_S = 1.0  # before a wrong password is answered
-MAX_ADDRESSES = 10_000  # remembered at a time
+WRONG_S = 1.0  # delay after a wrong password, during which no other password is checked
 
 POLICY = "; ".join(
     (
@@ -47,37 +40,34 @@ HEADERS = [
 
 
 class Guard:
-    """Stand before a web application (ASGI), and let in only what belongs.
+    """ASGI middleware that restricts access to a web application.
 
-    Without a password: requests to this machine by its own names, so that no page of another site reaches it by a name
-    that leads here. With one: those who say it (HTTP Basic, any user name), and then a cookie. Whatever a browser asks
-    on behalf of another site's page is refused, except following a link to the page itself.
+    Without a password, only requests to a local host name are allowed, which prevents DNS rebinding. With a password,
+    requests need it (HTTP Basic, any user name) or a cookie. Cross-site requests are refused, except for links to the
+    page itself.
     """
 
     def __init__(self, application: Any, password: str | None):
         self._application, self._password = application, password
         self._token = secrets.token_urlsafe(32)
-        self._guesses = Guesses()
+        self._wrong = asyncio.Lock()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] not in ("http", "websocket"):
             return await self._application(scope, receive, send)
         kind, headers = scope["type"], _Headers(scope["headers"])
-        if not self._belongs(scope, headers):
-            return await _refuse(kind, send, 403, b"not for you\n")
+        if not self._is_allowed(scope, headers):
+            return await _refuse(kind, send, 403, b"Forbidden: foreign origin or host.\n")
         extra = list(HEADERS)
         if self._password is not None and not self._has_cookie(headers):
-            address = _address_of(scope)
-            if (wait_s := self._guesses.wait_s(address)) > 0:
-                retry = (b"retry-after", str(int(wait_s) + 1).encode())
-                return await _refuse(kind, send, 429, b"too many wrong passwords; wait a little\n", retry)
+            if "authorization" in headers and self._wrong.locked():
+                return await _refuse(kind, send, 429, b"Too many wrong passwords; try again later.\n")
             if not self._knows_password(headers):
                 if "authorization" in headers:
-                    self._guesses.note_wrong(address)
-                    await asyncio.sleep(WRONG_S)
+                    async with self._wrong:
+                        await asyncio.sleep(WRONG_S)
                 asks = (b"www-authenticate", b'Basic realm="ReenactGAN", charset="UTF-8"')
-                return await _refuse(kind, send, 401, b"password, please\n", asks)
-            self._guesses.note_right(address)
+                return await _refuse(kind, send, 401, b"Password required.\n", asks)
             cookie = f"{COOKIE}={self._token}; HttpOnly; SameSite=Strict; Path=/"
             extra.append((b"set-cookie", (cookie + ("; Secure" if _is_https(scope, headers) else "")).encode()))
 
@@ -88,8 +78,8 @@ class Guard:
 
         return await self._application(scope, receive, send_with_headers if kind == "http" else send)
 
-    def _belongs(self, scope: dict[str, Any], headers: _Headers) -> bool:
-        if headers.has_twice:
+    def _is_allowed(self, scope: dict[str, Any], headers: _Headers) -> bool:
+        if headers.has_duplicates:
             return False
         host, origin, site = (headers.get(name, "") for name in ("host", "origin", "sec-fetch-site"))
         if self._password is None and _parts(f"//{host}")[0] not in LOCAL:
@@ -111,58 +101,27 @@ class Guard:
     def _knows_password(self, headers: _Headers) -> bool:
         scheme, _, words = headers.get("authorization", "").partition(" ")
         try:
-            _, _, said = base64.b64decode(words, validate=True).partition(b":")
+            _, _, given = base64.b64decode(words, validate=True).partition(b":")
         except ValueError:
             return False
-        return scheme.lower() == "basic" and secrets.compare_digest(said, self._password.encode())
-
-
-class Guesses:
-    """Count wrong passwords, and say how long an address has to wait before it may say another."""
-
-    def __init__(self) -> None:
-        self._wrong: OrderedDict[str, tuple[int, float]] = OrderedDict()  # how many in a row, and when the last was
-        self._of_all, self._since = 0, 0.0
-
-    def wait_s(self, address: str) -> float:
-        """Return the seconds for which nothing more of an address is looked at."""
-        now = time.monotonic()
-        if now - self._since > WAIT_S:
-            self._of_all, self._since = 0, now
-        if self._of_all >= MAX_WRONG_OF_ALL:
-            return self._since + WAIT_S - now
-        count, last = self._wrong.get(address, (0, 0.0))
-        return last + WAIT_S - now if count >= MAX_WRONG else 0.0
-
-    def note_wrong(self, address: str) -> None:
-        """Count a wrong one."""
-        count, last = self._wrong.pop(address, (0, 0.0))
-        now = time.monotonic()
-        self._wrong[address] = (count if now - last < WAIT_S else 0) + 1, now
-        self._of_all += 1
-        while len(self._wrong) > MAX_ADDRESSES:
-            self._wrong.popitem(last=False)
-
-    def note_right(self, address: str) -> None:
-        """Forget an address's wrong ones."""
-        self._wrong.pop(address, None)
+        return scheme.lower() == "basic" and secrets.compare_digest(given, self._password.encode())
 
 
 class _Headers(dict):
-    """Hold a request's headers by name.
+    """Headers of a request by name.
 
     Attributes:
-        has_twice: whether a header that decides who asks was sent more than once.
+        has_duplicates: whether a header for access control was sent more than once.
     """
 
     def __init__(self, pairs: list[tuple[bytes, bytes]]):
         super().__init__((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in pairs)
         names = [name.lower() for name, _ in pairs]
-        self.has_twice = any(names.count(name) > 1 for name in (b"host", b"origin", b"sec-fetch-site"))
+        self.has_duplicates = any(names.count(name) > 1 for name in (b"host", b"origin", b"sec-fetch-site"))
 
 
 def _parts(address: str) -> tuple[str | None, str]:
-    """Return the name and the whole place (name and port) of an address; nothing of one that is none."""
+    """Return the host name, and host and port, of a URL; empty if it is invalid."""
     try:
         parts = urlsplit(address)
         return parts.hostname, parts.netloc
@@ -170,18 +129,8 @@ def _parts(address: str) -> tuple[str | None, str]:
         return None, ""
 
 
-def _address_of(scope: dict[str, Any]) -> str:
-    """Return where a request comes from; of IPv6 the network, since who has one has all of its addresses."""
-    host = (scope.get("client") or ("",))[0]
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    return str(ipaddress.ip_network(f"{host}/64", strict=False)) if address.version == 6 else host
-
-
 def _is_https(scope: dict[str, Any], headers: _Headers) -> bool:
-    """Tell whether the browser speaks HTTPS, to this server or to a proxy in front of it."""
+    """Return whether the browser uses HTTPS, to this server or to a proxy."""
     forwarded = headers.get("x-forwarded-proto", "").split(",")[0].strip()
     return "https" in (scope.get("scheme"), forwarded) or headers.get("origin", "").startswith("https://")
 

@@ -1,9 +1,9 @@
-// People that are learned: a video goes up and is looked at, then the server learns the face, and says how far it is.
+// Adding people: the server prepares an uploaded video, trains a decoder, and reports its progress.
 const learn = {
   POLL_MS: 2000,
-  WORDS: { looking: "Looking for the face in each frame ...", looked: "Ready: drive it now, or let it be learned for a closer likeness.", stopped: "Stopped.",
-           done: "Learned.", failed: "It did not work: ", learning: "Learning: the first pictures take a moment ..." },
-  DOES: { looked: "Learn", stopped: "Go on", failed: "Try again" },
+  WORDS: { looking: "Finding faces ...", looked: "Ready: use it now, or press Learn to improve it.", stopped: "Stopped.",
+           done: "Trained.", failed: "Failed: ", learning: "Training ..." },
+  DOES: { looked: "Learn", stopped: "Continue", failed: "Try again" },
   $: (id) => document.getElementById(id),
   people: new Map(), timer: null,
 
@@ -12,27 +12,27 @@ const learn = {
     learn.$("add-progress").classList.toggle("wrong", isWrong);
   },
 
-  // why a video cannot go up yet, or nothing
+  // why a video cannot be uploaded yet, or ''
   objection() {
-    if (!learn.$("add-name").value.trim()) { return "Write a name first."; }
-    if (!learn.$("add-agreed").checked) { return "Tick first that the person filmed has agreed."; }
+    if (!learn.$("add-name").value.trim()) { return "Enter a name first."; }
+    if (!learn.$("add-agreed").checked) { return "Confirm first that the person has agreed."; }
     return "";
   },
 
-  async ask(wish) {
+  async ask(action) {
     let answer, words;
     try {
       const headers = { "Content-Type": "application/json", "X-Session": page.token || "" };
-      answer = await fetch("learned", { method: "POST", headers, body: JSON.stringify(wish) });
+      answer = await fetch("learned", { method: "POST", headers, body: JSON.stringify(action) });
       words = await answer.json();
-    } catch { learn.say("The server has ended; start it again, and load this page anew.", true); return false; }
+    } catch { learn.say("The server has stopped; start it again and reload this page.", true); return false; }
     if (!answer.ok) { learn.say(words.error, true); return false; }
     learn.draw(words);
     return true;
   },
 
   async look() {
-    learn.say("The video is there; it is looked at.");
+    learn.say("The video was uploaded.");
     if (await learn.ask({ do: "look", name: learn.$("add-name").value, agreed: learn.$("add-agreed").checked })) {
       learn.say("");
       learn.$("add-agreed").checked = false;
@@ -41,10 +41,10 @@ const learn = {
   },
 
   async refresh() {
-    try { learn.draw(await (await fetch("learned")).json()); } catch { /* said elsewhere */ }
+    try { learn.draw(await (await fetch("learned")).json()); } catch { /* reported elsewhere */ }
   },
 
-  // news as long as the tab is open
+  // poll while the tab is open
   watch() {
     clearTimeout(learn.timer);
     if (learn.$("panel-people").hidden) { return; }
@@ -53,7 +53,7 @@ const learn = {
   },
 
   draw(news) {
-    for (const id of ["live-who", "video-who"]) {
+    for (const id of ["live-target", "video-target"]) {
       const choice = learn.$(id), names = [...choice.options].map((option) => option.value);
       if (names.join("\n") === news.shown.join("\n")) { continue; }
       const chosen = choice.value;
@@ -75,13 +75,13 @@ const learn = {
     entry.part("go").onclick = () => learn.ask({ do: "learn", id });
     entry.part("stop").onclick = () => learn.ask({ do: "stop", id });
     entry.part("live").onclick = () => {
-      learn.$("live-who").value = entry.shownAs;
+      learn.$("live-target").value = entry.shownAs;
       page.showPortraits();
       page.show("live");
       learn.$("tab-live").focus();
     };
     entry.part("remove").onclick = () => {
-      if (confirm(`Remove ${entry.name}, and all that was made of the video?`)) { learn.ask({ do: "remove", id }); }
+      if (confirm(`Remove ${entry.name} with all files?`)) { learn.ask({ do: "remove", id }); }
     };
     learn.$("learned").append(root);
     learn.people.set(id, entry);
@@ -99,14 +99,14 @@ const learn = {
     if (person.done !== undefined) {
       const seconds = Math.round(person.left_s);
       const left = seconds < 90 ? `${seconds} seconds` : `${Math.round(seconds / 60)} minutes`;
-      words = `Learning: ${Math.round(100 * person.done)} %, about ${left} left.`;
-      if (person.loss !== undefined) { words += ` Error ${person.loss.toFixed(3)}, which falls as the likeness grows.`; }
+      words = `Training: ${Math.round(100 * person.done)} %, about ${left} left.`;
+      if (person.loss !== undefined) { words += ` Loss ${person.loss.toFixed(3)}.`; }
     }
     put("state", words + (person.state === "failed" || person.why ? person.why : ""));
     entry.part("state").classList.toggle("wrong", person.state === "failed");
-    put("frames", person.frames ? `${person.frames} frames of the video serve.` : "");
+    put("frames", person.frames ? `${person.frames} usable frames.` : "");
     put("missing", person.missing.length && person.state !== "done"
-      ? `Better results if you also film this: ${person.missing.join("; ")}.` : "");
+      ? `To improve the result, also film this: ${person.missing.join("; ")}.` : "");
     entry.part("bar").hidden = person.done === undefined;
     entry.part("bar").value = person.done || 0;
     put("go", learn.DOES[person.state] || "Learn");
@@ -114,9 +114,9 @@ const learn = {
     entry.part("stop").hidden = !["looking", "learning"].includes(person.state);
     entry.part("live").hidden = !person.shown_as;
     const show = (name, isThere, address) => {
-      const picture = entry.part(name);
-      picture.closest("figure").hidden = !isThere;
-      if (isThere && picture.getAttribute("src") !== address) { picture.src = address; }
+      const image = entry.part(name);
+      image.closest("figure").hidden = !isThere;
+      if (isThere && image.getAttribute("src") !== address) { image.src = address; }
     };
     if (person.state === "looked" && entry.state !== "looked") { entry.part("details").open = true; }
     entry.state = person.state;

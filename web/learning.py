@@ -1,7 +1,7 @@
-"""People that the page learns: a video is looked at, then a decoder is trained beside the page, by learn_person.py.
+"""People that are learned from the page: `reenact_people.py` prepares a video, then trains a decoder.
 
-Each has a folder below the log folder, whose name is decided here. One process works at a time, with low priority; it
-ends with the server, which goes on with it when it is started again. The video goes as soon as the faces are cut out.
+Each person has a folder in the log folder. One process runs at a time, with low priority. It ends with the server,
+which resumes it when it is started again. The uploaded video is removed as soon as the faces have been cropped.
 """
 
 from __future__ import annotations
@@ -18,47 +18,45 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from config.runs import INFO_FILE
 from datasets.celebv import read_frame, read_person
+from datasets.film import FILM_FILE, film_of, write_film
 from datasets.panels import side_by_side
-from inference.film import FILM_FILE, film_of, write_film
-from inference.targets import Target, free_name, instant_target, portrait, target_of
+from faces.landmarks import opening_of_eyes
 from people.advice import what_is_missing
 from people.recipe import total_iterations
-from people.work import QUALITIES, Work, as_name, made_of
+from people.targets import Target, free_name, instant_target, portrait, target_of
+from people.work import QUALITIES, Work, person_name, read_inputs
 from training.series import TIMER, read_series
-from utils.ending import remove
 from utils.errors import UserError, one_line
-from utils.files import read_yaml, remove_folder, write_yaml
+from utils.files import read_yaml, remove, write_yaml
 from utils.html import jpeg
 from utils.parallel import available_cores
 from utils.steps import ROOT, STOPPED, end_with
 
 FOLDER, STATE_FILE, LOG_FILE, VIDEO = "learned", "learned.yaml", "log.txt", "video"
-COMMAND = [sys.executable, str(ROOT / "learn_person.py")]
+COMMAND = [sys.executable, str(ROOT / "reenact_people.py")]
 MAX_PEOPLE = 20
 MAX_LEARN_S = 2 * 3600.0
-MIN_FREE_BYTES = 2 << 30  # what a person may come to take, and some to spare
-LOW_PRIORITY = 10  # added to a process's niceness, so that live pictures come first
+MIN_FREE_BYTES = 2 << 30
+LOW_PRIORITY = 10  # increment of the niceness
 WATCH_S = 2.0
-END_S = 60.0  # in which a process that is asked to stop has written its checkpoint
-BUSY, BUSY_TRIES, BUSY_WAIT_S = 6, 5, 5.0  # exit code while what a killed server left still writes
+END_S = 60.0  # time to write a checkpoint
+BUSY, BUSY_TRIES, BUSY_WAIT_S = 6, 5, 5.0  # exit code while a killed server's process still runs
 LOG_TAIL = 4096
 LOSS = "L1_loss"
 WORKING = ("looking", "learning")
 
 
 class Learned:
-    """Hold a person who is learned, or was.
+    """A person that is learned.
 
     Attributes:
-        id: its name in addresses.
+        id: name in URLs.
         state: looking | looked | learning | stopped | done | failed.
-        why: what went wrong.
-        shown_as: its name among those that can be shown, once it has weights.
-        face: JPEG of a held-out frame, real and painted by the newest weights.
+        why: reason of a failure.
+        shown_as: name among the targets; '' before there is a film.
+        face: JPEG image of a held-out frame, real and painted with the newest weights.
     """
 
     def __init__(self, folder: Path, name: str, state: str, agreed_on: str = ""):
@@ -70,36 +68,36 @@ class Learned:
         self.shown_as = ""
         self.weights: Path | None = None
         self.face = b""
-        self.faces = 0  # number of the face: how many there were
+        self.faces = 0  # number of faces so far
         self.total = 0
         self._series: dict[str, list[tuple[int, float]]] = {}
         self.process: asyncio.subprocess.Process | None = None
-        self.log_start = 0  # where the process's own words begin in the log
+        self.log_start = 0  # position of the process's output in the log
 
     @property
     def work(self) -> Work:
-        """Return what is trained, and where."""
+        """Return the work folder."""
         return Work(self.folder, "", self.name, QUALITIES["draft"], ("decoder",), available_cores())
 
     @property
     def sheet(self) -> Path:
-        """Return the picture of some of its faces."""
+        """Return the contact sheet."""
         return self.work.person(self.name) / "contact_sheet.png"
 
     @property
     def film(self) -> Path:
-        """Return the file of its film."""
+        """Return the path of the film."""
         return self.folder / FILM_FILE
 
     def keep(self) -> None:
-        """Note the state, for a server that is started again."""
+        """Write the state, which a restarted server reads."""
         write_yaml(self.folder / STATE_FILE, {"state": self.state, "agreed_on": self.agreed_on, "why": self.why})
 
     def progress(self) -> dict[str, float]:
-        """Say how much is done, from 0 to 1, the seconds left, and the loss; as far as they are known."""
+        """Return the progress from 0 to 1, the remaining seconds, and the loss, as far as they are known."""
         if self.state != "learning":
             return {}
-        with suppress(OSError, ValueError, IndexError):  # a line or a file of it may just be coming or going
+        with suppress(OSError, ValueError, IndexError):  # files may be incomplete while they are written
             self._series = read_series(self.work.run("decoder"))
         times, losses = self._series.get(TIMER), self._series.get(LOSS)
         if not times or not self.total:
@@ -109,19 +107,19 @@ class Learned:
         return found | ({"loss": losses[-1][1]} if losses else {})
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the page shows of it."""
+        """Return the state for the page."""
         about = {"id": self.id, "name": self.name, "state": self.state, "why": self.why, "missing": self.missing}
         about |= {"frames": self.num_frames, "sheet": self.sheet.exists(), "face": self.faces}
         return about | {"shown_as": self.shown_as} | self.progress()
 
 
 class Learning:
-    """Look at videos and learn people, one at a time.
+    """The people that are learned, one at a time.
 
     Args:
-        root: the folder that holds them.
-        targets: who can be shown, by name; people are added as soon as they have weights.
-        context: what computes, as of `open_decoder`.
+        root: folder of the people.
+        targets: targets by name. People are added as soon as they can be shown.
+        context: nnabla's context.
     """
 
     def __init__(self, root: Path, targets: dict[str, Target], context: str):
@@ -133,13 +131,13 @@ class Learning:
             self._find(folder)
 
     def _find(self, folder: Path) -> None:
-        found = made_of(folder) or {}
+        found = read_inputs(folder) or {}
         if not found.get("person"):
             return
         state: dict[str, Any] = {}
         with suppress(OSError, ValueError):
             state = read_yaml(folder / STATE_FILE) or {}
-        person = Learned(folder, as_name(found["person"], "person"), str(state.get("state", "stopped")))
+        person = Learned(folder, person_name(found["person"], "person"), str(state.get("state", "stopped")))
         person.agreed_on, person.why = str(state.get("agreed_on", "")), str(state.get("why", ""))
         self._people[person.id] = person
         self._look_at_frames(person)
@@ -148,7 +146,7 @@ class Learning:
         self._look_at_weights(person)
 
     async def start(self) -> None:
-        """Go on with what a server was doing when it ended."""
+        """Resume the work of an earlier server."""
         begun = False
         for person in self._people.values():
             if person.state in WORKING and not begun:
@@ -158,93 +156,85 @@ class Learning:
                 person.state = "stopped" if person.state == "learning" else "failed"
 
     def as_json(self) -> dict[str, Any]:
-        """Return everybody who is learned, and who can be shown."""
+        """Return all people and the names of all targets."""
         return {"people": [person.as_json() for person in self._people.values()], "shown": list(self._targets)}
 
     def person(self, name: object) -> Learned:
-        """Return a person by its name in addresses.
-
-        Raises:
-            UserError: nobody has it.
-        """
+        """Return a person by its name in URLs. Raises UserError if it does not exist."""
         found = self._people.get(name) if isinstance(name, str) else None
         if found is None:
-            raise UserError("there is nobody of that name any more; load the page again")
+            raise UserError("this person does not exist any more; reload the page")
         return found
 
     def _require_idle(self) -> None:
         busy = next((person for person in self._people.values() if person.process is not None), None)
         if busy is not None or (self._task is not None and not self._task.done()):
-            who = busy.name if busy else "somebody"
-            raise UserError(f"one at a time: {who} is being worked on; stop that first, or wait for it")
-
-    # -- what the page asks for
+            name = busy.name if busy else "another person"
+            raise UserError(f"{name} is being processed; stop that first, or wait")
 
     async def look(self, video: Path, name: str, has_agreed: bool) -> Learned:
-        """Take a video, and look whether it serves.
+        """Add a person, and prepare its video.
 
         Raises:
-            UserError: nobody agreed, there is no room, or others are being learned.
+            UserError: there is no consent, too little space, or another person is being processed.
         """
         async with self._changing:
             self._require_idle()
             if has_agreed is not True:
-                raise UserError("tick that the person filmed has agreed")
+                raise UserError("confirm that the person has agreed")
             if len(self._people) >= MAX_PEOPLE:
-                raise UserError(f"{MAX_PEOPLE} people are there already; remove one first")
+                raise UserError(f"there are already {MAX_PEOPLE} people; remove one first")
             self._root.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self._root).free < MIN_FREE_BYTES:
-                raise UserError("the disk has too little room to learn somebody")
+                raise UserError("the disk has too little space")
             folder = self._root / secrets.token_hex(8)
             folder.mkdir()
             await asyncio.to_thread(shutil.move, video, folder / VIDEO)
-            person = Learned(folder, as_name(name, "person"), "looking", date.today().isoformat())
+            person = Learned(folder, person_name(name, "person"), "looking", date.today().isoformat())
             person.keep()
             self._people[person.id] = person
             self._begin(person)
             return person
 
     async def learn(self, person: Learned) -> None:
-        """Begin to train, or go on with it.
+        """Start or resume the training.
 
         Raises:
-            UserError: the person cannot be learned, or others are.
+            UserError: the person cannot be trained, or another one is being processed.
         """
         async with self._changing:
             self._require_idle()
             if person.state not in ("looked", "stopped", "failed") or not person.num_frames:
-                raise UserError(f"{person.name} cannot be learned (any more)")
+                raise UserError(f"{person.name} cannot be trained now")
             person.state = "learning"
             person.keep()
             self._begin(person)
 
     async def stop(self, person: Learned) -> None:
-        """Ask a person's process to stop; it writes a checkpoint first."""
+        """Stop a person's process, which writes a checkpoint first."""
         if person.process is not None:
             with suppress(ProcessLookupError):
                 person.process.send_signal(signal.SIGTERM)
 
     async def remove(self, person: Learned) -> None:
-        """Remove a person with everything that was made of it."""
+        """Remove a person with all its files."""
         await self.stop(person)
         if person.process is not None:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._task), END_S)
         if person.process is not None:
-            raise UserError(f"{person.name} is still being worked on; try again")
+            raise UserError(f"{person.name} is still being processed; try again")
         async with self._changing:
             if self._people.pop(person.id, None) is not None:
                 self._targets.pop(person.shown_as, None)
-                await asyncio.to_thread(remove_folder, person.folder)
-
-    # -- the process
+                await asyncio.to_thread(remove, person.folder)
 
     def _begin(self, person: Learned) -> None:
         person.why = ""
         self._task = asyncio.create_task(self._run(person))
 
     async def _run(self, person: Learned) -> None:
-        """Run a person's process to its end, and watch what comes of it."""
+        """Run a person's process, and follow its progress."""
         try:
             exit_code = BUSY
             for _ in range(BUSY_TRIES):
@@ -259,9 +249,9 @@ class Learning:
             await asyncio.to_thread(self._look_at_weights, person)
             if exit_code == 0:
                 person.state = "looked" if was_looking else "done"
-            elif exit_code in (*STOPPED, -signal.SIGTERM):  # the last, before it had begun
+            elif exit_code in (*STOPPED, -signal.SIGTERM):  # the last one before its handlers are installed
                 person.state = "failed" if was_looking else "stopped"
-                person.why = person.why or ("stopped before the faces were cut out" if was_looking else "")
+                person.why = person.why or ("stopped before the faces were cropped" if was_looking else "")
             else:
                 person.state, person.why = "failed", _last_words(person)
         except UserError as error:
@@ -272,7 +262,7 @@ class Learning:
                 person.keep()
 
     async def _run_process(self, person: Learned) -> int:
-        """Return the exit code."""
+        """Run the process once, and return its exit code."""
         ends = end_with(os.getpid())
 
         def prepare() -> None:
@@ -281,7 +271,7 @@ class Learning:
 
         args = ["--work-dir", str(person.folder)]
         if person.state == "looking":
-            args = [str(person.folder / VIDEO), "--name", person.name, "--look", *args]
+            args = ["--target", str(person.folder / VIDEO), "--name", person.name, "--look", *args]
         with open(person.folder / LOG_FILE, "ab") as log:
             person.log_start = log.tell()
             person.process = await asyncio.create_subprocess_exec(
@@ -301,22 +291,20 @@ class Learning:
                 if person.state == "learning":
                     await asyncio.to_thread(self._look_at_weights, person)
                 if time.monotonic() > until:
-                    person.why = f"not done after {MAX_LEARN_S / 3600:.0f} hours"
+                    person.why = f"not finished after {MAX_LEARN_S / 3600:.0f} hours"
                     await self.stop(person)
         finally:
             person.process = None
 
-    # -- what is on the disk
-
     def _look_at_frames(self, person: Learned) -> None:
-        """Find out how many frames a person has, and what they lack."""
+        """Read how many frames a person has, and what they lack."""
         work = person.work
         with suppress(UserError, OSError):
             landmarks = read_person(work.root(person.name), person.name, "all").landmarks
             person.num_frames, person.missing = len(landmarks), what_is_missing(landmarks)
 
     def _show_at_once(self, person: Learned) -> None:
-        """Let a person be shown by a film of all its frames, until a decoder has learned it."""
+        """Add a person to the targets with a film of all its frames."""
         with suppress(UserError, OSError):
             if not person.film.exists():
                 write_film(person.film, film_of(person.work.root(person.name), person.name, "all"))
@@ -324,7 +312,7 @@ class Learning:
             self._targets[person.shown_as] = instant_target(person.film, person.name)
 
     def _look_at_weights(self, person: Learned) -> None:
-        """Let a person be shown by its newest weights, and paint a frame that it did not learn from."""
+        """Add a person to the targets with its newest weights, and paint a held-out frame."""
         work = person.work
         if not person.total:
             with suppress(UserError, OSError):
@@ -340,22 +328,21 @@ class Learning:
             person.face, person.faces = self._paint(person, target), person.faces + 1
 
     def _paint(self, person: Learned, target: Target) -> bytes:
-        """Lay the painted frame beside the real one, as a JPEG; of the held-out frames, the one of the widest eyes."""
+        """Return a held-out frame with open eyes, real and painted, as a JPEG image."""
         root = person.work.root(person.name)
         test = read_person(root, person.name, "test")
-        opening = np.abs(test.landmarks[:, [62, 70], 1] - test.landmarks[:, [66, 74], 1]).mean(axis=1)
-        number = int(opening.argmax())
+        number = int(opening_of_eyes(test.landmarks).mean(axis=1).argmax())
         real = read_frame(root, person.name, test.names[number])
         return jpeg(side_by_side([real, portrait(target, self._context, test.landmarks[number])]))
 
 
 def _last_words(person: Learned) -> str:
-    """Return why a process failed: its first error, else its last line; without the server's own paths."""
+    """Return a process's first error, else its last line, without the server's paths."""
     with open(person.folder / LOG_FILE, "rb") as log:
         size = log.seek(0, os.SEEK_END)
         log.seek(max(size - LOG_TAIL, person.log_start))
         lines = log.read().decode(errors="replace").replace("\r", "\n").split("\n")
     errors = [line for line in lines if line.startswith("error: ")]
-    words = next((line for line in (*errors, *reversed(lines)) if line.strip()), "it ended without a word")
+    words = next((line for line in (*errors, *reversed(lines)) if line.strip()), "no output")
     video = str(person.folder / VIDEO)
     return one_line(words.removeprefix("error: ").replace(video, "the video").replace(f"{person.folder}/", ""))

@@ -1,5 +1,5 @@
-// The camera's pictures go to the server one by one, and what it makes of them comes back; only a few are under way,
-// so that the picture never falls behind: three, or two where that takes long, which keeps the network as busy.
+// Frames of the camera are sent to the server, which returns results. Only two or three are in flight at a time, which
+// keeps the delay small.
 const live = {
   IN_FLIGHT: 3, IN_FLIGHT_SLOW: 2, SLOW_MS: 250, FAST_MS: 100,
   WIDTH: 640, QUALITY: 0.85, WINDOW_MS: 2000, SAY_MS: 3000, TILES: 4, TILE: 256, MIRRORED: 0, RESULT: 3,
@@ -7,7 +7,7 @@ const live = {
   $: (id) => document.getElementById(id),
   said: { text: "", at: -Infinity },
 
-  // what a screen reader says: news at once, what changes all the time now and then
+  // for screen readers: important messages at once, frequent ones rarely
   say(text, isFrequent = false) {
     const now = performance.now();
     if (text === live.said.text || (isFrequent && now - live.said.at < live.SAY_MS)) { return; }
@@ -15,19 +15,19 @@ const live = {
     live.$("live-status").textContent = text;
   },
 
-  turn: 0,  // counts starts and stops: whoever waited for the camera meanwhile has been overtaken
+  turn: 0,  // number of starts and stops, to detect that another one happened meanwhile
 
   async start(target) {
     live.stop();
-    if (!target) { live.say("Choose a person to show first."); return; }
+    if (!target) { live.say("Choose a target first."); return; }
     const turn = ++live.turn;
-    live.say("Asking for the camera ...");
+    live.say("Waiting for the camera ...");
     let stream;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: { width: live.WIDTH, facingMode: "user" } });
     } catch (error) {
       if (turn === live.turn) {
-        live.say(`No camera: ${error.message}. Is one plugged in, free, and allowed for this page?`);
+        live.say(`No camera: ${error.message}. Is one connected, not in use, and allowed for this page?`);
       }
       return;
     }
@@ -42,11 +42,11 @@ const live = {
     socket.binaryType = "arraybuffer";
     const session = { stream, socket, sent: new Map(), delays: [], number: 0, reason: "", room: live.IN_FLIGHT };
     live.session = session;
-    stream.getVideoTracks()[0].onended = () => live.end(session, "The camera is gone. Plug it in, and press Start.");
-    // the first picture asks for a place on the server, the others follow when that is ready
+    stream.getVideoTracks()[0].onended = () => live.end(session, "The camera was disconnected. Connect it and press Start.");
+    // the first frame requests a place on the server
     socket.onopen = () => { socket.send(JSON.stringify({ target })); live.pump(session); };
     socket.onmessage = (event) => live.receive(session, event.data);
-    socket.onclose = (event) => live.end(session, event.reason || "The connection ended; is the server still there?");
+    socket.onclose = (event) => live.end(session, event.reason || "The connection was closed; is the server running?");
     live.say("Loading the network ...");
   },
 
@@ -71,11 +71,10 @@ const live = {
   },
 
   choose() {
-    const smooth = Number(live.$("live-smooth").value);
-    if (live.session?.ready) { live.session.socket.send(JSON.stringify({ ...page.motion("live"), smooth })); }
+    if (live.session?.ready) { live.session.socket.send(JSON.stringify(page.controls("live"))); }
   },
 
-  // the generated face as it is seen, with the word on it
+  // records the labelled result
   record() {
     if (live.recorder) { live.recorder.stop(); return; }
     if (!live.session) { live.say("Press Start first."); return; }
@@ -108,28 +107,28 @@ const live = {
     }
     const view = new DataView(data);
     const number = view.getUint32(0), isLearning = view.getUint8(4);
-    const picture = await createImageBitmap(new Blob([data.slice(5)], { type: "image/jpeg" }));
+    const panel = await createImageBitmap(new Blob([data.slice(5)], { type: "image/jpeg" }));
     if (session !== live.session) { return; }
-    live.draw(picture);
-    session.reason = isLearning ? "Learning your face: look at the camera, talk, close your mouth." : "Running.";
+    live.draw(panel);
+    session.reason = isLearning ? "Measuring your face: look at the camera, talk, close your mouth." : "Running.";
     live.count(session, number);
     live.report(session);
   },
 
-  // four pictures in a row; the camera's is shown as in a mirror, the result as others see it
-  draw(picture) {
+  // the panel has four images in a row; the camera's is mirrored
+  draw(panel) {
     const side = live.TILE;
     for (let i = 0; i < live.TILES; i++) {
       const context = live.$(`live-${i}`).getContext("2d");
       context.setTransform(i === live.MIRRORED ? -1 : 1, 0, 0, 1, i === live.MIRRORED ? side : 0, 0);
-      context.drawImage(picture, i * side, 0, side, side, 0, 0, side, side);
+      context.drawImage(panel, i * side, 0, side, side, 0, 0, side, side);
     }
-    picture.close();
+    panel.close();
   },
 
   count(session, number) {
     const now = performance.now(), sent = session.sent.get(number);
-    if (sent === undefined) { return; }  // a later one was shown before it
+    if (sent === undefined) { return; }  // a later frame was displayed first
     session.delays.push([now, now - sent]);
     for (const earlier of session.sent.keys()) { if (earlier <= number) { session.sent.delete(earlier); } }
     while (session.delays.length && session.delays[0][0] < now - live.WINDOW_MS) { session.delays.shift(); }
@@ -145,11 +144,11 @@ const live = {
     const shown = live.$("live-rate");
     shown.dataset.rate = rate.toFixed(1);
     shown.dataset.delay = delay.toFixed(0);
-    shown.textContent = `${rate.toFixed(1)} frames a second, ${delay.toFixed(0)} ms behind.`;
+    shown.textContent = `${rate.toFixed(1)} frames per second, delay ${delay.toFixed(0)} ms.`;
     live.say(session.reason, true);
   },
 
-  // send the camera's newest picture whenever there is a new one and room for it
+  // send the newest frame if there is room for it
   pump(session) {
     if (session !== live.session) { return; }
     const video = live.$("live-video");

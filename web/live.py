@@ -1,10 +1,9 @@
-"""The web socket of the live tab: a camera's pictures in, what becomes of them out."""
+"""The web socket of the live tab: a camera's frames in, results out."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import math
 import struct
 import sys
 import time
@@ -16,110 +15,82 @@ import cv2
 import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from inference.live import LiveReenactor
-from inference.motion import read_choice
-from inference.output import lay_out
-from inference.pictures import FaceFrame
+from inference.inputs import FaceFrame
+from inference.outputs import lay_out
 from inference.reenactor import Result
-from inference.steady import read_smooth
-from inference.targets import Target
+from people.targets import Target
 from utils.errors import UserError, describe, one_line
-from web.jpeg import MAX_PICTURE_BYTES, decode
+from web.controls import read_controls
+from web.jpeg import MAX_IMAGE_BYTES, decode
+from web.live_reenactor import LiveReenactor
 
 MAX_TEXT = 1000
-MAX_SESSIONS = 2  # at a time; each takes about two cores
-FIRST_S = 10.0  # seconds a browser gets to choose a person and send a picture; it has no place before that
-IDLE_S = 15.0  # a session that sends no picture for this long gives its place up
-QUIET_S = 3.0  # without a picture: then a session has to give its place up to somebody who sends one
-NUMBER = struct.Struct(">I")  # sent before each picture
-HEAD = struct.Struct(">IB")  # its number, and whether the driver's face is still being learned
+MAX_SESSIONS = 2  # each uses about two cores
+FIRST_S = 10.0  # time to choose a person and send the first frame
+IDLE_S = 15.0  # a session without frames ends after this time
+NUMBER = struct.Struct(">I")  # precedes each frame
+HEAD = struct.Struct(">IB")  # number of the frame, and whether the source's shape is still being estimated
 JPEG_QUALITY = 88
 RESULTS_WAITING = 8
 
-Picture = tuple[int, np.ndarray]  # its number, and (H, W, 3) uint8 RGB
+Frame = tuple[int, np.ndarray]  # number, and (H, W, 3) uint8 RGB
 
 
 def encode(number: int, result: Result, is_learning: bool) -> bytes:
-    """Lay out a result, always with the mark 'synthetic', behind its number."""
+    """Encode the panel of a result, with the label 'synthetic', as a message."""
     panel = cv2.cvtColor(lay_out(result, "panel", has_label=True), cv2.COLOR_RGB2BGR)
     _, jpeg = cv2.imencode(".jpg", panel, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return HEAD.pack(number, is_learning) + jpeg.tobytes()
 
 
-class _Place:
-    """Hold a live session's place: when its last picture came, and whether somebody else has got it."""
-
-    def __init__(self) -> None:
-        self.seen_at = math.inf  # while it is being loaded
-        self.is_taken = asyncio.Event()
-
-    async def until_taken(self) -> None:
-        await self.is_taken.wait()
-        raise UserError("Stopped: no picture came, and others were waiting. Press Start to go on.")
-
-
 class LiveSockets:
-    """Serve live sessions, a few at a time.
+    """The live sessions.
 
     Args:
-        targets: who can be shown, by name.
-        context: as of `open_decoder`.
+        targets: targets by name.
+        context: nnabla's context.
     """
 
     def __init__(self, targets: Mapping[str, Target], context: str):
         self._targets, self._context = targets, context
-        self._places: list[_Place] = []
+        self._num_sessions = 0
 
     async def serve(self, socket: WebSocket) -> None:
-        """Serve one session to its end; it has a place only from its first picture on, and while more of them come."""
+        """Serve one session, from its first frame on."""
         await socket.accept()
         try:
             target, first = await _in_time(self._first_of(socket), FIRST_S)
-            place = self._find_place()
+            if self._num_sessions >= MAX_SESSIONS:
+                raise UserError("Others are using the live page; try again later.")
+            self._num_sessions += 1
             try:
-                await self._serve(socket, target, first, place)
+                await self._serve(socket, target, first)
             finally:
-                if place in self._places:
-                    self._places.remove(place)
+                self._num_sessions -= 1
         except WebSocketDisconnect:
             pass
         except UserError as error:
             await _end(socket, one_line(error))
 
-    def _find_place(self) -> _Place:
-        """Take a free place, or the place of the session that has been quiet for longest.
-
-        Raises:
-            UserError: all of them send pictures.
-        """
-        if len(self._places) >= MAX_SESSIONS:
-            quiet = min(self._places, key=lambda place: place.seen_at)
-            if time.monotonic() - quiet.seen_at < QUIET_S:
-                raise UserError("Others are using the live page; try again later.")
-            quiet.is_taken.set()
-            self._places.remove(quiet)
-        self._places.append(_Place())
-        return self._places[-1]
-
-    async def _first_of(self, socket: WebSocket) -> tuple[Target, Picture]:
-        """Receive who is to be shown, and the first picture."""
+    async def _first_of(self, socket: WebSocket) -> tuple[Target, Frame]:
+        """Receive the target and the first frame."""
         target = self._targets.get(str((await receive_message(socket)).get("target", "")))
         if target is None:
-            raise UserError("nobody of that name can be shown; load the page again")
-        while (picture := await _picture_of(await socket.receive())) is None:
+            raise UserError("this person cannot be shown any more; reload the page")
+        while (frame := await _frame_of(await socket.receive())) is None:
             pass
-        return target, picture
+        return target, frame
 
-    async def _serve(self, socket: WebSocket, target: Target, first: Picture, place: _Place) -> None:
+    async def _serve(self, socket: WebSocket, target: Target, first: Frame) -> None:
         loop = asyncio.get_running_loop()
         results: asyncio.Queue[Any] = asyncio.Queue(RESULTS_WAITING)
 
         def put(item: Any) -> None:
-            with suppress(asyncio.QueueFull):  # a browser that does not read misses some
+            with suppress(asyncio.QueueFull):  # the browser is too slow
                 results.put_nowait(item)
 
         def tell(item: Any) -> None:
-            with suppress(RuntimeError):  # the loop has ended
+            with suppress(RuntimeError):  # the event loop has ended
                 loop.call_soon_threadsafe(put, item)
 
         def take(number: int, item: Result | FaceFrame) -> None:
@@ -136,44 +107,41 @@ class LiveSockets:
         try:
             await socket.send_text(json.dumps({"ready": True}))
             session.camera.offer(*first)
-            place.seen_at = time.monotonic()
-            works = (_receive_all(socket, session, place), _send_all(socket, results), place.until_taken())
-            tasks += map(asyncio.create_task, works)
+            tasks += map(asyncio.create_task, (_receive_all(socket, session), _send_all(socket, results)))
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                task.result()  # raises what ended it
+                task.result()  # raises its error
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.to_thread(session.end)
 
 
-async def _receive_all(socket: WebSocket, session: LiveReenactor, place: _Place) -> None:
+async def _receive_all(socket: WebSocket, session: LiveReenactor) -> None:
+    seen_at = time.monotonic()
     while True:
-        message = await _in_time(socket.receive(), place.seen_at + IDLE_S - time.monotonic())
-        picture = await _picture_of(message)
-        if picture is not None:
-            session.camera.offer(*picture)
-            place.seen_at = time.monotonic()
+        message = await _in_time(socket.receive(), seen_at + IDLE_S - time.monotonic())
+        frame = await _frame_of(message)
+        if frame is not None:
+            session.camera.offer(*frame)
+            seen_at = time.monotonic()
             continue
-        wish = read_message(message["text"])
-        if wish.get("calibrate"):
+        request = read_message(message["text"])
+        if request.get("calibrate"):
             session.geometry.calibrate()
-        if "motion" in wish:
-            session.geometry.choose(*read_choice(wish))
-        if "smooth" in wish:
-            session.steady(read_smooth(wish["smooth"]))
+        else:
+            session.apply(read_controls("live", request))
 
 
-async def _picture_of(message: dict[str, Any]) -> Picture | None:
-    """Return the picture of a message, or None of one that is a text."""
+async def _frame_of(message: dict[str, Any]) -> Frame | None:
+    """Return the frame of a message; None if it is text."""
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect
     if message.get("text") is not None:
         return None
     data = message.get("bytes") or b""
-    if not NUMBER.size < len(data) <= MAX_PICTURE_BYTES:
-        raise UserError("a picture that is too large, or none")
+    if not NUMBER.size < len(data) <= MAX_IMAGE_BYTES:
+        raise UserError("the frame is empty or too large")
     (number,) = NUMBER.unpack_from(data)
     return number, await asyncio.to_thread(decode, data[NUMBER.size :])
 
@@ -182,7 +150,7 @@ async def _in_time(work: Awaitable[Any], seconds: float) -> Any:
     try:
         return await asyncio.wait_for(work, seconds)
     except asyncio.TimeoutError:
-        raise UserError("Stopped: no picture came for a while. Press Start to go on.") from None
+        raise UserError("Stopped: no frames arrived. Press Start to continue.") from None
 
 
 async def _send_all(socket: WebSocket, results: asyncio.Queue) -> None:
@@ -192,16 +160,16 @@ async def _send_all(socket: WebSocket, results: asyncio.Queue) -> None:
             if isinstance(item, UserError):
                 raise item
             print(describe(item)[0], file=sys.stderr, flush=True)
-            raise UserError("the network failed; see the server's messages")
+            raise UserError("internal error; see the server's log")
         await (socket.send_text(item) if isinstance(item, str) else socket.send_bytes(item))
 
 
 async def receive_message(socket: WebSocket) -> dict[str, Any]:
-    """Receive what the page says.
+    """Receive a message of the page.
 
     Raises:
-        UserError: it is none of the page's.
-        WebSocketDisconnect: the page is gone.
+        UserError: it is invalid.
+        WebSocketDisconnect: the connection is closed.
     """
     message = await socket.receive()
     if message["type"] == "websocket.disconnect":
@@ -210,17 +178,13 @@ async def receive_message(socket: WebSocket) -> dict[str, Any]:
 
 
 def read_message(text: str) -> dict[str, Any]:
-    """Read a text that the page sent.
-
-    Raises:
-        UserError: it is none of the page's.
-    """
+    """Parse a message of the page. Raises UserError if it is invalid."""
     try:
         found = json.loads(text[:MAX_TEXT])
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise UserError("a message that is none of the page's")
+        raise UserError("invalid message")
     return found
 
 

@@ -1,8 +1,8 @@
-// Tabs, and videos: a file goes up, the server makes a video of it, and says over a web socket how far it is.
+// Tabs and videos: a file is uploaded, the server makes a video of it and reports its progress over a web socket.
 const page = {
   $: (id) => document.getElementById(id),
   token: null, isUploading: false, isMaking: false, hasUpload: false, recorder: null,
-  where: "video",  // the part of the page that uploads or records: video | add
+  where: "video",  // section that uploads or records: video | add
 
   say(text, isWrong = false, where = "video") {
     const progress = page.$(`${where}-progress`);
@@ -26,14 +26,14 @@ const page = {
       page.$("people").innerHTML = await answer.text();
       page.showPortraits();
     } catch (error) {
-      page.$("people").textContent = "The server has ended; start it again, and load this page anew.";
+      page.$("people").textContent = "The server has stopped; start it again and reload this page.";
     }
   },
 
-  // the people who are chosen, each next to the choice
+  // portraits of the selected targets
   showPortraits() {
     for (const where of ["live", "video"]) {
-      const name = page.$(`${where}-who`).value, portrait = page.$(`${where}-portrait`);
+      const name = page.$(`${where}-target`).value, portrait = page.$(`${where}-portrait`);
       const card = [...document.querySelectorAll("#people figure")].find((figure) => figure.dataset.name === name);
       const face = card?.querySelector("img");
       portrait.hidden = !face;
@@ -48,7 +48,7 @@ const page = {
     socket.onclose = () => {
       page.token = null;
       page.isMaking = page.hasUpload = false;
-      page.say(page.ended || "The server has ended; start it again, and load this page anew.", true);
+      page.say(page.ended || "The server has stopped; start it again and reload this page.", true);
       page.update();
     };
   },
@@ -90,15 +90,15 @@ const page = {
     page.hasUpload = false;
     page.where = where;
     if (file.size > most * 2 ** 20) {
-      page.say(`The file is larger than ${most} MB; cut it, or reduce it.`, true, where);
+      page.say(`The file is larger than ${most} MB; cut or compress it.`, true, where);
       return;
     }
     const preview = page.$(`${where}-in`);
     if (page.preview) { URL.revokeObjectURL(page.preview); }
     preview.src = page.preview = URL.createObjectURL(file);
     preview.hidden = false;
-    page.$("video-unseen").hidden = true;
-    preview.onerror = () => { preview.hidden = true; page.$("video-unseen").hidden = where !== "video"; };
+    page.$("video-hidden").hidden = true;
+    preview.onerror = () => { preview.hidden = true; page.$("video-hidden").hidden = where !== "video"; };
     const request = page.request = new XMLHttpRequest();
     request.open("POST", "upload");
     request.setRequestHeader("X-Session", page.token);
@@ -110,9 +110,9 @@ const page = {
       page.isUploading = false;
       const isThere = request.status === 200;
       page.hasUpload = isThere && where === "video";
-      let words = page.wasStopped ? "Stopped." : "The upload broke off; choose the file again.";
+      let words = page.wasStopped ? "Stopped." : "The upload was interrupted; choose the file again.";
       if (isThere) { words = "Uploaded. Press Make the video."; }
-      else if (request.status) { try { words = JSON.parse(request.responseText).error; } catch { /* no answer of ours */ } }
+      else if (request.status) { try { words = JSON.parse(request.responseText).error; } catch { /* not JSON */ } }
       page.say(words, !isThere && !page.wasStopped, where);
       page.update();
       if (isThere && where === "add") { learn.look(); }
@@ -127,17 +127,17 @@ const page = {
     const most = Number(document.body.dataset.seconds);
     page.hideResult();
     page.where = where;
-    page.recorder = { stop() { page.recorder = null; page.update(); } };  // stopped while the browser still asks
+    page.recorder = { stop() { page.recorder = null; page.update(); } };  // until the browser has answered
     const asking = page.recorder;
     page.update();
-    page.say("Asking for the camera ...", false, where);
+    page.say("Waiting for the camera ...", false, where);
     let stream;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: true, audio: where === "video" })
         .catch(() => navigator.mediaDevices.getUserMedia({ video: true }));
     } catch (error) {
       page.recorder = null;
-      page.say(`No camera: ${error.message}. Is one plugged in, free, and allowed for this page?`, true, where);
+      page.say(`No camera: ${error.message}. Is one connected, not in use, and allowed for this page?`, true, where);
       page.update();
       return;
     }
@@ -162,7 +162,7 @@ const page = {
     preview.hidden = false;
     preview.play().catch(() => {});
     recorder.start(1000);
-    page.say(`Recording, ${most} s at most; Stop ends it.`, false, where);
+    page.say(`Recording, at most ${most} s; press Stop to finish.`, false, where);
     page.update();
   },
 
@@ -184,19 +184,21 @@ const page = {
   make() {
     page.hideResult();
     page.isMaking = true;
-    page.say("beginning ...");
+    page.say("starting ...");
     page.socket.send(JSON.stringify({ make: {
-      ...page.motion("video"),
-      target: page.$("video-who").value,
-      layout: document.querySelector("[name=layout]:checked").value,
-      label: page.$("video-label").checked,
+      ...page.controls("video"), target: page.$("video-target").value,
     } }));
     page.update();
   },
 
-  // what moves, and how strongly, of the live or the video tab
-  motion(where) {
-    return { motion: page.$(`${where}-motion`).value, strength: Number(page.$(`${where}-strength`).value) };
+  // values of all controls of a tab, see web/controls.py
+  controls(tab) {
+    const values = {};
+    for (const input of document.querySelectorAll(`[data-tab=${tab}]`)) {
+      const isNumber = input.type === "range";
+      values[input.dataset.control] = input.type === "checkbox" ? input.checked : isNumber ? Number(input.value) : input.value;
+    }
+    return values;
   },
 
   begin() {
@@ -208,15 +210,15 @@ const page = {
         if (step) { const next = tabs[(i + step + tabs.length) % tabs.length]; next.focus(); next.click(); }
       };
     });
-    page.$("live-start").onclick = () => live.start(page.$("live-who").value);
+    page.$("live-start").onclick = () => live.start(page.$("live-target").value);
     page.$("live-neutral").onclick = () => live.calibrate();
     page.$("live-stop").onclick = () => live.stop();
-    page.$("live-who").onchange = () => {
+    page.$("live-target").onchange = () => {
       page.showPortraits();
-      if (live.session) { live.start(page.$("live-who").value); }
+      if (live.session) { live.start(page.$("live-target").value); }
     };
-    page.$("video-who").onchange = () => page.showPortraits();
-    page.$("live-motion").onchange = page.$("live-strength").oninput = page.$("live-smooth").oninput = () => live.choose();
+    page.$("video-target").onchange = () => page.showPortraits();
+    for (const input of document.querySelectorAll("[data-tab=live]")) { input.oninput = () => live.choose(); }
     for (const button of document.querySelectorAll(".example")) {
       button.onclick = async () => {
         const answer = await fetch(`examples/${button.dataset.name}.mp4`);

@@ -1,4 +1,4 @@
-"""The application behind the page: every route that there is, and the guard before all of them."""
+"""The web application: all routes, behind the access control."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
-from inference.motion import MAX_STRENGTH, MOTIONS
-from inference.output import LAYOUTS
-from inference.steady import MAX_SMOOTH, SMOOTH
-from inference.targets import Target, portrait
-from utils.ending import remove
+from people.targets import Target, portrait
 from utils.errors import UserError, one_line
-from utils.html import picture, render_file
+from utils.files import remove
+from utils.html import image_url, render_file
+from web.controls import CONTROLS
 from web.guard import Guard
 from web.learning import Learning
 from web.live import MAX_TEXT, LiveSockets, read_message
@@ -28,29 +26,24 @@ from web.videos import Limits, Refused, Videos
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = ("/page.js", "/live.js", "/learn.js")
-EXAMPLES = ("nils", "vera")  # synthetic people's videos, as make_synthetic.py draws them
+EXAMPLES = ("nils", "vera")  # videos of synthetic people from tools/make_synthetic.py
 FILES = {"/page.css": "text/css"} | dict.fromkeys(SCRIPTS, "text/javascript")
 FILES |= {f"/examples/{name}.mp4": "video/mp4" for name in EXAMPLES}
-LEARNING_DOES = ("learn", "stop", "remove")
+LEARNING_ACTIONS = ("learn", "stop", "remove")
 PORTRAIT_PX = 192
 PLANES = 64
 
-MOTION_WORDS = {
-    "all": "everything", "expression": "the expression", "pose": "the head", "eyes": "the eyes", "lips": "the mouth"
-}  # fmt: skip
-LAYOUT_WORDS = {"panel": "driver, lines and face", "face": "the face alone", "side-by-side": "driver and face"}
-
 
 class People:
-    """Show who can be shown, each with what is known of it; portraits are painted once for each weights file."""
+    """Cards of all targets. Portraits are painted once for each weights file."""
 
     def __init__(self, targets: dict[str, Target], context: str):
         self._targets, self._context = targets, context
         self._lock = threading.Lock()
-        self._cards: dict[tuple[Any, ...], dict[str, Any]] = {}  # by name, weights, and whether they are measured
+        self._cards: dict[tuple[Any, ...], dict[str, Any]] = {}  # by name, weights, and whether there are measures
 
     def html(self) -> str:
-        """Return it as HTML."""
+        """Return the cards as HTML."""
         with self._lock:
             shown = dict(self._targets)
             old, self._cards = self._cards, {}
@@ -61,41 +54,25 @@ class People:
 
     def _card(self, name: str, target: Target) -> dict[str, Any]:
         planes = target.decoder.config.model.planes
-        facts = [f"trained on {target.date}", f"network: {planes} base channels wide (the paper's: {PLANES})"]
+        facts = [f"trained on {target.date}", f"{planes} base channels (the paper: {PLANES})"]
         if target.film_path is not None:
-            facts = ["painted with frames of the video; no network has learned this person yet"]
+            facts = ["painted with frames of the video; no network has been trained for this person"]
         if target.held_out:
-            facts.append("on pictures that it did not learn from:")
-            facts.append("likeness {psnr:.1f} dB (PSNR; above 30 it is hard to tell apart)".format(**target.held_out))
-            facts.append("structure {ssim:.2f} of 1 (SSIM), {sharpness:.2f} as sharp".format(**target.held_out))
+            facts.append("on held-out frames: PSNR {PSNR:.1f} dB, SSIM {SSIM:.2f}".format(**target.held_out))
+            facts.append("sharpness {sharpness:.2f} of the real frames".format(**target.held_out))
         try:
-            return {"name": name, "facts": facts, "face": picture(portrait(target, self._context))}
+            return {"name": name, "facts": facts, "face": image_url(portrait(target, self._context))}
         except UserError as error:
             return {"name": name, "facts": facts, "why": one_line(error)}
 
 
 def page_html(targets: dict[str, Target], limits: Limits) -> str:
-    """Fill in the page: who can be shown, what a video can show, and how large an upload may be."""
-    motions = [(kind, MOTION_WORDS[kind]) for kind in MOTIONS]
-    return render_file(
-        HERE / "page.html",
-        people=list(targets),
-        layouts=[(layout, LAYOUT_WORDS[layout]) for layout in LAYOUTS],
-        limits=limits,
-        motions=motions,
-        smooth=SMOOTH,
-        steadiest=MAX_SMOOTH,
-        examples=EXAMPLES,
-        strongest=MAX_STRENGTH,
-    )
+    """Return the page."""
+    return render_file(HERE / "page.html", people=list(targets), limits=limits, controls=CONTROLS, examples=EXAMPLES)
 
 
-async def read_wish(request: Request) -> dict[str, Any]:
-    """Read what a page asks for, no further than it can be long.
-
-    Raises:
-        UserError: it is none of the page's.
-    """
+async def read_request(request: Request) -> dict[str, Any]:
+    """Read the JSON body of a request, up to a maximum length. Raises UserError if it is invalid or too long."""
     body = b""
     async for chunk in request.stream():
         body += chunk
@@ -105,22 +82,17 @@ async def read_wish(request: Request) -> dict[str, Any]:
 
 
 def build_application(
-    targets: dict[str, Target],
-    context: str,
-    folder: Path,
-    learned: Path,
-    limits: Limits,
-    password: str | None,
+    targets: dict[str, Target], context: str, folder: Path, learned: Path, limits: Limits, password: str | None
 ) -> Any:
     """Build the web application (ASGI).
 
     Args:
-        targets: who can be shown, by name; one at least.
-        context: what computes, as of test_reenactment.py's command line.
-        folder: where uploads and results lie until their sessions end.
-        learned: where people that the page learns lie.
-        limits: of an uploaded video.
-        password: None where only this machine's own browser may come.
+        targets: targets by name, at least one.
+        context: nnabla's context, `cpu` or `cudnn`.
+        folder: folder of uploads and results.
+        learned: folder of people that are learned from the page.
+        limits: limits of an uploaded video.
+        password: None allows only this machine's browser.
     """
     learning, people = Learning(learned, targets, context), People(targets, context)
     videos, live = Videos(targets, context, limits, folder), LiveSockets(targets, context)
@@ -152,28 +124,28 @@ def build_application(
     async def show_sheet(request: Request) -> Response:
         sheet = learning.person(request.path_params["id"]).sheet
         if not sheet.exists():
-            raise Refused(404, "not there")
+            raise Refused(404, "not found")
         return FileResponse(sheet, media_type="image/png")
 
     async def show_face(request: Request) -> Response:
         return Response(learning.person(request.path_params["id"]).face, media_type="image/jpeg")
 
     async def change_learned(request: Request) -> Response:
-        wish = await read_wish(request)
-        if wish.get("do") == "look":
+        action = await read_request(request)
+        if action.get("do") == "look":
             video = videos.give_away(request.headers.get("x-session", ""))
             try:
-                await learning.look(video, str(wish.get("name", "")), wish.get("agreed") is True)
+                await learning.look(video, str(action.get("name", "")), action.get("agreed") is True)
             finally:
-                remove(video)  # unless it was taken
-        elif wish.get("do") in LEARNING_DOES:
-            await getattr(learning, wish["do"])(learning.person(wish.get("id")))
+                remove(video)  # unless it was moved
+        elif action.get("do") in LEARNING_ACTIONS:
+            await getattr(learning, action["do"])(learning.person(action.get("id")))
         else:
-            raise Refused(400, "nothing that the page asks for")
+            raise Refused(400, "unknown action")
         return JSONResponse(learning.as_json())
 
     async def refuse(_: Request, error: Exception) -> Response:
-        headers = {"connection": "close"}  # the rest of what was being sent is not read
+        headers = {"connection": "close"}  # the rest of the body is not read
         status = error.status if isinstance(error, Refused) else 409
         return JSONResponse({"error": one_line(error)}, status_code=status, headers=headers)
 
@@ -182,7 +154,7 @@ def build_application(
         await learning.start()
         yield
 
-    # Nothing else is served. docs/REENACTMENT.md says why each of them must be there.
+    # docs/REENACTMENT.md explains each route
     routes = [
         Route("/", show_page),
         *(Route(path, show_file(path)) for path in FILES),

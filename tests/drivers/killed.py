@@ -28,4 +28,4 @@ def replace_or_die(*args: object) -> None:
 
 
 os.replace = replace_or_die
-call_main(importlib.import_module(script).main)
+call_main(importlib.import_module(script.replace("/", ".")).main)

@@ -1,6 +1,6 @@
-"""Stand for learn_person.py: leaves the files that the page reads, copied instead of trained.
+"""Stand for reenact_people.py: leaves the files that the page reads, copied instead of trained.
 
-    python tests/drivers/learn.py PREPARED [learn_person.py's own options]
+    python tests/drivers/learn.py PREPARED [reenact_people.py's own options]
 
 PREPARED is the folder of a prepared and split person; if it is not there, no face is found. Learning
 comes to its end when it is begun for the second time.
@@ -18,24 +18,24 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
-from people.work import QUALITIES, Work, claim, made_of
+from people.work import QUALITIES, Work, claim, read_inputs
 
 ROOT = Path(__file__).resolve().parents[2]
 
 parser = argparse.ArgumentParser()
 parser.add_argument("prepared", type=Path)
-parser.add_argument("video", nargs="?", type=Path)
+parser.add_argument("--target", type=Path)
 parser.add_argument("--work-dir", type=Path)
 parser.add_argument("--name")
 parser.add_argument("--look", action="store_true")
 args = parser.parse_args()
 
-if args.video is not None:
+if args.target is not None:
     if not args.prepared.exists():
-        print(f"error: {args.video}: no usable face in 41 pictures", file=sys.stderr)
+        print(f"error: {args.target}: no usable face in 41 pictures", file=sys.stderr)
         sys.exit(3)
-    claim(args.work_dir, {"video": args.video}, person=args.name, quality="draft")
-name = made_of(args.work_dir)["person"]
+    claim(args.work_dir, {"video": args.target}, person=args.name, quality="draft")
+name = read_inputs(args.work_dir)["person"]
 work = Work(args.work_dir, "", name, QUALITIES["draft"], ("decoder",), 1)
 if not work.person(name).exists():
     print("== prepare", flush=True)
@@ -54,5 +54,5 @@ for own, given in (("netG_decoder_1.h5", "weights.h5"), (GEOMETRY_FILE, GEOMETRY
 if not begun:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.pause()
-(run / HELD_OUT_FILE).write_text(json.dumps({"psnr": 25.0, "ssim": 0.8, "sharpness": 0.5}))
+(run / HELD_OUT_FILE).write_text(json.dumps({"PSNR": 25.0, "SSIM": 0.8, "sharpness": 0.5}))
 print("1 done; Ctrl-C stops", flush=True)

@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from datasets.check_page import check_page, summary
 from helpers import GAZE, ROOT, must_fail, must_run
 from PIL import Image
 
 from datasets import check, wflw
 from datasets.annotations import format_line
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, SHAPES
-from datasets.check_page import check_page, summary
 from datasets.samples import DrawnDataset
 from utils.errors import DataError
 
@@ -97,10 +97,7 @@ HARMLESS = {
         check.OUTSIDE,
     ),
     "a tiny face": (lambda p: p.change_line(lambda line: format_line(np.full((98, 2), 9.0), "000002.jpg")), check.TINY),
-    "an image without a line": (
-        lambda p: shutil.copy(p.image(), p.folder / "Image/extra.jpg"),
-        check.NO_LINE,
-    ),
+    "an image without a line": (lambda p: shutil.copy(p.image(), p.folder / "Image/extra.jpg"), check.NO_LINE),
     "a folder without a list": (lambda p: (p.folder.parent / "Nobody").mkdir(), check.NO_LIST),
     "Windows line ends, a byte-order mark, empty lines": (
         lambda p: (p.folder / "all_98pt.txt").write_bytes(("\ufeff" + "\r\n\r\n".join(p.lines())).encode()),

@@ -18,8 +18,8 @@ import yaml
 from helpers import DEMO_NETWORKS, PATIENCE_S, ROOT, must_fail, must_run, write_frames
 
 from datasets.images import write_image
-from inference.onnx_export import cache_folder
-from make_synthetic import moving_head
+from inference.backends import cache_folder
+from synthetic.moving import moving_head
 from utils.ending import end_child, start_child
 from utils.errors import ResourceError
 from utils.files import atomic_folder, atomic_path, temporary_folder, write_text

@@ -39,7 +39,7 @@ def test_usage(tmp_path):
     must_fail(tmp_path, 2, "--decoder-config", "test_reenactment.py")
     must_fail(tmp_path, 2, "usage: sh split_celebv.sh", "split_celebv.sh")
     must_fail(tmp_path, 2, "NUM_TRAIN must be", "split_celebv.sh", ".", "many")
-    must_fail(tmp_path, 2, "whole number", "make_synthetic.py", "celebv", "--people", "Ada=x")
+    must_fail(tmp_path, 2, "whole number", "tools/make_synthetic.py", "celebv", "--people", "Ada=x")
 
 
 def test_configuration(tmp_path):
@@ -252,11 +252,11 @@ def test_synthetic_people_never_replace_real_data(tmp_path):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "1.jpg").write_text("real")
     people = ("--people", "Kathleen", "--frames", 2)
-    must_fail(tmp_path, 3, "not synthetic", "make_synthetic.py", "celebv", *people)
-    must_fail(tmp_path, 3, "not synthetic", "make_synthetic.py", "wflw", "--train-faces", 1)
+    must_fail(tmp_path, 3, "not synthetic", "tools/make_synthetic.py", "celebv", *people)
+    must_fail(tmp_path, 3, "not synthetic", "tools/make_synthetic.py", "wflw", "--train-faces", 1)
     assert (tmp_path / "datasets/CelebV/Kathleen/Image/1.jpg").read_text() == "real"
     assert not (tmp_path / "datasets/WFLW_annotations").exists()
-    other = ("make_synthetic.py", "celebv", "--people", "Ada", "--frames", 3)
+    other = ("tools/make_synthetic.py", "celebv", "--people", "Ada", "--frames", 3)
     must_run(tmp_path, *other)
     must_run(tmp_path, *other[:-1], 2)
     assert len(list((tmp_path / "datasets/CelebV/Ada/Image").iterdir())) == 2
@@ -268,7 +268,8 @@ def test_measure_without_expressions(broken):
 
 
 def test_help_of_every_script(tmp_path):
-    for script in ("preprocess.py", "make_synthetic.py", "train_encoder.py", "train_transformer.py", "train_decoder.py",
+    for script in ("preprocess.py", "tools/make_synthetic.py", "train_encoder.py", "train_transformer.py",
+                   "train_decoder.py",
                    "train_shape_prior.py", "test_transformer.py", "test_decoder.py", "test_reenactment.py",
                    "evaluate.py", "prepare_person.py", "benchmarks/data.py"):  # fmt: skip
         result = run_script(tmp_path, script, "--help")

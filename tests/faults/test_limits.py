@@ -12,17 +12,16 @@ from pathlib import Path
 
 import pytest
 from helpers import DEMO, ROOT, must_fail, must_run
+from utils.libraries import LibraryError, load
 
 from config import load_config
-from datasets.landmarks import FaceFinder
-from inference.backends import open_backend
-from inference.onnx_export import open_session
-from inference.trained import Trained
+from faces.finder import FaceFinder
+from inference.backends import open_backend, open_session
+from inference.networks import Trained
 from training.series import _tensorboard
 from utils import parallel
 from utils.errors import ConfigError, ResourceError, describe
 from utils.files import atomic_path
-from utils.libraries import LibraryError, load
 
 MIB = 1 << 20
 

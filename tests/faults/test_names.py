@@ -15,8 +15,9 @@ from helpers import DEMO_NETWORKS, MODULES, ROOT, load, must_fail, must_run, wri
 from config import complete_config, load_config, with_values
 from datasets import celebv
 from datasets.prepared import Archives, pack, require_own_names
-from make_synthetic import moving_head, read_people
 from reenact_people import name_of
+from synthetic.moving import moving_head
+from tools.make_synthetic import read_people
 from training.resume import find_run
 from utils import cli
 from utils.errors import ConfigError, DataError, ResourceError, WeightsError
@@ -51,7 +52,7 @@ def test_names_on_the_command_line_stay_where_they_are_put(data, tmp_path):
     must_fail(tmp_path, 2, "--src-celeb-name", *args, "--src-celeb-name", "../../x")
     must_fail(tmp_path, 2, "--info", *args, "-n", 1, "--info", "../x")
     must_fail(tmp_path, 2, "--name", "prepare_person.py", data / "datasets/CelebV", "--name", "../x")
-    must_fail(tmp_path, 2, "folder's name", "make_synthetic.py", "celebv", "--people", "../x")
+    must_fail(tmp_path, 2, "folder's name", "tools/make_synthetic.py", "celebv", "--people", "../x")
     (tmp_path / "own.yaml").write_text("experiment_name: lr/one\n")
     must_fail(tmp_path, 2, "experiment_name", "train_decoder.py", "--conf", "own.yaml", "--resume", "auto")
     assert not list(tmp_path.glob("tmp.monitor")) and not list(tmp_path.parent.glob("x"))

@@ -46,10 +46,10 @@ def test_numbers_on_the_command_line_have_a_range(tmp_path):
         ("--smooth", 1),
     ):
         must_fail(tmp_path, 2, flag, *reenact, flag, value)
-    must_fail(tmp_path, 2, "--seed", "make_synthetic.py", "celebv", "--people", "A", "--seed", 2**32)
-    must_fail(tmp_path, 2, "--frames", "make_synthetic.py", "video", "--person", "A", "--frames", 10**8)
-    must_fail(tmp_path, 2, "--rows", "make_synthetic.py", "sheet", "--rows", 10**6)
+    must_fail(tmp_path, 2, "--seed", "tools/make_synthetic.py", "celebv", "--people", "A", "--seed", 2**32)
+    must_fail(tmp_path, 2, "--frames", "tools/make_synthetic.py", "video", "--person", "A", "--frames", 10**8)
+    must_fail(tmp_path, 2, "--rows", "tools/make_synthetic.py", "sheet", "--rows", 10**6)
     must_fail(
         tmp_path, 2, "--num-workers", "preprocess.py", "--dataset", "CelebV", "--out-dir", "o", "--num-workers", 999
     )
-    must_fail(tmp_path, 2, "person's seed", "make_synthetic.py", "celebv", "--people", f"A={2**40}")
+    must_fail(tmp_path, 2, "person's seed", "tools/make_synthetic.py", "celebv", "--people", f"A={2**40}")

@@ -18,10 +18,10 @@ from config import load_config
 from datasets.annotations import read_names
 from datasets.images import list_pictures, read_image, write_image
 from datasets.prepared import PreparedFile
-from inference.pictures import Pictures
-from inference.result_page import read_record
-from inference.targets import read_held_out
-from make_synthetic import moving_head
+from inference.inputs import FrameSource
+from inference.record import read_record
+from people.targets import read_held_out
+from synthetic.moving import moving_head
 from utils.errors import ConfigError, DataError, UserError, WeightsError
 from utils.files import NotRegular, atomic_path, check_outputs, file_digest, open_file, read_yaml
 from utils.weights import read_parameters, read_sums
@@ -64,8 +64,8 @@ def test_every_reader_refuses_it_at_once(strange):
         (read_image, "e.png"),
         (lambda path: read_names(path, 0, ""), "f.txt"),
         (read_parameters, "g.h5"),
-        (Pictures, "h.png"),
-        (Pictures, "i.mp4"),
+        (FrameSource, "h.png"),
+        (FrameSource, "i.mp4"),
         (lambda path: PreparedFile(path, (1,), "x"), "j.npz"),
         (lambda path: read_sums(path.parent), "k/SHA256SUMS"),
         (lambda path: read_record(path.parent), "l/reenactment.yaml"),
@@ -89,7 +89,7 @@ def test_a_folder_of_pictures_leaves_it_out(strange, capsys):
         Path("pictures", stray).write_bytes(b"x")
     assert [path.name for path in sorted(list_pictures(Path("pictures")))] == ["1.png", "3.png"]
     assert "other files left out" in capsys.readouterr().out
-    assert len([picture for picture in Pictures(Path("pictures")) if picture is not None]) == 2
+    assert len([picture for picture in FrameSource(Path("pictures")) if picture is not None]) == 2
 
 
 def test_plain_files_are_read_and_errors_keep_their_kinds(tmp_path):
@@ -157,41 +157,41 @@ def save_animation(path: Path, frames: list[np.ndarray], times_ms: list[int]) ->
 def test_an_animation_is_a_film(tmp_path, ending):
     frames = [frame for frame, _ in moving_head("Rowan=9", 6, seed=0)]
     save_animation(tmp_path / f"a{ending}", frames, [40] * 6)
-    pictures = Pictures(tmp_path / f"a{ending}")
+    pictures = FrameSource(tmp_path / f"a{ending}")
     found = list(pictures)
     assert pictures.is_film and pictures.count == len(found) == 6 and float(pictures.fps) == 25
     for frame, true in zip(found, frames):
         assert np.abs(frame.astype(int) - true).mean() < 8
     shutil.copy(tmp_path / f"a{ending}", tmp_path / "upload")  # the page's form, and renamed files
     shutil.copy(tmp_path / f"a{ending}", tmp_path / "film.mp4")
-    assert [len(list(Pictures(tmp_path / name))) for name in ("upload", "film.mp4")] == [6, 6]
-    assert len(list(pictures.first(2))) == 2 and len(list(Pictures(tmp_path / f"a{ending}", 50.0))) == 12
+    assert [len(list(FrameSource(tmp_path / name))) for name in ("upload", "film.mp4")] == [6, 6]
+    assert len(list(pictures.first(2))) == 2 and len(list(FrameSource(tmp_path / f"a{ending}", 50.0))) == 12
 
 
 def test_pictures_of_an_animation_stay_as_long_as_they_should(tmp_path, capsys):
     colors = [np.full((60, 80, 3), value, np.uint8) for value in (0, 100, 200)]
     save_animation(tmp_path / "a.webp", colors, [40, 400, 160])
-    found = [int(picture[0, 0, 0]) for picture in Pictures(tmp_path / "a.webp", 25.0)]
+    found = [int(picture[0, 0, 0]) for picture in FrameSource(tmp_path / "a.webp", 25.0)]
     assert found == [0] + [100] * 10 + [200] * 4
     save_animation(tmp_path / "zero.webp", colors, [0, 0, 0])
-    assert float(Pictures(tmp_path / "zero.webp").fps) == 10  # the way browsers show it
+    assert float(FrameSource(tmp_path / "zero.webp").fps) == 10  # the way browsers show it
     save_animation(tmp_path / "long.webp", colors, [40, 10_000_000, 40])
     with pytest.raises(DataError, match="it is no film"):
-        Pictures(tmp_path / "long.webp", 30.0)
+        FrameSource(tmp_path / "long.webp", 30.0)
     Image.fromarray(colors[0]).save(tmp_path / "one.webp")
-    assert not Pictures(tmp_path / "one.webp").is_film
+    assert not FrameSource(tmp_path / "one.webp").is_film
     pages = [Image.fromarray(color) for color in colors]
     pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
-    assert len(list(Pictures(tmp_path / "pages.tif"))) == 1 and "3 pages" in capsys.readouterr().out
+    assert len(list(FrameSource(tmp_path / "pages.tif"))) == 1 and "3 pages" in capsys.readouterr().out
     (tmp_path / "folder").mkdir()
     shutil.copy(tmp_path / "a.webp", tmp_path / "folder/a.webp")
-    assert len(list(Pictures(tmp_path / "folder"))) == 1
+    assert len(list(FrameSource(tmp_path / "folder"))) == 1
     assert "of which the first picture is taken" in capsys.readouterr().out
     save_animation(tmp_path / "a.png", [frame for frame, _ in moving_head("Rowan=9", 3, seed=0)], [40] * 3)
     whole = (tmp_path / "a.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="cannot be decoded"):
-        Pictures(tmp_path / "cut.png")
+        FrameSource(tmp_path / "cut.png")
 
 
 @pytest.mark.slow
@@ -215,7 +215,7 @@ def test_strays_in_a_data_sets_folders(data, tmp_path):
     must_run(tmp_path, "preprocess.py", "--dataset", "CelebV", "--out-dir", "npz")
     (tmp_path / "new").mkdir()
     (tmp_path / "new/.DS_Store").write_bytes(b"x")
-    must_run(tmp_path, "make_synthetic.py", "celebv", "--people", "Rowan=9", "--frames", 2, "--out-dir", "new")
+    must_run(tmp_path, "tools/make_synthetic.py", "celebv", "--people", "Rowan=9", "--frames", 2, "--out-dir", "new")
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from utils.weights import last_epoch_file; "
     code += "from pathlib import Path; print(last_epoch_file([Path('.')], 'net_'))"
     (tmp_path / "net_3.h5").write_bytes(b"x")

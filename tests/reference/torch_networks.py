@@ -209,7 +209,7 @@ class Align(nn.Module):
 
 
 def build(network: str) -> nn.Module:
-    """Build the network that `convert_authors_weights.py` knows under a name, in evaluation mode."""
+    """Build the network that `tools/convert_authors_weights.py` knows under a name, in evaluation mode."""
     makers = {
         "encoder": Encoder,
         "transformer": Transformer,

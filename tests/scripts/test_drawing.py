@@ -24,8 +24,8 @@ SMALL["train"] |= {"feature_loss": {"lambda": 0}, "num_workers": 0}
 def work(tmp_path_factory) -> Path:
     """Ann, whose folder asks for pupils, and a crowd of two."""
     folder = tmp_path_factory.mktemp("drawing")
-    must_run(folder, "make_synthetic.py", "celebv", "--people", "Ann=51", "Bob=52", "--frames", 6)
-    must_run(folder, "make_synthetic.py", "crowd", "--people", 2, "--frames", 3)
+    must_run(folder, "tools/make_synthetic.py", "celebv", "--people", "Ann=51", "Bob=52", "--frames", 6)
+    must_run(folder, "tools/make_synthetic.py", "crowd", "--people", 2, "--frames", 3)
     (folder / "datasets/CelebV/Bob/person.yaml").unlink()  # as CelebV's people, who have none
     for number, (name, extra) in enumerate((("Ann", {}), ("Bob", {}), ("Bob", {"drawing": "gaze"}))):
         write_yaml(folder / f"{number}.yaml", SMALL | {"trg_celeb_name": name, "experiment_name": f"r{number}"} | extra)

@@ -18,26 +18,19 @@ from datasets.annotations import format_line
 from datasets.batches import heatmap_of
 from datasets.boundary import DrawingStyle
 from datasets.celebv import read_person
+from datasets.film import read_film
 from datasets.images import write_image
-from datasets.landmarks import FaceFinder
-from inference.film import read_film
-from inference.geometry import (
-    MeanToMean,
-    NeutralToNeutral,
-    Shape,
-    looking_ahead,
-    read_geometry,
-    shape_of,
-    uncrossed,
-    write_geometry,
-)
-from inference.inputs import Input, Replayed, open_input, shape_of_source
-from inference.pictures import FaceFrame
+from datasets.shape_file import write_shape
+from faces.finder import FaceFinder
+from faces.geometry import MeanToMean, NeutralToNeutral, Shape, looking_ahead, shape_of, uncrossed
+from faces.steady import OneEuro
+from inference.inputs import FaceFrame, Input, Replayed, open_input, shape_of_source
+from inference.networks import Trained
 from inference.reenactor import Reenactor, Result
-from inference.steady import OneEuro
-from inference.trained import Trained
-from make_synthetic import moving_head
-from synthetic.people import Expression, Identity, expression_track, landmarks_of, random_identity, read_habit
+from synthetic.expressions import Expression, expression_track, read_habit
+from synthetic.geometry import landmarks_of
+from synthetic.moving import moving_head
+from synthetic.people import Identity, random_identity
 from utils.errors import DataError, WeightsError
 
 ENCODER, TRANSFORMER, DECODER = (DEMO_NETWORKS[first : first + 4] for first in (0, 4, 8))
@@ -172,27 +165,27 @@ def test_landmarks_that_are_no_face_give_numbers(points):
 
 def test_a_geometry_is_kept_and_read(tmp_path):
     frames = track_of(random_identity(9), 40, 0, "")
-    write_geometry(tmp_path, frames)
-    for found, truth in zip(read_geometry(Trained(load_config("decoder"), tmp_path / "weights.h5")), shape_of(frames)):
+    write_shape(tmp_path, frames)
+    for found, truth in zip(Trained(load_config("decoder"), tmp_path / "weights.h5").shape(), shape_of(frames)):
         np.testing.assert_allclose(found, truth, atol=1e-4)
     (tmp_path / "face_98pt.txt").write_text(format_line(marks(0), "mean") + "\n")
     with pytest.raises(WeightsError, match="no lines 'mean' and 'neutral'"):
-        read_geometry(Trained(load_config("decoder"), tmp_path / "weights.h5"))
+        Trained(load_config("decoder"), tmp_path / "weights.h5").shape()
 
 
 def test_without_a_file_it_comes_from_the_persons_frames(data, tmp_path):
     config = complete_config("decoder", {"train_dir": str(data / "datasets/CelebV"), "trg_celeb_name": "Linnea"}, None)
     truth = read_person(data / "datasets/CelebV", "Linnea", "all").landmarks.mean(axis=0)
-    np.testing.assert_allclose(read_geometry(Trained(config, tmp_path / "weights.h5")).mean, truth)
+    np.testing.assert_allclose(Trained(config, tmp_path / "weights.h5").shape().mean, truth)
     with pytest.raises(WeightsError, match="name a --transformer-config, or train the decoder on landmarks"):
-        read_geometry(Trained(with_values(config, {"trg_celeb_name": "Nobody"}), tmp_path / "weights.h5"))
+        Trained(with_values(config, {"trg_celeb_name": "Nobody"}), tmp_path / "weights.h5").shape()
 
 
 def test_the_demos_weights_have_one():
     config = load_config("decoder", DEMO / "decoder/training_info.yaml")
     assert (DEMO / "decoder/face_98pt.txt").exists()
     found, truth = (
-        read_geometry(Trained(config, DEMO / "decoder/weights.h5")),
+        Trained(config, DEMO / "decoder/weights.h5").shape(),
         landmarks_of(random_identity(29), Expression()),
     )
     assert np.linalg.norm(found.neutral - truth, axis=1).mean() < 2
@@ -276,10 +269,7 @@ def test_a_decoder_alone_is_driven(film, tmp_path, more):
 
 @pytest.mark.slow
 def test_other_combinations_run(film, data, tmp_path):
-    for networks in (
-        (*TRANSFORMER, *DECODER, "--landmarks"),
-        (*ENCODER, *DECODER),
-    ):
+    for networks in ((*TRANSFORMER, *DECODER, "--landmarks"), (*ENCODER, *DECODER)):
         must_run(tmp_path, "test_reenactment.py", *networks, "--input", film / "m.mp4", "-n", 3)
     people = ("--data-dir", data / "datasets/CelebV", "--src-celeb-name", "Rowan")
     must_run(tmp_path, "test_reenactment.py", *DECODER, "--landmarks", *people, "-n", 3)
@@ -296,11 +286,11 @@ def test_the_shape_lies_beside_the_weights_or_beside_the_configuration(tmp_path)
         folder.mkdir()
     decoder = Trained(DecoderConfig(train_dir="nowhere", trg_celeb_name="X"), weights / "w.h5", info / "i.yaml")
     with pytest.raises(WeightsError, match="weights/face_98pt.txt: not there"):
-        read_geometry(decoder)
-    write_geometry(info, frames)
-    np.testing.assert_allclose(read_geometry(decoder).mean, frames[0], atol=1e-3)
-    write_geometry(weights, frames + 5)  # the weights' come first
-    np.testing.assert_allclose(read_geometry(decoder).mean, frames[0] + 5, atol=1e-3)
+        decoder.shape()
+    write_shape(info, frames)
+    np.testing.assert_allclose(decoder.shape().mean, frames[0], atol=1e-3)
+    write_shape(weights, frames + 5)  # the weights' come first
+    np.testing.assert_allclose(decoder.shape().mean, frames[0] + 5, atol=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -376,7 +366,7 @@ def test_a_decoders_run_keeps_its_persons_geometry_and_is_driven(film, data, tmp
     run = tmp_path / "tmp.monitor/decoder/Linnea/one"
     truth = read_person(data / "datasets/CelebV", "Linnea", "train").landmarks.mean(axis=0)
     np.testing.assert_allclose(
-        read_geometry(Trained(load_config("decoder"), run / "netG_decoder_1.h5")).mean, truth, atol=1e-3
+        Trained(load_config("decoder"), run / "netG_decoder_1.h5").shape().mean, truth, atol=1e-3
     )
     assert read_film(run / "film.npz", "Linnea").landmarks.shape == (8, 98, 2)
     info = ("--decoder-config", run / "training_info.yaml")

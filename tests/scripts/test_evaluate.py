@@ -13,14 +13,16 @@ from config.config_encoder import EncoderConfig
 from config.config_transformer import TransformerConfig
 from datasets.batches import heatmap_of
 from datasets.boundary import DrawingStyle
-from datasets.landmarks import FaceFinder
-from datasets.panels import face_picture, heatmap_picture
+from datasets.panels import face_image, heatmap_image
 from datasets.prepared import PreparedWriter
-from inference import metrics
-from inference.result_page import add_scores, read_record
-from inference.trained import index_batches
+from faces.finder import FaceFinder
+from inference import measures as metrics
+from inference.networks import index_batches
+from inference.record import add_scores, read_record
+from synthetic.expressions import Expression, expression_track
+from synthetic.geometry import landmarks_of
 from synthetic.painter import render
-from synthetic.people import Expression, expression_track, landmarks_of, random_identity
+from synthetic.people import random_identity
 from utils.errors import DataError
 from utils.files import write_yaml
 from utils.video import open_video, write_preview
@@ -59,9 +61,9 @@ def test_measures_of_mouth_and_yaw_follow_the_expression(seed):
 def test_pictures_of_tensors():
     heatmap = np.zeros((15, 64, 64))
     heatmap[3, 9:12] = 1.5
-    picture = heatmap_picture(heatmap)
+    picture = heatmap_image(heatmap)
     assert picture.shape == (256, 256, 3) and picture.max() == 255 and picture[200].max() == 0
-    face = face_picture(np.stack([np.full((4, 4), value) for value in (-1.0, 0.0, 1.0)]))
+    face = face_image(np.stack([np.full((4, 4), value) for value in (-1.0, 0.0, 1.0)]))
     assert face[0, 0].tolist() == [0, 128, 255]
 
 

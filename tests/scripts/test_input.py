@@ -20,19 +20,17 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import yaml
-from helpers import BROWSER, DEMO_NETWORKS, PATIENCE_S, ROOT, must_fail, must_run, needs_browser, write_frames
+from helpers import BROWSER, DEMO_NETWORKS, PATIENCE_S, ROOT, ffmpeg, must_fail, must_run, needs_browser, write_frames
 from PIL import Image
 
 from datasets.images import write_image
-from datasets.landmarks import Face, FaceFinder
-from datasets.panels import heatmap_picture, labelled
-from inference.faces import NO_FACE, FaceFollower, Placed
-from inference.inputs import Input
-from inference.output import MeasuredFrames, ResultVideo, lay_out, layout_size, open_results
-from inference.pictures import UNREADABLE, Camera, FaceFrame, Pictures, faces_of, faces_of_camera
-from inference.pipeline import results_of
-from inference.reenactor import MissingFaces, Reenactor, Result, in_batches
-from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
+from datasets.panels import heatmap_image, labelled
+from faces.finder import Face, FaceFinder
+from faces.follower import NO_FACE, FaceFollower, Placed
+from inference.inputs import UNREADABLE, Camera, FaceFrame, FrameSource, Input, faces_of, faces_of_camera
+from inference.outputs import MeasuredFrames, ResultVideo, lay_out, layout_size, open_results
+from inference.reenactor import MissingFaces, Reenactor, Result, in_batches, results_of
+from synthetic.moving import VIDEO_FPS, VIDEO_SIZE, moving_head
 from utils.errors import DataError, ResourceError
 from utils.files import new_result
 from utils.parallel import prefetched
@@ -52,11 +50,6 @@ video.addEventListener("ended", () => {
 });
 video.play();
 </script>"""
-
-
-def ffmpeg(*args: object) -> str:
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", "-nostdin", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +100,8 @@ def test_a_video_of_uneven_rate_comes_evenly(folder, tmp_path):
 
 
 def test_another_rate_keeps_the_length(folder):
-    assert Pictures(folder / "silent.mp4").fps == VIDEO_FPS
-    half = Pictures(folder / "silent.mp4", VIDEO_FPS / 2)
+    assert FrameSource(folder / "silent.mp4").fps == VIDEO_FPS
+    half = FrameSource(folder / "silent.mp4", VIDEO_FPS / 2)
     assert half.fps == VIDEO_FPS / 2 and sum(1 for _ in half) == pytest.approx(FRAMES / 2, abs=1)
 
 
@@ -129,7 +122,7 @@ def test_sound_is_taken_as_it_is(folder, tmp_path, frames):
 
 
 def test_faces_of_a_video(folder, frames):
-    found = list(faces_of(Pictures(folder / "silent.mp4"), FaceFinder(is_video=True)))
+    found = list(faces_of(FrameSource(folder / "silent.mp4"), FaceFinder(is_video=True)))
     assert [frame.index for frame in found] == list(range(FRAMES))
     assert {frame.index for frame in found if frame.face is None} == set(GONE)
     assert found[GONE[0]].reason == NO_FACE and found[0].face.shape == (256, 256, 3)
@@ -169,9 +162,9 @@ def test_pictures_of_a_folder_and_a_single_one(frames, tmp_path):
     for index in (0, 1, 2):
         write_image(tmp_path / f"p{index}.png", frames[index])
     (tmp_path / "p1.png").write_bytes(b"no picture")
-    found = list(faces_of(Pictures(tmp_path), FaceFinder(is_video=True)))
+    found = list(faces_of(FrameSource(tmp_path), FaceFinder(is_video=True)))
     assert [frame.reason for frame in found] == ["", UNREADABLE, ""]
-    (single,) = faces_of(Pictures(tmp_path / "p0.png"), FaceFinder(is_video=True))
+    (single,) = faces_of(FrameSource(tmp_path / "p0.png"), FaceFinder(is_video=True))
     assert single.face is not None
 
 
@@ -250,7 +243,7 @@ def test_boundaries_are_steadied_over_time(batch_size):
     greys = [128, 255, 255, None, 255]
     frames = [face_frame(index, grey) for index, grey in enumerate(greys)]
     items = list(Reenactor(Fake(), batch_size, 0.5).reenact(frames))
-    levels = [float(heatmap_picture(item.heatmap).mean()) for item in items if isinstance(item, Result)]
+    levels = [float(heatmap_image(item.heatmap).mean()) for item in items if isinstance(item, Result)]
     np.testing.assert_allclose(levels, [1, 128, 191, 255], atol=1.5)  # forgotten where the face was gone
 
 
@@ -279,7 +272,7 @@ def test_only_the_generated_face_is_labelled(tmp_path):
     assert panel.size == (1024, 256) and panel.text["Comment"] == "AI-generated"
     assert np.array_equal(face, item.generated)  # the video's, which was asked for without
     tiles = np.asarray(panel)
-    lines = [heatmap_picture(item.heatmap), heatmap_picture(item.transformed)]
+    lines = [heatmap_image(item.heatmap), heatmap_image(item.transformed)]
     assert np.array_equal(tiles[:, :768], np.hstack([item.face, *lines]))
     assert np.array_equal(tiles[:, 768:], labelled(item.generated))
 

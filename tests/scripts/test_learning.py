@@ -13,10 +13,12 @@ import pytest
 from helpers import PATIENCE_S, ROOT, Visitor, ask_page, must_fail, must_run, serve_page, wait_until, write_frames
 from websockets.sync.client import connect
 
-from inference.targets import DEMO, target_of
-from make_synthetic import moving_head
 from people.advice import what_is_missing
-from synthetic.people import Expression, landmarks_of, random_identity
+from people.targets import DEMO, target_of
+from synthetic.expressions import Expression
+from synthetic.geometry import landmarks_of
+from synthetic.moving import moving_head
+from synthetic.people import random_identity
 from utils.errors import UserError
 from utils.files import read_yaml, write_yaml
 from web.learning import STATE_FILE, VIDEO, Learning

@@ -17,10 +17,10 @@ from helpers import PATIENCE_S, jpeg
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from inference.live import NEUTRAL_FRAMES, LatestPicture
 from utils.errors import DataError, UserError
 from web.jpeg import decode
 from web.live import LiveSockets
+from web.live_reenactor import NEUTRAL_FRAMES, LatestPicture
 
 
 @contextmanager

@@ -36,8 +36,7 @@ def test_a_video_is_made_with_its_sound_and_goes_with_its_session(page, films, t
 
 
 @pytest.mark.parametrize(
-    "name, words",
-    [("text.mp4", "cannot be read as a video"), ("grey.mp4", "no face"), ("long.mp4", "at most 5 s")],
+    "name, words", [("text.mp4", "cannot be read as a video"), ("grey.mp4", "no face"), ("long.mp4", "at most 5 s")]
 )
 def test_what_is_wrong_with_a_video_is_said(page, films, name, words):
     with Visitor(page) as visitor:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from datasets.check_page import check_page
 from helpers import BROWSER, PATIENCE_S, needs_browser
 
 from config import load_config
 from datasets.check import Report
-from datasets.check_page import check_page
 from datasets.images import write_image
-from inference.result_page import write_result
+from inference.record import write_result
 from training.run_page import write_run_page
 from training.series import read_series
 from utils.html import address, curve

@@ -14,11 +14,10 @@ from PIL import Image
 from config import load_config, to_dict, with_values
 from datasets.annotations import read_annotations
 from datasets.batches import to_float
-from datasets.crop import Square, cut_square
 from datasets.images import read_image, write_image
-from datasets.landmarks import Face, FaceFinder
-from inference.backends import NnablaBackend
-from inference.faces import (
+from faces.crop import Square, cut_square
+from faces.finder import Face, FaceFinder
+from faces.follower import (
     BRIEF,
     EDGE,
     GONE,
@@ -32,10 +31,11 @@ from inference.faces import (
     follow_face,
     make_finder,
 )
-from inference.pictures import Pictures, natural_order
-from inference.trained import Trained
-from make_synthetic import VIDEO_FPS, VIDEO_SIZE, moving_head
+from inference.backends import NnablaBackend
+from inference.inputs import FrameSource, natural_order
+from inference.networks import Trained
 from prepare_person import find_faces, large_ones, to_uint8
+from synthetic.moving import VIDEO_FPS, VIDEO_SIZE, moving_head
 from utils.errors import ConfigError
 from utils.files import write_yaml
 from utils.video import open_film, read_video
@@ -275,9 +275,9 @@ class Forgetful:
 
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_a_face_is_not_lost_between_two_workers(tmp_path, num_workers):
-    """Pictures are handed out in runs; a run begins with what the one before has seen."""
+    """FrameSource are handed out in runs; a run begins with what the one before has seen."""
     write_frames(tmp_path / "m.mp4", [np.full((*SIZE, 3), 4 * number, np.uint8) for number in range(50)])
-    crops = find_faces(Pictures(tmp_path / "m.mp4"), Forgetful, num_workers)
+    crops = find_faces(FrameSource(tmp_path / "m.mp4"), Forgetful, num_workers)
     assert len(crops) == 50 and not [crop for crop in crops if isinstance(crop, str)]
 
 
@@ -446,7 +446,7 @@ def middle(image):
 
 @pytest.mark.slow
 def test_a_synthetic_video(tmp_path):
-    args = ("make_synthetic.py", "video", "--person", "Mira=41", "--frames", 7)
+    args = ("tools/make_synthetic.py", "video", "--person", "Mira=41", "--frames", 7)
     must_run(tmp_path, *args, "--out-file", "a.mp4")
     assert len(list(read_video(open_film(tmp_path / "a.mp4")))) == 7
     must_fail(tmp_path, 2, "must end in .mp4", *args, "--out-file", "a.gif")

@@ -29,7 +29,7 @@ FRAMES = 120
 def frames(tmp_path_factory) -> Path:
     """A working folder with one person, prepared without interruption into `whole`."""
     folder = tmp_path_factory.mktemp("frames")
-    must_run(folder, "make_synthetic.py", "celebv", "--people", "Ada=3", "--frames", FRAMES)
+    must_run(folder, "tools/make_synthetic.py", "celebv", "--people", "Ada=3", "--frames", FRAMES)
     must_run(folder, "preprocess.py", "--dataset", "CelebV", "--out-dir", "whole", "--num-workers", 1)
     return folder
 

@@ -16,7 +16,7 @@ from helpers import PATIENCE_S, ROOT, write_frames
 from nbclient import NotebookClient
 
 from config import load_config
-from make_synthetic import moving_head
+from synthetic.moving import moving_head
 
 pytestmark = pytest.mark.slow
 
@@ -120,7 +120,7 @@ def test_make_demo_leaves_what_a_video_made(tmp_path):
 
 def test_make_demo_with_a_video(copy):
     """A name with a space and a quote, as people have them, that begins like an option."""
-    make = ".venv/bin/python make_synthetic.py video --person Mira=41 --frames 12"
+    make = ".venv/bin/python tools/make_synthetic.py video --person Mira=41 --frames 12"
     type_command(copy, f'{make} --out-file "./-it\'s me.mp4"')
     out = type_command(copy, 'make demo VIDEO="-it\'s me.mp4"')
     assert "12 frames of -it's me.mp4 to Linnea" in out

@@ -73,7 +73,7 @@ def work(data, tmp_path_factory):
     for name in ("Rowan", "Linnea"):
         (folder / "datasets/CelebV" / name).symlink_to(data / "datasets/CelebV" / name)
     (folder / "datasets/WFLW_heatmaps").symlink_to(data / "datasets/WFLW_heatmaps")
-    must_run(folder, "make_synthetic.py", "celebv", "--people", "Mira=41", "--frames", 14)
+    must_run(folder, "tools/make_synthetic.py", "celebv", "--people", "Mira=41", "--frames", 14)
     must_run(folder, "split_celebv.sh", "./datasets/CelebV", 8)
     return folder
 

@@ -14,21 +14,21 @@ from pathlib import Path
 import nnabla as nn
 import pytest
 import yaml
-from helpers import PATIENCE_S, ROOT, must_fail, wait_until, write_frames
+from helpers import PATIENCE_S, ROOT, ffmpeg, frames_in_file, must_fail, wait_until, write_frames
 
 import reenact_people
 from config import complete_config
 from config.runs import INFO_FILE
 from datasets.images import read_image
-from inference.targets import find_targets
-from make_synthetic import moving_head
 from models import networks
 from people.recipe import config_of, training_step
+from people.targets import find_targets
 from people.work import QUALITIES, Work
+from synthetic.moving import moving_head
 from utils.errors import ResourceError, Stopped
 from utils.files import locked, write_yaml
 from utils.steps import Step, StepFailed, run_steps
-from utils.video import count_frames, ffmpeg, open_film
+from utils.video import open_film
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +77,7 @@ def test_from_two_videos_to_a_page_with_a_full_disk_and_a_stop_in_between(films,
     out, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, out
     assert "== prepare" not in out and f"from iteration {stopped_at}" in out and f"{stopped_at} done" in out
-    assert count_frames(tmp_path / "o.mp4") == 12 and open_film(tmp_path / "o.mp4").size == (512, 256)
+    assert frames_in_file(tmp_path / "o.mp4") == 12 and open_film(tmp_path / "o.mp4").size == (512, 256)
     assert not list(tmp_path.rglob(".*unfinished*"))
     page = (tmp_path / "o.work/index.html").read_text()
     assert "PSNR" in page and "mouth opening" in page and 'src="../o.mp4"' in page
@@ -94,7 +94,7 @@ def test_from_two_videos_to_a_page_with_a_full_disk_and_a_stop_in_between(films,
 def page_of(folder: Path) -> str:
     """Check what two videos became; return the page."""
     work = folder / "o.work"
-    assert count_frames(folder / "o.mp4") == 12 and open_film(folder / "o.mp4").size == (512, 256)
+    assert frames_in_file(folder / "o.mp4") == 12 and open_film(folder / "o.mp4").size == (512, 256)
     page = (work / "index.html").read_text()
     assert "PSNR" in page and "mouth opening" in page and 'src="../o.mp4"' in page
     assert "b_b/b_b/contact_sheet.png" in page and (work / "b_b/b_b/contact_sheet.png").exists()
@@ -370,8 +370,8 @@ def test_a_run_that_somebody_trains_in_is_not_removed(tmp_path, monkeypatch):
 
 def test_a_sound_that_cannot_be_decoded_is_said_before_anything_is_done(films, tmp_path):
     """A file whose codec's name in the header is changed to one that nobody knows."""
-    tone = ["-f", "lavfi", "-i", "sine=duration=0.8", "-i", str(films / "a.mp4"), "-map", "1:v", "-map", "0:a"]
-    subprocess.run([ffmpeg(), "-v", "error", *tone, "-c:v", "copy", str(tmp_path / "a.mkv")], check=True)
+    tone = ("-f", "lavfi", "-i", "sine=duration=0.8", "-i", films / "a.mp4", "-map", "1:v", "-map", "0:a")
+    ffmpeg(*tone, "-c:v", "copy", tmp_path / "a.mkv")
     (tmp_path / "b.mkv").write_bytes((tmp_path / "a.mkv").read_bytes().replace(b"A_VORBIS", b"A_XYZZYX"))
     args = ("--source", "b.mkv", "--target", films / "long.mp4", "--out", "o.mp4")
     must_fail(tmp_path, 3, "its sound cannot be decoded", "reenact_people.py", *args)

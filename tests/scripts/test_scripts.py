@@ -54,12 +54,7 @@ TINY = {
         "mode": "train",
         "ref_dir": "datasets/celebv_heatmaps_GT",
         "model": {"planes": 2},
-        "train": {
-            "epochs": 2,
-            "batch_size": 4,
-            "lr_decay_start_at": 1,
-            "feature_loss": {"lambda": 0},
-        },
+        "train": {"epochs": 2, "batch_size": 4, "lr_decay_start_at": 1, "feature_loss": {"lambda": 0}},
         "monitor": {"interval": 1, "save_interval": 1},
     },
 }
@@ -307,8 +302,8 @@ def test_frames_in_batches_are_the_same_pictures(trained):
 def test_full_width_iteration_and_published_files_end_to_end(tmp_path):
     """One iteration of each script at full width; its files serve the description's reenactment command."""
     people = ("--people", "Kathleen=4", "Donald_Trump=6")
-    must_run(tmp_path, "make_synthetic.py", "celebv", *people, "--frames", 2)
-    must_run(tmp_path, "make_synthetic.py", "wflw", "--train-faces", 1, "--test-faces", 1)
+    must_run(tmp_path, "tools/make_synthetic.py", "celebv", *people, "--frames", 2)
+    must_run(tmp_path, "tools/make_synthetic.py", "wflw", "--train-faces", 1, "--test-faces", 1)
     must_run(tmp_path, "split_celebv.sh", "datasets/CelebV", 1)
     for mode in ("train", "test"):
         must_run(tmp_path, "preprocess.py", "--dataset", "WFLW", "--mode", mode, "--out-dir", "datasets/WFLW_heatmaps")

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 from helpers import GAZE
 
-from datasets.augment import MIRRORED_CHANNELS, MIRRORED_LANDMARKS, Transform, random_transform
+from datasets.augment import MIRRORED_CHANNELS, Transform, random_transform
 from datasets.batches import Batches
 from datasets.boundary import BOUNDARY_PARTS, draw_heatmap, resize_heatmap
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP
 from datasets.samples import DrawnDataset, EncodedDataset, LandmarkDataset, ShiftedDataset
 from datasets.wflw import WFLWDataset
-from synthetic.people import Expression, landmarks_of, random_identity
+from faces.landmarks import MIRRORED
+from synthetic.expressions import Expression
+from synthetic.geometry import landmarks_of
+from synthetic.people import random_identity
 
 MIRROR = Transform(np.array([[-1.0, 0, 255], [0, 1, 0]]), True)
 
@@ -39,10 +42,10 @@ def test_a_mirror_exchanges_left_and_right():
     face = landmarks_of(random_identity(3), Expression())
     face[:, 0] -= face[[60, 72], 0].mean() - 127.5  # in the middle, looking ahead: its own mirror image
     np.testing.assert_allclose(MIRROR.landmarks(face), face, atol=2.0)
-    assert np.array_equal(np.sort(MIRRORED_LANDMARKS), np.arange(98))
-    assert np.array_equal(MIRRORED_LANDMARKS[MIRRORED_LANDMARKS], np.arange(98))
+    assert np.array_equal(np.sort(MIRRORED), np.arange(98))
+    assert np.array_equal(MIRRORED[MIRRORED], np.arange(98))
     for name, partner in zip(BOUNDARY_PARTS, MIRRORED_CHANNELS):
-        mirrored = {int(MIRRORED_LANDMARKS[landmark]) for landmark in BOUNDARY_PARTS[name]}
+        mirrored = {int(MIRRORED[landmark]) for landmark in BOUNDARY_PARTS[name]}
         assert mirrored == set(list(BOUNDARY_PARTS.values())[partner])
 
 
@@ -99,8 +102,7 @@ def test_every_source_changes_all_its_parts_alike(data, source, transforms):
     )
     assert all(np.array_equal(a, b) for a, b in zip(prepared.augmented(0, transform), (image, heatmap, large)))
     first, *shifted = ShiftedDataset(
-        DrawnDataset(data / "datasets/CelebV", "Rowan", "all", (HEATMAP,), style=GAZE),
-        [lambda x: x, lambda x: x + 9],
+        DrawnDataset(data / "datasets/CelebV", "Rowan", "all", (HEATMAP,), style=GAZE), [lambda x: x, lambda x: x + 9]
     ).augmented(0, transform)
     assert np.array_equal(first, heatmap) and np.array_equal(shifted[0], heatmap)
     moved = transform.landmarks(source.landmarks[0] + 9)  # moved first, changed then

@@ -4,7 +4,9 @@ import pytest
 
 from config import load_config, with_values
 from datasets.boundary import BOUNDARY_PARTS, DrawingStyle, draw_heatmap, resize_heatmap, style_of
-from synthetic.people import Expression, landmarks_of, random_identity
+from synthetic.expressions import Expression
+from synthetic.geometry import landmarks_of
+from synthetic.people import random_identity
 
 # SPEC.md section 1, written out by hand
 JOINED = [

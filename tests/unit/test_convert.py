@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from helpers import ROOT, must_fail
 
-from convert_authors_weights import NETWORKS, import_torch, parameters_of, read_pca, to_ours, write_h5
 from models.align import align
 from models.decoder import decoder
 from models.encoder import encoder
 from models.network import Network
 from models.transformer import transformer
+from tools.convert_authors_weights import NETWORKS, import_torch, parameters_of, read_pca, to_ours, write_h5
 from utils.errors import ConfigError, WeightsError
 from utils.weights import read_manifest, read_parameters
 
@@ -56,7 +56,7 @@ def with_torch(script: str, *args: object) -> str:
 
 
 def convert(*args: object) -> str:
-    return with_torch("convert_authors_weights.py", *args)
+    return with_torch("tools/convert_authors_weights.py", *args)
 
 
 def state_of(network: str) -> dict[str, np.ndarray]:
@@ -120,7 +120,7 @@ def test_needs_neither_nnabla_nor_pytorch_to_be_imported():
 
 
 def test_wrong_input(tmp_path):
-    script = "convert_authors_weights.py"
+    script = "tools/convert_authors_weights.py"
     must_fail(tmp_path, 2, "must end in .h5", script, "align", "a.pth", "b.pth")
     must_fail(tmp_path, 4, "weight_212.txt: no such file", script, "pca", tmp_path, "b.h5")
     (tmp_path / "weight_212.txt").write_text("1 2\n3 4\n")
@@ -156,7 +156,7 @@ def test_a_file_that_is_no_state_dict(tmp_path, torch_python):
         "torch.save({'module.model.0.weight': torch.full((3, 15, 3, 3), float('nan'))}, 'nan.pth')\n"
     )
     subprocess.run([TORCH_PYTHON, "-c", code], cwd=tmp_path, check=True)
-    script = ROOT / "convert_authors_weights.py"
+    script = ROOT / "tools/convert_authors_weights.py"
     for name, words in (
         ("x.pth", "not a file of PyTorch tensors"),
         ("evil.pth", "not a file of PyTorch tensors"),

@@ -8,7 +8,7 @@ from datasets.batches import to_float
 from datasets.boundary import draw_heatmap, resize_heatmap
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP, find_people
 from datasets.images import read_image, write_image
-from datasets.panels import face_picture
+from datasets.panels import face_image
 from datasets.samples import DrawnDataset, ShiftedDataset
 from datasets.wflw import WFLWDataset, WFLWFaces, crop_face, list_path
 from utils.errors import DataError
@@ -149,7 +149,7 @@ def test_truncated_images_are_refused(tmp_path):
 def test_values_of_images(tmp_path):
     image = np.arange(256, dtype=np.uint8).reshape(16, 16)
     face = np.repeat(image[None], 3, axis=0)
-    assert np.array_equal(face_picture(to_float(face))[..., 0], image)
+    assert np.array_equal(face_image(to_float(face))[..., 0], image)
     floats = to_float(np.full((1, 15, 2, 2), 255, np.uint8))
     assert floats.dtype == np.float32 and floats.max() == 1.0
     assert to_float(np.zeros((1, 3, 2, 2), np.uint8)).min() == -1.0

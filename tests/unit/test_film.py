@@ -16,16 +16,18 @@ from scipy.interpolate import RBFInterpolator
 from config import load_config
 from datasets.batches import heatmap_of
 from datasets.celebv import read_person
+from datasets.film import Film, load_film, read_film, spread
 from datasets.images import write_image
-from datasets.panels import face_picture
+from datasets.panels import face_image
+from faces.geometry import Shape
 from inference import film as films
 from inference.backends import open_backend
-from inference.film import Film, FilmPainter, Spline, find_film, load_film, masks_of, read_film, similarity, spread
-from inference.geometry import Shape
-from inference.metrics import flicker, sharpness
-from inference.trained import Trained
+from inference.film import FilmPainter, Spline, find_film, masks_of, similarity
+from inference.measures import flicker, sharpness
+from inference.networks import Trained
+from synthetic.expressions import Expression, expression_track
 from synthetic.painter import render
-from synthetic.people import Expression, expression_track, random_identity
+from synthetic.people import random_identity
 from utils.errors import DataError
 
 rng = np.random.default_rng(0)
@@ -84,7 +86,7 @@ def test_masks_add_up_and_lie_on_their_parts(film):
 
 def paint(painter: FilmPainter, landmarks: np.ndarray, backend, by_landmarks: bool) -> np.ndarray:
     heatmap = heatmap_of(landmarks, GAZE)
-    image = face_picture(backend.infer("decoder", heatmap[None])[0])
+    image = face_image(backend.infer("decoder", heatmap[None])[0])
     painter.reset()
     return painter.paint(heatmap, image, landmarks if by_landmarks else None)
 

@@ -14,11 +14,12 @@ import pytest
 from helpers import PATIENCE_S, ROOT
 from skimage.data import astronaut
 
-from datasets.crop import Square
-from datasets.landmarks import Face, FaceFinder, _silenced, angles_of, correction, fit_pose, spread
-from inference.faces import EDGE, SMALL, Placed, follow_face
+from faces.crop import Square
+from faces.finder import Face, FaceFinder, _silenced, angles_of, correction, fit_pose, spread
+from faces.follower import EDGE, SMALL, Placed, follow_face
+from synthetic.expressions import Expression, random_expression
 from synthetic.painter import render
-from synthetic.people import Expression, random_expression, random_identity
+from synthetic.people import random_identity
 
 MAX_ERROR = 0.025  # mean over the landmarks, as a share of the distance of the outer corners of the eyes
 NOT_FITTED_ON = 900_000  # first seed

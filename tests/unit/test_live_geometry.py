@@ -8,11 +8,13 @@ import numpy as np
 from helpers import DEMO
 
 from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
-from inference.geometry import NeutralToNeutral, Shape, looking_ahead, shape_of, typical_neutral
-from inference.live import LEARN_FRAMES, NEUTRAL_FRAMES, LatestPicture, LearningGeometry
-from inference.motion import Motion
-from inference.targets import find_targets
-from synthetic.people import Expression, expression_track, landmarks_of, random_identity
+from faces.geometry import NeutralToNeutral, Shape, looking_ahead, shape_of, typical_neutral
+from faces.motion import Motion
+from people.targets import find_targets
+from synthetic.expressions import Expression, expression_track
+from synthetic.geometry import landmarks_of
+from synthetic.people import random_identity
+from web.live_reenactor import LEARN_FRAMES, NEUTRAL_FRAMES, LatestPicture, LearningGeometry
 from web.server import People
 
 

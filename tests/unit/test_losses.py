@@ -41,15 +41,9 @@ def sigmoid(x):
         (lambda: losses.gan_bce(var(X), True), -np.log(sigmoid(X)).mean()),
         (lambda: losses.gan_bce(var(X), False), -np.log(1 - sigmoid(X)).mean()),
         (lambda: losses.encoder_loss([var(X), var(P)], var(Y), "mse"), ((X - Y) ** 2).mean() + ((P - Y) ** 2).mean()),
-        (
-            lambda: losses.encoder_loss([var(X), var(P)], var(Y), "bce"),
-            bce(sigmoid(X), Y) + bce(sigmoid(P), Y),
-        ),
+        (lambda: losses.encoder_loss([var(X), var(P)], var(Y), "bce"), bce(sigmoid(X), Y) + bce(sigmoid(P), Y)),
         (lambda: losses.encoder_loss([var(X)], var(Y), "mse"), ((X - Y) ** 2).mean()),
-        (
-            lambda: losses.feature_mse([var(X), var(P)], [var(Y), var(Y)]),
-            ((X - Y) ** 2).mean() + ((P - Y) ** 2).mean(),
-        ),
+        (lambda: losses.feature_mse([var(X), var(P)], [var(Y), var(Y)]), ((X - Y) ** 2).mean() + ((P - Y) ** 2).mean()),
     ],
 )
 def test_loss_equals_numpy(loss, expected):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inference import geometry
-from inference.geometry import (
+from faces.geometry import (
     NeutralToNeutral,
     Shape,
     looking_ahead,
@@ -17,11 +16,14 @@ from inference.geometry import (
     typical_neutral,
     uncrossed,
 )
-from inference.live import LearningGeometry
-from inference.motion import EYES, LIPS, Motion
-from inference.space import FaceSpace
-from inference.steady import SMOOTH, OneEuro
-from synthetic.people import UNIT_PX, Expression, Habit, expression_track, landmarks_3d, landmarks_of, random_identity
+from faces.motion import EYES, LIPS, Motion
+from faces.space import FaceSpace
+from faces.steady import SMOOTH, OneEuro
+from inference import geometry
+from synthetic.expressions import Expression, Habit, expression_track
+from synthetic.geometry import UNIT_PX, landmarks_3d, landmarks_of
+from synthetic.people import random_identity
+from web.live_reenactor import LearningGeometry
 
 WHO = random_identity(31)
 NEUTRAL = looking_ahead(landmarks_of(WHO, Expression()))
@@ -128,8 +130,8 @@ def test_a_face_is_brought_to_the_middle_of_itself_and_its_mirror_image():
     rng = np.random.default_rng(2)
     face = NEUTRAL + rng.normal(0, 2, NEUTRAL.shape)
     found = symmetric(face)
-    mirrored = symmetric((face * (-1, 1))[geometry.MIRRORED_LANDMARKS])
-    np.testing.assert_allclose((mirrored * (-1, 1))[geometry.MIRRORED_LANDMARKS], found, atol=1e-6)
+    mirrored = symmetric((face * (-1, 1))[geometry.MIRRORED])
+    np.testing.assert_allclose((mirrored * (-1, 1))[geometry.MIRRORED], found, atol=1e-6)
     np.testing.assert_allclose(symmetric(found), found, atol=1e-6)
     assert np.abs(found - NEUTRAL).mean() < 0.8 * np.abs(face - NEUTRAL).mean()
 

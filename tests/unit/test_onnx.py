@@ -13,9 +13,9 @@ import pytest
 from helpers import ROOT, must_fail, must_run
 
 from config import complete_config, with_values
-from inference import onnx_export as onnx
+from inference import backends as onnx
 from inference.backends import NnablaBackend, OnnxBackend, open_backend
-from inference.trained import Networks, Trained
+from inference.networks import Networks, Trained
 from models.networks import INFERENCE
 from utils.errors import ConfigError, WeightsError
 
@@ -183,18 +183,18 @@ def test_the_script(tmp_path):
         ]  # fmt: skip
 
     every = flags("encoder", "transformer", "decoder")
-    out = must_run(tmp_path, "export_onnx.py", *every, "--out-dir", "onnx", "--batch-size", 2)
+    out = must_run(tmp_path, "tools/export_onnx.py", *every, "--out-dir", "onnx", "--batch-size", 2)
     assert out.count("off nnabla's numbers") == 3
-    must_run(tmp_path, "export_onnx.py", *every, "--out-dir", "onnx", "--chain")
+    must_run(tmp_path, "tools/export_onnx.py", *every, "--out-dir", "onnx", "--chain")
     session = onnxruntime.InferenceSession(str(tmp_path / "onnx/chain.onnx"))
     assert [output.name for output in session.get_outputs()] == ["encoder", "transformer", "decoder"]
     assert session.get_inputs()[0].shape == [1, 3, 256, 256]
     assert sorted(path.name for path in (tmp_path / "onnx").iterdir()) == [
         "chain.onnx", "decoder.onnx", "encoder.onnx", "transformer.onnx"
     ]  # fmt: skip
-    must_fail(tmp_path, 2, "name at least one", "export_onnx.py", "--out-dir", "onnx")
+    must_fail(tmp_path, 2, "name at least one", "tools/export_onnx.py", "--out-dir", "onnx")
     ends = flags("encoder", "decoder")
-    must_fail(tmp_path, 2, "name it, too", "export_onnx.py", *ends, "--chain", "--out-dir", "onnx")
+    must_fail(tmp_path, 2, "name it, too", "tools/export_onnx.py", *ends, "--chain", "--out-dir", "onnx")
     wrong = [*flags("decoder")[:-1], DEMO / "encoder/weights.h5"]
-    must_fail(tmp_path, 4, "not the weights of this network", "export_onnx.py", *wrong, "--out-dir", "none")
+    must_fail(tmp_path, 4, "not the weights of this network", "tools/export_onnx.py", *wrong, "--out-dir", "none")
     assert not list((tmp_path / "none").glob("*"))

@@ -1,4 +1,4 @@
-"""Pictures of any kind in a folder: read as they are meant, or left out, counted and named."""
+"""FrameSource of any kind in a folder: read as they are meant, or left out, counted and named."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from helpers import DEMO_NETWORKS, must_fail, must_run
 from PIL import Image, PngImagePlugin
 
 from datasets.images import IMAGE_ENDINGS, MAX_PIXELS, list_pictures, read_image, write_image
-from datasets.landmarks import FaceFinder
-from inference.pictures import UNREADABLE, Pictures, faces_of, natural_order
-from make_synthetic import moving_head
+from faces.finder import FaceFinder
+from inference.inputs import UNREADABLE, FrameSource, faces_of, natural_order
+from synthetic.moving import moving_head
 from utils.errors import DataError
 
 
@@ -76,7 +76,7 @@ def test_gray_of_any_depth_is_as_bright_as_it_is_meant(tmp_path):
 def test_every_ending_is_read_and_said_to_be(face, tmp_path, ending):
     kind = {".jfif": "JPEG", ".jpe": "JPEG", ".tif": "TIFF"}.get(ending)
     Image.fromarray(face).save(tmp_path / f"a{ending.upper()}", kind)
-    assert np.abs(next(iter(Pictures(tmp_path))).astype(int) - face).mean() < 4
+    assert np.abs(next(iter(FrameSource(tmp_path))).astype(int) - face).mean() < 4
 
 
 def test_hidden_companions_are_no_frames(face, tmp_path, capsys):
@@ -86,10 +86,10 @@ def test_hidden_companions_are_no_frames(face, tmp_path, capsys):
     (tmp_path / ".x.png").write_bytes(b"")
     (tmp_path / "folder.png").mkdir()
     assert [path.name for path in sorted(list_pictures(tmp_path))] == ["1.jpg", "2.jpg"]
-    assert sum(1 for _ in Pictures(tmp_path)) == 2 and capsys.readouterr().out == ""
+    assert sum(1 for _ in FrameSource(tmp_path)) == 2 and capsys.readouterr().out == ""
     for name in ("a.heic", "b.heic", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
-    assert Pictures(tmp_path).count == 2
+    assert FrameSource(tmp_path).count == 2
     out = capsys.readouterr().out
     assert "3 other files left out" in out and ".heic" in out and ".txt" in out
 
@@ -99,7 +99,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def write_bad(folder: Path, face: np.ndarray) -> list[str]:
-    """Pictures each of which once ended a whole folder."""
+    """FrameSource each of which once ended a whole folder."""
     Image.fromarray(face).save(folder / "text.png", pnginfo=PngImagePlugin.PngInfo())
     content = (folder / "text.png").read_bytes()
     text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(80_000_000)))
@@ -119,7 +119,7 @@ def test_a_bad_picture_is_counted_and_named_and_ends_nothing(face, tmp_path, cap
     names = write_bad(tmp_path, face)
     write_image(tmp_path / "a.jpg", face)
     write_image(tmp_path / "z.jpg", face)
-    pictures = Pictures(tmp_path)
+    pictures = FrameSource(tmp_path)
     found = list(faces_of(pictures, FaceFinder()))
     assert [frame.reason for frame in found] == ["", *[UNREADABLE] * len(names), ""]
     notes = capsys.readouterr().out

@@ -8,7 +8,9 @@ import pytest
 from config.config_shape_prior import ShapePriorConfig
 from datasets.samples import LandmarkDataset
 from models.align import SHAPE_CODE_SIZE
-from synthetic.people import Expression, expression_track, landmarks_of, random_identity
+from synthetic.expressions import Expression, expression_track
+from synthetic.geometry import landmarks_of
+from synthetic.people import random_identity
 from synthetic.truth import expressions_of, has_expressions, landmarks_on
 from train_shape_prior import fit_pca, moved_about, movements_lost, neutral_faces, same_expressions
 

@@ -3,9 +3,11 @@ import zlib
 import numpy as np
 import pytest
 
-import make_synthetic
+from synthetic.expressions import Expression, expression_track
+from synthetic.geometry import landmarks_of
 from synthetic.painter import render, render_cutout
-from synthetic.people import Expression, expression_track, identity_seed, landmarks_of, random_identity
+from synthetic.people import identity_seed, random_identity
+from tools import make_synthetic
 
 
 def test_same_seed_same_person_other_seed_other_person():

@@ -14,22 +14,15 @@ import nnabla.solvers as S
 import numpy as np
 import pytest
 from reference import steps as plain
+from training.plan import Plan
 
 import train_decoder
 import train_encoder
 import train_shape_prior
 import train_transformer
 from models.network import Network
-from models.networks import (
-    ALIGN,
-    DECODER,
-    DECODER_DISCRIMINATOR,
-    ENCODER,
-    TRANSFORMER_DISCRIMINATORS,
-    TRANSFORMERS,
-)
+from models.networks import ALIGN, DECODER, DECODER_DISCRIMINATOR, ENCODER, TRANSFORMER_DISCRIMINATORS, TRANSFORMERS
 from training.communicator import Communicator
-from training.plan import Plan
 from training.series import Series
 from training.solver import LossScale, Solver
 from utils.errors import NotFiniteError

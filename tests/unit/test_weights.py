@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from config.config_encoder import EncoderConfig
-from inference.trained import find_weights
+from inference.networks import find_weights
 from models import network
 from models.align import shape_code
 from models.network import Network

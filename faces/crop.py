@@ -1,4 +1,4 @@
-"""Square cut-outs of pictures, as large as the networks take them."""
+"""Square face crops at the size of the networks."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from datasets.boundary import IMAGE_SIZE
+from faces.landmarks import IMAGE_SIZE
 
-BLUR_PX = 16.0  # width of the blur beyond an image's edge
-BLUR_STEP = 4  # it is computed at this share of the size, a dozen times as fast
+BLUR_PX = 16.0  # standard deviation of the blur beyond the image's edge
+BLUR_STEP = 4  # the blur is computed at a reduced size, for speed
 
 
 class Square(NamedTuple):
-    """Place a square in pixels of an image, which it may leave."""
+    """A square in pixels of an image; it may extend beyond the image."""
 
     left: int
     top: int
     side: int
 
     def outside(self, image_size: tuple[int, int]) -> int:
-        """Measure how far it reaches out of an image (height, width) at most, in pixels; 0 where it lies in it."""
+        """Return how far the square extends beyond an image (height, width), in pixels; 0 if it lies inside."""
         height, width = image_size
         return max(-self.left, -self.top, self.left + self.side - width, self.top + self.side - height, 0)
 
 
 def cut_square(image: np.ndarray, square: Square, mirror: bool = False, size: int = IMAGE_SIZE) -> np.ndarray:
-    """Cut (size, size, 3) uint8 out of an image (H, W, 3).
+    """Crop a square from an image (H, W, 3) uint8 and resize it to (size, size, 3).
 
-    Where the square leaves the image, the edges are drawn out and blurred: nothing there can be taken for a face.
+    Beyond the image, edges are replicated and blurred, so that nothing there resembles a face.
 
     Args:
-        mirror: mirror the image outward instead, as WFLW's crops do.
+        mirror: reflect the image instead, as in WFLW's crops.
     """
     left, top, side = square
     outside = square.outside(image.shape[:2])

@@ -1,38 +1,38 @@
-"""Convert the authors' PyTorch weights to the HDF5 files that everything here reads.
+"""Convert the authors' PyTorch weights to HDF5.
 
-    python convert_authors_weights.py encoder v8_net_boundary_detection.pth encoder.h5
-    python convert_authors_weights.py align Align_40000.pth Align_40000.h5
-    python convert_authors_weights.py pca pca_init PCA_weights.h5
+    python tools/convert_authors_weights.py encoder v8_net_boundary_detection.pth encoder.h5
+    python tools/convert_authors_weights.py align Align_40000.pth Align_40000.h5
+    python tools/convert_authors_weights.py pca pca_init PCA_weights.h5
 
-Needs PyTorch and h5py, but not nnabla: run it wherever they are. `pca` is a folder with weight_212.txt and
-bias_212.txt and needs no PyTorch.
+Requires PyTorch and h5py, but not nnabla. `pca` is a folder with weight_212.txt and bias_212.txt, and does not require
+PyTorch.
 """
 
 from __future__ import annotations
 
-import utils.startup  # first: it reports what cannot be imported
-
 import argparse
 import pickle
 import re
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from utils import cli
 from utils.ending import call_main
-from utils.errors import ConfigError, WeightsError, cannot_load
+from utils.errors import ConfigError, WeightsError
 from utils.files import atomic_path, check_outputs, open_file
 from utils.weights import listed, read_manifest, require_names, write_arrays
 
-# In a module of PyTorch the parameters stand in this order.
+# order of parameters in a PyTorch module
 TORCH_ORDER = ("weight", "bias", "running_mean", "running_var")
 KINDS = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias", "mean": "running_mean", "var": "running_var"}
-NOT_CONVERTED = "num_batches_tracked"  # a counter that newer versions of PyTorch add to each BatchNorm
+NOT_CONVERTED = "num_batches_tracked"  # counter of newer PyTorch versions
 
-# From our modules' names to the authors': the encoder's come from the stacked hourglass it was made from, the align
-# network's from the released file.
+# from our module names to the authors', which are those of the stacked hourglass and of the released align network
 ENCODER_NAMES = (
     (r"^(layer\d)/downsample$", r"\1.0.downsample.0"),
     (r"^(layer\d)/", r"\1.0."),
@@ -52,14 +52,13 @@ ALIGN_NAMES = (
     (r"^mlp(\d)$", r"mlp.\1"),
     (r"^", "module."),
 )
-# The generators' layers stand in a row, as CycleGAN's and pix2pix's do, and are told by their place in the file: names
-# numbers in their files count positions in containers. These are the names that are written.
+# Layers of the generators are identified by their order, because their names are positions in containers.
 TRANSFORMER_POSITIONS = {"conv1": 1, "conv2": 4, "conv3": 7, "deconv1": 19, "deconv2": 22, "deconv3": 26}
 
 
 class Network(NamedTuple):
     manifest: str
-    names: tuple[tuple[str, str], ...] | None  # patterns; None where a place in the file says which layer it is
+    names: tuple[tuple[str, str], ...] | None  # patterns; None identifies layers by their order
 
 
 NETWORKS = {
@@ -91,7 +90,7 @@ class Parameter(NamedTuple):
 
 
 def parameters_of(name: str) -> list[Parameter]:
-    """List the parameters of a network, in the order of a state dict."""
+    """Return the parameters of a network in the order of a state dict."""
     network = NETWORKS[name]
     modules: dict[str, dict[str, Parameter]] = {}
     for ours, shape in read_manifest(network.manifest).items():
@@ -102,7 +101,7 @@ def parameters_of(name: str) -> list[Parameter]:
 
 
 def _renamed(module: str, names: tuple[tuple[str, str], ...]) -> str:
-    # a scope `x/bn` next to `x/conv` is the layer after it; `bn1/bn` is a layer of its own
+    # `x/bn` belongs to the layer after `x/conv`; `bn1/bn` is a separate layer
     module = re.sub(r"/(conv|deconv|affine)$", "", module)
     module = re.sub(r"(bn\d)/bn$", r"\1", module)
     for pattern, replacement in names:
@@ -123,11 +122,7 @@ def _position(name: str, module: str) -> str:
 
 
 def to_ours(path: Path, state: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """Give a state dict's arrays our names and our shapes.
-
-    Raises:
-        WeightsError: names or shapes are not the network's; the message lists them.
-    """
+    """Convert names and shapes of a state dict. Raises WeightsError if names or shapes do not match the network."""
     parameters = parameters_of(name)
     state = {key: array for key, array in state.items() if not key.endswith(NOT_CONVERTED)}
     if NETWORKS[name].names:
@@ -159,31 +154,24 @@ def _require_places(path: Path, state: dict[str, np.ndarray], parameters: list[P
 
 
 def import_torch() -> Any:
-    """Import PyTorch.
-
-    Raises:
-        ConfigError: it is missing or too old.
-    """
+    """Import PyTorch. Raises ConfigError if it is missing or too old."""
     try:
         import torch
     except ModuleNotFoundError:
         raise ConfigError(
-            "PyTorch is not installed here; 'pip install torch' in an environment of its own, "
-            "which needs only numpy and h5py beside it"
+            "PyTorch is not installed; run 'pip install torch numpy h5py' in a separate environment"
         ) from None
-    except Exception as error:
-        raise ConfigError(cannot_load(error, "PyTorch", "pip install torch")) from None
-    # before 1.13 there is no loading without executing what a file says
+    # older versions execute code from files
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (1, 13):
         raise ConfigError(f"PyTorch {torch.__version__} is too old to load files safely; 'pip install torch>=1.13'")
     return torch
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays of a .pth file by name; nothing in it is executed.
+    """Read the arrays of a .pth file by name, without executing code.
 
     Raises:
-        WeightsError: it is no state dict of float32 tensors, or has values that are not finite.
+        WeightsError: it is not a state dict of finite float32 tensors.
     """
     torch = import_torch()
     if not path.is_file():
@@ -201,12 +189,12 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         if array.dtype != np.float32:
             raise WeightsError(f"{path}: '{key}' is {array.dtype} instead of float32")
         if not np.isfinite(array).all():
-            raise WeightsError(f"{path}: '{key}' has values that are not finite; get the file again")
+            raise WeightsError(f"{path}: '{key}' has values that are not finite; download it again")
     return arrays
 
 
 def write_h5(path: Path, arrays: dict[str, np.ndarray], manifest: str) -> None:
-    """Write an h5 file in the order of the published ones."""
+    """Write an h5 file in the order of the published files."""
     with atomic_path(path) as temporary:
         write_arrays(
             temporary,
@@ -216,20 +204,20 @@ def write_h5(path: Path, arrays: dict[str, np.ndarray], manifest: str) -> None:
 
 
 def read_pca(folder: Path) -> dict[str, np.ndarray]:
-    """Read y = W x + b of the authors' text files as the affine map x W' + b that nnabla computes."""
+    """Read the authors' text files (y = W x + b) as nnabla's affine map (x W' + b)."""
     arrays = {}
     for name, ours, shape in ((PCA_WEIGHT, "affine/W", (212, 212)), (PCA_BIAS, "affine/b", (212,))):
         try:
             with open_file(folder / name, "r") as file:
                 array = np.loadtxt(file).astype(np.float32)
         except FileNotFoundError:
-            raise WeightsError(f"{folder / name}: no such file; name the folder that holds it") from None
+            raise WeightsError(f"{folder / name}: no such file; pass the folder that contains it") from None
         except OSError as error:
             raise WeightsError(f"{folder / name}: cannot be read ({error.strerror})") from None
         except ValueError as error:
             raise WeightsError(f"{folder / name}: not a table of numbers ({error})") from None
         if array.shape != shape or not np.isfinite(array).all():
-            raise WeightsError(f"{folder / name}: {array.shape} numbers, where {shape} finite ones are needed")
+            raise WeightsError(f"{folder / name}: {array.shape} numbers, expected {shape} finite ones")
         arrays[ours] = array.T
     return arrays
 
@@ -237,7 +225,7 @@ def read_pca(folder: Path) -> dict[str, np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", choices=(*NETWORKS, PCA))
-    parser.add_argument("source", type=cli.path, metavar="FROM", help="FILE.pth; the folder of texts for pca")
+    parser.add_argument("source", type=cli.path, metavar="FROM", help="FILE.pth, or the folder of text files for pca")
     parser.add_argument("target", type=cli.path, metavar="TO.h5")
     args = parser.parse_args()
     if args.target.suffix != ".h5":

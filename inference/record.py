@@ -1,4 +1,4 @@
-"""A result folder's index.html: the video, every frame, what was measured, how it was made. It opens from disk."""
+"""The record of a result: how it was made, its metrics, and a page (index.html) that opens from disk."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from utils.html import address, curve, render
 
 RECORD_FILE, FRAMES_FILE, SCORES_FILE = "reenactment.yaml", "frames.json", "scores.json"
 
-# What every record has
+# keys of every record
 RECORD = dict.fromkeys(("input", "source", "target", "data_dir", "video"), str)
 RECORD |= {"frames": int, "configs": dict, "weights": dict}
 
 
 def write_result(folder: Path, record: dict[str, Any], metrics: dict[str, dict[str, float]]) -> None:
-    """Write how a reenactment was made and what was measured on it, as files and as a page.
+    """Write record, metrics and page.
 
     Args:
-        record: how it was made.
-        metrics: what was measured on each frame, by name, under the frame's name in `result/`.
+        record: how the result was made.
+        metrics: metrics of each frame, by the name of its image in `result/`.
     """
     write_text(folder / FRAMES_FILE, json.dumps(metrics, indent=1) + "\n")
     write_yaml(folder / RECORD_FILE, record)
@@ -32,16 +32,12 @@ def write_result(folder: Path, record: dict[str, Any], metrics: dict[str, dict[s
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Read how a finished reenactment was made.
-
-    Raises:
-        DataError: the folder is no finished one's.
-    """
+    """Read the record of a finished result. Raises DataError if the folder has no valid record."""
     path = folder / RECORD_FILE
     try:
         record = read_yaml(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{folder}: no {RECORD_FILE} there; name a folder that test_reenactment.py finished") from None
+        raise DataError(f"{folder}: no {RECORD_FILE}; name a folder that test_reenactment.py has finished") from None
     except ValueError:
         record = None
     if not isinstance(record, dict) or not all(isinstance(record.get(key), kind) for key, kind in RECORD.items()):
@@ -57,11 +53,14 @@ def read_record(folder: Path) -> dict[str, Any]:
 def add_scores(
     folder: Path, record: dict[str, Any], scores: list[tuple[str, str]], sheet: dict[str, str] | None = None
 ) -> None:
-    """Write the page of a finished reenactment again, with scores.
+    """Write the page of a finished result again, with scores.
 
     Args:
-        scores: a name and a value each.
-        sheet: `file` and `words` of a picture.
+        scores: rows of a table.
+        sheet: `file` and `words` (caption) of an image.
+
+    Raises:
+        DataError: the metrics are missing or damaged.
     """
     path = folder / FRAMES_FILE
     try:
@@ -70,7 +69,7 @@ def add_scores(
         if not metrics:
             raise ValueError
     except (OSError, ValueError, TypeError, OverflowError, AttributeError, RecursionError):
-        raise DataError(f"{path}: damaged or not there; run test_reenactment.py again") from None
+        raise DataError(f"{path}: missing or damaged; run test_reenactment.py again") from None
     _write_page(folder, record, metrics, scores, sheet)
 
 
@@ -105,4 +104,4 @@ def _config(path: str) -> str:
     try:
         return yaml.safe_dump(read_yaml(Path(path)), sort_keys=True)
     except (OSError, ValueError, TypeError):
-        return "not there any more"
+        return "missing"

@@ -1,24 +1,25 @@
-"""The faces that a person makes, as far as a film shows them."""
+"""The range of one person's faces in a film, and projection of landmarks towards it."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from inference.geometry import EYES, in_head, poses_of, similarity, typical_head
+from faces.geometry import in_head, poses_of, similarity, typical_head
+from faces.landmarks import EYES
 
 COMPONENTS = 25
-SHARE = 0.6  # of the way to the nearest face that the person makes
-BEYOND = 0.5  # share of a turn that is left of what lies beyond the film's
+SHARE = 0.6  # fraction of the way towards the projection
+BEYOND = 0.5  # fraction that remains of a rotation beyond the film's range
 
 
 class FaceSpace:
-    """Landmarks of one person, by principal components (Cootes et al., Active Shape Models, CVIU 1995).
+    """Principal components of one person's landmarks (Cootes et al., Active Shape Models, CVIU 1995).
 
-    Coefficients are not bounded: of people who never smile, that would take the smile.
+    Coefficients are not bounded: bounds would remove the smile of people who never smile in the film.
 
     Args:
-        landmarks: (N, 98, 2) in pixels, of different frames.
+        landmarks: (N, 98, 2) in pixels.
     """
 
     def __init__(self, landmarks: np.ndarray):
@@ -28,20 +29,21 @@ class FaceSpace:
         self._axes = np.linalg.svd((faces - self._mean).reshape(len(faces), -1), full_matrices=False)[2][:COMPONENTS]
         turns = _turns(poses_of(landmarks).rotation)
         self._least, self._most = turns.min(axis=0), turns.max(axis=0)
-        self.num_turned = 0  # faces that were turned further than in the film
+        self.num_turned = 0  # faces rotated beyond the film's range so far
 
     def toward(self, landmarks: np.ndarray) -> np.ndarray:
-        """Draw landmarks (98, 2) towards the faces that the person makes; pupils keep their place in the eyes."""
+        """Move landmarks (98, 2) in pixels towards the person's faces; pupils keep their position within the eyes."""
         landmarks = self._turned_less(landmarks)
         offset = (similarity(landmarks, self._mean)(landmarks) - self._mean).ravel()
         nearest = self._mean + (self._axes.T @ (self._axes @ offset)).reshape(-1, 2)
         drawn = landmarks + SHARE * (similarity(nearest, landmarks)(nearest) - landmarks)
-        for first, last, pupil, _ in EYES:
-            drawn[pupil] = landmarks[pupil] + (drawn[[first, last]] - landmarks[[first, last]]).mean(axis=0)
+        for eye in EYES:
+            corners = list(eye.corners)
+            drawn[eye.pupil] = landmarks[eye.pupil] + (drawn[corners] - landmarks[corners]).mean(axis=0)
         return drawn
 
     def _turned_less(self, landmarks: np.ndarray) -> np.ndarray:
-        """Turn a head back by a share of what it is turned beyond the film's, and count it."""
+        """Halve the rotation beyond the film's range, and count the face."""
         pose = poses_of(landmarks[None])
         rotation, scale, center = pose.rotation[0], pose.scale[0], pose.center[0]
         (turn,) = _turns(pose.rotation)

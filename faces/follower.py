@@ -1,12 +1,7 @@
-"""Follow the face through a sequence of pictures and cut it out as CelebV's frames are, steadily over time.
-
-Faces come from `datasets.landmarks`; another detector is a function from an image to boxes, which `make_finder` takes
-by its name.
-"""
+"""Tracking one face through a sequence of images, with crops like CelebV's that are smooth over time."""
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,110 +9,76 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from datasets.boundary import IMAGE_SIZE
-from datasets.crop import Square
-from datasets.landmarks import Face, FaceFinder
-from utils.errors import ConfigError
+from faces.crop import Square
+from faces.finder import Face
+from faces.landmarks import IMAGE_SIZE
 
-# How CelebV's crops lie about the detector's box, measured on synthetic people in CelebV's form
+# CelebV's crops relative to the detector's box, measured on synthetic people in CelebV's format
 CROP_SHARE = 1.77  # side of the crop / width of the box
-CROP_DROP = 0.04  # how far the crop's centre lies below the box's / width of the box
+CROP_DROP = 0.04  # vertical offset of the crop's centre / width of the box
 
 MIN_BOX_PX = 48
-MAX_OUTSIDE_SHARE = 0.25  # share of the crop's side
-MAX_UNSEEN_SHARE = 0.1  # share of the landmarks beyond the picture
-MAX_STEP_SHARE = 0.25  # share of the box's width a face moves between pictures; more means another shot or person
+MAX_OUTSIDE_SHARE = 0.25  # of the crop's side
+MAX_UNSEEN_SHARE = 0.1  # of the landmarks
+MAX_STEP_SHARE = 0.25  # of the box's width; a larger step between images is a cut or another person
 MAX_SIZE_RATIO = 1.25
 MAX_GAP_S = 0.5
-WAIT_S = 3.0  # for a face that is gone, before another is followed
-# Looks (`datasets.landmarks.look_of`) that are nearer belong to one person: 96 % of a person's frames are that near to
-# their mean, 99.9 % to the frame before; of others' frames 5 % are
+WAIT_S = 3.0  # time to wait for a lost face before another is followed
+# Same-person distance threshold of `faces.finder.look_of`: 96 % of a person's frames are nearer to their mean, 99.9 %
+# to the previous frame, and 5 % of other people's frames
 SAME = 2.8
-LOOK_FRAMES = 50  # a person's look is the mean of about this many
-MAX_PEOPLE = 16  # remembered at a time
+LOOK_FRAMES = 50  # length of the running mean of a person's descriptor
+MAX_PEOPLE = 16
 MIN_SHOT_S = 0.2
 CENTER_SIGMA_S, SIZE_SIGMA_S = 0.15, 0.8
-REACH = 3.0  # reach of the smoothing window, in its widths
+REACH = 3.0  # half width of the smoothing window in standard deviations
 
 NO_FACE = "no face found"
 SMALL = f"face smaller than {MIN_BOX_PX} pixels"
-EDGE = "face at the edge of the picture"
-BRIEF = "face seen for an instant only"
-GONE = "the face that is followed is gone, others are there"
+EDGE = "face at the edge of the image"
+BRIEF = "face seen only briefly"
+GONE = "the tracked face is missing, other faces are visible"
 
 
 class Finder(Protocol):
-    """Say what finds faces in one picture after another."""
+    """A face finder for a sequence of images."""
 
     def find(self, image: np.ndarray) -> list[Face]:
-        """Find the faces of a picture (H, W, 3) uint8 RGB."""
+        """Return the faces of an image (H, W, 3) uint8 RGB."""
         ...
 
     def reset(self) -> None:
-        """Begin another sequence."""
+        """Start a new sequence."""
         ...
-
-
-class DetectorFinder:
-    """Find faces by a function from an image to boxes (N, 4): left, top, width, height, from forehead to chin."""
-
-    def __init__(self, detect: Callable[[np.ndarray], np.ndarray]):
-        self._detect = detect
-
-    def find(self, image: np.ndarray) -> list[Face]:
-        """Find the faces of a picture; they have no landmarks."""
-        return [Face(np.asarray(box, np.float64)) for box in self._detect(image)]
-
-    def reset(self) -> None:
-        """Do nothing: pictures are looked at one by one."""
-
-
-def make_finder(detector: str | None, is_video: bool) -> Finder:
-    """Make what finds faces: the face mesh, or a detector by `MODULE:FUNCTION`.
-
-    Raises:
-        ConfigError: there is no such function.
-    """
-    if detector is None:
-        return FaceFinder(is_video)
-    module_name, _, function_name = detector.partition(":")
-    try:
-        return DetectorFinder(getattr(importlib.import_module(module_name), function_name))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"--detector {detector}: {error}; it must be MODULE:FUNCTION") from None
 
 
 class Placed(NamedTuple):
-    """Hold a face, and the square to cut out about it."""
+    """A face and its crop."""
 
     square: Square
     face: Face
-    person: int = 0  # number of the person, in the order in which they were first followed
+    person: int = 0  # number of the person, in order of appearance
 
-    def landmarks(self) -> np.ndarray | None:
-        """Return the landmarks (98, 2) in pixels of what `cut_square` cuts out, if the face has them."""
-        if self.face.landmarks is None:
-            return None
+    def landmarks(self) -> np.ndarray:
+        """Return the landmarks (98, 2) in pixels of the crop."""
         return (self.face.landmarks - self.square[:2]) * (IMAGE_SIZE / self.square.side)
 
 
 class FaceFollower:
-    """Follow one face through a sequence: a steady crop for each picture, or why the picture is left out.
+    """Tracker of one face: a smooth crop for each image, or the reason why there is none.
 
-    It begins with the largest face, or with the one of a given number, and stays with it: in the next picture, that is
-    the face within reach, or one elsewhere that looks the same. While it is gone, nobody takes its place for
-    `WAIT_S`; then another is followed, which is said, until the first is seen again. Shots are smoothed by themselves:
-    where a face jumps, or is gone for longer than a blink of the detector, another begins. Crops come out some pictures
-    after their boxes went in, since boxes are smoothed over the following ones.
+    It starts with the largest face, or the one with a given number. In the next image it takes the nearest face, or one
+    with the same appearance. If the face is missing for `wait_s`, another is followed until the first reappears. Each
+    shot is smoothed on its own; a jump or a longer gap starts a new one. Crops are delayed by `look_ahead` images,
+    because boxes are smoothed over the following images.
 
     Args:
-        fps: pictures a second.
-        min_shot_s: what is seen for a shorter time is left out.
-        look_ahead_s: how far later pictures count; 0 for what must not wait, such as a camera's.
-        number: of the face, from 1, counted from the left; None for the largest.
-        wait_s: how long nobody takes the place of a face that is gone; 0 for pictures that do not follow each other,
-            in which looks are not compared either.
-        say_change: told the time in seconds at which another face is followed.
+        fps: frame rate.
+        min_shot_s: shorter shots are left out.
+        look_ahead_s: time for which later images count; 0 for a camera.
+        number: number of the face from 1, counted from the left; None is the largest.
+        wait_s: time to wait for a missing face; 0 for unrelated images, whose faces are not compared.
+        say_change: called with the time in seconds when another face is followed.
     """
 
     def __init__(
@@ -131,18 +92,18 @@ class FaceFollower:
     ):
         self._wait_count, self._say_change = wait_s * float(fps), say_change
         self._people: list[_Person] = []
-        self._now: int | None = None  # who of them is followed
+        self._now: int | None = None  # index of the tracked person
         self._fps, self._min_count, self._number = float(fps), min_shot_s * fps, number
         self.look_ahead = math.ceil(look_ahead_s * fps)
-        self._time = 0  # number of the next picture
-        self._previous: np.ndarray | None = None  # centre x, centre y and width (3,) when it was last seen
-        self._seen = 0  # in which picture that was
-        self._why = NO_FACE  # in the picture before
+        self._time = 0  # number of the next image
+        self._previous: np.ndarray | None = None  # last centre x, centre y and width, (3,)
+        self._seen = 0  # number of that image
+        self._why = NO_FACE  # reason for the last missing crop
         self._shot: _Shot | None = None
         self._pending: deque[_Pending] = deque()
 
     def add(self, faces: list[Face], size: tuple[int, int]) -> Iterator[Placed | str]:
-        """Take the faces of the next picture, whose height and width are `size`; return the crops that are due."""
+        """Add the faces of the next image of size (height, width), and yield the crops that are complete."""
         chosen = self._choose(faces)
         if chosen is not None:
             self._join(self._previous)
@@ -153,12 +114,12 @@ class FaceFollower:
             yield self._finish_first()
 
     def finish(self) -> Iterator[Placed | str]:
-        """Give the crops that are left."""
+        """Yield the remaining crops."""
         while self._pending:
             yield self._finish_first()
 
     def _choose(self, faces: list[Face]) -> Face | None:
-        """Choose a face, and keep who and where it is."""
+        """Choose a face and update the track."""
         if not faces:
             self._why = NO_FACE
             return None
@@ -170,7 +131,7 @@ class FaceFollower:
                 self._why = GONE
                 return None
             if self._number is not None and len(faces) < self._number:
-                self._why = f"face {self._number} is not there, fewer are seen"
+                self._why = f"face {self._number} does not exist: fewer faces"
                 return None
             index = places[:, 2].argmax() if self._number is None else places[:, 0].argsort()[self._number - 1]
             person = self._who(faces[index])
@@ -184,7 +145,7 @@ class FaceFollower:
         return faces[index]
 
     def _followed(self, faces: list[Face], places: np.ndarray) -> tuple[int | None, int | None]:
-        """Find the face that is followed, or the first one of all; returns its index and who it is."""
+        """Return the index of the tracked face, or of the first person's, and the person's number."""
         if self._now is None:
             return None, None
         looks = np.array([self._people[self._now].distance(face) for face in faces])
@@ -202,7 +163,7 @@ class FaceFollower:
         return None, None
 
     def _who(self, face: Face) -> int:
-        """Return the number of the person a face belongs to, which may be a new one."""
+        """Return the number of a face's person, who may be new."""
         distances = [person.distance(face) for person in self._people]
         if distances and (min(distances) < SAME or not self._wait_count):
             return int(np.argmin(distances))
@@ -213,7 +174,7 @@ class FaceFollower:
         return len(self._people) - 1
 
     def _join(self, face: np.ndarray) -> None:
-        """Add the face to the shot under way, or to a new one."""
+        """Add a face to the current shot or start a new one."""
         shot = self._shot
         if shot is not None:
             gap = self._time - shot.times[-1]
@@ -236,7 +197,7 @@ class FaceFollower:
 
 
 class _Person:
-    """Keep the look of somebody who is followed: a mean that goes with the light."""
+    """Running mean of a person's appearance descriptor, which adapts to the light."""
 
     def __init__(self) -> None:
         self._look: np.ndarray | None = None
@@ -250,11 +211,11 @@ class _Person:
         self._look = face.look if self._look is None else self._look + (face.look - self._look) / self._count
 
     def distance(self, face: Face) -> float:
-        """Return how far a face's look is from this; not a number where one is unknown."""
+        """Return the distance of a face from the mean; NaN if unknown."""
         return _apart(face.look, self._look)
 
     def step(self, face: Face) -> float:
-        """Return how far a face's look is from the last one; not a number where one is unknown."""
+        """Return the distance of a face from the last one; NaN if unknown."""
         return _apart(face.look, self._last)
 
 
@@ -263,7 +224,7 @@ def _apart(first: np.ndarray | None, second: np.ndarray | None) -> float:
 
 
 class _Shot:
-    """Keep places of one face by the numbers of their pictures; those long past are forgotten."""
+    """Positions of one face in consecutive images."""
 
     def __init__(self):
         self.times: deque[int] = deque()
@@ -279,10 +240,9 @@ class _Shot:
             self.faces.popleft()
 
     def smoothed(self, time: int, sigmas: np.ndarray) -> np.ndarray:
-        """Smooth place and size (3,) with Gaussian windows of those widths about a time.
+        """Smooth position and size (3,) with Gaussian windows around a time.
 
-        Straight lines are fitted to places, so that a moving face is not held back where a shot begins or ends; of
-        sizes it is the mean.
+        Positions are fitted by straight lines, which avoids a lag at the ends of a shot; sizes are averaged.
         """
         distance = (np.array(self.times)[:, None] - time) / sigmas  # (N, 3)
         weights = np.where(np.abs(distance) <= REACH, np.exp(-0.5 * distance**2), 0)
@@ -298,7 +258,7 @@ class _Shot:
 class _Pending(NamedTuple):
     time: int
     size: tuple[int, int]
-    shot: _Shot | str  # or why there is no face
+    shot: _Shot | str  # or the reason why there is none
     face: Face | None
     person: int
 
@@ -310,11 +270,11 @@ def follow_face(
     min_shot_s: float = MIN_SHOT_S,
     wait_s: float = WAIT_S,
 ) -> list[Placed | str]:
-    """Give a crop for each picture of a whole sequence, or why it is left out, as `FaceFollower` does.
+    """Return the crops of a whole sequence, as `FaceFollower` does.
 
     Args:
-        faces: of each picture.
-        sizes: height and width of each picture in pixels.
+        faces: faces of each image.
+        sizes: (height, width) of each image in pixels.
     """
     follower = FaceFollower(fps, min_shot_s, wait_s=wait_s)
     crops = [crop for found, size in zip(faces, sizes) for crop in follower.add(found, size)]
@@ -322,7 +282,7 @@ def follow_face(
 
 
 def _is_same(first: np.ndarray, second: np.ndarray, steps: int = 1) -> bool:
-    """Tell whether a face can have moved from one place to another within so many pictures."""
+    """Return whether a face can have moved between two positions in `steps` images."""
     moved = np.linalg.norm(first[:2] - second[:2]) <= MAX_STEP_SHARE * np.sqrt(steps) * min(first[2], second[2])
     return bool(moved and max(first[2] / second[2], second[2] / first[2]) <= MAX_SIZE_RATIO)
 
@@ -336,8 +296,6 @@ def _crop(center_x: float, center_y: float, width: float, image_size: tuple[int,
 
 
 def _is_cut_off(face: Face, image_size: tuple[int, int]) -> bool:
-    """Tell whether too much of a face lies beyond the edge of the picture, where landmarks are guesses."""
-    if face.landmarks is None:
-        return False
+    """Return whether too many landmarks lie beyond the edge of the image, where they are guesses."""
     is_inside = (face.landmarks >= 0) & (face.landmarks <= np.array(image_size[::-1]))
     return bool((~is_inside.all(axis=1)).mean() > MAX_UNSEEN_SHARE)

@@ -1,0 +1,101 @@
+"""Trained networks: configuration and weights of a run, and what belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import nnabla as nn
+
+from config import Config, load_config
+from config.common import PUBLISHED
+from config.runs import BEST_FILE
+from datasets.film import FILM_FILE, Film, read_film
+from datasets.shape_file import read_shape
+from faces.geometry import Shape
+from models.networks import INFERENCE
+from utils.errors import ConfigError
+from utils.weights import last_epoch_file
+
+
+class Trained(NamedTuple):
+    """A trained network."""
+
+    config: Config
+    weights: Path
+    config_path: Path | None = None  # the training_info.yaml
+
+    @property
+    def _folders(self) -> list[Path]:
+        return [self.weights.parent, *([self.config_path.parent] if self.config_path else [])]
+
+    def shape(self) -> Shape:
+        """Read the shape of the decoder's person. Raises WeightsError if it is unknown."""
+        return read_shape(self.config, self._folders)
+
+    def film(self) -> Film | None:
+        """Read the film of the decoder's person; None if the run has none.
+
+        Raises:
+            DataError: it is damaged, too large, or of another person.
+        """
+        path = next((folder / FILM_FILE for folder in self._folders if (folder / FILM_FILE).exists()), None)
+        return None if path is None else read_film(path, self.config.trg_celeb_name)
+
+
+Networks = dict[str, Trained]  # by module
+
+
+def load_network(module: str, trained: Trained, x: nn.Variable) -> nn.Variable:
+    """Build a network in evaluation mode and load its weights.
+
+    Raises:
+        WeightsError: they are missing, damaged or of another network.
+    """
+    network = INFERENCE[module]
+    output = network.evaluate(x, trained.config)
+    network.load(trained.weights)
+    return output
+
+
+def find_trained(module: str, config_path: Path, param_file: Path | None = None) -> Trained:
+    """Find a run's weights: `param_file`, else the best epoch by validation, else the last epoch.
+
+    Args:
+        config_path: the run's training_info.yaml. Weights are in its folder, or in the log folder that it names.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        WeightsError: there are no weights.
+    """
+    config = load_config(module, config_path)
+    if param_file is not None:
+        return Trained(config, param_file, config_path)
+    run_folder = config.runs_folder / config.experiment_name
+    folders = (config_path.parent, config.weights_folder(config_path.parent), config.weights_folder(run_folder))
+    best = next((folder / BEST_FILE for folder in folders if (folder / BEST_FILE).is_file()), None)
+    weights = best or last_epoch_file(list(dict.fromkeys(folders)), INFERENCE[module].weights_prefix)
+    return Trained(config, weights, config_path)
+
+
+def require_one_drawing(networks: Networks) -> None:
+    """Check that all networks were trained on the same drawing style. Raises ConfigError if they were not."""
+    found = {trained.config_path: trained.config.drawing or PUBLISHED for trained in networks.values()}
+    if len(set(found.values())) > 1:
+        words = ", ".join(f"{path} on '{drawing}'" for path, drawing in found.items())
+        raise ConfigError(
+            f"the networks were trained on different drawing styles: {words}; use networks of one style, or replace "
+            "--encoder-config by --landmarks"
+        )
+
+
+def index_batches(count: int, batch_size: int) -> Iterator[tuple[list[int], int]]:
+    """Group the indices 0..count-1 in batches of equal size; the last is padded by repeating its last index.
+
+    Yields:
+        Indices, and the number of those that are not padding.
+    """
+    for first in range(0, count, batch_size):
+        indices = list(range(first, min(first + batch_size, count)))
+        yield indices + [indices[-1]] * (batch_size - len(indices)), len(indices)
