@@ -58,11 +58,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def read_password(path: Path | None) -> str | None:
-    """Read the password from a file's first line or the environment. A command line would be visible to all users.
-
-    Raises:
-        ConfigError: the file cannot be read, or the password is too short.
-    """
+    """Read the password from a file or the environment. Raises ConfigError if it is unreadable or too short."""
     password, where = os.environ.pop(PASSWORD_VARIABLE, None), PASSWORD_VARIABLE
     if path is not None:
         where = "--password"

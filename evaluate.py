@@ -137,11 +137,7 @@ def measure_boundaries(run: Evaluation, found: list[np.ndarray]) -> list[Measure
 
 
 def measure_gestures(run: Evaluation, expressions: list[Expression] | None = None) -> list[Measure]:
-    """Correlate what source and result do over time.
-
-    Args:
-        expressions: true expressions of a synthetic source.
-    """
+    """Correlate source and result over time, and the result with the true expressions if they are known."""
     sources, results = run.faces["face"], run.faces["generated"]
     share = 100 * sum(face is not None for face in results) / len(results)
     measures = [Measure("a face is found in the result", "in", share, "{:.0f} % of the frames")]
@@ -162,9 +158,8 @@ def measure_encoder(run: Evaluation) -> list[Measure]:
     """Compare the encoder's heatmaps with heatmaps drawn from the source's landmarks."""
     landmarks = read_person(run.data_dir, run.person("source"), "test").landmarks
     drawn = [heatmap_of(landmarks[index], run.style) for index in run.indices]
-    return [
-        Measure("encoder", "error relative to an all-zero prediction", relative_error(run.frames["heatmap"], drawn))
-    ]
+    error = relative_error(run.frames["heatmap"], drawn)
+    return [Measure("encoder", "error relative to an all-zero prediction", error)]
 
 
 def measure_decoder(run: Evaluation) -> list[Measure]:
@@ -175,8 +170,7 @@ def measure_decoder(run: Evaluation) -> list[Measure]:
     samples = [dataset[index] for index in indices]
     painted = run.paint((to_float(heatmap) for _, heatmap in samples), "decoder on test frames")
     truth = [image.transpose(1, 2, 0) for image, _ in samples]
-    measures = measure_images(f"decoder on test frames of {target}", Sequence(painted, truth, []))
-    return measures
+    return measure_images(f"decoder on test frames of {target}", Sequence(painted, truth, []))
 
 
 def measure_self(run: Evaluation) -> list[Measure]:
@@ -193,10 +187,7 @@ def measure_across(
 ) -> list[Measure]:
     """Compare the result of synthetic people, and baselines, with the target painted with the source's expressions.
 
-    Args:
-        found: boundaries of the result.
-        expressions: of the source.
-        sheet: where some frames are written.
+    `found` are the boundaries of the result; some frames are written to `sheet`.
     """
     target = run.person("target")
     identity = random_identity(read_expressions(run.data_dir / target)[1])
@@ -223,11 +214,7 @@ def measure_across(
 
 
 def paint_baselines(run: Evaluation, true_landmarks: list[np.ndarray]) -> dict[str, list[np.ndarray]]:
-    """Return the images of each baseline by name.
-
-    Args:
-        true_landmarks: landmarks (98, 2) of the true target.
-    """
+    """Return the images of each baseline by name, given the landmarks (98, 2) of the true target."""
     source, target = run.person("source"), run.person("target")
     training = {person: read_person(run.data_dir, person, "train") for person in (source, target)}
     shapes = [shape_of(training[person].landmarks) for person in (source, target)]

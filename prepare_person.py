@@ -24,7 +24,7 @@ import nnabla as nn
 import numpy as np
 from tqdm import tqdm
 
-from config.common import GAZE
+from config.common import GAZE, PUBLISHED
 from datasets import celebv
 from datasets.annotations import format_line
 from datasets.batches import Batches
@@ -106,14 +106,9 @@ def find_faces(source: FrameSource, num_workers: int) -> list[Placed | str]:
 
 
 def make_person(sources: list[FrameSource], folder: Path, num_workers: int, every: int) -> None:
-    """Write Image/, all_98pt.txt and a contact sheet of a person, atomically.
+    """Write Image/, all_98pt.txt and a contact sheet of a person, atomically, from one usable frame out of `every`.
 
-    Args:
-        sources: frames of one person.
-        every: keep one usable frame out of so many.
-
-    Raises:
-        DataError: no frame has a usable face.
+    Raises DataError if there is none.
     """
     crops = [crop for source in sources for crop in find_faces(source, num_workers)]
     usable = [number for number, crop in enumerate(crops) if not isinstance(crop, str)]
@@ -177,8 +172,9 @@ def write_heatmaps(network: Encoder, root: Path, person: str, out_dir: Path) -> 
     frames = FrameDataset(root, person, "all")
     batch_size = network.image.shape[0]
     made_from = {"boundary": celebv.FROM_ENCODER, "weights": file_digest(network.trained.weights)}
-    if network.trained.config.drawing == GAZE:
-        made_from["drawing"] = {"name": GAZE}
+    drawing = network.trained.config.drawing
+    if drawing not in ("", PUBLISHED):
+        made_from["drawing"] = {"name": drawing}
     if network.trained.config.test.batch_stat:  # a heatmap then depends on its batch
         made_from["batch_statistics_of"] = batch_size
     archives = celebv.describe_archives(root, person, frames.names, out_dir, made_from)

@@ -93,11 +93,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def open_work(args: argparse.Namespace) -> Work:
-    """Record what the work folder is made from; without videos, read it.
-
-    Raises:
-        ConfigError: the folder was made from something else, or is new and there is no video.
-    """
+    """Record what the work folder is made from, or read it. Raises ConfigError if it does not match the arguments."""
     cores = available_cores()
     if args.source is not None:
         claim(args.work_dir, {"source": args.source, "target": args.target}, quality=args.quality)
@@ -121,9 +117,7 @@ def open_work(args: argparse.Namespace) -> Work:
 def announce(args: argparse.Namespace, work: Work) -> None:
     """Check both videos, and print what will be done.
 
-    Raises:
-        DataError: the target is too short, or the source's sound cannot be decoded.
-        ResourceError: the disk has too little space.
+    Raises DataError if the target is too short or the sound damaged, ResourceError if there is too little disk space.
     """
     videos = {"source": FrameSource(args.source), "target": FrameSource(args.target)}
     counts = {work.source: videos["source"].count, work.target: videos["target"].count}
@@ -142,11 +136,7 @@ def announce(args: argparse.Namespace, work: Work) -> None:
 
 
 def learn(args: argparse.Namespace, work: Work) -> None:
-    """Prepare one person, report what its video lacks, train its decoder, and measure it.
-
-    Raises:
-        DataError: the video is too short, or required and missing.
-    """
+    """Prepare one person, report what its video lacks, train its decoder, and measure it."""
     person = work.person(work.target)
     if not person.exists():
         if args.target is None:

@@ -79,15 +79,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--no-audio", action="store_false", dest="audio", help="leave out the input's sound")
     help_label = "leave out the visible label 'synthetic' (metadata remain)"
     parser.add_argument("--no-label", action="store_false", dest="label", help=help_label)
-    help_preview = "also write the first frames as a small GIF"
-    parser.add_argument("--preview", type=cli.path, metavar="OUT.gif", help=help_preview)
     parser.add_argument("--info", default="", metavar="TEXT", help="appended to the name of the result folder")
     cli.add_device_arguments(parser)
     args = parser.parse_args()
-    for flag, ending in (("video", ".mp4"), ("preview", ".gif")):
-        path = getattr(args, flag)
-        if path is not None and path.suffix != ending:
-            parser.error(f"--{flag} {path}: must end in {ending}")
+    if args.video is not None and args.video.suffix != ".mp4":
+        parser.error(f"--video {args.video}: must end in .mp4")
     if args.input is None and args.face is not None:
         parser.error("--face requires --input")
     if args.landmarks == (args.encoder_config is not None):
@@ -98,7 +94,7 @@ def parse_args() -> argparse.Namespace:
         parser.error("--motion and --strength apply to landmarks; replace --encoder-config by --landmarks")
     inputs = [Path(args.input) if args.input else None]
     inputs += [getattr(args, f"{module}_{kind}") for module in MODULES for kind in ("config", "param_file")]
-    check_outputs({"--video": args.video, "--preview": args.preview, "--out-dir": args.out_dir}, inputs)
+    check_outputs({"--video": args.video, "--out-dir": args.out_dir}, inputs)
     return args
 
 
@@ -116,10 +112,7 @@ class Chain(NamedTuple):
 def open_chain(args: argparse.Namespace) -> Chain:
     """Find networks and film, and check that they belong to source and target.
 
-    Raises:
-        ConfigError: they do not fit together, or the context is unavailable.
-        DataError: the film is damaged.
-        WeightsError: a run has no weights.
+    Raises ConfigError if they do not, DataError if the film is damaged, WeightsError if a run has no weights.
     """
     film = load_film(args.film) if args.film else None
     paths = {module: getattr(args, f"{module}_config") for module in MODULES}
@@ -163,7 +156,6 @@ def output_options(args: argparse.Namespace, chain: Chain) -> OutputOptions:
         has_label=args.label,
         video=args.video,
         with_sound=args.no_face != "skip",
-        preview=args.preview,
     )
     return options._replace(size=chain.film.size) if chain.film else options
 
@@ -229,8 +221,6 @@ def report(args: argparse.Namespace, chain: Chain, output: Output, missing: Miss
         print(f"{reenactor.film.space.num_turned} faces turned beyond the film's range; they are turned less")
     if args.video is not None:
         print(f"video: {args.video}, {output.num_shown} frames")
-    if args.preview is not None:
-        print(f"preview: {args.preview}")
     print(f"page: {output.folder / 'index.html'}")
 
 

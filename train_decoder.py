@@ -56,7 +56,7 @@ def build_graph(config: DecoderConfig) -> Graph:
     large_heatmap = nn.Variable((batch_size, *LARGE_HEATMAP_SHAPE))
     real = nn.Variable((batch_size, *IMAGE_SHAPE))
 
-    fake = DECODER(heatmap, planes, config.model.resize_levels, config.model.dropout, training=True)
+    fake = DECODER(heatmap, **config.model.options(), training=True)
     fake.persistent = True
 
     real_scores = DECODER_DISCRIMINATOR(large_heatmap, real, planes)
@@ -107,11 +107,7 @@ def train_step(
 ) -> dict[str, nn.Variable]:
     """Generate, update the discriminator on the unlinked fake, then update the generator.
 
-    Args:
-        with_gan: whether the adversarial loss is used.
-
-    Returns:
-        The losses, without reading them from the device.
+    Returns the losses without reading them from the device; `with_gan` includes the adversarial loss.
     """
     generate(graph, batch)
     losses = {}

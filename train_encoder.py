@@ -44,9 +44,7 @@ class Graph(NamedTuple):
 def open_faces(config: EncoderConfig) -> dict[str, WFLWDataset | JoinedDataset]:
     """Open the faces for training and validation, by mode: WFLW's, or those of people in CelebV's format.
 
-    Raises:
-        ConfigError: the mode does not exist for WFLW.
-        DataError: data are missing or damaged, or people are not split.
+    Raises ConfigError if the mode does not exist for WFLW, DataError if data are missing, damaged or not split.
     """
     style = style_of(config)
     if config.dataset == "WFLW":
@@ -70,7 +68,7 @@ def build_graph(config: EncoderConfig, batch_size: int, training: bool) -> Graph
     """Build the network and its loss."""
     image = nn.Variable((batch_size, *IMAGE_SHAPE))
     heatmap = nn.Variable((batch_size, *HEATMAP_SHAPE))
-    scores = ENCODER(image, config.model.num_stacks, config.model.planes, batch_stat=training)
+    scores = ENCODER(image, **config.model.options(), batch_stat=training)
     loss = encoder_loss(scores, heatmap, config.loss_name)
     prediction = prediction_of(scores, config.loss_name)
     prediction.persistent = loss.persistent = True
@@ -90,11 +88,7 @@ def train_step(
 
 
 def validate(graph: Graph, batches: Batches, epoch: int, panels_dir: Path | None) -> tuple[float, float]:
-    """Measure the error on all test samples, in evaluation mode.
-
-    Returns:
-        Mean squared error, and the same relative to an all-zero prediction.
-    """
+    """Return the mean squared error on all test samples, and the same relative to an all-zero prediction."""
     squared_error = squared_zero_error = 0.0
     num_samples, batch_size = len(batches.dataset), batches.batch_size
     for number in range(batches.batches_per_epoch):

@@ -46,7 +46,6 @@ MIN_RELATIVE_VARIANCE = 1e-6
 MIN_BETWEEN = 1e-3  # in heatmap pixels; smaller differences between people are ignored
 MAX_PAIRS, FRAMES_OF_PAIR = 6, 128
 COPIES = 6  # augmentations of each face
-MUCH_LOST = 0.5
 LARGE_SHAPE_LOSS = 0.2  # between people with equal expressions; 0.6 if the prior depends on the identity
 OUTER_EYE_CORNERS = (60, 72)  # as in WFLW's normalized error
 SHOWN_DEVIATIONS = (-2.0, -1.0, 0.0, 1.0, 2.0)
@@ -146,19 +145,6 @@ def directions_between(faces: np.ndarray) -> np.ndarray:
     return between[lengths > MIN_BETWEEN]
 
 
-def movements_lost(faces: np.ndarray) -> dict[str, float]:
-    """Return the fraction of each movement that is missing from the components, because people's faces differ by it.
-
-    For example, if one person appears lower than another in all images, the components do not constrain the height.
-    """
-    across, down = faces.mean(axis=0).reshape(-1, 2).T
-    across, down, zero, one = across - across.mean(), down - down.mean(), np.zeros_like(down), np.ones_like(down)
-    movements = {"across": (one, zero), "down": (zero, one), "turned": (-down, across), "zoomed": (across, down)}
-    between = directions_between(faces)
-    units = {name: np.stack(moved, axis=1).ravel() for name, moved in movements.items()}
-    return {name: float(((between @ unit) ** 2).sum() / (unit @ unit)) for name, unit in units.items()}
-
-
 def fit_pca(landmarks: np.ndarray, persons: np.ndarray | None = None, neutrals: np.ndarray | None = None) -> FittedPCA:
     """Fit whitened principal components as an affine map, as in the published file.
 
@@ -219,11 +205,7 @@ def same_expressions(config: ShapePriorConfig) -> dict[str, tuple[np.ndarray, np
 def shape_loss_between(
     graph: Graph, pca: FittedPCA, pair: tuple[np.ndarray, np.ndarray], style: DrawingStyle
 ) -> float | None:
-    """Compute the shape loss between two people with equal expressions.
-
-    Returns:
-        Mean absolute difference of their shape codes; None if there are fewer frames than a batch.
-    """
+    """Return the shape loss between two people with equal expressions; None if there are too few frames."""
     if len(pair[0]) < graph.heatmap.shape[0]:
         return None
     codes = [
@@ -267,12 +249,10 @@ def save_prior(
     image = monitor_path(run.folder / "result", run.iteration)
     write_image(image, draw_components(pca))
     explained = [float(share) for share in pca.explained[:SHAPE_CODE_SIZE]]
-    lost = {} if neutrals is None else movements_lost(neutrals)
     report = {
         "normalised_mean_error": measure_error(graph, validation),
         "measured_on": validation.dataset.what,
         "explained_variance": explained,
-        "movements_lost": lost,
         "shape_loss_between": {
             name: shape_loss_between(graph, pca, pair, dataset.style) for name, pair in pairs.items()
         },
@@ -288,12 +268,6 @@ def save_prior(
             logger.info(f"shape loss between {names} for the same expression: {loss:.3f}")
         if loss is not None and loss > LARGE_SHAPE_LOSS:
             logger.warning(f"above {LARGE_SHAPE_LOSS}: the prior depends on the identity; use more frames")
-    for name, share in lost.items():
-        if share > MUCH_LOST:
-            logger.warning(
-                f"{share:.0%} of the movement '{name}' is not constrained, because people's neutral faces "
-                "differ by it; crop all people alike"
-            )
     logger.info(f"components of the shape code: {image}")
     logger.info(f"weights: {run.folder / 'Align.h5'}, {run.folder / 'PCA.h5'}")
 

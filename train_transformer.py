@@ -76,11 +76,7 @@ def networks_of(networks: dict[str, Network], suffixes: list[str]) -> list[Netwo
 
 
 def load_shape_prior(config: TransformerConfig) -> int:
-    """Build and load the align network and the PCA; return the number of the align network's outputs.
-
-    Raises:
-        WeightsError: a file is missing, damaged or of another network.
-    """
+    """Load align network and PCA; return the number of outputs. Raises WeightsError if a file is invalid."""
     shape_loss = config.train.shape_loss
     bias = read_parameters(shape_loss.align_param_path).get(ALIGN_LAST_BIAS)
     if bias is None or bias.ndim != 1:
@@ -97,7 +93,7 @@ def load_shape_prior(config: TransformerConfig) -> int:
 def generate(config: TransformerConfig, direction: str, x: nn.Variable, suffix: str = "") -> nn.Variable:
     """Transform heatmaps (B, 15, 64, 64) in the direction `A2B` or `B2A`."""
     network = of_source(TRANSFORMERS[direction], suffix)
-    return network(x, config.norm_type, config.model.planes, batch_stat=True)
+    return network(x, config.norm_type, **config.model.options(), batch_stat=True)
 
 
 def discriminate(
@@ -122,8 +118,8 @@ def build_graph(
     Args:
         num_align_outputs: None if the shape loss is off.
         suffix: suffix of the source's networks.
-        scores_real_b: whether this graph scores the target's real heatmaps. With several sources only one does, because
-            they share the discriminator.
+        scores_real_b: whether this graph scores the target's real heatmaps. Several sources share the discriminator, so
+            only one does.
     """
     train = config.train
     to_a, to_b = (partial(generate, config, direction, suffix=suffix) for direction in ("B2A", "A2B"))
@@ -249,10 +245,7 @@ def train_step(graphs: list[Graph], solvers: Solvers, weight_decay: float) -> Lo
 
 
 def save_panel(graph: Graph, path: Path, is_warm_start: bool) -> None:
-    """Write real A, fake B, real B, reconstructed A, fake A, reconstructed B.
-
-    During the warm start, shifted heatmaps replace the reconstructions.
-    """
+    """Write real A, fake B, real B, reconstructed (in the warm start shifted) A, fake A, reconstructed B."""
     last = "shifted" if is_warm_start else "recon"
     order = (("real", "A"), ("fake", "B"), ("real", "B"), (last, "A"), ("fake", "A"), (last, "B"))
     tiles = [heatmap_image(getattr(graph, kind)[person].d[0]) for kind, person in order]
@@ -268,11 +261,8 @@ def save_panels(graphs: list[Graph], warm_start_epochs: int, folder: Path, itera
 def open_batches(training: Training) -> list[Batches]:
     """Open the batches of each source, then the target's.
 
-    For the warm start, a sample also contains shifted heatmaps: one of a source, one per source of the target.
-
-    Raises:
-        ConfigError: source and target are the same, or the warm start lacks landmarks.
-        DataError: data are missing or damaged.
+    For the warm start, a sample also contains shifted heatmaps: one of a source, one per source of the target. Raises
+    ConfigError if source and target are the same or the warm start lacks landmarks, DataError if data are invalid.
     """
     config = training.config
     names, target = config.sources, config.trg_celeb_name

@@ -189,7 +189,7 @@ def picture(valid: Path, work: Path, rng: np.random.Generator) -> list[str]:
     if rng.integers(2):  # a good one next to it
         shutil.copy(valid / "whole.jpg", work / "pictures/2.jpg")
         path = path.parent
-    return ["test_reenactment.py", *networks(valid / "weights"), "--input", str(path), "--preview", "out.gif"]
+    return ["test_reenactment.py", *networks(valid / "weights"), "--input", str(path), "--video", "out.mp4"]
 
 
 def configuration(valid: Path, work: Path, rng: np.random.Generator) -> list[str]:

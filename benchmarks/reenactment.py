@@ -5,7 +5,7 @@
     python benchmarks/reenactment.py --memory 300 3000     # peak memory by the length of the video, demo width
 
 Whole commands are run at two lengths, and their difference is the rate, so that what a start costs does not count;
-it is printed by itself. Backends take turns, and ratios are of one run. FrameSource are those of a synthetic person; what
+it is printed by itself. Backends take turns, and ratios are of one run. The frames are of a synthetic person; what
 random weights paint is noise, which costs as much as a face.
 
 The Python of --torch needs torch, numpy, h5py, opencv-python-headless, pillow, PyYAML, imageio-ffmpeg and tqdm. It runs

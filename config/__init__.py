@@ -33,7 +33,7 @@ Config = EncoderConfig | TransformerConfig | DecoderConfig | ShapePriorConfig
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that reads 1e-4 as a number, and refuses duplicate keys and ambiguous numbers."""
+    """A safe loader that reads 1e-4 as a number, and refuses duplicate keys."""
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -46,17 +46,7 @@ class _Loader(yaml.SafeLoader):
             seen.add((key.tag, key.value))
         return node
 
-    def construct_number(self, node: yaml.ScalarNode) -> int | float:
-        text = node.value.lstrip("+-")
-        if ":" in text or re.fullmatch(r"0[0-9_]+", text):
-            # in YAML 1.1, 1:30 is 90 and 010 is 8
-            words = f"'{node.value}' is ambiguous; remove leading zeros, or put a text in quotes"
-            raise yaml.constructor.ConstructorError(None, None, words, node.start_mark)
-        return self.construct_yaml_int(node) if node.tag.endswith(":int") else self.construct_yaml_float(node)
 
-
-for _kind in ("int", "float"):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), list("-+.0123456789")
 )
@@ -76,11 +66,7 @@ def load_config(module: str, path: str | Path | None = None) -> Config:
 
 
 def complete_config(module: str, given: dict[str, Any], path: str | Path | None) -> Config:
-    """Override the defaults of a module.
-
-    Raises:
-        ConfigError: there is an unknown key, a wrong type or an invalid value; the message names `path`.
-    """
+    """Override the defaults of a module. Raises ConfigError, which names `path`, if a key or value is invalid."""
     belongs_to = given.get(MODULE_KEY, module)
     if belongs_to != module:
         raise ConfigError(f"{path}: is a configuration of the {belongs_to} ({MODULE_KEY}), not of the {module}")

@@ -100,6 +100,10 @@ class Keys:
 
     WITHOUT_EFFECT: ClassVar[dict[str, Rule]] = {}  # keys of published files that have no effect here
 
+    def options(self) -> dict[str, Any]:
+        """Return the keys as keyword arguments."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
 
 AnyKeys = TypeVar("AnyKeys", bound=Keys)
 
@@ -128,8 +132,7 @@ def with_values(keys: AnyKeys, given: dict[str, Any], source: Any = "configurati
         given: content of a file. Keys without effect are dropped.
         source: name of the file, for messages.
 
-    Raises:
-        ConfigError: a key is unknown, or a value has a wrong type or is invalid.
+    Raises ConfigError if a key is unknown, or a value is invalid.
     """
     fields = {name_of(field): field for field in dataclasses.fields(keys)}
     new = {}

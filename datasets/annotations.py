@@ -37,8 +37,7 @@ def read_annotations(
         hint: what to do if the file is missing, for the message.
         note: called with a message for each invalid line, which is skipped; None raises an error.
 
-    Raises:
-        DataError: the file is missing or empty, or a line is invalid.
+    Raises DataError if the file is missing or empty, or a line is invalid.
     """
     names, numbers = [], bytearray()  # compact: 40,000 lines have 60 MiB of numbers
     for line_number, line in read_lines(path, hint):
@@ -56,11 +55,7 @@ def read_annotations(
 
 
 def read_lines(path: str | Path, hint: str) -> Iterator[tuple[int, str]]:
-    """Yield the lines that are not empty, with line numbers from 1.
-
-    Raises:
-        DataError: the file is missing, not a text file, or empty.
-    """
+    """Yield numbers and content of lines that are not empty. Raises DataError if there is no text to read."""
     is_empty = True
     try:
         with open_file(path, "r", encoding="utf-8-sig") as file:
@@ -92,11 +87,7 @@ def read_names(path: str | Path, num_numbers: int, hint: str) -> list[str]:
 
 
 def parse_line(line: str, num_extras: int) -> tuple[str, np.ndarray]:
-    """Split a line into the image name and the numbers (196 + num_extras,) float64.
-
-    Raises:
-        ValueError: the line is invalid.
-    """
+    """Split a line into image name and numbers (196 + num_extras,). Raises ValueError if it is invalid."""
     num_numbers = NUM_COORDINATES + num_extras
     columns = line.split(maxsplit=num_numbers)  # names may contain spaces
     if len(columns) != num_numbers + 1:

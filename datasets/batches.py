@@ -55,11 +55,7 @@ def collate(samples: Iterable[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]
 
 
 def shared_array(shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    """Allocate zeros in memory that is shared with forked processes, independently of the size of /dev/shm.
-
-    Raises:
-        ResourceError: there is too little memory.
-    """
+    """Allocate zeros in memory shared with forked processes, outside /dev/shm. Raises ResourceError if it is full."""
     num_bytes = max(math.prod(shape) * np.dtype(dtype).itemsize, 1)
     try:
         memory = mmap.mmap(-1, num_bytes)
@@ -209,9 +205,7 @@ class Batches:
 def make_batches(dataset: Dataset, train: TrainKeys, seed: int, rank: int = 0, num_ranks: int = 1) -> Batches:
     """Return batches for the `train` section of a configuration.
 
-    Raises:
-        ConfigError: augmentation and the memory cache are both on.
-        DataError: the dataset has fewer samples than a batch.
+    Raises ConfigError if augmentation and memory cache are both on, DataError if there are fewer samples than a batch.
     """
     if train.augmentation and train.with_memory_cache:
         raise ConfigError("train.augmentation cannot be combined with train.with_memory_cache; switch one of them off")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from config.common import DRAWINGS, GAZE, PUBLISHED
+from config.common import DRAWINGS, PUBLISHED
 from datasets.annotations import NUM_COORDINATES, Annotations, read_annotations, read_names
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE
 from datasets.images import read_image
@@ -35,11 +35,7 @@ def list_path(root: str | Path, person: str, mode: str) -> Path:
 
 
 def drawing_of(root: str | Path, people: Sequence[str]) -> str:
-    """Return the drawing style of people: `gaze` if all their folders say so, else `published`.
-
-    Raises:
-        DataError: a folder names an unknown style.
-    """
+    """Return the style that all folders of people name, else `published`. Raises DataError if one is unknown."""
     found = set()
     for person in people:
         path = Path(root) / person / PERSON_FILE
@@ -53,13 +49,13 @@ def drawing_of(root: str | Path, people: Sequence[str]) -> str:
         if drawing not in DRAWINGS:
             raise DataError(f"{path}: 'drawing' must be one of {', '.join(DRAWINGS)}")
         found.add(drawing)
-    return GAZE if found == {GAZE} else PUBLISHED
+    return found.pop() if len(found) == 1 else PUBLISHED
 
 
 def prepared_drawing(ref_dir: str | Path, people: Sequence[str]) -> str:
-    """Return the drawing style of prepared files: `gaze` if it is everybody's, else `published`."""
-    records = [read_record(record_path(Path(ref_dir), person)) for person in people]
-    return GAZE if records and all(drawing_in(record) == GAZE for record in records) else PUBLISHED
+    """Return the drawing style of prepared files: the one all of them name, else `published`."""
+    found = {drawing_in(read_record(record_path(Path(ref_dir), person))) for person in people}
+    return found.pop() if len(found) == 1 else PUBLISHED
 
 
 def people_of(root: str | Path) -> list[str]:
@@ -79,8 +75,7 @@ def find_people(root: str | Path) -> list[str]:
 def read_person(root: str | Path, person: str, mode: str) -> Annotations:
     """Read an annotation list of a person: of `all` frames, or of `train` or `test`, written by split_celebv.sh.
 
-    Raises:
-        DataError: person or list do not exist, a line is invalid, an image is duplicated, or is in both train and test.
+    Raises DataError if it is missing or invalid, or an image is duplicated or in both train and test.
     """
     path = _existing_list(root, person, mode)
     annotations = read_annotations(path, 0, _hint(root, mode))
@@ -126,11 +121,7 @@ def _check_names(path: Path, names: list[str]) -> None:
 
 
 def read_frame(root: str | Path, person: str, name: str, folder: str = "Image", size: int = IMAGE_SIZE) -> np.ndarray:
-    """Read a frame of a person, (size, size, 3) uint8 RGB.
-
-    Raises:
-        DataError: the image is missing, damaged or of another size.
-    """
+    """Read a frame, (size, size, 3) uint8 RGB. Raises DataError if it is missing, damaged or of another size."""
     path = Path(root) / person / folder / name
     image = read_image(path)
     if image.shape != (size, size, 3):
@@ -152,14 +143,12 @@ def record_path(folder: Path, person: str) -> Path:
 
 
 def describe_archives(root: Path, person: str, names: list[str], out_dir: Path, made_from: dict[str, Any]) -> Archives:
-    """Describe the npz files of all frames of a person, one file for each of `SHAPES`.
+    """Describe the npz files of all frames of a person, one for each of `SHAPES`.
 
     Args:
-        names: image names of all frames.
         made_from: everything that determines the content besides list and images.
 
-    Raises:
-        DataError: an image is missing.
+    Raises DataError if an image is missing.
     """
     digests = {
         "list": file_digest(list_path(root, person, "all")),

@@ -41,19 +41,6 @@ ROTATED = ("images with an EXIF rotation, which is not applied: landmarks refer 
 OUTSIDE = ("lines with landmarks outside the image", False)
 TINY = (f"faces smaller than {MIN_FACE_PX} pixels", False)
 NO_LINE = ("images without a line", False)
-STRANGER = ("images of training or test that are not in the list of all", False)
-SAME_FACE = ("faces on several lines", False)
-NO_BOX = ("boxes without area", False)
-IN_BOTH = ("images with faces both in training and test", False)
-
-
-@dataclass
-class Finding:
-    """A kind of problem, with examples."""
-
-    is_fatal: bool
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -63,69 +50,55 @@ class Report:
     name: str
     num_lines: int = 0
     kinds: Counter[str] = field(default_factory=Counter)  # sizes and modes of images
-    findings: dict[str, Finding] = field(default_factory=dict)
+    findings: dict[tuple[str, bool], list[str]] = field(default_factory=dict)
 
     def note(self, kind: tuple[str, bool], example: object) -> None:
-        """Count a finding."""
-        words, is_fatal = kind
-        finding = self.findings.setdefault(words, Finding(is_fatal))
-        finding.count += 1
-        if len(finding.examples) < MAX_EXAMPLES:
-            finding.examples.append(str(example))
+        """Add a finding."""
+        self.findings.setdefault(kind, []).append(str(example))
 
     @property
     def num_fatal(self) -> int:
         """Return the number of problems on which training fails."""
-        return sum(finding.count for finding in self.findings.values() if finding.is_fatal)
+        return sum(len(examples) for (_, is_fatal), examples in self.findings.items() if is_fatal)
 
     def lines(self) -> Iterator[str]:
         """Format the report, fatal findings first."""
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.kinds.most_common(4))
-        more = f", and {len(self.kinds) - 4} more kinds" if len(self.kinds) > 4 else ""
-        yield f"{self.name}: {self.num_lines} lines; images: {kinds or 'none'}{more}"
-        for words, finding in sorted(self.findings.items(), key=lambda item: not item[1].is_fatal):
-            rest = "; ..." if finding.count > len(finding.examples) else ""
-            kind = "problem" if finding.is_fatal else "note"
-            yield f"  {kind:8}{finding.count} {words}: {'; '.join(finding.examples)}{rest}"
+        yield f"{self.name}: {self.num_lines} lines; images: {kinds or 'none'}{', ...' if len(self.kinds) > 4 else ''}"
+        for (words, is_fatal), examples in sorted(self.findings.items(), key=lambda item: not item[0][1]):
+            rest = ["..."] if len(examples) > MAX_EXAMPLES else []
+            kind = "problem" if is_fatal else "note"
+            yield f"  {kind:8}{len(examples)} {words}: {'; '.join(examples[:MAX_EXAMPLES] + rest)}"
 
 
 class ImageFacts(NamedTuple):
     """Properties of an image."""
 
-    width: int
-    height: int
-    kind: str  # for example '8-bit RGB'
-    is_rotated: bool
-    problem: str  # why it cannot be decoded, or ''
+    width: int = 0
+    height: int = 0
+    kind: str = ""  # for example '8-bit RGB'
+    is_rotated: bool = False
+    problem: str = ""  # why it cannot be decoded
 
 
 def examine(path: Path) -> ImageFacts | None:
     """Decode an image; return None if it is missing."""
-    kind, is_rotated, size = "", False, (0, 0)
     try:
         with open_file(path) as file, Image.open(file) as image:
-            size, kind = image.size, "8-bit RGB" if image.mode == "RGB" else f"mode {image.mode}"
             if image.mode.startswith(("I", "F")):
                 raise ValueError(DEEP)
             image.load()
-            is_rotated = image.getexif().get(EXIF_ORIENTATION, 1) not in (0, 1)
+            kind = "8-bit RGB" if image.mode == "RGB" else f"mode {image.mode}"
+            return ImageFacts(*image.size, kind, image.getexif().get(EXIF_ORIENTATION, 1) not in (0, 1))
     except FileNotFoundError:
         return None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         problem = error.strerror if isinstance(error, NotRegular) else str(error)
-        return ImageFacts(*size, kind, is_rotated, problem.replace(str(path), path.name))
-    return ImageFacts(*size, kind, is_rotated, "")
+        return ImageFacts(problem=problem.replace(str(path), path.name))
 
 
 def check_people(root: Path, people: list[str] | None, num_workers: int) -> list[Report]:
-    """Check people of a folder in CelebV's format.
-
-    Args:
-        people: names; None is all people.
-
-    Raises:
-        DataError: the folder or a person does not exist.
-    """
+    """Check people (None: all) in CelebV's format. Raises DataError if the folder or a person does not exist."""
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; unpack CelebV into it")
     folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -147,7 +120,7 @@ def check_person(root: Path, person: str, num_workers: int) -> Report:
     for name, count in Counter(names).items():
         if count > 1:
             report.note(TWICE, f"{name} ({count} lines)")
-    _compare_split(report, root, person, set(names))
+    _compare_split(report, root, person)
     _check_landmarks(report, names, landmarks, np.full((len(names), 2), IMAGE_SIZE))
     with WorkerPool(lambda name: examine(image_dir / name), num_workers) as pool:
         answers = pool.map(names, IMAGES_AT_ONCE)
@@ -159,15 +132,11 @@ def check_person(root: Path, person: str, num_workers: int) -> Report:
 
 def check_wflw(root: Path, modes: Iterable[str], num_workers: int) -> list[Report]:
     """Check lists of WFLW with their images."""
-    reports, images = [], {}
+    reports, names = [], set()
     for mode in modes:
-        report = Report(f"WFLW {mode}")
-        images[mode] = set(_check_faces(report, root, mode, num_workers))
-        reports.append(report)
-    _note_images_without_a_line(reports[-1], root / "WFLW_images", set().union(*images.values()))
-    if len(images) > 1:
-        for name in sorted(set.intersection(*images.values())):
-            reports[-1].note(IN_BOTH, name)
+        reports.append(Report(f"WFLW {mode}"))
+        names.update(_check_faces(reports[-1], root, mode, num_workers))
+    _note_images_without_a_line(reports[-1], root / "WFLW_images", names)
     return reports
 
 
@@ -175,7 +144,7 @@ def _check_faces(report: Report, root: Path, mode: str, num_workers: int) -> lis
     """Check the faces of a list; return the names of its images."""
     image_dir = root / "WFLW_images"
     names, landmarks, extras = _read_list(report, wflw.list_path(root, mode), wflw.NUM_EXTRAS)
-    boxes, sizes = extras[:, :4], np.full((len(names), 2), IMAGE_SIZE)
+    sizes = np.full((len(names), 2), IMAGE_SIZE)
     with WorkerPool(lambda name: examine(image_dir / name), num_workers) as pool:
         answers = pool.map(names, IMAGES_AT_ONCE)
         for row, facts in enumerate(tqdm(answers, desc=report.name, total=len(names), unit="face", disable=None)):
@@ -183,16 +152,9 @@ def _check_faces(report: Report, root: Path, mode: str, num_workers: int) -> lis
                 continue
             sizes[row] = facts.width, facts.height
             try:
-                wflw.square_about(landmarks[row], boxes[row], 0.0, (facts.height, facts.width))
+                wflw.square_about(landmarks[row], extras[row, :4], 0.0, (facts.height, facts.width))
             except ValueError as error:
                 report.note(NO_CROP, f"face {row}, {names[row]}: {error}")
-    faces = Counter((name, face.tobytes()) for name, face in zip(names, landmarks))
-    for (name, _), count in faces.items():
-        if count > 1:
-            report.note(SAME_FACE, f"{name} ({count} lines)")
-    for name, (left, top, right, bottom) in zip(names, boxes):
-        if right <= left or bottom <= top:
-            report.note(NO_BOX, f"{name}: {left:g} {top:g} {right:g} {bottom:g}")
     _check_landmarks(report, names, landmarks, sizes)
     return names
 
@@ -213,21 +175,16 @@ def _read_list(report: Report, path: Path, num_extras: int) -> Annotations:
     return annotations
 
 
-def _compare_split(report: Report, root: Path, person: str, everything: set[str]) -> None:
-    """Compare the lists of training and test with each other and with the list of all frames."""
-    lists = {}
+def _compare_split(report: Report, root: Path, person: str) -> None:
+    """Compare the lists of training and test."""
+    lists = []
     for path in (celebv.list_path(root, person, mode) for mode in ("train", "test")):
-        if path.exists():
-            try:
-                lists[path] = set(read_names(path, NUM_COORDINATES, "split again"))
-            except DataError as error:
-                report.note(LIST, error)
-    for names in lists.values():
-        for name in sorted(names - everything):
-            report.note(STRANGER, name)
-    if len(lists) == 2:
-        for name in sorted(set.intersection(*lists.values())):
-            report.note(SHARED, name)
+        try:
+            lists.append(set(read_names(path, NUM_COORDINATES, "split again")) if path.exists() else set())
+        except DataError as error:
+            report.note(LIST, error)
+    for name in sorted(set.intersection(*lists)) if lists else ():
+        report.note(SHARED, name)
 
 
 def _check_landmarks(report: Report, names: list[str], landmarks: np.ndarray, sizes: np.ndarray) -> None:

@@ -47,15 +47,7 @@ class Film(NamedTuple):
 
 
 def spread(landmarks: np.ndarray, count: int) -> list[int]:
-    """Select frames by farthest point sampling of their landmarks.
-
-    Args:
-        landmarks: (N, 98, 2) in pixels.
-        count: number of frames.
-
-    Returns:
-        Sorted indices.
-    """
+    """Select `count` frames by farthest point sampling of landmarks (N, 98, 2); return sorted indices."""
     parts = [landmarks[:, part] - landmarks[:, part].mean(axis=1, keepdims=True) for part in (MOUTH, EYE_PARTS)]
     parts += [landmarks[:, REST_PART] / 2, 2 * pupil_offsets(landmarks)]
     features = np.concatenate([part.reshape(len(landmarks), -1) / np.sqrt(part.shape[1]) for part in parts], axis=1)
@@ -79,11 +71,7 @@ def write_film(path: Path, film: Film) -> None:
 
 
 def read_film(path: Path, person: str | None = None) -> Film:
-    """Read a film and check that it shows `person`, if given.
-
-    Raises:
-        DataError: the file is missing, damaged, too large, or of another person.
-    """
+    """Read a film. Raises DataError if it is missing, damaged, too large, or not of `person` (None: anybody)."""
     try:
         with open_file(path) as opened, zipfile.ZipFile(opened) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_FILM_BYTES:
@@ -117,15 +105,7 @@ def _decoded(data: np.ndarray) -> np.ndarray | None:
 
 
 def film_of(root: Path, person: str, mode: str, count: int = NUM_FRAMES) -> Film:
-    """Select a film from the frames of a prepared person.
-
-    Args:
-        root: folder of the people.
-        mode: `train` or `all` frames.
-
-    Raises:
-        DataError: the person or the list does not exist.
-    """
+    """Select a film from the `train` or `all` frames of a prepared person. Raises DataError if there are none."""
     annotations = read_person(root, person, mode)
     landmarks, names = annotations.landmarks, annotations.names
     large, source = Path(root) / person / LARGE_FOLDER, ()
@@ -137,11 +117,7 @@ def film_of(root: Path, person: str, mode: str, count: int = NUM_FRAMES) -> Film
 
 
 def load_film(path: Path) -> Film:
-    """Read a film file, or select a film from a prepared person's folder, from the training frames if it is split.
-
-    Raises:
-        DataError: the path is neither, or the file is damaged.
-    """
+    """Read a film file, or select a film from a prepared person's folder. Raises DataError if the path is neither."""
     if not path.is_dir():
         return read_film(path)
     root, person = path.absolute().parent, path.absolute().name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +26,8 @@ def list_images(folder: Path) -> list[Path]:
     # broken links are reported when they are read
     real = {path for path in files if path.is_file() or path.is_symlink() and not path.exists()}
     images = [path for path in files if path in real and path.suffix.lower() in IMAGE_ENDINGS]
-    others = Counter(path.suffix.lower() or path.name for path in set(files).difference(images))
-    if images and others:
-        endings = ", ".join(one_line(ending, 20) for ending, _ in others.most_common(5))
-        print(f"note: {folder}: {others.total()} other files are ignored ({endings})")
+    if images and len(images) < len(files):
+        print(f"note: {folder}: {len(files) - len(images)} other files are ignored")
     return images
 
 
@@ -75,11 +72,7 @@ def _check_size(image: Image.Image) -> None:
 
 
 def write_image(path: str | Path, image: np.ndarray, metadata: dict[str, str] | None = None) -> None:
-    """Write (H, W, 3) or (H, W) uint8 to a .png or .jpg file.
-
-    Args:
-        metadata: text chunks of a PNG.
-    """
+    """Write (H, W, 3) or (H, W) uint8 to a .png or .jpg file, with metadata as text chunks of a PNG."""
     with atomic_path(path) as temporary:
         encoded = Image.fromarray(image)
         if temporary.suffix.lower() in (".jpg", ".jpeg"):

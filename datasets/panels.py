@@ -11,14 +11,7 @@ LABEL = "synthetic"
 
 
 def heatmap_image(heatmap: np.ndarray, size: int = 256) -> np.ndarray:
-    """Convert a heatmap to an image of white boundaries on black.
-
-    Args:
-        heatmap: (15, h, w), clipped to [0, 1].
-
-    Returns:
-        (size, size, 3) uint8.
-    """
+    """Convert a heatmap (15, h, w), clipped to [0, 1], to (size, size, 3) uint8: white boundaries on black."""
     lines = np.clip(heatmap.max(axis=0), 0, 1)
     lines = cv2.resize(lines, (size, size), interpolation=cv2.INTER_LINEAR)
     return np.repeat((lines * 255 + 0.5).astype(np.uint8)[..., None], 3, axis=2)
@@ -30,12 +23,7 @@ def face_image(image: np.ndarray) -> np.ndarray:
 
 
 def monitor_path(folder: Path, index: int, number: int = 0) -> Path:
-    """Return the path of an image, named as by nnabla's MonitorImage, which cannot write metadata.
-
-    Args:
-        index: number of the iteration or the frame.
-        number: number of the image, if there are several.
-    """
+    """Return the path of an image of an iteration or frame, named as by nnabla's MonitorImage."""
     return folder / f"{index:06d}-{number:03d}.png"
 
 

@@ -82,11 +82,7 @@ class PreparedWriter:
 class PreparedFile:
     """Random access to the arrays of an npz file, from any number of processes that share the open file.
 
-    Args:
-        command: command that writes the file, for messages.
-
-    Raises:
-        DataError: the file is missing or damaged, or has arrays of another shape or type.
+    `command` writes the file, for messages. Raises DataError if it is missing, damaged or does not fit.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], command: str, dtype: type = np.uint8):
@@ -156,12 +152,7 @@ class PreparedFile:
 
 
 def why_stale(record: Path, made_from: dict[str, Any], paths: list[Path]) -> str:
-    """Return why files must be written again; '' if they are complete and up to date.
-
-    Args:
-        record: record of the files.
-        made_from: digests and parameters that determine their content.
-    """
+    """Return why files must be written again; '' if they are complete and made from the same as their record says."""
     if not any(path.exists() for path in paths):
         return "missing"
     kept = read_record(record)
@@ -210,11 +201,7 @@ def rebuilt(record: Path, made_from: dict[str, Any], paths: list[Path]) -> Itera
 
 
 def images_digest(folder: Path, names: Sequence[str]) -> str:
-    """Return a digest of names and sizes of images, and of the content of a thousand of them.
-
-    Raises:
-        DataError: an image is missing.
-    """
+    """Digest names and sizes of images and the content of a thousand. Raises DataError if an image is missing."""
     digest = hashlib.sha256()
     read = {names[index] for index in evenly(len(names), MAX_READ)}
     for name in names:
@@ -239,11 +226,7 @@ class Archives(NamedTuple):
     texts: dict[Path, str]  # text files
 
     def must_be_written(self, why_anyway: str = "") -> bool:
-        """Return whether the files must be written, and print why.
-
-        Args:
-            why_anyway: a reason to write them even if they are up to date, or ''.
-        """
+        """Return whether the files must be written, and print why. `why_anyway` is another reason, or ''."""
         paths = [*self.paths, *self.texts]
         reason = why_stale(self.record, self.made_from, paths) or why_anyway
         folder = self.record.parent

@@ -14,41 +14,23 @@ from typing import Any
 import numpy as np
 
 from config import Config
+from datasets import celebv
 from datasets.augment import Transform
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_heatmap, resize_heatmap, style_of
-from datasets.celebv import (
-    FROM_ENCODER,
-    FROM_LANDMARKS,
-    HEATMAP,
-    IMAGE,
-    RESIZED_HEATMAP,
-    SHAPES,
-    list_path,
-    prepared_path,
-    read_frame,
-    read_frame_names,
-    read_person,
-    record_path,
-)
 from datasets.prepared import PreparedFile, drawing_in, images_digest, read_record
 from utils.errors import ConfigError, DataError
 from utils.files import file_digest
 
 
 class FrameDataset:
-    """Frames of a person: samples (image (3, 256, 256),).
+    """Frames of a person, `all` or those of `train` or `test`: samples (image (3, 256, 256),).
 
-    Args:
-        root: folder of the people.
-        mode: `all`, `train` or `test`.
-
-    Raises:
-        DataError: the list is missing or invalid, or an image is missing or damaged.
+    Raises DataError if the list is missing or invalid, or an image is missing or damaged.
     """
 
     def __init__(self, root: str | Path, person: str, mode: str):
         self.root, self.person, self.mode = root, person, mode
-        self.names = read_frame_names(root, person, mode)
+        self.names = celebv.read_frame_names(root, person, mode)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -92,20 +74,20 @@ class DrawnDataset(_PersonDataset):
         ref_dir: str | Path = "",
         style: DrawingStyle = DrawingStyle(),
     ):
-        names, self.landmarks, _ = read_person(root, person, mode)  # landmarks (N, 98, 2) in pixels
+        names, self.landmarks, _ = celebv.read_person(root, person, mode)  # landmarks (N, 98, 2) in pixels
         super().__init__(root, person, mode, parts, style, names)
         self._prepared: dict[str, PreparedFile] = {}
         self._made_from: dict[str, Any] = {}  # origin of the prepared files
         if ref_dir:
             command = f"python preprocess.py --dataset CelebV --out-dir {ref_dir} --drawing {style.name}"
-            self._prepared, self._made_from = _open_prepared(self, Path(ref_dir), FROM_LANDMARKS, command)
+            self._prepared, self._made_from = _open_prepared(self, Path(ref_dir), celebv.FROM_LANDMARKS, command)
 
     def identity(self) -> dict[str, str | int]:
         """Return number, description and digest of the samples, by which a resumed run recognizes them."""
-        path = list_path(self.root, self.person, self.mode)
+        path = celebv.list_path(self.root, self.person, self.mode)
         digest = hashlib.sha256(file_digest(path).encode()).hexdigest()
         about = {"count": len(self), "what": f"{path.name} of {self.person}, boundaries of landmarks", "digest": digest}
-        if IMAGE in self.parts:
+        if celebv.IMAGE in self.parts:
             # equal for prepared files and the images they were made from
             images = _images_digest(self.root, self.person, self.mode) or self._made_from.get("images")
             about |= {"images": images} if images else {}
@@ -116,39 +98,33 @@ class DrawnDataset(_PersonDataset):
         if self._prepared:
             sample = {part: file[self.names[index]] for part, file in self._prepared.items()}
         else:
-            sample = {IMAGE: self._image(index)} if IMAGE in self.parts else {}
+            sample = {celebv.IMAGE: self._image(index)} if celebv.IMAGE in self.parts else {}
             sample |= self._draw(self.landmarks[index])
         return tuple(sample[part] for part in self.parts)
 
     def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]:
         """Return a transformed sample. Boundaries are drawn from the transformed landmarks."""
-        sample = {IMAGE: transform.image(self._image(index))} if IMAGE in self.parts else {}
+        sample = {celebv.IMAGE: transform.image(self._image(index))} if celebv.IMAGE in self.parts else {}
         sample |= self._draw(transform.landmarks(self.landmarks[index]))
         return tuple(sample[part] for part in self.parts)
 
     def _image(self, index: int) -> np.ndarray:
         name = self.names[index]
-        return self._prepared[IMAGE][name] if self._prepared else _read_image(self.root, self.person, name)
+        return self._prepared[celebv.IMAGE][name] if self._prepared else _read_image(self.root, self.person, name)
 
     def _draw(self, landmarks: np.ndarray) -> dict[str, np.ndarray]:
-        if not {HEATMAP, RESIZED_HEATMAP}.intersection(self.parts):
+        if not {celebv.HEATMAP, celebv.RESIZED_HEATMAP}.intersection(self.parts):
             return {}
-        drawn = {RESIZED_HEATMAP: draw_heatmap(landmarks, style=self.style)}
-        if HEATMAP in self.parts:
-            drawn[HEATMAP] = resize_heatmap(drawn[RESIZED_HEATMAP], HEATMAP_SIZE)
+        drawn = {celebv.RESIZED_HEATMAP: draw_heatmap(landmarks, style=self.style)}
+        if celebv.HEATMAP in self.parts:
+            drawn[celebv.HEATMAP] = resize_heatmap(drawn[celebv.RESIZED_HEATMAP], HEATMAP_SIZE)
         return drawn
 
 
 class EncodedDataset(_PersonDataset):
-    """Frames of a person with the encoder's heatmaps, written by prepare_person.py.
+    """Frames of a person with the encoder's heatmaps, written by prepare_person.py to `ref_dir`.
 
-    Args:
-        root, person, mode, parts, style: see `DrawnDataset`.
-        ref_dir: folder of the npz files.
-
-    Raises:
-        ConfigError: `ref_dir` is empty.
-        DataError: lists or npz files are missing, damaged, or do not belong together.
+    Raises ConfigError if `ref_dir` is empty, DataError if files are missing, damaged, or do not belong together.
     """
 
     def __init__(
@@ -162,13 +138,13 @@ class EncodedDataset(_PersonDataset):
     ):
         if not ref_dir:
             raise ConfigError("boundary: encoder requires ref_dir, the output folder of prepare_person.py")
-        super().__init__(root, person, mode, parts, style, read_frame_names(root, person, mode))
+        super().__init__(root, person, mode, parts, style, celebv.read_frame_names(root, person, mode))
         command = f"python prepare_person.py {Path(root) / person} --name {person} --out-dir {ref_dir}"
-        self._prepared, _ = _open_prepared(self, Path(ref_dir), FROM_ENCODER, command)
+        self._prepared, _ = _open_prepared(self, Path(ref_dir), celebv.FROM_ENCODER, command)
 
     def identity(self) -> dict[str, str | int]:
         """Return number, description and digest of the samples, by which a resumed run recognizes them."""
-        path = list_path(self.root, self.person, self.mode)
+        path = celebv.list_path(self.root, self.person, self.mode)
         digest = hashlib.sha256(file_digest(path).encode())
         for part, file in self._prepared.items():
             digest.update(f"{part} {file.digest()}".encode())
@@ -181,47 +157,42 @@ class EncodedDataset(_PersonDataset):
 
     def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, ...]:
         """Return a transformed sample."""
-        change = {IMAGE: transform.image, HEATMAP: transform.heatmap, RESIZED_HEATMAP: transform.heatmap}
+        change = {
+            celebv.IMAGE: transform.image,
+            celebv.HEATMAP: transform.heatmap,
+            celebv.RESIZED_HEATMAP: transform.heatmap,
+        }
         return tuple(change[part](array) for part, array in zip(self.parts, self[index]))
 
 
 def open_dataset(
     config: Config, person: str, mode: str, parts: tuple[str, ...], draw_anew: bool = False
 ) -> DrawnDataset | EncodedDataset:
-    """Open the data set of a person for a configuration.
+    """Open the data set of a person for a configuration, for errors see `DrawnDataset` and `EncodedDataset`.
 
-    Args:
-        config: configuration with `train_dir`, `boundary` and `ref_dir`.
-        draw_anew: ignore prepared files of drawn boundaries.
-
-    Raises:
-        ConfigError, DataError: see `DrawnDataset` and `EncodedDataset`.
+    With `draw_anew`, prepared files of drawn boundaries are ignored.
     """
-    if config.boundary == FROM_ENCODER:
+    if config.boundary == celebv.FROM_ENCODER:
         return EncodedDataset(config.train_dir, person, mode, parts, config.ref_dir, style_of(config))
     ref_dir = "" if draw_anew else config.ref_dir
     return DrawnDataset(config.train_dir, person, mode, parts, ref_dir, style_of(config))
 
 
 def _read_image(root: str | Path, person: str, name: str) -> np.ndarray:
-    return np.ascontiguousarray(read_frame(root, person, name).transpose(2, 0, 1))
+    return np.ascontiguousarray(celebv.read_frame(root, person, name).transpose(2, 0, 1))
 
 
 def _open_prepared(
     dataset: DrawnDataset | EncodedDataset, ref_dir: Path, boundary: str, command: str
 ) -> tuple[dict[str, PreparedFile], dict[str, Any]]:
-    """Open the npz files of a person.
+    """Open the npz files of a person by part, and read their origin.
 
-    Returns:
-        Files by part, and their origin.
-
-    Raises:
-        DataError: they are missing or damaged, lack samples, or have another origin.
+    Raises DataError if they are missing or damaged, lack samples, or have another origin.
     """
     person = dataset.person
-    record = read_record(record_path(ref_dir, person))
+    record = read_record(celebv.record_path(ref_dir, person))
     made_from = record["made_from"] if record else {}  # the port's files have no record
-    found = made_from.get("boundary", FROM_LANDMARKS)
+    found = made_from.get("boundary", celebv.FROM_LANDMARKS)
     if found != boundary:
         raise DataError(
             f"{ref_dir}: {person} is prepared with 'boundary: {found}', not '{boundary}'; change boundary or ref_dir"
@@ -232,15 +203,17 @@ def _open_prepared(
             f"{ref_dir}: {person} is prepared with 'drawing: {drawn}', not '{dataset.style.name}'; "
             f"run '{command}', or change drawing"
         )
-    everything = list_path(dataset.root, person, "all")
+    everything = celebv.list_path(dataset.root, person, "all")
     if "list" in made_from and made_from["list"] != file_digest(everything):
         raise DataError(f"{ref_dir}: {person} was prepared from another {everything}; run '{command}' again")
-    if IMAGE in dataset.parts and "images" in made_from:
+    if celebv.IMAGE in dataset.parts and "images" in made_from:
         now = _images_digest(dataset.root, person, dataset.mode)
         if now and now != made_from["images"]:
             raise DataError(f"{ref_dir}: {person} was prepared from other images; run '{command}' again")
-    parts = [part for part in dataset.parts if part in SHAPES]
-    files = {part: PreparedFile(prepared_path(ref_dir, person, part), SHAPES[part], command) for part in parts}
+    parts = [part for part in dataset.parts if part in celebv.SHAPES]
+    files = {
+        part: PreparedFile(celebv.prepared_path(ref_dir, person, part), celebv.SHAPES[part], command) for part in parts
+    }
     for file in files.values():
         file.require(dataset.names)
     return files, made_from
@@ -248,9 +221,9 @@ def _open_prepared(
 
 def _images_digest(root: str | Path, person: str, mode: str) -> str:
     """Return the digest of all images of a person; '' if some are missing, which training on npz files allows."""
-    everything = "all" if list_path(root, person, "all").exists() else mode
+    everything = "all" if celebv.list_path(root, person, "all").exists() else mode
     try:
-        return images_digest(Path(root) / person / "Image", read_frame_names(root, person, everything))
+        return images_digest(Path(root) / person / "Image", celebv.read_frame_names(root, person, everything))
     except DataError:
         return ""
 
@@ -286,12 +259,7 @@ class JoinedDataset:
 
 
 class ShiftedDataset:
-    """Heatmaps of one person, with heatmaps of its landmarks moved to other people's faces.
-
-    Args:
-        faces: data set with heatmaps only.
-        moves: functions that move landmarks (98, 2) to another person's face.
-    """
+    """Heatmaps of one person, with heatmaps of its landmarks moved to other people's faces by functions."""
 
     def __init__(self, faces: DrawnDataset, moves: list[Callable[[np.ndarray], np.ndarray]]):
         self.faces, self.moves = faces, moves
@@ -338,7 +306,7 @@ class LandmarkDataset:
         cls, root: str | Path, people: Sequence[str], mode: str, style: DrawingStyle = DrawingStyle()
     ) -> LandmarkDataset:
         """Read the landmarks of people. Raises DataError if a list is missing or invalid."""
-        lists = [read_person(root, person, mode).landmarks for person in people]
+        lists = [celebv.read_person(root, person, mode).landmarks for person in people]
         persons = np.repeat(np.arange(len(lists)), [len(landmarks) for landmarks in lists])
         return cls(np.concatenate(lists), f"landmarks of {', '.join(people)} ({mode})", persons, style)
 

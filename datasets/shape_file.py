@@ -32,11 +32,7 @@ def keep_shape(dataset: DrawnDataset | EncodedDataset, folder: Path) -> None:
 
 
 def read_shape(config: DecoderConfig, folders: list[Path]) -> Shape:
-    """Read the shape of a decoder's person from the first of some folders that has it, else from the person's frames.
-
-    Raises:
-        WeightsError: there is neither.
-    """
+    """Read a person's shape from the first folder that has it, else from frames. Raises WeightsError if neither has."""
     paths = [folder / GEOMETRY_FILE for folder in folders]
     path = next((path for path in paths if path.exists()), paths[0])
     if path.exists():

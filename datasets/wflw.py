@@ -37,8 +37,7 @@ def square_about(landmarks: np.ndarray, box: np.ndarray, margin: float, image_si
         margin: added on each side, relative to half the side.
         image_size: height and width.
 
-    Raises:
-        ValueError: the square is mostly outside the image.
+    Raises ValueError if the square is mostly outside the image.
     """
     center_x, center_y = landmarks[NOSE_TIP]
     reach = max(center_x - box[0], center_y - box[1], box[2] - center_x, box[3] - center_y)
@@ -56,11 +55,7 @@ def crop_face(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Crop `square_about` a face from an image (H, W, 3) uint8.
 
-    Returns:
-        Crop (256, 256, 3) uint8, reflected beyond the image, and its landmarks.
-
-    Raises:
-        ValueError: the square is mostly outside the image.
+    Returns the crop (256, 256, 3) uint8, reflected beyond the image, and its landmarks.
     """
     square = square_about(landmarks, box, margin, image.shape[:2])
     crop = cut_square(image, square, mirror=True)
@@ -79,8 +74,7 @@ class PreparedFace(NamedTuple):
 class WFLWFaces:
     """Crops and heatmaps of a list's faces. The margin of each is a function of seed and index.
 
-    Raises:
-        DataError: list or images are missing or damaged, or a face is far outside its image.
+    Raises DataError if list or images are missing or damaged, or a face is far outside its image.
     """
 
     def __init__(self, root: str | Path, mode: str, seed: int, style: DrawingStyle = DrawingStyle()):
@@ -129,11 +123,7 @@ def prepared_drawing(data_dir: str | Path) -> str:
 
 
 def open_landmarks(data_dir: str | Path, mode: str) -> PreparedFile:
-    """Open the landmarks of prepared crops, (98, 2) float32 in pixels of the crop.
-
-    Raises:
-        DataError: they are missing.
-    """
+    """Open the landmarks of prepared crops, (98, 2) float32 in pixels. Raises DataError if they are missing."""
     path = prepared_paths(Path(data_dir), mode)[2]
     return PreparedFile(path, (NUM_LANDMARKS, 2), _command(data_dir, mode), np.float32)
 
@@ -145,11 +135,7 @@ def _command(data_dir: str | Path, mode: str) -> str:
 class WFLWDataset:
     """Prepared crops and heatmaps: samples (image (3, 256, 256), heatmap (15, 64, 64)), uint8.
 
-    Args:
-        with_landmarks: also read landmarks, for augmented samples.
-
-    Raises:
-        DataError: files are missing, damaged, or of another drawing style.
+    Raises DataError if files are missing, damaged, or of another drawing style.
     """
 
     def __init__(

@@ -9,12 +9,12 @@ if [ -n "${VIDEO:-}" ]; then
         --decoder-config demo/weights/decoder/training_info.yaml \
         --decoder-param-file demo/weights/decoder/weights.h5 \
         --landmarks --input="$VIDEO" --src-celeb-name driver --layout side-by-side \
-        --out-dir "$out/mine" --video "$out/mine.mp4" --preview "$out/mine.gif"
+        --out-dir "$out/mine" --video "$out/mine.mp4"
     exit
 fi
 frames=${DEMO_FRAMES:-420}          # of each person
 test_frames=${DEMO_TEST_FRAMES:-100} # of these
-rm -rf "$out/CelebV" "$out/reenactment" "$out/reenactment.mp4" "$out/preview.gif" # not what VIDEO=... made
+rm -rf "$out/CelebV" "$out/reenactment" "$out/reenactment.mp4" # not what VIDEO=... made
 
 echo "== two synthetic people; Rowan drives, Linnea is shown"
 python tools/make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames "$frames" --seed 7 --stride 2 --expressions --out-dir "$out/CelebV"
@@ -30,8 +30,8 @@ python test_reenactment.py \
     --decoder-param-file demo/weights/decoder/weights.h5 \
     --src-celeb-name Rowan --trg-celeb-name Linnea \
     --data-dir "$out/CelebV" --out-dir "$out/reenactment" \
-    --video "$out/reenactment.mp4" --preview "$out/preview.gif"
+    --video "$out/reenactment.mp4"
 
 echo "== against the truth"
 python evaluate.py "$out"/reenactment/Rowan2Linnea/*
-echo "frames: $out/reenactment/Rowan2Linnea/*/result, video: $out/reenactment.mp4, preview: $out/preview.gif"
+echo "frames: $out/reenactment/Rowan2Linnea/*/result, video: $out/reenactment.mp4"

@@ -51,7 +51,7 @@ python test_reenactment.py \
     --encoder-config "$encoder" \
     --transformer-config "$transformer" --decoder-config "$decoder" \
     --src-celeb-name Rowan --trg-celeb-name Linnea --out-dir "$out/reenactment" \
-    --video "$out/reenactment.mp4" --preview "$out/preview.gif"
+    --video "$out/reenactment.mp4"
 
 stage "against the truth"
 python evaluate.py "$out"/reenactment/Rowan2Linnea/*

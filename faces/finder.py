@@ -231,12 +231,7 @@ def correction() -> dict[str, np.ndarray]:
 
 
 def fit_pose(mesh: np.ndarray, canonical: np.ndarray) -> Pose:
-    """Fit the pose of a mesh by its rigid points (Kabsch and Umeyama).
-
-    Args:
-        mesh: (478, 3) in pixels.
-        canonical: (20, 3), centred rigid points of a frontal head.
-    """
+    """Fit the pose of a mesh (478, 3) to its centred, frontal rigid points (20, 3) (Kabsch and Umeyama)."""
     points = mesh[list(RIGID_MESH)]
     center = points.mean(axis=0)
     left, stretch, right = np.linalg.svd(canonical.T @ (points - center))

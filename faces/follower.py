@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,18 +38,6 @@ SMALL = f"face smaller than {MIN_BOX_PX} pixels"
 EDGE = "face at the edge of the image"
 BRIEF = "face seen only briefly"
 GONE = "the tracked face is missing, other faces are visible"
-
-
-class Finder(Protocol):
-    """A face finder for a sequence of images."""
-
-    def find(self, image: np.ndarray) -> list[Face]:
-        """Return the faces of an image (H, W, 3) uint8 RGB."""
-        ...
-
-    def reset(self) -> None:
-        """Start a new sequence."""
-        ...
 
 
 class Placed(NamedTuple):
@@ -270,12 +258,7 @@ def follow_face(
     min_shot_s: float = MIN_SHOT_S,
     wait_s: float = WAIT_S,
 ) -> list[Placed | str]:
-    """Return the crops of a whole sequence, as `FaceFollower` does.
-
-    Args:
-        faces: faces of each image.
-        sizes: (height, width) of each image in pixels.
-    """
+    """Return the crops of a whole sequence, given the faces and the size (height, width) of each image."""
     follower = FaceFollower(fps, min_shot_s, wait_s=wait_s)
     crops = [crop for found, size in zip(faces, sizes) for crop in follower.add(found, size)]
     return [*crops, *follower.finish()]

@@ -193,10 +193,7 @@ def looking_ahead(face: np.ndarray) -> np.ndarray:
 
 
 def symmetric(face: np.ndarray) -> np.ndarray:
-    """Return the mean of a face (98, 2) and its aligned mirror image.
-
-    Asymmetric expressions are no part of the neutral face.
-    """
+    """Return the mean of a face (98, 2) and its aligned mirror image, without asymmetric expressions."""
     mirrored = (face * (-1, 1))[MIRRORED]
     middle, middle_mirrored = face.mean(axis=0), mirrored.mean(axis=0)
     left, _, right = np.linalg.svd((mirrored - middle_mirrored).T @ (face - middle))
@@ -211,11 +208,7 @@ def typical_neutral(landmarks: np.ndarray) -> np.ndarray:
 
 
 def shape_of(landmarks: Iterable[np.ndarray]) -> Shape:
-    """Estimate the shape of a person's face from the landmarks (98, 2) of many frames.
-
-    Raises:
-        DataError: there are no landmarks.
-    """
+    """Estimate a person's shape from landmarks (98, 2) of many frames. Raises DataError if there are none."""
     frames = list(landmarks)
     if not frames:
         raise DataError("no face with landmarks; does the input show a face?")

@@ -96,9 +96,7 @@ def open_backend(backend: str, context: str, networks: Networks, batch_size: int
         backend: one of `BACKENDS`; `auto` is nnabla on a GPU, else ONNX Runtime if it is installed.
         context: nnabla's context, `cpu` or `cudnn`.
 
-    Raises:
-        ConfigError: ONNX Runtime is requested and unavailable.
-        WeightsError: weights are missing, damaged or of another network.
+    Raises ConfigError if ONNX Runtime is requested and unavailable, WeightsError if weights are invalid.
     """
     reason = _why_not_onnx(context, networks) if backend == "auto" else ""
     if backend == "auto":
@@ -146,10 +144,9 @@ def cached_path(module: str, trained: Trained, batch_size: int) -> Path:
 
 @lru_cache
 def cache_folder(preferred: Path) -> Path:
-    """Return the folder for cached files: the preferred one, else the user's cache, else the temporary folder.
+    """Return a writable folder for cached files: the preferred one, else the user's, else a temporary one.
 
-    Raises:
-        ResourceError: none of them is writable.
+    Raises ResourceError if none is writable.
     """
     own = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "reenactgan"
     shared = Path(tempfile.gettempdir()) / f"reenactgan-{os.getuid()}"
@@ -167,11 +164,7 @@ def cache_folder(preferred: Path) -> Path:
 
 
 def exported(module: str, trained: Trained, batch_size: int) -> Path:
-    """Return the cached ONNX file of a network; export it first if necessary.
-
-    Raises:
-        WeightsError: the weights are missing or of another network, or the export is inaccurate.
-    """
+    """Return the cached ONNX file of a network; export it if necessary. Raises WeightsError if that fails."""
     if not trained.weights.is_file():
         raise WeightsError(f"{trained.weights}: no such weights file; train the network or download weights")
     path = cached_path(module, trained, batch_size)
@@ -201,15 +194,8 @@ def _converting_in(folder: Path) -> Iterator[None]:
 def export(networks: Networks, path: Path, batch_size: int = 1) -> float:
     """Write one network, or several in a row, as one ONNX graph with an output for each.
 
-    Args:
-        networks: consecutive modules of encoder, transformer, decoder.
-
-    Returns:
-        Maximum error against nnabla on random input, relative to each output's maximum.
-
-    Raises:
-        ConfigError: batch statistics are requested, or a package is missing.
-        WeightsError: the weights are of another network, or the export is inaccurate.
+    Returns the maximum error against nnabla on random input, relative to each output's maximum. Raises ConfigError for
+    batch statistics or a missing package, WeightsError if the weights do not fit or the export is inaccurate.
     """
     require_packages()
     for module, trained in networks.items():

@@ -48,11 +48,7 @@ Box = tuple[slice, slice]  # rows and columns of an image
 
 
 def masks_of(heatmap: np.ndarray) -> list[np.ndarray]:
-    """Return soft masks (64, 64) of mouth, eyes with brows, and the rest, which sum to 1.
-
-    Args:
-        heatmap: (15, 64, 64) in [0, 1].
-    """
+    """Return soft masks (64, 64), which sum to 1, of mouth, eyes with brows, and rest of a heatmap (15, 64, 64)."""
 
     def region(channels: list[int], blur_px: float) -> np.ndarray:
         mask = cv2.GaussianBlur(cv2.dilate(heatmap[channels].max(axis=0), np.ones((5, 5))), (0, 0), blur_px)
@@ -98,11 +94,7 @@ class Spline:
         self._points, self._shape, self._box = points, (rows, columns), box
 
     def places(self, points: np.ndarray) -> np.ndarray:
-        """Return the source positions of the box's pixels when the spline's points come from `points`.
-
-        Returns:
-            (h, w, 2) float32, x and y in pixels.
-        """
+        """Return where the box's pixels come from, (h, w, 2) float32, if the spline's points come from `points`."""
         grid = _grid()[self._box]
         moved = (self._weights @ (points - self._points).astype(np.float32)).reshape(*self._shape, 2)
         return grid + cv2.resize(moved, grid.shape[1::-1], interpolation=cv2.INTER_LINEAR)
@@ -181,15 +173,12 @@ class FilmPainter:
         self._choices = [Choice() for _ in range(3)]
 
     def paint(self, heatmap: np.ndarray, image: np.ndarray, landmarks: np.ndarray | None) -> np.ndarray:
-        """Paint a face.
+        """Paint a face, (S, S, 3) uint8 at the film's resolution.
 
         Args:
             heatmap: (15, 64, 64), the decoder's input.
             image: (256, 256, 3) uint8, the decoder's output.
             landmarks: (98, 2) in pixels, or None if unknown.
-
-        Returns:
-            (S, S, 3) uint8 at the film's resolution.
         """
         layout, masks = _grey(image), masks_of(heatmap)
         distances = self._distances(layout, masks) if landmarks is None else self._distances_to(landmarks)
@@ -271,11 +260,7 @@ def _tied(own: np.ndarray, asked: np.ndarray) -> np.ndarray:
 
 
 def open_painter(film: Film, decoder: Trained, backend: Backend, batch_size: int) -> FilmPainter:
-    """Open a painter. The decoder's layouts of the film are computed once and cached beside the film's file.
-
-    Args:
-        backend: backend with the decoder, for batches of `batch_size`.
-    """
+    """Open a painter. The decoder's layouts of the film are cached beside the film's file."""
     path = None
     if film.path is not None:
         digest = hashlib.sha256(f"{file_digest(film.path)} {file_digest(decoder.weights)}".encode()).hexdigest()

@@ -23,7 +23,7 @@ from datasets.images import IMAGE_ENDINGS, list_images, read_image
 from datasets.samples import DrawnDataset, FrameDataset
 from faces.crop import cut_square
 from faces.finder import FaceFinder
-from faces.follower import MIN_SHOT_S, WAIT_S, FaceFollower, Finder, Placed
+from faces.follower import MIN_SHOT_S, WAIT_S, FaceFollower, Placed
 from faces.geometry import Shape, shape_of
 from utils.cli import limit_count
 from utils.errors import DataError, ResourceError
@@ -49,8 +49,7 @@ class FrameSource:
         fps: frame rate; frames of a video are repeated or dropped. None is the video's own.
         wanted: number of frames that will be used; None is all.
 
-    Raises:
-        DataError: the file cannot be read, or the folder has no images.
+    Raises DataError if the file cannot be read, or the folder has no images.
     """
 
     def __init__(self, path: Path, fps: float | None = None, wanted: int | None = None):
@@ -110,11 +109,7 @@ def natural_order(path: Path) -> list[tuple[bool, int, str]]:
 
 
 class Camera:
-    """A camera as an iterable of frames (H, W, 3) uint8, until `end` is called.
-
-    Raises:
-        ResourceError: the camera cannot be opened.
-    """
+    """Frames (H, W, 3) uint8 of a camera, until `end` is called. Raises ResourceError if it cannot be opened."""
 
     def __init__(self, device: int | str):
         self._capture = cv2.VideoCapture(device)
@@ -149,14 +144,16 @@ class FaceFrame(NamedTuple):
     landmarks: np.ndarray | None = None  # (98, 2) in pixels of the crop
 
 
-def add_frame(frame: np.ndarray | None, finder: Finder, follower: FaceFollower) -> Iterator[Placed | str]:
+def add_frame(frame: np.ndarray | None, finder: FaceFinder, follower: FaceFollower) -> Iterator[Placed | str]:
     """Find the faces of the next frame, and yield the crops that are complete."""
     if frame is None:
         return follower.add([], (1, 1))
     return follower.add(finder.find(frame), frame.shape[:2])
 
 
-def find_crops(frames: Iterable[np.ndarray | None], finder: Finder, follower: FaceFollower) -> Iterator[Placed | str]:
+def find_crops(
+    frames: Iterable[np.ndarray | None], finder: FaceFinder, follower: FaceFollower
+) -> Iterator[Placed | str]:
     """Yield the crop of each frame, or the reason why there is none, with the follower's delay."""
     finder.reset()
     for frame in frames:
@@ -165,13 +162,11 @@ def find_crops(frames: Iterable[np.ndarray | None], finder: Finder, follower: Fa
 
 
 def faces_of(
-    source: FrameSource, finder: Finder, number: int | None = None, wanted: int | None = None
+    source: FrameSource, finder: FaceFinder, number: int | None = None, wanted: int | None = None
 ) -> Iterator[FaceFrame]:
     """Crop the face of each frame. A thread finds faces ahead, in a second pass over the source.
 
-    Args:
-        number: number of the face from 1, counted from the left; None is the largest.
-        wanted: number of frames; None is all.
+    `number` selects a face from 1, counted from the left (None: the largest); `wanted` limits the number of frames.
     """
     follower = FaceFollower(
         source.fps,
@@ -189,7 +184,7 @@ def faces_of(
             yield _face_frame(index, frame, crop, float(index / source.fps))
 
 
-def faces_of_camera(camera: Camera, finder: Finder, number: int | None = None) -> Iterator[FaceFrame]:
+def faces_of_camera(camera: Camera, finder: FaceFinder, number: int | None = None) -> Iterator[FaceFrame]:
     """Crop the face of each frame of a camera, without smoothing over later frames."""
     follower = FaceFollower(camera.fps, 0.0, look_ahead_s=0.0, number=number)
     start = time.monotonic()
@@ -227,8 +222,7 @@ def open_test_split(
         wanted: number of frames; None is all.
         style: drawing style of the true heatmaps.
 
-    Raises:
-        DataError: the data are missing or damaged.
+    Raises DataError if the data are missing or damaged.
     """
     images = FrameDataset(data_dir, person, "test")
     truth = DrawnDataset(data_dir, person, "test", (HEATMAP,), style=style)
@@ -258,9 +252,7 @@ def open_input(
         fps: frame rate; None is the input's own.
         wanted: number of frames; None is all.
 
-    Raises:
-        DataError: the input cannot be read.
-        ResourceError: a camera cannot be opened.
+    Raises DataError if the input cannot be read, ResourceError if a camera cannot be opened.
     """
     kind, _, device = name.partition(":")
     if kind == "webcam" and (not device or re.fullmatch("[0-9]{1,3}", device)):
@@ -322,11 +314,7 @@ class Replayed:
 
 
 def shape_of_source(frames_in: Input) -> Shape:
-    """Estimate the shape of the source's face from some frames, of a camera from its first seconds.
-
-    Raises:
-        DataError: there is no face.
-    """
+    """Estimate the source's shape from some frames, or the first seconds. Raises DataError if there is no face."""
     if frames_in.landmarks is not None:
         return shape_of(frames_in.landmarks[evenly(len(frames_in.landmarks), MAX_CALIBRATION_FRAMES)])
     if frames_in.calibration is not None:

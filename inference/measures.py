@@ -100,10 +100,9 @@ def face_psnr(sequence: Sequence) -> float | None:
 
 
 def flicker(sequence: Sequence) -> float | None:
-    """Compare the changes between consecutive frames with those of the true images.
+    """Return the mean absolute difference between the changes of consecutive frames and those of the true images.
 
-    Returns:
-        Mean absolute difference in grey levels of 255; None if no two frames are consecutive.
+    In grey levels of 255; None if no two frames are consecutive.
     """
     indices = sequence.indices
     pairs = [k for k in range(len(indices) - 1) if indices[k + 1] - indices[k] == 1]
@@ -125,10 +124,7 @@ def mouth_opening(heatmap: np.ndarray) -> float:
 
 
 def face_turn(heatmap: np.ndarray) -> float:
-    """Return the offset of nose and mouth from the centre of the contour, along the line between the eyes.
-
-    In heatmap pixels. It increases with the yaw and does not depend on the roll.
-    """
+    """Return the offset of nose and mouth from the contour's centre in heatmap pixels, which increases with the yaw."""
     left, right = (centroid(heatmap[EYE_CHANNELS[side]].sum(axis=0)) for side in ("left", "right"))
     across = (right - left) / np.linalg.norm(right - left)
     nose, contour = (centroid(heatmap[CHANNELS[name]]) for name in ("nose_base", "face_contour"))
@@ -176,10 +172,7 @@ def sharpness(image: np.ndarray) -> float:
 
 
 def comb_energy(image: np.ndarray) -> float:
-    """Return the energy of an image (H, W, 3) uint8 at horizontal wavelengths of 2 to 2.5 pixels, in levels^2.
-
-    Deconvolutions of stride 2 produce such comb artifacts.
-    """
+    """Return an image's energy at horizontal wavelengths of 2 to 2.5 pixels, typical of deconvolutions, in levels^2."""
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
     spectrum = np.abs(np.fft.rfft(gray, axis=1)) ** 2 / gray.shape[1]
     return float(spectrum[:, np.fft.rfftfreq(gray.shape[1]) >= 1 / COMB_PX].sum(axis=1).mean())
@@ -201,11 +194,7 @@ def relative_error(found: list[np.ndarray], truth: list[np.ndarray]) -> float | 
 def temporal_jitter(heatmaps: list[np.ndarray], indices: list[int] | None = None) -> float | None:
     """Return the mean length of the second difference of each boundary's centre over time, in heatmap pixels.
 
-    Args:
-        indices: frame numbers; only three consecutive frames count. None has no gaps.
-
-    Returns:
-        None if no boundary is visible in three consecutive frames.
+    Only three consecutive frames count, by the frame numbers `indices` (None: no gaps); None if there are none.
     """
     if len(heatmaps) < 3:
         return None

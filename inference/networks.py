@@ -35,11 +35,7 @@ class Trained(NamedTuple):
         return read_shape(self.config, self._folders)
 
     def film(self) -> Film | None:
-        """Read the film of the decoder's person; None if the run has none.
-
-        Raises:
-            DataError: it is damaged, too large, or of another person.
-        """
+        """Read the film of the decoder's person; None if the run has none. Raises DataError if it is invalid."""
         path = next((folder / FILM_FILE for folder in self._folders if (folder / FILM_FILE).exists()), None)
         return None if path is None else read_film(path, self.config.trg_celeb_name)
 
@@ -48,11 +44,7 @@ Networks = dict[str, Trained]  # by module
 
 
 def load_network(module: str, trained: Trained, x: nn.Variable) -> nn.Variable:
-    """Build a network in evaluation mode and load its weights.
-
-    Raises:
-        WeightsError: they are missing, damaged or of another network.
-    """
+    """Build a network in evaluation mode and load its weights. Raises WeightsError if they do not fit."""
     network = INFERENCE[module]
     output = network.evaluate(x, trained.config)
     network.load(trained.weights)
@@ -62,12 +54,8 @@ def load_network(module: str, trained: Trained, x: nn.Variable) -> nn.Variable:
 def find_trained(module: str, config_path: Path, param_file: Path | None = None) -> Trained:
     """Find a run's weights: `param_file`, else the best epoch by validation, else the last epoch.
 
-    Args:
-        config_path: the run's training_info.yaml. Weights are in its folder, or in the log folder that it names.
-
-    Raises:
-        ConfigError: the file cannot be read.
-        WeightsError: there are no weights.
+    Weights are in the folder of the run's training_info.yaml, or in the log folder that it names. Raises ConfigError if
+    the file cannot be read, WeightsError if there are no weights.
     """
     config = load_config(module, config_path)
     if param_file is not None:
@@ -91,11 +79,7 @@ def require_one_drawing(networks: Networks) -> None:
 
 
 def index_batches(count: int, batch_size: int) -> Iterator[tuple[list[int], int]]:
-    """Group the indices 0..count-1 in batches of equal size; the last is padded by repeating its last index.
-
-    Yields:
-        Indices, and the number of those that are not padding.
-    """
+    """Yield the indices 0..count-1 in batches, the last padded with its last index, and the number without padding."""
     for first in range(0, count, batch_size):
         indices = list(range(first, min(first + batch_size, count)))
         yield indices + [indices[-1]] * (batch_size - len(indices)), len(indices)

@@ -1,4 +1,4 @@
-"""Outputs of a reenactment: frames to look at, arrays to measure, a video and a preview."""
+"""Outputs of a reenactment: frames to look at, arrays to measure, and a video."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 
 from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_BOUNDARIES
@@ -20,7 +19,7 @@ from inference.record import write_result
 from inference.reenactor import Result
 from utils.errors import DataError
 from utils.files import Draft, atomic_path, new_result, timestamp
-from utils.video import VideoWriter, open_video, write_preview
+from utils.video import VideoWriter, open_video
 
 
 class Kind(NamedTuple):
@@ -49,7 +48,6 @@ MEASURED = {"face": _IMAGE, "heatmap": _HEATMAP, "transformed": _HEATMAP, "gener
 ALL_MEASURED = MEASURED | {"layout": _IMAGE}  # with a film
 LAYOUTS = ("panel", "face", "side-by-side")
 FRAMES_DIR, MEASURED_DIR = "result", "measured"
-PREVIEW_FPS, PREVIEW_HEIGHT_PX, PREVIEW_MAX_FRAMES = 12.5, 128, 60
 
 
 def lay_out(result: Result, layout: str, has_label: bool, size: int = IMAGE_SIZE) -> np.ndarray:
@@ -120,12 +118,7 @@ class FrameWriter:
 
 @contextmanager
 def open_frames(folder: Path, metadata: dict[str, str], has_film: bool = False) -> Iterator[FrameWriter]:
-    """Open a new folder of frames for writing while the block runs.
-
-    Args:
-        metadata: metadata of the images.
-        has_film: also store the decoder's own output.
-    """
+    """Open a folder of frames while the block runs; with a film, the decoder's own output is also stored."""
     with ExitStack() as stack:
         parts = ALL_MEASURED if has_film else MEASURED
         paths = {part: stack.enter_context(atomic_path(measured_path(folder, part))) for part in parts}
@@ -136,14 +129,7 @@ def open_frames(folder: Path, metadata: dict[str, str], has_film: bool = False) 
 
 
 class MeasuredFrames:
-    """The stored arrays of a result, without held frames.
-
-    Args:
-        at_most: number of frames.
-
-    Raises:
-        DataError: they are missing or damaged.
-    """
+    """The first stored arrays of a result, without held frames. Raises DataError if they are missing or damaged."""
 
     def __init__(self, folder: Path, at_most: int):
         command = "python test_reenactment.py"
@@ -210,7 +196,6 @@ def open_result_video(
     Args:
         size: (width, height) of the images in pixels.
         frames_in: input, which provides frame rate and sound.
-        comment: comment in the metadata.
 
     Raises:
         DataError: the sound cannot be decoded.
@@ -228,25 +213,6 @@ def open_result_video(
         video.finish()
 
 
-class Preview:
-    """A small animation of every other of the first images."""
-
-    def __init__(self) -> None:
-        self._images: list[np.ndarray] = []
-        self._count = 0
-
-    def add(self, image: np.ndarray) -> None:
-        """Add the next image (H, W, 3) uint8."""
-        self._count += 1
-        if self._count % 2 and len(self._images) < PREVIEW_MAX_FRAMES:
-            width = image.shape[1] * PREVIEW_HEIGHT_PX // image.shape[0]
-            self._images.append(cv2.resize(image, (width, PREVIEW_HEIGHT_PX), interpolation=cv2.INTER_AREA))
-
-    def save(self, path: Path, comment: str) -> None:
-        """Write the GIF."""
-        write_preview(path, self._images, PREVIEW_FPS, comment)
-
-
 class OutputOptions(NamedTuple):
     """What is written, and how."""
 
@@ -256,21 +222,15 @@ class OutputOptions(NamedTuple):
     has_label: bool = True  # write 'synthetic' on the generated face
     video: Path | None = None
     with_sound: bool = True
-    preview: Path | None = None
     size: int = IMAGE_SIZE  # width and height of each image in pixels
 
 
 class Output:
-    """Writer of results: frames in a folder, and a video and a preview if they are requested.
-
-    Attributes:
-        folder: final path of the result folder.
-    """
+    """Writer of results: frames in a folder, and a video if it is requested."""
 
     def __init__(self, draft: Draft, frames: FrameWriter, video: ResultVideo, options: OutputOptions, is_data: bool):
         self.folder, self._draft = draft.final_path, draft.path
         self._frames, self._video, self._options, self._is_data = frames, video, options, is_data
-        self.preview = Preview()
         self._record: dict[str, Any] = {}
 
     @property
@@ -288,7 +248,6 @@ class Output:
         options = self._options
         image = lay_out(result, options.layout, options.has_label, options.size)
         self._video.write(result.time_s, image)
-        self.preview.add(image)
         if self._is_data:  # panels without a label, for research
             image = lay_out(result, "panel", False, options.size)
         self._frames.write(result, image)
@@ -304,11 +263,9 @@ class Output:
 
 @contextmanager
 def open_output(options: OutputOptions, frames_in: Input, metadata: dict[str, str], has_film: bool) -> Iterator[Output]:
-    """Open the output of a reenactment. All files get their final names when the block ends without an error.
+    """Open the output of a reenactment, with metadata that mark it as generated.
 
-    Args:
-        metadata: metadata of images and video, which say that they are generated.
-        has_film: whether a film paints.
+    All files get their final names when the block ends without an error.
     """
     size = layout_size(options.layout, frames_in.truth is not None, options.size)
     with new_result(options.parent, timestamp(), options.info) as draft:
@@ -319,5 +276,3 @@ def open_output(options: OutputOptions, frames_in: Input, metadata: dict[str, st
             output = Output(draft, frames, video, options, frames_in.truth is not None)
             yield output
         output.finish()
-    if options.preview is not None:
-        output.preview.save(options.preview, metadata["Comment"])

@@ -26,9 +26,7 @@ Tiles = Callable[[int, tuple[np.ndarray, ...], np.ndarray], list[np.ndarray]]
 def open_trained(module: str, args: argparse.Namespace) -> Trained:
     """Find a run's network for the arguments of `cli.parse_test_args`, and set nnabla's context.
 
-    Raises:
-        ConfigError: the configuration cannot be read, or the context is unavailable.
-        WeightsError: the run has no weights.
+    Raises ConfigError if configuration or context are invalid, WeightsError if the run has no weights.
     """
     trained = find_trained(module, args.training_info, args.param_file)
     config = trained.config
@@ -54,7 +52,6 @@ def write_panels(
         dataset: samples whose last part is the heatmap (15, 64, 64).
         people: name of the parent folder.
         tiles: returns the images of a panel from the sample's index, the sample, and the output.
-        metadata: metadata of the images.
     """
     config = trained.config
     count = limit_count(args.num, len(dataset), f"the test split of {people}")

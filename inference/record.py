@@ -13,19 +13,11 @@ from utils.files import read_text, read_yaml, write_text, write_yaml
 from utils.html import address, curve, render
 
 RECORD_FILE, FRAMES_FILE, SCORES_FILE = "reenactment.yaml", "frames.json", "scores.json"
-
-# keys of every record
-RECORD = dict.fromkeys(("input", "source", "target", "data_dir", "video"), str)
-RECORD |= {"frames": int, "configs": dict, "weights": dict}
+KEYS = {"input", "source", "target", "data_dir", "video", "frames", "configs", "weights"}  # of every record
 
 
 def write_result(folder: Path, record: dict[str, Any], metrics: dict[str, dict[str, float]]) -> None:
-    """Write record, metrics and page.
-
-    Args:
-        record: how the result was made.
-        metrics: metrics of each frame, by the name of its image in `result/`.
-    """
+    """Write the record, the metrics of each frame (by the name of its image in `result/`), and the page."""
     write_text(folder / FRAMES_FILE, json.dumps(metrics, indent=1) + "\n")
     write_yaml(folder / RECORD_FILE, record)
     _write_page(folder, record, metrics)
@@ -40,12 +32,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder}: no {RECORD_FILE}; name a folder that test_reenactment.py has finished") from None
     except ValueError:
         record = None
-    if not isinstance(record, dict) or not all(isinstance(record.get(key), kind) for key, kind in RECORD.items()):
-        raise DataError(f"{path}: damaged; run test_reenactment.py again")
-    paths = [*record["configs"].items(), *record["weights"].items()]
-    if set(record["configs"]) != set(record["weights"]) or not all(
-        isinstance(text, str) for pair in paths for text in pair
-    ):
+    if not isinstance(record, dict) or not record.keys() >= KEYS:
         raise DataError(f"{path}: damaged; run test_reenactment.py again")
     return record
 
@@ -59,8 +46,7 @@ def add_scores(
         scores: rows of a table.
         sheet: `file` and `words` (caption) of an image.
 
-    Raises:
-        DataError: the metrics are missing or damaged.
+    Raises DataError if the metrics are missing or damaged.
     """
     path = folder / FRAMES_FILE
     try:

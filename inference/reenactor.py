@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,14 +27,6 @@ from utils.parallel import close_iterator, prefetched
 
 NO_FACE_CHOICES = ("hold", "skip", "fail")
 RESULTS_AHEAD = 4
-
-
-class Geometry(Protocol):
-    """Moves landmarks to the target."""
-
-    def move(self, landmarks: np.ndarray) -> np.ndarray:
-        """Move landmarks (98, 2) in pixels of the crop."""
-        ...
 
 
 class Result(NamedTuple):
@@ -73,7 +65,7 @@ class Reenactor:
         backend: Backend,
         decoder: Trained,
         has_encoder: bool = False,
-        geometry: Geometry | None = None,
+        geometry: NeutralToNeutral | None = None,
         motion: Motion | None = None,
         batch_size: int = 1,
         smooth: float = 0.0,
@@ -232,30 +224,18 @@ def open_reenactor(
 
 
 def target_shape(decoder: Trained, film: Film | None) -> Shape:
-    """Return the shape of the target: the decoder's person, or the film's if that is somebody else.
-
-    Raises:
-        WeightsError: the shape of the decoder's person is unknown.
-    """
+    """Return the shape of the decoder's person, or the film's if that is another. Raises WeightsError if unknown."""
     return decoder.shape() if film is None or film.person == decoder.config.trg_celeb_name else film.shape
 
 
 def open_decoder(decoder: Trained, context: str) -> Backend:
-    """Load a decoder for single faces.
-
-    Raises:
-        WeightsError: its weights are missing, damaged or of another network.
-    """
+    """Load a decoder for single faces. Raises WeightsError if its weights are missing, damaged or do not fit."""
     return open_backend("auto", context, {"decoder": decoder}, 1)
 
 
 @contextmanager
 def results_of(reenactor: Reenactor, frames_in: Input, missing: MissingFaces) -> Iterator[Iterator[Result]]:
-    """Yield the results of an input in order, computed ahead in a thread.
-
-    Args:
-        missing: handles frames without a face.
-    """
+    """Yield the results of an input in order, computed ahead in a thread."""
 
     def reenact() -> Iterator[Result | FaceFrame]:
         try:
@@ -281,11 +261,7 @@ class MissingFaces:
         self._last: Result | None = None
 
     def resolve(self, item: Result | FaceFrame) -> Result | None:
-        """Return the result for a frame; None if the frame is left out.
-
-        Raises:
-            DataError: the frame has no face, and the choice is `fail`.
-        """
+        """Return the result for a frame, or None to leave it out. Raises DataError if the choice is `fail`."""
         if isinstance(item, Result):
             self.num_faces += 1
             self._last = item

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import nnabla as nn
 import nnabla.functions as F
 import nnabla.parametric_functions as PF
@@ -23,11 +25,10 @@ def _deconv4(x: nn.Variable, channels: int, name: str, with_bias: bool = False) 
 
 
 def _resize_conv4(x: nn.Variable, channels: int, name: str, with_bias: bool = False) -> nn.Variable:
-    """Apply ReLU, double the size by nearest neighbour, then a 3x3 convolution; all in one deconvolution.
+    """Apply ReLU, double the size by nearest neighbor, and convolve with 3x3 weights, in one deconvolution.
 
-    Neighbouring pixels share their weights, so that no lattice forms (Odena et al., Deconvolution and checkerboard
-    artifacts, Distill 2016). A pixel that is doubled and then seen by 3x3 weights is one that a 4x4 deconvolution
-    spreads: its kernel is the 3x3 one over each of the 2x2 copies, which costs what `_deconv4` does.
+    This avoids checkerboard artifacts (Odena et al., Deconvolution and checkerboard artifacts, Distill 2016). The 4x4
+    kernel is the sum of the 3x3 kernel at the four positions of a doubled pixel, so the cost equals `_deconv4`'s.
     """
     with nn.parameter_scope(f"{name}/resize_conv"):
         weights = get_parameter_or_create("W", (x.shape[1], channels, 3, 3), gan_weights(), need_grad=True)
@@ -44,15 +45,15 @@ def decoder(
     training: bool = True,
     batch_stat: bool | None = None,
 ) -> nn.Variable:
-    """Paint a face.
+    """Paint a face from boundary heatmaps.
 
     Args:
         heatmap: (B, 15, 64, 64) in [0, 1].
         planes: channels of the U-Net's outermost level.
-        resize_levels: so many of the outermost levels double the size by `_resize_conv4`; the paper's deconvolve.
-        dropout: probability of it in training; the paper's is 0.5.
-        training: batch statistics and dropout; False is evaluation.
-        batch_stat: normalise by the batch; None where training does.
+        resize_levels: number of outermost levels that use `_resize_conv4`; the paper has none.
+        dropout: probability of dropout in training; the paper's is 0.5.
+        training: whether to use batch statistics and dropout.
+        batch_stat: whether to use batch statistics; None is `training`.
 
     Returns:
         (B, 3, 256, 256) RGB in (-1, 1).
@@ -61,14 +62,12 @@ def decoder(
     batch_stat = training if batch_stat is None else batch_stat
     h = batch_norm(_deconv4(heatmap, 15, "ReluDeconvBN1"), batch_stat, "ReluDeconvBN1", gan_init=True)
     h = F.tanh(_deconv4(h, 15, "ReluDeconvBN2", with_bias=True))  # (B, 15, 256, 256)
-    innermost = len(LEVELS) - 1
-    downs = []
+    innermost, downs = len(LEVELS) - 1, []
+    convolve = partial(PF.convolution, w_init=gan_weights(), with_bias=False)
     for level, multiple in enumerate(LEVELS):
         name = f"down{level}"
         h = h if level == 0 else F.leaky_relu(h, 0.2)
-        h = PF.convolution(
-            h, planes * multiple, (4, 4), (1, 1), (2, 2), w_init=gan_weights(), with_bias=False, name=name
-        )
+        h = convolve(h, planes * multiple, (4, 4), (1, 1), (2, 2), name=name)
         if 0 < level < innermost:
             h = batch_norm(h, batch_stat, name, gan_init=True)
         downs.append(h)  # (B, 512, 1, 1) at the end
@@ -85,13 +84,13 @@ def decoder(
 def decoder_discriminator(
     heatmap: nn.Variable, image: nn.Variable, planes: int = 64, fixed: bool = False
 ) -> nn.Variable:
-    """Score a face together with its boundaries.
+    """Score a face given its boundaries.
 
     Args:
         heatmap: (B, 15, 256, 256) in [0, 1]; image: (B, 3, 256, 256) in [-1, 1].
 
     Returns:
-        (B, 1, 30, 30) logits. The network's sigmoid is part of the loss (`losses.gan_bce`), where it is stable.
+        Logits (B, 1, 30, 30). The sigmoid is part of the loss (`losses.gan_bce`), where it is stable.
     """
     assert_shape(heatmap, 15, 256)
     assert_shape(image, 3, 256)

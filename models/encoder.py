@@ -13,13 +13,10 @@ HOURGLASS_DEPTH = 4
 
 
 def residual(x: nn.Variable, planes: int, name: str, batch_stat: bool) -> nn.Variable:
-    """Apply a pre-activation bottleneck of half width, with a 1x1 convolution on the shortcut where the width changes.
-
-    Args:
-        x: (B, C, H, W).
+    """Apply a pre-activation bottleneck of half width. The shortcut is a 1x1 convolution where the width changes.
 
     Returns:
-        (B, planes, H, W).
+        (B, planes, H, W) for an input (B, C, H, W).
     """
     with nn.parameter_scope(name):
         h = F.relu(batch_norm(x, batch_stat, "bn1"))
@@ -33,7 +30,7 @@ def residual(x: nn.Variable, planes: int, name: str, batch_stat: bool) -> nn.Var
 
 
 def hourglass(x: nn.Variable, batch_stat: bool, level: int = HOURGLASS_DEPTH - 1) -> nn.Variable:
-    """Apply an hourglass, (B, C, H, W) to the same; levels count from the inside, so the outermost is depth - 1."""
+    """Apply an hourglass to a tensor (B, C, H, W). Levels are counted from the innermost, 0."""
     planes = x.shape[1]
     skip = residual(x, planes, f"{level}.0.0", batch_stat)
     h = F.max_pooling(x, (2, 2))  # (B, C, H / 2, W / 2)
@@ -44,7 +41,7 @@ def hourglass(x: nn.Variable, batch_stat: bool, level: int = HOURGLASS_DEPTH - 1
 
 
 def prediction_of(scores: list[nn.Variable], loss_name: str) -> nn.Variable:
-    """Return the prediction (B, 15, h, w), about [0, 1]: the last score, which cross entropy trains as a logit."""
+    """Return the prediction (B, 15, h, w), about [0, 1]: the last score, a logit if trained with cross entropy."""
     return F.sigmoid(scores[-1]) if loss_name == "bce" else scores[-1]
 
 
@@ -53,11 +50,11 @@ def encoder(image: nn.Variable, num_stacks: int = 2, planes: int = 64, batch_sta
 
     Args:
         image: (B, 3, H, W) in [-1, 1], sides a multiple of 64.
-        planes: base channels; the hourglasses have four times as many.
+        planes: base channels; hourglasses have four times as many.
         batch_stat: True in training, False in evaluation.
 
     Returns:
-        `num_stacks` scores (B, 15, H / 4, W / 4), the last being the prediction.
+        `num_stacks` scores (B, 15, H / 4, W / 4); the last one is the prediction.
     """
     assert_shape(image, 3)
     h = PF.convolution(image, planes, (7, 7), (3, 3), (2, 2), name="conv1")  # (B, 64, 128, 128)
@@ -73,11 +70,11 @@ def encoder(image: nn.Variable, num_stacks: int = 2, planes: int = 64, batch_sta
         h = residual(h, 4 * planes, f"res{stack}", batch_stat)
         h = PF.convolution(h, 4 * planes, (1, 1), name=f"fc{stack}")
         h = F.relu(batch_norm(h, batch_stat, f"fc{stack}"))
-        # from zero: empty maps are nearly right, and training from random ones first has to unlearn them
+        # zeros, because empty heatmaps are nearly right at the start
         empty = I.ConstantInitializer(0)
         scores.append(PF.convolution(h, 15, (1, 1), w_init=empty, name=f"score{stack}"))
         if stack + 1 < num_stacks:
-            # two stacks are published as `fc_` and `score_`; further ones get a number behind
+            # published names are `fc_` and `score_`; further stacks get a number
             feed = "" if stack == 0 else str(stack)
             features = PF.convolution(h, 4 * planes, (1, 1), name=f"fc_{feed}")
             fed_back = PF.convolution(scores[-1], 4 * planes, (1, 1), name=f"score_{feed}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import nnabla as nn
 import nnabla.functions as F
 import nnabla.initializer as I
@@ -13,25 +15,25 @@ from utils.context import current_context
 
 GAN_SIGMA = 0.02
 EPSILON = 1e-5  # added to the variance by normalisations
-STATISTICS_DECAY = 0.9  # share of BatchNorm's running mean and variance that stays in an update
+STATISTICS_DECAY = 0.9  # weight of the old running statistics in an update
 
 
 class GammaInitializer(I.NormalInitializer):
-    """Draw N(1, sigma), where the scales of a GAN's normalisation start."""
+    """Initializer of normalization scales in GANs, N(1, sigma)."""
 
     def __call__(self, shape: tuple[int, ...]) -> np.ndarray:
         return 1 + super().__call__(shape)
 
 
 def gan_weights() -> I.NormalInitializer:
-    """Draw N(0, 0.02), where the weights of a GAN's convolutions start."""
+    """Return the initializer of convolutions in GANs, N(0, 0.02)."""
     return I.NormalInitializer(GAN_SIGMA)
 
 
 def batch_norm(
     x: nn.Variable, batch_stat: bool, name: str | None = None, gan_init: bool = False, fixed: bool = False
 ) -> nn.Variable:
-    """Apply BatchNorm; `batch_stat` normalises by the batch and moves the running statistics, else these are used."""
+    """Apply batch normalization, with batch statistics (which updates the running ones) or running statistics."""
     start = {"gamma": GammaInitializer(GAN_SIGMA)} if gan_init else None
     return PF.batch_normalization(
         x,
@@ -45,16 +47,16 @@ def batch_norm(
 
 
 def instance_norm(x: nn.Variable, name: str | None = None) -> nn.Variable:
-    """Apply instance normalisation; on a GPU without nnabla's function of that name (docs/GPU.md)."""
+    """Apply instance normalization; on GPUs without nnabla's own function (docs/GPU.md)."""
     if current_context() == "cpu":
         return PF.instance_normalization(x, eps=EPSILON, param_init={"gamma": GammaInitializer(GAN_SIGMA)}, name=name)
     return instance_norm_by_batch_norm(x, name)
 
 
 def instance_norm_by_batch_norm(x: nn.Variable, name: str | None = None) -> nn.Variable:
-    """Apply instance normalisation as a BatchNorm over one sample with a channel for each instance, the same numbers.
+    """Apply instance normalization as batch normalization of one sample with a channel per instance.
 
-    nnabla's own stops on GPUs of compute capability 9.0, as its reductions do (`losses.mean_by_product`).
+    nnabla's own function fails on GPUs of compute capability 9.0, like its reductions (`losses.mean_by_product`).
     """
     with nn.parameter_scope(f"{name}/instance_normalization" if name else "instance_normalization"):
         shape = (1, x.shape[1], 1, 1)
@@ -70,7 +72,7 @@ def instance_norm_by_batch_norm(x: nn.Variable, name: str | None = None) -> nn.V
 
 
 def reflect_pad(x: nn.Variable, width: int) -> nn.Variable:
-    """Mirror the rim outward on all four sides."""
+    """Pad all four sides by reflection."""
     return F.pad(x, (width,) * 4, "reflect")
 
 
@@ -83,29 +85,20 @@ def assert_shape(x: nn.Variable, channels: int, size: int | None = None) -> None
 
 
 def patch_gan(x: nn.Variable, planes: int, fixed: bool = False) -> nn.Variable:
-    """Score patches by the PatchGAN that transformer and decoder share (paper section 3.2; Isola et al., CVPR 2017).
+    """Score patches of an image (PatchGAN; paper section 3.2; Isola et al., CVPR 2017).
 
     Args:
-        x: (B, C, H, W); planes: channels of the first convolution.
-        fixed: no gradient reaches the parameters, as in the generator's pass.
+        planes: channels of the first convolution.
+        fixed: whether to keep the parameters fixed, as in the generator's pass.
 
     Returns:
-        (B, 1, H/8 - 2, W/8 - 2) scores without a sigmoid, one a patch.
+        Scores (B, 1, H / 8 - 2, W / 8 - 2) without a sigmoid, for an input (B, C, H, W).
     """
-    h = PF.convolution(x, planes, (4, 4), (1, 1), (2, 2), w_init=gan_weights(), fix_parameters=fixed, name="conv0")
+    convolve = partial(PF.convolution, w_init=gan_weights(), fix_parameters=fixed)
+    h = convolve(x, planes, (4, 4), (1, 1), (2, 2), name="conv0")
     h = F.leaky_relu(h, 0.2)
     for index, (multiple, stride) in enumerate(((2, 2), (4, 2), (8, 1)), start=1):
         name = f"conv{index}"
-        h = PF.convolution(
-            h,
-            planes * multiple,
-            (4, 4),
-            (1, 1),
-            (stride, stride),
-            w_init=gan_weights(),
-            fix_parameters=fixed,
-            with_bias=False,
-            name=name,
-        )
+        h = convolve(h, planes * multiple, (4, 4), (1, 1), (stride, stride), with_bias=False, name=name)
         h = F.leaky_relu(batch_norm(h, True, name, gan_init=True, fixed=fixed), 0.2)
-    return PF.convolution(h, 1, (4, 4), (1, 1), w_init=gan_weights(), fix_parameters=fixed, name="conv4")
+    return convolve(h, 1, (4, 4), (1, 1), name="conv4")

@@ -15,21 +15,13 @@ from utils.weights import read_parameters, set_sum, write_arrays
 
 @dataclass(frozen=True)
 class Network:
-    """A network with its own parameter scope.
+    """A network with its own parameter scope."""
 
-    Attributes:
-        name: parameter scope, and name in checkpoints.
-        function: builds the network as a function of variables.
-        input_shape: (C, H, W) of the input at inference.
-        for_inference: builds the network in evaluation mode from an input and the configuration of its training.
-        file_prefix: prefix of weights files; '' is the name and an underscore.
-    """
-
-    name: str
-    function: Callable[..., Any] | None = None
-    input_shape: tuple[int, ...] = ()
-    for_inference: Callable[[nn.Variable, Any], nn.Variable] | None = None
-    file_prefix: str = ""
+    name: str  # parameter scope, and name in checkpoints
+    function: Callable[..., Any] | None = None  # builds the network from variables
+    input_shape: tuple[int, ...] = ()  # (C, H, W) at inference
+    for_inference: Callable[[nn.Variable, Any], nn.Variable] | None = None  # from an input and the run's configuration
+    file_prefix: str = ""  # of weights files; '' is the name and an underscore
 
     def __call__(self, *inputs: nn.Variable, **options: Any) -> Any:
         """Build the network; building it again shares the parameters."""
@@ -43,11 +35,8 @@ class Network:
     def evaluate(self, x: nn.Variable, config: Any) -> nn.Variable:
         """Build the network in evaluation mode.
 
-        Args:
-            x: (B, 3, 256, 256) in [-1, 1] for the encoder, else heatmaps (B, 15, 64, 64) in [0, 1].
-
-        Returns:
-            Heatmaps (B, 15, 64, 64), or images (B, 3, 256, 256) in (-1, 1) from the decoder.
+        Takes faces (B, 3, 256, 256) in [-1, 1] (encoder) or heatmaps (B, 15, 64, 64) in [0, 1]; returns heatmaps, or
+        faces in (-1, 1) (decoder).
         """
         with nn.parameter_scope(self.name):
             return self.for_inference(x, config)
@@ -92,9 +81,7 @@ class Network:
     def load(self, path: str | Path) -> None:
         """Set all parameters of the network, which must have been built.
 
-        Raises:
-            WeightsError: the file is missing or damaged, or has other names, shapes or types, or values that are not
-                finite. The network is then unchanged.
+        Raises WeightsError, with nothing changed, if the file is missing or damaged or does not fit the network.
         """
         expected = self.parameters()
         arrays = read_parameters(path, {name: variable.shape for name, variable in expected.items()})

@@ -18,18 +18,16 @@ IMAGE_SHAPE = (3, 256, 256)
 
 
 def _evaluate_encoder(x: nn.Variable, config: Any) -> nn.Variable:
-    model = config.model
-    scores = encoder(x, model.num_stacks, model.planes, batch_stat=config.test.batch_stat)
+    scores = encoder(x, **config.model.options(), batch_stat=config.test.batch_stat)
     return prediction_of(scores, config.loss_name)
 
 
 def _evaluate_transformer(x: nn.Variable, config: Any) -> nn.Variable:
-    return transformer(x, config.norm_type, config.model.planes, batch_stat=config.test.batch_stat)
+    return transformer(x, config.norm_type, **config.model.options(), batch_stat=config.test.batch_stat)
 
 
 def _evaluate_decoder(x: nn.Variable, config: Any) -> nn.Variable:
-    model = config.model
-    return decoder(x, model.planes, model.resize_levels, training=False, batch_stat=config.test.batch_stat)
+    return decoder(x, **config.model.options(), training=False, batch_stat=config.test.batch_stat)
 
 
 ENCODER = Network("encoder", encoder, IMAGE_SHAPE, _evaluate_encoder, "model_epoch-")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import nnabla as nn
 import nnabla.functions as F
 import nnabla.parametric_functions as PF
@@ -16,20 +18,20 @@ SOBEL_X = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], np.float32)
 def transformer(
     heatmap: nn.Variable, norm_type: str = "batch_norm", planes: int = 64, batch_stat: bool = True
 ) -> nn.Variable:
-    """Transform boundaries.
+    """Transform boundary heatmaps of A to B.
 
     Args:
         heatmap: (B, 15, 64, 64) in [0, 1].
         norm_type: `batch_norm` or `instance_norm`.
-        batch_stat: True in training, False in evaluation; instance normalisation knows no difference.
+        batch_stat: True in training, False in evaluation; ignored by instance normalization.
 
     Returns:
         (B, 15, 64, 64) in (0, 1).
     """
     assert_shape(heatmap, 15, 64)
-
-    def norm_relu(x: nn.Variable, name: str | None = None) -> nn.Variable:
-        return F.relu(norm(x, name))
+    convolve, deconvolve = (
+        partial(function, w_init=gan_weights(), with_bias=False) for function in (PF.convolution, PF.deconvolution)
+    )
 
     def norm(x: nn.Variable, name: str | None = None) -> nn.Variable:
         if norm_type == "instance_norm":
@@ -38,39 +40,26 @@ def transformer(
 
     def block_half(x: nn.Variable, name: str) -> nn.Variable:
         with nn.parameter_scope(name):
-            h = PF.convolution(reflect_pad(x, 1), 4 * planes, (3, 3), w_init=gan_weights(), with_bias=False)
-            return norm(h)
+            return norm(convolve(reflect_pad(x, 1), 4 * planes, (3, 3)))
 
-    h = PF.convolution(reflect_pad(heatmap, 3), planes, (7, 7), w_init=gan_weights(), with_bias=False, name="conv1")
-    h = norm_relu(h, "conv1")  # (B, 64, 64, 64)
+    h = convolve(reflect_pad(heatmap, 3), planes, (7, 7), name="conv1")
+    h = F.relu(norm(h, "conv1"))  # (B, 64, 64, 64)
     for index, multiple in ((2, 2), (3, 4)):
         name = f"conv{index}"
-        h = PF.convolution(
-            h, planes * multiple, (3, 3), (1, 1), (2, 2), w_init=gan_weights(), with_bias=False, name=name
-        )
-        h = norm_relu(h, name)  # (B, 256, 16, 16) at the end
+        h = convolve(h, planes * multiple, (3, 3), (1, 1), (2, 2), name=name)
+        h = F.relu(norm(h, name))  # (B, 256, 16, 16) at the end
     for index in range(1, NUM_RESIDUAL_BLOCKS + 1):
         with nn.parameter_scope(f"res{index}"):
             h = h + block_half(F.relu(block_half(h, "block1")), "block2")
     for index, multiple in ((1, 2), (2, 1)):
         name = f"deconv{index}"
-        h = PF.deconvolution(
-            h,
-            planes * multiple,
-            (3, 3),
-            (1, 1),
-            (2, 2),
-            output_padding=(1, 1),
-            w_init=gan_weights(),
-            with_bias=False,
-            name=name,
-        )
-        h = norm_relu(h, name)  # (B, 64, 64, 64) at the end
+        h = deconvolve(h, planes * multiple, (3, 3), (1, 1), (2, 2), output_padding=(1, 1), name=name)
+        h = F.relu(norm(h, name))  # (B, 64, 64, 64) at the end
     return F.sigmoid(PF.convolution(reflect_pad(h, 3), 15, (7, 7), w_init=gan_weights(), name="deconv3"))
 
 
 def enhance_edges(heatmap: nn.Variable) -> nn.Variable:
-    """Apply the authors' fixed Sobel pair, x then y, to each map by itself: (B, C, H, W) to the same shape."""
+    """Apply the authors' fixed Sobel filters, x then y, to each channel of heatmaps (B, C, H, W)."""
     channels = heatmap.shape[1]
     h = heatmap
     for kernel in (SOBEL_X, SOBEL_X.T):

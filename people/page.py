@@ -36,11 +36,7 @@ def write_comparison(path: Path, result: Path) -> None:
 
 
 def write_page(work: Work, video: Path, results: dict[str, Path]) -> Path:
-    """Write the page; return its path.
-
-    Args:
-        results: folders of the results by name, `held-out` among them.
-    """
+    """Write the page, given the folders of the results by name (`held-out` among them); return its path."""
     address = partial(address_of, folder=work.folder)
     links = [(f"{name}, frame by frame", address(folder / "index.html")) for name, folder in results.items()]
     links += [(f"training of the {module}", address(work.run(module) / "index.html")) for module in work.modules]

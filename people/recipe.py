@@ -29,13 +29,10 @@ def frames_per_epoch(work: Work, module: str, num_train: dict[str, int]) -> int:
 
 
 def config_of(work: Work, module: str, num_train: dict[str, int]) -> dict[str, Any]:
-    """Return the configuration of a training.
+    """Return the configuration of a training, given the number of training frames by person.
 
     It starts from the weights in demo/weights if they have the same width. The decoder is trained without adversarial
     loss, the transformer mostly by its warm start (docs/PEOPLE.md).
-
-    Args:
-        num_train: number of training frames by person.
     """
     quality = work.quality
     num_frames = frames_per_epoch(work, module, num_train)

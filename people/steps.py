@@ -14,7 +14,6 @@ from datasets.film import SIZES, film_of, write_film
 from faces.motion import is_whole
 from inference.inputs import FrameSource
 from people.page import read_scores
-from people.targets import TRAINED_ON, day_of
 from people.work import Work
 from utils.errors import DataError
 from utils.files import atomic_path, file_digest, write_text
@@ -46,11 +45,7 @@ def prepare(work: Work, videos: dict[str, Path]) -> None:
 
 
 def split(work: Work, name: str) -> int:
-    """Split a person's frames, unless they are split; return the number of training frames.
-
-    Raises:
-        DataError: there are too few.
-    """
+    """Split a person's frames once; return the number of training frames. Raises DataError if they are too few."""
     path = list_path(work.root(name), name, "all")
     count = len(read_names(path, NUM_COORDINATES, ""))
     least = MIN_FRAMES if name == work.target else MIN_SOURCE_FRAMES
@@ -69,16 +64,11 @@ def choose_film(work: Work) -> None:
 
 
 def measure_held_out(work: Work) -> Path:
-    """Reenact and measure the target's held-out frames, and record the measures in the decoder's run for app.py.
-
-    Returns:
-        Folder of the result.
-    """
+    """Measure a reenactment of the target's held-out frames, record it in the decoder's run, and return its folder."""
     flags = ("--landmarks", "--src-celeb-name", work.target, "--data-dir", work.people)
     result, decoder = _measured(work, "held-out", flags), work.run("decoder")
     if not work.is_instant:
         scores = {measure.name: measure.value for measure in read_scores(result) if measure.of == "result"}
-        scores[TRAINED_ON] = day_of(decoder / INFO_FILE)
         write_text(decoder / HELD_OUT_FILE, json.dumps(scores, indent=1) + "\n")
     return result
 
@@ -96,15 +86,7 @@ def _measured(work: Work, name: str, flags: tuple[object, ...]) -> Path:
 def reenact(
     work: Work, source: Path, out: Path, with_audio: bool, motion: str, strength: float, size: int
 ) -> dict[str, Path]:
-    """Reenact the source's video and the target's held-out frames, and measure both.
-
-    Args:
-        motion, strength: see `Motion`.
-        size: maximum size of a painted face in pixels.
-
-    Returns:
-        Folders of the results by name.
-    """
+    """Reenact the source's video and the target's held-out frames, and measure both; return the results by name."""
     trained = [module for module in ("encoder", "transformer") if module in work.modules]
     networks = [word for module in trained for word in (f"--{module}-config", work.run(module) / INFO_FILE)]
     networks += [] if "encoder" in trained else ["--landmarks"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Container, Iterable, Iterator
-from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +26,6 @@ from utils.files import read_text
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "weights" / "decoder"
 LAYOUT = DEMO.parent / "layout"  # decoder for the films of people without a decoder
 HELD_OUT = ("PSNR", "SSIM", "sharpness")
-TRAINED_ON = "trained_on"
 MAX_RUNS = 500
 
 
@@ -37,26 +35,18 @@ class Target(NamedTuple):
     person: str
     run: str  # name of the run's folder
     decoder: Trained
-    date: str  # of the training, YYYY-MM-DD
+    date: str  # of the weights or the film, YYYY-MM-DD
     held_out: dict[str, float]  # measures of `HELD_OUT`, or empty
     film_path: Path | None = None  # film of a person without a decoder; a decoder's run has its own
 
     def film(self, size: int = IMAGE_SIZE) -> Film | None:
-        """Read the film, with frames of at most `size` pixels; None if there is none.
-
-        Raises:
-            DataError: it is damaged, too large, or of another person.
-        """
+        """Read the film at up to `size` pixels; None if there is none. Raises DataError if it is invalid."""
         film = self.decoder.film() if self.film_path is None else read_film(self.film_path, self.person)
         return None if film is None else film.reduced(size)
 
 
 def find_targets(logdirs: Iterable[Path]) -> dict[str, Target]:
-    """Find the demo's target, and all usable decoder runs in some log folders.
-
-    Returns:
-        Targets by name: person and run, with a number if several have the same name.
-    """
+    """Find the demo's target and all usable decoder runs in log folders, by person and run (numbered if equal)."""
     infos = [DEMO / INFO_FILE]
     for logdir in logdirs:
         infos += sorted(logdir.resolve().glob(f"decoder/*/*/{INFO_FILE}"))[:MAX_RUNS]
@@ -81,21 +71,16 @@ def _targets_of(infos: Iterable[Path]) -> Iterator[Target]:
 
 
 def target_of(info: Path) -> Target:
-    """Return the target of a decoder run, with its newest weights.
+    """Return the target of a decoder run (its training_info.yaml), with its newest weights.
 
-    Args:
-        info: the run's training_info.yaml.
-
-    Raises:
-        ConfigError: the file cannot be read.
-        WeightsError: there are no weights, or no shape of the person.
+    Raises ConfigError if the file is invalid, WeightsError if weights or the person's shape are missing.
     """
     run, param_file = ("demo", DEMO / "weights.h5") if info.parent == DEMO else (info.parent.name, None)
     decoder, folder = find_trained("decoder", info, param_file), info.parent
     weights = decoder.weights
     if not any((place / GEOMETRY_FILE).exists() for place in (weights.parent, folder)):
         raise WeightsError(f"{weights.parent}: no {GEOMETRY_FILE}; train the decoder on landmarks")
-    return Target(decoder.config.trg_celeb_name, run, decoder, date_of(folder, weights), read_held_out(folder))
+    return Target(decoder.config.trg_celeb_name, run, decoder, day_of(weights), read_held_out(folder))
 
 
 def instant_target(film_path: Path, person: str) -> Target:
@@ -103,13 +88,6 @@ def instant_target(film_path: Path, person: str) -> Target:
     info = LAYOUT / INFO_FILE
     decoder = Trained(load_config("decoder", info), LAYOUT / "weights.h5", info)
     return Target(person, "instant", decoder, day_of(film_path), {}, film_path)
-
-
-def date_of(folder: Path, weights: Path) -> str:
-    """Return the date of a run's training, YYYY-MM-DD, else that of its weights file."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return date.fromisoformat(json.loads(read_text(folder / HELD_OUT_FILE))[TRAINED_ON]).isoformat()
-    return day_of(weights)
 
 
 def day_of(path: Path) -> str:
@@ -127,11 +105,7 @@ def read_held_out(folder: Path) -> dict[str, float]:
 
 
 def portrait(target: Target, context: str, landmarks: np.ndarray | None = None) -> np.ndarray:
-    """Paint a target's face, (256, 256, 3) uint8 with the label 'synthetic'.
-
-    Args:
-        landmarks: (98, 2) in pixels; None is the neutral face.
-    """
+    """Paint a target's face for landmarks (98, 2) or its neutral ones, (256, 256, 3) uint8 with a label."""
     film, backend = target.film(), open_decoder(target.decoder, context)
     if landmarks is None:
         landmarks = target_shape(target.decoder, film).neutral

@@ -39,26 +39,6 @@ class Habit(NamedTuple):
     brow_raise: float = 0.1
 
 
-HABIT_RANGES = {"yaw": (-20, 20), "mouth_open": (0, 1), "smile": (-0.5, 1), "brow_raise": (-0.7, 1)}
-
-
-def read_habit(text: str) -> Habit:
-    """Parse 'mouth_open=0.7,yaw=8'. Raises ValueError if a name is unknown or a value is invalid."""
-    values = {}
-    for part in filter(None, text.split(",")):
-        name, _, number = part.partition("=")
-        low, high = HABIT_RANGES.get(name, (None, None))
-        if low is None:
-            raise ValueError(f"'{part}': unknown; known: {', '.join(HABIT_RANGES)}")
-        try:
-            values[name] = float(number)
-        except ValueError:
-            raise ValueError(f"'{part}': no number after '='") from None
-        if not low <= values[name] <= high:
-            raise ValueError(f"'{part}': must be between {low} and {high}")
-    return Habit(**values)
-
-
 def _smooth_noise(rng: np.random.Generator, length: int, sigma_frames: float) -> np.ndarray:
     """Draw Gaussian noise of unit variance, smoothed over about `sigma_frames` frames."""
     offsets = np.arange(-int(4 * sigma_frames), int(4 * sigma_frames) + 1)

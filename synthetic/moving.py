@@ -19,11 +19,7 @@ VIDEO_FPS = 25.0
 
 
 def moving_head(person: str, num_frames: int, seed: int) -> Iterator[tuple[np.ndarray, Square]]:
-    """Paint frames (360, 640, 3) uint8 of a moving head, with the crop of each in CelebV's format.
-
-    Raises:
-        ConfigError: `person` is not NAME or NAME=SEED.
-    """
+    """Paint frames (360, 640, 3) uint8 of a moving head, with crops. Raises ConfigError if `person` is invalid."""
     try:
         name, identity_number = identity_seed(person)
     except ValueError as error:

@@ -357,11 +357,7 @@ def paint_layers(person: Identity, face: Expression, canvas: np.ndarray) -> np.n
 
 
 def render(person: Identity, face: Expression) -> tuple[np.ndarray, np.ndarray]:
-    """Paint one frame of a person before their own background.
-
-    Returns:
-        (256, 256, 3) uint8 RGB, and (98, 2) float64 landmarks in pixels.
-    """
+    """Paint a person before a background, (256, 256, 3) uint8 RGB; also return landmarks (98, 2) in pixels."""
     canvas = textures_of(person).background.copy()
     marks = paint_layers(person, face, canvas)
     return np.ascontiguousarray(canvas[..., :3]), marks

@@ -168,11 +168,7 @@ def import_torch() -> Any:
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays of a .pth file by name, without executing code.
-
-    Raises:
-        WeightsError: it is not a state dict of finite float32 tensors.
-    """
+    """Read the arrays of a .pth file without executing code. Raises WeightsError if it is not a valid state dict."""
     torch = import_torch()
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")

@@ -4,7 +4,6 @@ python tools/make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames 600
 python tools/make_synthetic.py crowd --people 100 --frames 120
 python tools/make_synthetic.py layout --frames 2400
 python tools/make_synthetic.py wflw --train-faces 1000 --test-faces 100
-python tools/make_synthetic.py sheet --out-file people.png
 python tools/make_synthetic.py video --person Mira=41 --frames 200 --out-file mira.mp4
 """
 
@@ -14,7 +13,6 @@ import argparse
 import shutil
 import sys
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -36,7 +34,6 @@ from synthetic.expressions import (
     Habit,
     expression_track,
     random_expression,
-    read_habit,
     save_expressions,
     wide_expression,
 )
@@ -54,15 +51,12 @@ MAX_CROWD, MAX_CROWD_FRAMES = 1000, 1000
 CROWD, CROWD_SEED = "Crowd", 700_000  # first seed; no other people have them
 CROWD_HABITS = {"yaw": (-12, 12), "mouth_open": (0, 0.6), "smile": (-0.3, 0.8), "brow_raise": (-0.5, 0.7)}
 LAYOUT = "Layout"
+POOL_SIZE = 256  # people of a split of WFLW; textures take longer than painting
 MARKER_FILE = "synthetic.txt"  # marks folders that may be overwritten
 
 
 def claim(folder: Path) -> None:
-    """Create a folder of synthetic data, or reuse one of this script.
-
-    Raises:
-        DataError: the folder contains other data.
-    """
+    """Create a folder of synthetic data, or reuse one. Raises DataError if it contains other data."""
     # hidden files such as .DS_Store do not count
     is_used = folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir())
     if is_used and not (folder / MARKER_FILE).exists():
@@ -71,11 +65,7 @@ def claim(folder: Path) -> None:
 
 
 def write_frames(folder: Path, frames: Iterable[tuple[Identity, np.ndarray]], count: int) -> None:
-    """Write Image/%06d.jpg and all_98pt.txt of a person.
-
-    Args:
-        frames: identity and expression (12,) of each frame.
-    """
+    """Write Image/%06d.jpg and all_98pt.txt of a person from identities and expressions (12,)."""
     claim(folder)
     # remove frames and lists of an earlier run
     shutil.rmtree(folder / "Image", ignore_errors=True)
@@ -91,23 +81,12 @@ def write_frames(folder: Path, frames: Iterable[tuple[Identity, np.ndarray]], co
 
 
 def make_celebv(
-    people: list[tuple[str, int]],
-    habits: dict[str, Habit],
-    num_frames: int,
-    stride: int,
-    seed: int,
-    out_dir: Path,
-    keep_expressions: bool,
+    people: list[tuple[str, int]], num_frames: int, stride: int, seed: int, out_dir: Path, keep_expressions: bool
 ) -> None:
-    """Create people, each with its own motion.
-
-    Args:
-        people: names and seeds of their identities.
-        habits: habits by name, of those identity have one.
-    """
+    """Create people, names with seeds of their identities, each with its own motion."""
     for name, who_seed in people:
         identity, track_seed = random_identity(who_seed), zlib.crc32(f"{seed} {name}".encode())
-        track = expression_track(num_frames * stride, track_seed, habits.get(name, Habit()))[::stride]
+        track = expression_track(num_frames * stride, track_seed, Habit())[::stride]
         folder = out_dir / name
         write_frames(folder, ((identity, row) for row in track), len(track))
         write_yaml(folder / PERSON_FILE, {"drawing": GAZE})
@@ -117,10 +96,7 @@ def make_celebv(
 
 
 def make_crowd(num_people: int, num_frames: int, stride: int, seed: int, out_dir: Path) -> None:
-    """Create one folder with frames of many people, for weights to fine-tune from.
-
-    Identities and habits vary as widely as the painter allows.
-    """
+    """Create one folder with frames of many, widely varying people, for weights to fine-tune from."""
 
     def frames() -> Iterator[tuple[Identity, np.ndarray]]:
         for number in range(num_people):
@@ -144,24 +120,15 @@ def make_layout(num_frames: int, seed: int, out_dir: Path) -> None:
     print(f"{out_dir / LAYOUT}: {num_frames} frames")
 
 
-def read_people(people: list[str], habits: list[tuple[str, str]]) -> tuple[list[tuple[str, int]], dict[str, Habit]]:
-    """Parse people and their habits. Raises ConfigError if a name, a seed or a habit is invalid."""
+def read_people(people: list[str]) -> list[tuple[str, int]]:
+    """Parse names and seeds. Raises ConfigError if one is invalid or duplicated."""
     try:
         found = [identity_seed(person) for person in people]
-        habit_of = {name: read_habit(text) for name, text in habits}
     except ValueError as error:
-        raise ConfigError(f"--people, --habit: {error}") from None
-    for flag, names in (("--people", [name for name, _ in found]), ("--habit", [name for name, _ in habits])):
-        twice = [name for name, count in Counter(names).items() if count > 1]
-        if twice:
-            raise ConfigError(f"{flag}: {twice[0]} is duplicated")
-    strangers = habit_of.keys() - {name for name, _ in found}
-    if strangers:
-        raise ConfigError(f"--habit {min(strangers)}: not one of --people")
-    return found, habit_of
-
-
-POOL_SIZE = 256  # people of a split; textures take longer than painting
+        raise ConfigError(f"--people: {error}") from None
+    if len(dict(found)) < len(found):
+        raise ConfigError("--people: a name is duplicated")
+    return found
 
 
 def paint_group(
@@ -234,18 +201,6 @@ def make_wflw(num_faces: dict[str, int], forehead: tuple[float, float], seed: in
     write_yaml(out_dir / ANNOTATIONS / PERSON_FILE, {"drawing": GAZE})
 
 
-MAX_TILES = 40  # per row and column
-
-
-def make_sheet(rows: int, columns: int, seed: int, out_file: Path) -> None:
-    """Create an image of many people with random expressions."""
-    rng = np.random.default_rng(seed)
-    faces = [render(random_identity(seed + index), random_expression(rng))[0] for index in range(rows * columns)]
-    sheet = np.vstack([np.hstack(faces[row * columns : (row + 1) * columns]) for row in range(rows)])
-    write_image(out_file, sheet)
-    print(out_file)
-
-
 def make_video(person: str, num_frames: int, seed: int, out_file: Path) -> None:
     """Create a video to try prepare_person.py with."""
     if out_file.suffix != ".mp4":
@@ -269,9 +224,6 @@ def parse_args() -> argparse.Namespace:
     celebv.add_argument("--frames", type=cli.whole(1, MAX_FRAMES), default=600, help="frames per person (default 600)")
     help_stride = "keep every Nth frame, for more different poses (default 1)"
     celebv.add_argument("--stride", type=cli.whole(1, 20), default=1, metavar="N", help=help_stride)
-    help_habit = "usual expression of a person, for example: --habit Linnea mouth_open=0.7,smile=0.6,yaw=8"
-    celebv.add_argument("--habit", nargs=2, action="append", default=[], metavar=("NAME", "HABIT"), help=help_habit)
-    celebv.add_argument("--out-dir", type=cli.path, default=Path("datasets/CelebV"))
     celebv.add_argument(
         "--expressions", action="store_true", help=f"also write the expression vectors ({EXPRESSION_FILE})"
     )
@@ -281,10 +233,8 @@ def parse_args() -> argparse.Namespace:
         "--frames", type=cli.whole(1, MAX_CROWD_FRAMES), default=120, help="frames of each (default 120)"
     )
     crowd.add_argument("--stride", type=cli.whole(1, 20), default=8, metavar="N", help=help_stride)
-    crowd.add_argument("--out-dir", type=cli.path, default=Path("datasets/CelebV"))
     layout = forms.add_parser("layout", help=f"one folder, {LAYOUT}, to train the decoder of films")
     layout.add_argument("--frames", type=cli.whole(1, MAX_FRAMES), default=2400)
-    layout.add_argument("--out-dir", type=cli.path, default=Path("datasets/CelebV"))
     wflw = forms.add_parser("wflw", help="images of several people in WFLW's format")
     wflw.add_argument("--train-faces", type=cli.whole(1, MAX_FRAMES), default=1000)
     wflw.add_argument("--test-faces", type=cli.whole(1, MAX_FRAMES), default=100)
@@ -293,40 +243,31 @@ def parse_args() -> argparse.Namespace:
         "--forehead", nargs=2, type=cli.number(0, 3), default=(0.3, 0.75), metavar=("LOW", "HIGH"), help=help_forehead
     )
     wflw.add_argument("--out-dir", type=cli.path, default=Path("datasets"))
-    sheet = forms.add_parser("sheet", help="one image of many people")
-    sheet.add_argument("--rows", type=cli.whole(1, MAX_TILES), default=4)
-    sheet.add_argument("--columns", type=cli.whole(1, MAX_TILES), default=8)
-    sheet.add_argument("--out-file", type=cli.path, default=Path("people.png"))
     video = forms.add_parser("video", help="one person with a moving head")
     video.add_argument("--person", required=True, metavar="NAME[=SEED]", help="names; the seed is the identity")
     video.add_argument("--frames", type=cli.whole(1, MAX_FRAMES), default=200, help="frames, at 25 fps (default 200)")
     video.add_argument("--out-file", type=cli.path, default=Path("person.mp4"))
-    for form in (celebv, crowd, layout, wflw, sheet, video):
+    for form in (celebv, crowd, layout):
+        form.add_argument("--out-dir", type=cli.path, default=Path("datasets/CelebV"))
+    for form in (celebv, crowd, layout, wflw, video):
         form.add_argument("--seed", type=cli.seed, default=0, help="random seed")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
+    check_outputs({"--out-file": args.out_file} if args.form == "video" else {"--out-dir": args.out_dir})
     if args.form == "celebv":
-        check_outputs({"--out-dir": args.out_dir})
-        people, habits = read_people(args.people, args.habit)
-        make_celebv(people, habits, args.frames, args.stride, args.seed, args.out_dir, args.expressions)
+        people = read_people(args.people)
+        make_celebv(people, args.frames, args.stride, args.seed, args.out_dir, args.expressions)
     elif args.form == "crowd":
-        check_outputs({"--out-dir": args.out_dir})
         make_crowd(args.people, args.frames, args.stride, args.seed, args.out_dir)
     elif args.form == "layout":
-        check_outputs({"--out-dir": args.out_dir})
         make_layout(args.frames, args.seed, args.out_dir)
     elif args.form == "wflw":
-        check_outputs({"--out-dir": args.out_dir})
         make_wflw({"train": args.train_faces, "test": args.test_faces}, sorted(args.forehead), args.seed, args.out_dir)
-    elif args.form == "video":
-        check_outputs({"--out-file": args.out_file})
-        make_video(args.person, args.frames, args.seed, args.out_file)
     else:
-        check_outputs({"--out-file": args.out_file})
-        make_sheet(args.rows, args.columns, args.seed, args.out_file)
+        make_video(args.person, args.frames, args.seed, args.out_file)
 
 
 if __name__ == "__main__":

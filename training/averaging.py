@@ -60,14 +60,10 @@ class WeightAverage:
 
 @contextmanager
 def fresh_statistics(passes: Sequence[Pass], numbers: range) -> Iterator[None]:
-    """Replace running statistics by means over some batches while the block runs.
+    """Replace running statistics by means over batches `numbers`, if any, while the block runs.
 
     During training they are exponential averages over few small batches, and noisy (Izmailov et al., Averaging weights
     leads to wider optima, UAI 2018, section 3.2).
-
-    Args:
-        passes: forward passes in training mode.
-        numbers: batch numbers; if there are none, the statistics are unchanged.
     """
     statistics = {network: network.statistics() for networks, _ in passes for network in networks}
     kept = {network: [v.d.copy() for v in variables] for network, variables in statistics.items()}

@@ -25,10 +25,8 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint atomically.
 
-    Args:
-        networks: saved as `<name>.h5` in the format of published weights.
-        solvers: solvers by name; their moments are saved as `solver_<name>.h5`.
-        state: further values, saved as JSON.
+    Networks are saved as `<name>.h5` in the format of published weights, the moments of solvers as `solver_<name>.h5`,
+    and further values as JSON.
     """
     times = {name: {key: s.t for key, s in solver.adam.get_states().items()} for name, solver in solvers.items()}
     with atomic_folder(folder) as temporary:
@@ -49,11 +47,7 @@ def _moments(solver: Solver) -> dict[str, np.ndarray]:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Check the digests of a checkpoint's files, and read its state.
-
-    Raises:
-        WeightsError: a file is missing, changed or cannot be read.
-    """
+    """Check a checkpoint's digests and read its state. Raises WeightsError if a file is missing or changed."""
     sums = read_sums(folder)
     if STATE_FILE not in sums:
         raise WeightsError(f"{folder}: incomplete checkpoint; remove it")
@@ -70,11 +64,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(folder: Path, networks: Iterable[Network], solvers: dict[str, Solver]) -> dict[str, Any]:
-    """Restore networks and solvers, and return the state.
-
-    Raises:
-        WeightsError: the checkpoint is damaged, or of other networks or solvers. Nothing has been changed.
-    """
+    """Restore networks and solvers; return the state. Raises WeightsError, with nothing changed, if it is invalid."""
     state = read_state(folder)
     parameters = {network.name: network.parameters() for network in networks}
     arrays = {
@@ -108,14 +98,7 @@ def checkpoints_of(run_folder: Path) -> list[Path]:
 
 
 def newest_checkpoint(run_folder: Path, note: Callable[[str], object] = logger.warning) -> tuple[Path, dict[str, Any]]:
-    """Find the newest complete checkpoint, and read its state.
-
-    Args:
-        note: called with a message for each damaged checkpoint.
-
-    Raises:
-        WeightsError: the run has none.
-    """
+    """Return the newest complete checkpoint and its state; damaged ones are noted. Raises WeightsError without one."""
     for checkpoint in reversed(checkpoints_of(run_folder)):
         try:
             return checkpoint, read_state(checkpoint)

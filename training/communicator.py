@@ -80,8 +80,7 @@ class CpuCommunicator(Communicator):
 class GpuCommunicator(Communicator):
     """Processes connected by NCCL. This has not been run on several GPUs.
 
-    Raises:
-        ConfigError: NCCL or Open MPI is missing, or another launcher started the processes.
+    Raises ConfigError if NCCL or Open MPI is missing, or another launcher started the processes.
     """
 
     def __init__(self, context: nn.Context) -> None:
@@ -137,11 +136,7 @@ def local_rank() -> int:
 
 
 def connect(context_name: str) -> Communicator:
-    """Connect to the other processes, if any.
-
-    Raises:
-        ConfigError: there are several processes, but they cannot be connected.
-    """
+    """Connect to the other processes, if any. Raises ConfigError if they cannot be connected."""
     if not is_one_of_several():
         return Communicator()
     return GpuCommunicator(nn.get_current_context()) if context_name == "cudnn" else CpuCommunicator()

@@ -25,12 +25,8 @@ if TYPE_CHECKING:
 def find_run(wanted: str, config: Config) -> Path | None:
     """Find the run that --resume names: a folder, its training_info.yaml, or `auto` for the run saved last.
 
-    Returns:
-        The run's folder; None if `auto` finds no run with a checkpoint.
-
-    Raises:
-        ConfigError: the run does not exist.
-        WeightsError: no checkpoint can be read.
+    Returns None if `auto` finds no run with a checkpoint. Raises ConfigError if the run does not exist, WeightsError if
+    no checkpoint can be read.
     """
     if wanted != "auto":
         folder = Path(wanted).parent if Path(wanted).name == INFO_FILE else Path(wanted)
@@ -77,11 +73,7 @@ def _saved_at(run_folder: Path) -> str | None:
 
 
 def require_same(run: Run, state: dict[str, Any]) -> None:
-    """Check that a checkpoint belongs to this training.
-
-    Raises:
-        ConfigError: with everything that differs.
-    """
+    """Check that a checkpoint belongs to this training. Raises ConfigError with everything that differs."""
     folder, config = run.folder, run.config
     if state["module"] != config.MODULE:
         raise ConfigError(f"{folder}: cannot be resumed: it is a run of the {state['module']}")

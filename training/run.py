@@ -81,36 +81,22 @@ def stop_requests() -> Iterator[StopRequest]:
 
 @dataclass
 class Run:
-    """A run of a training.
-
-    Attributes:
-        config: configuration of the run.
-        parent: folder of the run, or of all runs while it has none yet.
-        networks: networks that are trained and saved.
-        solvers: solvers by name.
-        average: average of the generators' weights.
-        batches_per_epoch: number of iterations of an epoch.
-        data: identities of the data by name.
-        series_interval: iterations between values of the losses.
-        keep: number of checkpoints to keep.
-        iteration: number of the next iteration, counted from 0 over all epochs.
-        best: metrics of the best epoch by validation, if the training validates.
-    """
+    """A run of a training."""
 
     config: Config
-    folder: Path
-    networks: list[Network]
+    folder: Path  # of the run, or of all runs while it has none yet
+    networks: list[Network]  # trained and saved
     solvers: dict[str, Solver]
     average: WeightAverage
     loss_scale: LossScale
     communicator: Communicator
     batches_per_epoch: int
-    data: dict[str, dict[str, Any]]
-    series_interval: int
-    keep: int
+    data: dict[str, dict[str, Any]]  # identities of the data by name
+    series_interval: int  # iterations between values of the losses
+    keep: int  # number of checkpoints
     stop: StopRequest = field(default_factory=StopRequest)
-    iteration: int = 0
-    best: dict[str, float] = field(default_factory=dict)
+    iteration: int = 0  # the next one, counted from 0 over all epochs
+    best: dict[str, float] = field(default_factory=dict)  # metrics of the best epoch by validation
 
     def __post_init__(self) -> None:
         self.is_writer = self.communicator.rank == 0
@@ -132,11 +118,7 @@ class Run:
     # checks and plan
 
     def check(self) -> None:
-        """Check that the run can be written.
-
-        Raises:
-            ResourceError: the folder is not writable, or the disk has too little space.
-        """
+        """Check that the run can be written. Raises ResourceError if the folder or the disk space does not allow it."""
         check_writable(self.folder, f"logdir {self.folder}")
         advice = "free some space, save less often (monitor.save_interval) or keep fewer checkpoints (--keep)"
         check_room(self.folder, self._disk_bytes(), "weights and checkpoints", advice)
@@ -178,11 +160,7 @@ class Run:
         yield from range(self.iteration // self.batches_per_epoch + 1, self.epochs_in_all + 1)
 
     def iterations(self, epoch: int) -> Iterator[int]:
-        """Yield the remaining iterations of an epoch, and seed dropout for each.
-
-        Raises:
-            Stopped: on request, after a checkpoint.
-        """
+        """Yield the remaining iterations of an epoch, and seed dropout for each. Raises Stopped on request."""
         end = epoch * self.batches_per_epoch
         first = self.iteration - (end - self.batches_per_epoch)
         name = f"epoch {epoch}/{self.epochs_in_all}"
@@ -202,9 +180,8 @@ class Run:
     def log(self, losses: dict[str, nn.Variable], panel: Callable[[Path, int, int], None] | None = None) -> None:
         """Log the losses of an iteration. They are only read from the device when they are displayed.
 
-        Args:
-            panel: writes sample images, given a folder, the number of iterations, and the epoch. It is called every
-                `monitor.interval` iterations and at the end of an epoch.
+        `panel` writes sample images, given a folder, the number of iterations, and the epoch. It is called every
+        `monitor.interval` iterations and at the end of an epoch.
         """
         if not self.is_writer:
             return

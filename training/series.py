@@ -19,12 +19,7 @@ TIMER = "time_training"
 
 
 class Series:
-    """Writer of means of losses over `interval` iterations, which are summed on the device.
-
-    Args:
-        folder: folder of the run.
-        interval: iterations between lines.
-    """
+    """Writer of means of losses over `interval` iterations, which are summed on the device."""
 
     def __init__(self, folder: Path, interval: int):
         self.folder, self.interval = folder, interval

@@ -54,10 +54,7 @@ class LossScale:
 class Solver:
     """Adam for one or several networks, with several processes and in either precision.
 
-    Args:
-        networks: networks that have been built. If there are several, parameters are named `<network>/<parameter>`.
-        rate: learning rate.
-        betas: Adam's beta1 and beta2.
+    The networks must have been built. If there are several, parameters are named `<network>/<parameter>`.
     """
 
     def __init__(self, networks: Iterable[Network], rate: float, **betas: float):
@@ -101,14 +98,7 @@ class Solver:
             output.backward(grad=None, clear_buffer=True)
 
     def update(self, losses: dict[str, nn.Variable], weight_decay: float = 0.0) -> None:
-        """Update the networks.
-
-        Args:
-            losses: losses for the message of an error.
-
-        Raises:
-            NotFiniteError: a gradient is not finite. Nothing has been updated.
-        """
+        """Update the networks. Raises NotFiniteError, with the loss's name, instead if a gradient is not finite."""
         parameters = self.adam.get_parameters()
         self._communicator.average(list(parameters.values()))
         # gradients are checked on the device; a loss that is not finite shows in them

@@ -36,10 +36,6 @@ FORWARD_S = 0.5  # seconds mpirun gets to forward a message before every process
 class Training:
     """A training that a command line asks for.
 
-    Args:
-        module: `encoder`, `transformer`, `decoder` or `shape_prior`.
-        description: description of the script, for `--help`.
-
     Attributes:
         config: configuration from file, command line and the people's folders.
         resumed: folder of the run to resume, or None.
@@ -74,11 +70,7 @@ class Training:
             self._communicator.say("no run with a checkpoint exists; starting a new one")
 
     def batches(self, dataset: Dataset, seed_offset: int = 0) -> Batches:
-        """Return this process's share of the batches of a dataset.
-
-        Args:
-            seed_offset: gives datasets of equal length different orders.
-        """
+        """Return this process's share of the batches; `seed_offset` gives datasets of equal length different orders."""
         seed = self.config.seed + seed_offset
         return make_batches(dataset, self.config.train, seed, self._communicator.rank, self._communicator.size)
 

@@ -51,10 +51,8 @@ def set_context(wanted: str, device_id: int, must_have: bool = True, type_config
 def set_configured_context(config: Any, context: str | None, device_id: int | None) -> str:
     """Set the context of a run's configuration, unless a command line names another, and print it.
 
-    The configuration may come from another machine, so the CPU is a fallback for its GPU.
-
-    Raises:
-        ConfigError: the command line's context is unavailable.
+    The configuration may come from another machine, so the CPU is a fallback for its GPU. Raises ConfigError if the
+    command line's context is unavailable.
     """
     wanted = context or ("cudnn" if config.context == "cudnn" else "auto")
     found = set_context(wanted, config.device_id if device_id is None else device_id, must_have=context is not None)

@@ -66,10 +66,8 @@ def _loads(path: Path) -> bool:
 def open_device(number: int, type_config: str) -> nn.Context:
     """Return the context of a device after a test computation.
 
-    The extension's own `context` is not used: it requires NVML, which containers may lack.
-
-    Raises:
-        Exception: various types, if a library, a driver or the device is missing; see `reason_of`.
+    The extension's own `context` requires NVML, which containers may lack. Raises various exceptions if a library, a
+    driver or the device is missing; see `reason_of`.
     """
     preload()
     extension = importlib.import_module(EXTENSION)
@@ -83,11 +81,7 @@ def open_device(number: int, type_config: str) -> nn.Context:
 
 
 def prove(context: nn.Context) -> None:
-    """Compute a small convolution on a device and check the result.
-
-    Raises:
-        RuntimeError: the result is wrong, or the extension fails.
-    """
+    """Check a small convolution on a device. Raises RuntimeError if the result is wrong or the extension fails."""
     with nn.context_scope(context):
         x, kernel = (nn.Variable.from_numpy_array(np.ones((1, 1, n, n), np.float32)) for n in (SIDE, 3))
         y = F.convolution(x, kernel)

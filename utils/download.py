@@ -72,11 +72,9 @@ def is_allowed(url: str) -> bool:
 
 
 def fetch(url: str, path: Path, manifest: str | None) -> None:
-    """Download a file to `path` and check it. An existing file is checked and kept.
+    """Download a file to `path`, or keep an existing one, and check it.
 
-    Raises:
-        ResourceError: the server or the network fails, or another process is downloading.
-        WeightsError: the content is wrong or differs from the first download.
+    Raises ResourceError if server, network or lock fail, WeightsError if the content is wrong or has changed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent):
@@ -111,11 +109,7 @@ def _download(url: str, path: Path) -> None:
 
 
 def _check(path: Path, manifest: str | None, url: str) -> None:
-    """Check that a file contains the weights of a network, or the YAML of a training.
-
-    Raises:
-        WeightsError: it does not.
-    """
+    """Check that a file contains a network's weights, or the YAML of a training. Raises WeightsError if not."""
     try:
         with open_file(path) as file:
             if file.read(256).lstrip().lower().startswith((b"<!doctype", b"<html")):

@@ -32,12 +32,7 @@ class NotRegular(OSError):
 
 
 def open_file(path: str | Path, mode: str = "rb", **options: Any) -> IO:
-    """Open a regular file for reading. Opening a pipe could block, and a device may have no end.
-
-    Raises:
-        NotRegular: the path is not a regular file.
-        OSError: see `open`.
-    """
+    """Open a regular file for reading. Raises NotRegular for pipes, which could block, and endless devices."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     kind = os.fstat(handle).st_mode
     if not stat.S_ISREG(kind):
@@ -91,11 +86,7 @@ class Draft(NamedTuple):
 
 @contextmanager
 def atomic_folder(final_path: Path) -> Iterator[Path]:
-    """Yield a temporary folder, and rename it to `final_path` when the block ends without an error, else remove it.
-
-    Args:
-        final_path: must not exist, or be an empty folder.
-    """
+    """Yield a temporary folder, and rename it to `final_path` when the block ends without an error, else remove it."""
     final_path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".", dir=final_path.parent))
     try:
@@ -108,11 +99,7 @@ def atomic_folder(final_path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_result(parent: Path, name: str, info: str = "") -> Iterator[Draft]:
-    """Yield a draft of a new result folder, named by `new_folder`; it is removed if the block fails.
-
-    Raises:
-        ConfigError: `info` cannot be part of a folder name.
-    """
+    """Yield a draft of a new folder, named by `new_folder`, which is removed if the block fails."""
     final_path = new_folder(parent, name, info)
     try:
         with atomic_folder(final_path) as folder:
@@ -124,11 +111,7 @@ def new_result(parent: Path, name: str, info: str = "") -> Iterator[Draft]:
 
 
 def new_folder(parent: Path, name: str, info: str = "") -> Path:
-    """Create a new folder `name` or `name-info`, with a number appended if it exists.
-
-    Raises:
-        ConfigError: `info` cannot be part of a folder name.
-    """
+    """Create a folder `name` or `name-info`, numbered if it exists. Raises ConfigError if `info` is invalid."""
     full_name = f"{name}-{info}" if info else name
     if not is_folder_name(full_name):
         raise ConfigError(f"--info {info}: together with the name it {FOLDER_NAME_RULE}")
@@ -142,11 +125,7 @@ def new_folder(parent: Path, name: str, info: str = "") -> Path:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a folder while the block runs. The system releases it when the process ends.
-
-    Raises:
-        ResourceError: another process holds it.
-    """
+    """Hold an exclusive lock on a folder while the block runs. Raises ResourceError if another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / LOCK_FILE, timeout=LOCK_TIMEOUT_S):
@@ -205,15 +184,7 @@ def write_yaml(path: str | Path, content: dict) -> None:
 
 
 def read_yaml(path: Path, loader: type | None = None) -> Any:
-    """Read a YAML file of limited size.
-
-    Args:
-        loader: a loader class of PyYAML; None is the safe loader.
-
-    Raises:
-        ValueError: the file cannot be read as YAML.
-        FileNotFoundError: the file does not exist.
-    """
+    """Read a YAML file of limited size with a safe loader. Raises ValueError if it is invalid."""
     import yaml  # convert_authors_weights.py runs without it
 
     try:
@@ -249,17 +220,15 @@ def check_outputs(outputs: dict[str, Path | None], inputs: Iterable[Path | None]
         outputs: paths by flag; None is skipped. A flag that ends in `dir` names a folder.
         inputs: files that will be read.
 
-    Raises:
-        ConfigError: an output is also an input or another output, or is a folder instead of a file or vice versa.
-        ResourceError: an output cannot be written.
+    Raises ConfigError for a conflict, or a folder in place of a file or vice versa; ResourceError if not writable.
     """
-    seen = {_identity(path): f"the input {path}" for path in inputs if path}
+    seen = {os.path.realpath(path): f"the input {path}" for path in inputs if path}
     for flag, path in outputs.items():
         if path is None:
             continue
-        if (same := seen.get(_identity(path))) is not None:
+        if (same := seen.get(os.path.realpath(path))) is not None:
             raise ConfigError(f"{flag} {path}: is {same}; choose another path")
-        seen[_identity(path)] = f"also the output of {flag}"
+        seen[os.path.realpath(path)] = f"also the output of {flag}"
         is_folder = flag.endswith("dir")
         if path.exists() and path.is_dir() != is_folder:
             raise ConfigError(f"{flag} {path}: is {'not a' if is_folder else 'a'} folder; choose another path")
@@ -270,21 +239,8 @@ def check_outputs(outputs: dict[str, Path | None], inputs: Iterable[Path | None]
             raise ResourceError(f"{flag} {path}: exists and is read-only; choose another path")
 
 
-def _identity(path: Path) -> tuple[int, int] | Path:
-    """Return a key that is equal for all names of one file."""
-    try:
-        about = os.stat(path)
-    except OSError:
-        return Path(os.path.realpath(path))
-    return about.st_dev, about.st_ino
-
-
 def check_writable(folder: Path, what: str) -> None:
-    """Check that a folder can be written to or created.
-
-    Raises:
-        ResourceError: it cannot; the message begins with `what`.
-    """
+    """Check that a folder can be written or created. Raises ResourceError, which begins with `what`, if not."""
     existing = existing_part(folder)
     if not existing.is_dir():
         raise ResourceError(f"{what}: {existing} is not a folder; choose another path")
@@ -295,15 +251,7 @@ def check_writable(folder: Path, what: str) -> None:
 
 
 def check_room(folder: Path, num_bytes: int, what: str, advice: str = "free some space") -> None:
-    """Check the free disk space of a folder, which need not exist yet.
-
-    Args:
-        what: purpose of the space, for the message.
-        advice: what to do if there is too little space, for the message.
-
-    Raises:
-        ResourceError: there is too little space.
-    """
+    """Check free disk space for `what`, in a folder that need not exist. Raises ResourceError with `advice`."""
     existing = existing_part(folder)
     free = shutil.disk_usage(existing).free
     if free < num_bytes:

@@ -61,11 +61,7 @@ class Curve(NamedTuple):
 
 
 def curve(name: str, points: list[tuple[int, float]], across_name: str = "iterations") -> Curve | None:
-    """Return a chart of points with their range and the last value; points that are not finite are skipped.
-
-    Returns:
-        The chart; None if there are no points.
-    """
+    """Return a chart of the finite points, with their range and the last value; None if there are none."""
     points = [(x, y) for x, y in points if np.isfinite(y)]
     if not points:
         return None

@@ -75,12 +75,7 @@ class WorkerPool:
 
     @staticmethod
     def result(future: Future) -> Any:
-        """Wait for the results of `submit`.
-
-        Raises:
-            ResourceError: a worker was killed.
-            Exception: raised by the work.
-        """
+        """Wait for the results of `submit`, and raise their exceptions. Raises ResourceError if a worker was killed."""
         try:
             return future.result()
         except BrokenProcessPool:

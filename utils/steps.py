@@ -70,9 +70,7 @@ def end_with(parent: int) -> Callable[[], None]:
 def run_steps(*steps: Step) -> None:
     """Run steps in order. A signal to stop is passed on to the running step.
 
-    Raises:
-        Stopped: on request.
-        StepFailed: a step failed.
+    Raises Stopped on request, StepFailed if a step failed.
     """
     for step in steps:
         exit_code = _run(step)

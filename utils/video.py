@@ -1,4 +1,4 @@
-"""Reading and writing videos with PyAV, and animated previews with Pillow."""
+"""Reading and writing videos with PyAV."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.stream import Disposition
-from PIL import Image
 
 from utils.errors import DataError, ResourceError, one_line, remedy
 from utils.files import atomic_path, open_file, shown
@@ -78,14 +77,9 @@ def _best(streams: Any) -> Any:
 
 
 def open_film(path: Path, at_most_s: float | None = None) -> Video:
-    """Read the properties of a video file. Frames are counted without decoding.
+    """Read the properties of a video file, counting frames without decoding (of the first `at_most_s` seconds).
 
-    Args:
-        at_most_s: number of seconds to look at; None is the whole file.
-
-    Raises:
-        DataError: the file is not a video, is HDR, is too large, or is incomplete.
-        ResourceError: the system lacks resources.
+    Raises DataError if it is not a video, is HDR, too large or incomplete, ResourceError if the system lacks resources.
     """
     with _opened(path) as container:
         stream, sound = _best(container.streams.video), _best(container.streams.audio)
@@ -341,19 +335,3 @@ def _copy_sound(container: Any, sound: Video, seconds: float) -> None:
             container.mux(packet)
     for packet in output.encode(None) if output is not None else ():
         container.mux(packet)
-
-
-def write_preview(path: Path, frames: list[np.ndarray], fps: float, comment: str) -> None:
-    """Write an animated GIF of (H, W, 3) uint8 frames, with one palette for all frames to avoid flicker."""
-    sample = np.concatenate(frames[:: max(len(frames) // 8, 1)])
-    palette = Image.fromarray(sample).quantize(192)
-    images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    with atomic_path(path) as temporary:
-        images[0].save(
-            temporary,
-            save_all=True,
-            append_images=images[1:],
-            duration=int(1000 / fps),
-            loop=0,
-            comment=shown(comment).encode(),
-        )

@@ -37,13 +37,9 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray], need_grad: dict[str,
 
 
 def read_parameters(path: str | Path, expected: dict[str, tuple[int, ...]] | None = None) -> dict[str, np.ndarray]:
-    """Read the arrays of a weights file by name.
+    """Read the arrays of a weights file by name. `expected` are required names and shapes; None accepts any.
 
-    Args:
-        expected: required names and shapes; None accepts any.
-
-    Raises:
-        WeightsError: the file is missing or damaged, has other names, shapes or types, or values that are not finite.
+    Raises WeightsError if the file is missing or damaged or does not fit, or values are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -97,11 +93,7 @@ def _datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
 
 
 def require_names(path: Path, found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
-    """Compare names and shapes with those of a network.
-
-    Raises:
-        WeightsError: with the names that are missing, unknown or of another shape.
-    """
+    """Compare names and shapes with those of a network. Raises WeightsError with all differences."""
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
     misshapen = [
@@ -129,11 +121,7 @@ def _first_line(error: Exception) -> str:
 
 
 def last_epoch_file(folders: list[Path], prefix: str) -> Path:
-    """Return `<prefix><epoch>.h5` of the highest epoch, in the first folder that has one.
-
-    Raises:
-        WeightsError: none of the folders has one.
-    """
+    """Return `<prefix><epoch>.h5` of the last epoch in the first folder with one. Raises WeightsError if none has."""
     pattern = re.compile(re.escape(prefix) + r"(\d+)\.h5")
     for folder in folders:
         epochs = {}
@@ -148,11 +136,7 @@ def last_epoch_file(folders: list[Path], prefix: str) -> Path:
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """Read a folder's SHA-256 digests by file name; empty if there is no list.
-
-    Raises:
-        WeightsError: the list is damaged.
-    """
+    """Read a folder's SHA-256 digests by file name, if any. Raises WeightsError if the list is damaged."""
     try:
         lines = read_text(folder / SUMS_FILE, "ascii").splitlines()
     except (FileNotFoundError, NotADirectoryError):

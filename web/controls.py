@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from faces.motion import MAX_STRENGTH
-from faces.steady import SMOOTH
+from faces.steady import MAX_SMOOTH, SMOOTH
 from utils.errors import UserError
-
-MAX_SMOOTH = 0.95
 
 
 class Control(NamedTuple):
@@ -48,10 +46,6 @@ CONTROLS = (
 
 
 def read_controls(tab: str, message: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of a tab's controls; missing ones have their defaults.
-
-    Raises:
-        UserError: a value is invalid.
-    """
+    """Return the values of a tab's controls, or their defaults. Raises UserError if a value is invalid."""
     controls = (control for control in CONTROLS if tab in control.tabs)
     return {control.name: control.read(message.get(control.name, control.default)) for control in controls}

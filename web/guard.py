@@ -108,11 +108,7 @@ class Guard:
 
 
 class _Headers(dict):
-    """Headers of a request by name.
-
-    Attributes:
-        has_duplicates: whether a header for access control was sent more than once.
-    """
+    """Headers of a request by name. `has_duplicates` tells whether one for access control was sent twice."""
 
     def __init__(self, pairs: list[tuple[bytes, bytes]]):
         super().__init__((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in pairs)

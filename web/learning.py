@@ -42,32 +42,24 @@ MIN_FREE_BYTES = 2 << 30
 LOW_PRIORITY = 10  # increment of the niceness
 WATCH_S = 2.0
 END_S = 60.0  # time to write a checkpoint
-BUSY, BUSY_TRIES, BUSY_WAIT_S = 6, 5, 5.0  # exit code while a killed server's process still runs
 LOG_TAIL = 4096
 LOSS = "L1_loss"
 WORKING = ("looking", "learning")
 
 
 class Learned:
-    """A person that is learned.
-
-    Attributes:
-        id: name in URLs.
-        state: looking | looked | learning | stopped | done | failed.
-        why: reason of a failure.
-        shown_as: name among the targets; '' before there is a film.
-        face: JPEG image of a held-out frame, real and painted with the newest weights.
-    """
+    """A person that is learned."""
 
     def __init__(self, folder: Path, name: str, state: str, agreed_on: str = ""):
-        self.id = secrets.token_hex(8)
-        self.folder, self.name, self.state, self.agreed_on = folder, name, state, agreed_on
-        self.why = ""
+        self.id = secrets.token_hex(8)  # in URLs
+        self.folder, self.name, self.agreed_on = folder, name, agreed_on
+        self.state = state  # looking | looked | learning | stopped | done | failed
+        self.why = ""  # reason of a failure
         self.missing: list[str] = []
         self.num_frames = 0
-        self.shown_as = ""
+        self.shown_as = ""  # name among the targets, if there is a film
         self.weights: Path | None = None
-        self.face = b""
+        self.face = b""  # JPEG image of a held-out frame, real and painted with the newest weights
         self.faces = 0  # number of faces so far
         self.total = 0
         self._series: dict[str, list[tuple[int, float]]] = {}
@@ -114,13 +106,7 @@ class Learned:
 
 
 class Learning:
-    """The people that are learned, one at a time.
-
-    Args:
-        root: folder of the people.
-        targets: targets by name. People are added as soon as they can be shown.
-        context: nnabla's context.
-    """
+    """The people that are learned, one at a time, and added to `targets` as soon as they can be shown."""
 
     def __init__(self, root: Path, targets: dict[str, Target], context: str):
         self._root, self._targets, self._context = root.absolute(), targets, context
@@ -236,12 +222,7 @@ class Learning:
     async def _run(self, person: Learned) -> None:
         """Run a person's process, and follow its progress."""
         try:
-            exit_code = BUSY
-            for _ in range(BUSY_TRIES):
-                exit_code = await self._run_process(person)
-                if exit_code != BUSY:
-                    break
-                await asyncio.sleep(BUSY_WAIT_S)
+            exit_code = await self._run_process(person)
             was_looking = person.state == "looking"
             await asyncio.to_thread(self._look_at_frames, person)
             if exit_code == 0 and was_looking:

@@ -44,12 +44,7 @@ def encode(number: int, result: Result, is_learning: bool) -> bytes:
 
 
 class LiveSockets:
-    """The live sessions.
-
-    Args:
-        targets: targets by name.
-        context: nnabla's context.
-    """
+    """The live sessions."""
 
     def __init__(self, targets: Mapping[str, Target], context: str):
         self._targets, self._context = targets, context

@@ -127,17 +127,10 @@ class LearningGeometry:
 
 
 class LiveReenactor:
-    """Reenactment of a live stream in its own threads. Faces are found in one thread and painted in another.
+    """Reenactment of a live stream. Faces are found in one thread and painted in another.
 
-    Args:
-        decoder: decoder of the target.
-        context: nnabla's context, `cpu` or `cudnn`.
-        film: film of the target, if any.
-        take: called with each frame's number, and its result or the reason for having none.
-        fail: called with an error that ends the stream.
-
-    Raises:
-        WeightsError: the weights are missing or damaged.
+    `take` is called with each frame's number and result, `fail` with an error that ends the stream. Raises WeightsError
+    if the weights are invalid.
     """
 
     def __init__(

@@ -87,11 +87,8 @@ def build_application(
     """Build the web application (ASGI).
 
     Args:
-        targets: targets by name, at least one.
-        context: nnabla's context, `cpu` or `cudnn`.
         folder: folder of uploads and results.
         learned: folder of people that are learned from the page.
-        limits: limits of an uploaded video.
         password: None allows only this machine's browser.
     """
     learning, people = Learning(learned, targets, context), People(targets, context)

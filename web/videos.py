@@ -89,14 +89,7 @@ class Session:
 
 
 class Videos:
-    """The sessions of the video tab.
-
-    Args:
-        targets: targets by name.
-        context: nnabla's context.
-        limits: limits of an upload.
-        folder: parent of the sessions' folders.
-    """
+    """The sessions of the video tab, whose uploads and results are in a folder."""
 
     def __init__(self, targets: Mapping[str, Target], context: str, limits: Limits, folder: Path):
         self._targets, self._limits, self._folder = targets, limits, folder
@@ -294,12 +287,7 @@ class Videos:
         stop: threading.Event,
         say: Callable[[str], None],
     ) -> str:
-        """Reenact an uploaded video, and return a summary.
-
-        Raises:
-            UserError: the video is invalid.
-            _Stop: on request.
-        """
+        """Reenact an uploaded video; return a summary. Raises UserError if it is invalid, _Stop on request."""
         until = time.monotonic() + MAX_JOB_S
 
         def watched(items: Iterator[Any]) -> Iterator[Any]:
