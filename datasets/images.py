@@ -53,7 +53,7 @@ def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
             raise ResourceError(f"{Path(path).parent}: the folder does not exist; is its disk mounted?") from None
         if Path(path).is_symlink():
             raise DataError(f"{path}: a broken link; replace or remove it") from None
-        raise DataError(f"{path}: no such image, but it is in the annotation list") from None
+        raise DataError(f"{path}: no such image; restore it, or remove its line from the list") from None
     except NotRegular as error:
         raise DataError(f"{path}: {error.strerror}; remove it") from None
     except MemoryError:

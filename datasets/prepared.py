@@ -208,7 +208,7 @@ def images_digest(folder: Path, names: Sequence[str]) -> str:
         try:
             about = (folder / name).stat()
         except FileNotFoundError:
-            raise DataError(f"{folder / name}: no such image, but it is in the annotation list") from None
+            raise DataError(f"{folder / name}: no such image; restore it, or remove its line from the list") from None
         if not stat.S_ISREG(about.st_mode):
             raise DataError(f"{folder / name}: not a regular file; remove it")
         digest.update(f"{name} {about.st_size} {file_digest(folder / name) if name in read else ''}\n".encode())

