@@ -135,7 +135,7 @@ def run_transformer(steps: int, num_align_outputs: int | None) -> None:
     config = config_of("transformer")
     graphs = [train_transformer.build_graph(config, num_align_outputs)]
     solvers = train_transformer.make_solvers(config)
-    fill([*TRANSFORMERS.values(), *TRANSFORMER_DISCRIMINATORS.values()])
+    fill(train_transformer.networks_of(TRANSFORMERS | TRANSFORMER_DISCRIMINATORS, suffixes))
     for step in range(steps):
         train_transformer.set_batch(graphs[0], (boundaries(100 + step),), (boundaries(200 + step),))
         losses = train_transformer.train_step(graphs, solvers, config.train.weight_decay)
@@ -157,7 +157,7 @@ def run_two_sources(num_align_outputs: int | None, losses_without: str) -> None:
     suffixes = ["_0", "_1"]
     graphs = [train_transformer.build_graph(config, num_align_outputs, s, s == "_0") for s in suffixes]
     solvers = train_transformer.make_solvers(config, suffixes)
-    fill([network for solver in solvers for network in solver.networks])
+    fill(train_transformer.networks_of(TRANSFORMERS | TRANSFORMER_DISCRIMINATORS, suffixes))
     for number, graph in enumerate(graphs):
         train_transformer.set_batch(graph, (boundaries(100 + 1000 * number),), (boundaries(200),))
     losses = train_transformer.train_step(graphs, solvers, config.train.weight_decay)

@@ -55,7 +55,7 @@ def test_too_few_samples_for_a_batch():
 
 
 def test_kept_samples_cannot_be_changed():
-    with pytest.raises(ConfigError, match="set train.with_memory_cache to false"):
+    with pytest.raises(ConfigError, match="switch one of them off"):
         make_batches(Numbers(9), TrainKeys(batch_size=4, augmentation=True, with_memory_cache=True), 0)
 
 

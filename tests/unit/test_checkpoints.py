@@ -127,7 +127,7 @@ def test_a_thousand_flipped_bits(saved):
 def test_a_missing_file(saved, name):
     folder, _, _ = saved
     (folder / name).unlink()
-    with pytest.raises(WeightsError, match="no complete checkpoint"):
+    with pytest.raises(WeightsError, match="incomplete checkpoint"):
         read_state(folder)
 
 
@@ -152,7 +152,7 @@ def test_a_checkpoint_that_cannot_be_read(saved):
     folder, _, _ = saved
     (folder / "net.h5").unlink()
     os.mkfifo(folder / "net.h5")
-    with pytest.raises(WeightsError, match="no regular file"):
+    with pytest.raises(WeightsError, match="not a regular file"):
         read_state(folder)
 
 
@@ -203,11 +203,3 @@ def test_a_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(Exception, match="No space left on device"):
         save_checkpoint(tmp_path / "000000001", NETWORKS, network.solvers, {})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_leftovers_of_a_killed_save_are_cleared_by_the_next(tmp_path):
-    (tmp_path / ".000000001.unfinished-abcd1234").mkdir()
-    (tmp_path / ".000000001.unfinished-abcd1234/net.h5").write_bytes(b"half")
-    save_checkpoint(tmp_path / "000000001", NETWORKS, Small().solvers, {})
-    assert [path.name for path in tmp_path.iterdir()] == ["000000001"]
-    shutil.rmtree(tmp_path / "000000001")

@@ -1,7 +1,6 @@
 import dataclasses
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -9,7 +8,6 @@ from helpers import ROOT
 
 from config import CLASSES, Config, complete_config, load_config, to_dict
 from config.keys import Keys
-from training.resume import require_same
 from utils.errors import ConfigError
 
 
@@ -53,24 +51,24 @@ def test_an_empty_file_gives_the_defaults(tmp_path):
     [
         ("trian: {lr: 1}", "unknown key 'trian'; did you mean 'train'?"),
         ("train: {epohcs: 3}", "unknown key 'train.epohcs'; did you mean 'train.epochs'?"),
-        ("train: {zzz: 3}", "unknown key 'train.zzz'; known here:"),
-        ("train: 3", "train: must hold keys of its own"),
+        ("train: {zzz: 3}", "unknown key 'train.zzz'; known keys:"),
+        ("train: 3", "train: must be a section of keys"),
         ("train: {lr: fast}", "train.lr: must be a finite number"),
         ("train: {lr: .nan}", "train.lr: must be a finite number"),
         ("train: {lr: 0}", "train.lr: must be above 0"),
-        ("train: {epochs: 1.5}", "train.epochs: must be a whole number"),
-        ("train: {epochs: true}", "train.epochs: must be a whole number"),
-        ("train: {batch_size: 0}", "train.batch_size: must be from 1 to 4096"),
+        ("train: {epochs: 1.5}", "train.epochs: must be an integer"),
+        ("train: {epochs: true}", "train.epochs: must be an integer"),
+        ("train: {batch_size: 0}", "train.batch_size: must be between 1 and 4096"),
         ("train: {shuffle: 1}", "train.shuffle: must be true or false"),
         ("train: {beta1: 1.0}", "train.beta1: must be from 0 to below 1"),
         ("trg_celeb_name: 5", "trg_celeb_name: must be a text"),
         ("context: gpu", "context: must be one of auto, cpu, cudnn"),
         ("mode: val", "mode: must be one of all, train, test"),
         ("seed: 1\nseed: 2", "'seed' is duplicated"),
-        ("[1, 2]", "holds a list"),
+        ("[1, 2]", "contains a list"),
         ("a: [", "not valid YAML"),
         ("isTrain: 1", "isTrain: must be a bool"),
-        ("dataset_mode: encoder", "belongs to the encoder"),
+        ("dataset_mode: encoder", "is a configuration of the encoder"),
     ],
 )
 def test_mistakes_name_the_key_and_the_file(tmp_path, text, words):
@@ -113,29 +111,6 @@ def test_defaults_pass_their_own_rules_and_go_through_a_file(module):
 def test_a_configuration_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
         load_config("decoder").train.lr = 1.0
-
-
-def test_losses_that_are_gone_load_and_do_not_go_on(tmp_path):
-    """Runs of older versions have them in their training_info.yaml; only one that trained with them is refused."""
-    keys = {"detail_loss": {"lambda": 0.0, "blur": 0.7, "start_at": 0}, "discriminator": {"lr_factor": 1.0, "blur": 0}}
-    assert complete_config("decoder", {"train": keys}, "x.yaml") == load_config("decoder")
-    plan = SimpleNamespace(config=load_config("decoder"))
-    keys["detail_loss"]["lambda"] = 10.0
-    with pytest.raises(ConfigError, match="train.detail_loss.lambda, which showed no gain"):
-        require_same(plan, tmp_path, {"module": "decoder", "config": {"train": keys}})
-    own, info = tmp_path / "own.yaml", tmp_path / "training_info.yaml"
-    own.write_text("train: {discriminator: {blur: 1.0}}")
-    info.write_text("{dataset_mode: decoder, train: {detail_loss: {lambda: 10.0}}}")
-    for path, key in ((own, "discriminator.blur"), (info, "detail_loss.lambda")):
-        found = load_config("decoder", path)  # its weights can be used
-        assert found.train == load_config("decoder").train
-        with pytest.raises(ConfigError, match=f"{path.name}: trains with train.{key}, which showed no gain"):
-            load_config("decoder", path, to_train=True)
-    own.write_text("{train: , detail_loss: }")
-    with pytest.raises(ConfigError, match="unknown key 'detail_loss'"):
-        load_config("decoder", own, to_train=True)
-    own.write_text("train: {discriminator: }")
-    assert load_config("decoder", own, to_train=True) == load_config("decoder")
 
 
 def test_the_shape_prior_has_no_keys_without_effect(tmp_path):

@@ -114,7 +114,7 @@ def test_the_pca_is_the_same_map(tmp_path):
 
 
 def test_needs_neither_nnabla_nor_pytorch_to_be_imported():
-    code = "import sys, convert_authors_weights; print('nnabla' in sys.modules, 'torch' in sys.modules)"
+    code = "import sys, tools.convert_authors_weights; print('nnabla' in sys.modules, 'torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout == "False False\n"
 

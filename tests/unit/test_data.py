@@ -99,11 +99,11 @@ def test_annotation_lines_round_trip_with_spaces_in_names(tmp_path):
     "line, words",
     [
         ("1 2 3 a.jpg", "line 2 has 4 columns instead of 197"),
-        (" ".join(["x"] * 196) + " a.jpg", "line 2 holds something that is not a number"),
+        (" ".join(["x"] * 196) + " a.jpg", "line 2 contains something that is not a number"),
         (" ".join(["nan"] * 196) + " a.jpg", "line 2 has a value that is not finite"),
         (" ".join(["1e9"] * 196) + " a.jpg", "line 2 has a value beyond 100000 pixels"),
-        (" ".join(["1"] * 196) + " ../../a.jpg", "line 2 names '../../a.jpg', which leads out of the folder"),
-        (" ".join(["1"] * 196) + " /etc/a.jpg", "line 2 names '/etc/a.jpg', which leads out of the folder"),
+        (" ".join(["1"] * 196) + " ../../a.jpg", "line 2 names '../../a.jpg', which is outside the folder"),
+        (" ".join(["1"] * 196) + " /etc/a.jpg", "line 2 names '/etc/a.jpg', which is outside the folder"),
     ],
 )
 def test_bad_lines_are_named(tmp_path, line, words):
@@ -118,7 +118,7 @@ def test_missing_and_empty_lists(tmp_path):
     with pytest.raises(DataError, match="no such annotation list; unpack it"):
         read_annotations(tmp_path / "x.txt", 0, "unpack it")
     (tmp_path / "y.txt").write_text("\n")
-    with pytest.raises(DataError, match="no annotation in it"):
+    with pytest.raises(DataError, match="no annotations"):
         read_annotations(tmp_path / "y.txt", 0, "unpack it")
 
 

@@ -16,14 +16,14 @@ from scipy.interpolate import RBFInterpolator
 from config import load_config
 from datasets.batches import heatmap_of
 from datasets.celebv import read_person
-from datasets.film import Film, load_film, read_film, spread
+from datasets.film import MAX_FILM_BYTES, Film, load_film, read_film, spread, write_film
 from datasets.images import write_image
 from datasets.panels import face_image
 from faces.geometry import Shape
 from inference import film as films
 from inference.backends import open_backend
-from inference.film import FilmPainter, Spline, find_film, masks_of, similarity
-from inference.measures import flicker, sharpness
+from inference.film import FilmPainter, Spline, masks_of, similarity
+from inference.measures import Sequence, flicker, sharpness
 from inference.networks import Trained
 from synthetic.expressions import Expression, expression_track
 from synthetic.painter import render
@@ -132,12 +132,12 @@ def test_a_frame_is_kept_and_the_next_one_fades_in():
 
 
 def test_a_film_comes_back_from_its_file(film, tmp_path, decoder):
-    films.write_film(tmp_path / "film.npz", film)
+    write_film(tmp_path / "film.npz", film)
     found = read_film(tmp_path / "film.npz", "Linnea")
     np.testing.assert_allclose(found.landmarks, film.landmarks, atol=1e-4)
     assert np.mean([cv2.PSNR(a, b) for a, b in zip(found.frames, film.frames)]) > 35
-    assert find_film(decoder._replace(info=None, weights=tmp_path / "w.h5")).person == "Linnea"
-    assert find_film(decoder._replace(info=None, weights=tmp_path / "nowhere/w.h5")) is None
+    assert Trained(decoder.config, tmp_path / "w.h5", tmp_path / "run.yaml").film().person == "Linnea"
+    assert Trained(decoder.config, tmp_path / "nowhere/w.h5", tmp_path / "nowhere/run.yaml").film() is None
     # layouts are computed once
     backend = open_backend("onnxruntime", "cpu", {"decoder": decoder}, 1)
     first = films.open_painter(found, decoder, backend, 1)
@@ -153,7 +153,7 @@ def test_a_film_comes_back_from_its_file(film, tmp_path, decoder):
 @pytest.mark.parametrize("is_own", [True, False])
 def test_a_film_of_512_pixels_is_painted_at_its_size(film, layouts, decoder, tmp_path, is_own):
     large = film._replace(frames=[cv2.resize(frame, (512, 512)) for frame in film.frames])
-    films.write_film(tmp_path / "film.npz", large)
+    write_film(tmp_path / "film.npz", large)
     assert read_film(tmp_path / "film.npz").size == 512 and large.reduced(256).size == 256
     assert film.reduced(512) is film and large.reduced(512) is large
     backend = open_backend("onnxruntime", "cpu", {"decoder": decoder}, 1)
@@ -185,8 +185,8 @@ SMALL = cv2.imencode(".jpg", np.zeros((128, 256, 3), np.uint8))[1].ravel()
         (archive_of(**{name: array for name, array in GOOD.items() if name != "shape"}), "not a complete film"),
         (archive_of(**GOOD | {"person": "Rowan"}), "a film of Rowan, not of Linnea"),
         (archive_of(**GOOD | {"frame_000": np.arange(9, dtype=np.uint8)}), "not a complete film"),
-        (archive_of(**GOOD | {"frame_000": SMALL}), "not a film of pictures of one size"),
-        (archive_of(**GOOD | {"landmarks": np.ones((2, 98, 2))}), "not a film of pictures of one size"),
+        (archive_of(**GOOD | {"frame_000": SMALL}), "not a film of images of one size"),
+        (archive_of(**GOOD | {"landmarks": np.ones((2, 98, 2))}), "not a film of images of one size"),
         (archive_of(**GOOD | {"shape": np.ones((1, 98, 2))}), "not a film of 1 to 300 frames"),
         (archive_of(**GOOD | {"landmarks": np.full((1, 98, 2), np.nan)}), "not finite"),
         (archive_of(**GOOD | {"person": np.array([{}], object)}), "not a complete film"),
@@ -200,7 +200,7 @@ def test_what_is_no_film(tmp_path, content, words):
 
 def test_a_film_that_would_fill_the_memory(tmp_path):
     with zipfile.ZipFile(tmp_path / "film.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("landmarks.npy", bytes(films.MAX_FILM_BYTES + 1))
+        archive.writestr("landmarks.npy", bytes(MAX_FILM_BYTES + 1))
     with pytest.raises(DataError, match="larger than 64 MiB"):
         read_film(tmp_path / "film.npz")
 
@@ -228,9 +228,9 @@ def test_large_frames_are_taken_where_they_are_there_and_good(data, tmp_path):
 
 def test_flicker_is_a_change_that_the_truth_has_not():
     truth = [np.full((8, 8, 3), level, np.uint8) for level in (10, 20, 30)]
-    assert flicker(truth, truth, [0, 1, 2]) == 0
-    assert flicker([truth[0], truth[0], truth[2]], truth, [0, 1, 2]) == pytest.approx(10)
-    assert flicker(truth, truth, [0, 2, 4]) is None
+    assert flicker(Sequence(truth, truth, [0, 1, 2])) == 0
+    assert flicker(Sequence([truth[0], truth[0], truth[2]], truth, [0, 1, 2])) == pytest.approx(10)
+    assert flicker(Sequence(truth, truth, [0, 2, 4])) is None
 
 
 @pytest.mark.slow

@@ -11,15 +11,16 @@ from helpers import ROOT
 BELOW = {
     "utils": (),
     "models": ("utils",),
+    "faces": ("utils",),
     "config": ("utils", "models"),
-    "datasets": ("utils", "models", "config"),
-    "synthetic": ("utils", "models", "config", "datasets"),
+    "datasets": ("utils", "config", "faces"),
+    "synthetic": ("utils", "config", "datasets", "faces"),
     "training": ("utils", "models", "config", "datasets"),
-    "inference": ("utils", "models", "config", "datasets", "synthetic"),
-    "people": ("utils", "models", "config", "datasets", "synthetic", "training", "inference"),
-    "web": ("utils", "models", "config", "datasets", "synthetic", "training", "inference", "people"),
+    "inference": ("utils", "models", "config", "datasets", "faces"),
+    "people": ("utils", "config", "datasets", "faces", "training", "inference"),
+    "web": ("utils", "config", "datasets", "faces", "training", "inference", "people"),
 }
-OWN = {*BELOW, *(path.stem for path in ROOT.glob("*.py")), "benchmarks", "tests", "demo"}
+OWN = {*BELOW, "tools", *(path.stem for path in ROOT.glob("*.py")), "benchmarks", "tests", "demo"}
 
 
 def imports_of(path) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from faces import geometry
 from faces.geometry import (
     NeutralToNeutral,
     Shape,
@@ -19,7 +20,6 @@ from faces.geometry import (
 from faces.motion import EYES, LIPS, Motion
 from faces.space import FaceSpace
 from faces.steady import SMOOTH, OneEuro
-from inference import geometry
 from synthetic.expressions import Expression, Habit, expression_track
 from synthetic.geometry import UNIT_PX, landmarks_3d, landmarks_of
 from synthetic.people import random_identity
@@ -185,7 +185,7 @@ def mean_head(**does: float) -> np.ndarray:
 
 def test_what_is_typical_is_the_mean_of_synthetic_people():
     found, head = geometry.typical(), mean_head()
-    head -= head[list(geometry.RIGID_LANDMARKS)].mean(axis=0)
+    head -= head[list(geometry.RIGID)].mean(axis=0)
     np.testing.assert_allclose(found.head, head, atol=1e-4)
     (rest,) = geometry._rest(head[None, :, :2])
     np.testing.assert_allclose(found.rest, rest, atol=1e-4)
@@ -206,20 +206,22 @@ def restless(seed: int, habit: str) -> tuple[np.ndarray, np.ndarray]:
     else:
         track[:, smile] = np.interp(track[:, smile], [-0.5, 1], [0.4, 1])
     landmarks = np.array([landmarks_of(who, Expression(*row)) for row in track])
-    for (first, last, pupil, _), inwards in zip(geometry.EYES, (0.09, -0.09)):
+    for eye, inwards in zip(geometry.EYES, (0.09, -0.09)):
+        (first, last), pupil = eye.corners, eye.pupil
         landmarks[:, pupil] += inwards * (landmarks[:, last] - landmarks[:, first])
     return landmarks, landmarks_of(who, Expression())
 
 
 @pytest.mark.parametrize("habit", ["frowns", "smiles"])
 def test_people_who_never_rest_have_a_neutral_face(habit):
-    corners, anchors = [], list(geometry.RIGID_LANDMARKS)
+    corners, anchors = [], list(geometry.RIGID)
     for seed in range(12):
         landmarks, truth = restless(seed, habit)
         found = shape_of(landmarks).neutral
         found = similarity(found[anchors], truth[anchors])(found)
         corners.append(np.linalg.norm((found - truth)[[76, 82]], axis=1).mean())
-        for first, last, pupil, _ in geometry.EYES:
+        for eye in geometry.EYES:
+            (first, last), pupil = eye.corners, eye.pupil
             off = [face[pupil, 0] - face[[first, last], 0].mean() for face in (found, truth)]
             assert abs(off[0] - off[1]) < 0.02 * np.linalg.norm(truth[last] - truth[first])
     assert np.mean(corners) < 1.5  # 3.6 and 6.1 without what is typical
@@ -246,7 +248,8 @@ def test_landmarks_are_drawn_towards_faces_that_the_target_makes():
     assert apart[1] < 0.75 * apart[0]
     width = [faces[:, 82, 0] - faces[:, 76, 0] for faces in (smiles, np.array([space.toward(f) for f in smiles]))]
     assert np.corrcoef(width)[0, 1] > 0.98 and np.std(width[1]) > 0.9 * np.std(width[0])
-    for first, last, pupil, _ in geometry.EYES:  # the gaze is the driver's
+    for eye in geometry.EYES:  # the gaze is the source's
+        (first, last), pupil = eye.corners, eye.pupil
         looks = [face[:, pupil] - (face[:, first] + face[:, last]) / 2 for face in (wry, drawn)]
         np.testing.assert_allclose(*looks)
 

@@ -37,7 +37,7 @@ def networks_in(folder, **more) -> Networks:
                     low = -high
                 variable.d = rng.uniform(low, high, variable.shape)
             INFERENCE[module].save(folder / f"{module}.h5")
-        networks[module] = Trained(config, folder / f"{module}.h5")
+        networks[module] = Trained(config, folder / f"{module}.h5", folder / f"{module}.yaml")
     nn.clear_parameters()
     return networks
 
@@ -105,7 +105,7 @@ def test_files_are_kept_under_the_hash_of_what_they_are_made_of(tmp_path):
     made = path.stat().st_mtime_ns
     assert path.parent == tmp_path and onnx.exported("encoder", trained, 1) == path
     assert path.stat().st_mtime_ns == made
-    other = Trained(with_values(trained.config, {"loss_name": "bce"}), trained.weights)
+    other = trained._replace(config=with_values(trained.config, {"loss_name": "bce"}))
     assert onnx.cached_path("encoder", other, 1) != path != onnx.cached_path("encoder", trained, 2)
     networks_in(tmp_path)  # other weights in the same file
     assert onnx.cached_path("encoder", trained, 1) != path
@@ -125,7 +125,7 @@ def test_other_numbers_leave_no_file(tmp_path, monkeypatch):
                 variable.d = variable.d / 1.01
 
     monkeypatch.setattr(onnx, "_convert", convert)
-    with pytest.raises(WeightsError, match="off nnabla's numbers"):
+    with pytest.raises(WeightsError, match="differs from nnabla's"):
         onnx.export({"decoder": networks["decoder"]}, tmp_path / "decoder.onnx")
     assert not list(tmp_path.glob("*.onnx")) and not list(tmp_path.glob(".*"))
 
@@ -137,16 +137,15 @@ def test_which_backend_is_taken_and_why(tmp_path, monkeypatch, capsys):
     networks["decoder"] = with_test(networks["decoder"], batch_stat=True)
     assert open_backend("auto", "cpu", networks, 1).name == "nnabla"
     assert "nnabla (test.batch_stat is on" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="ONNX has no batch statistics"):
-        (tmp_path / onnx.cached_path("decoder", networks["decoder"], 1).name).unlink()
+    with pytest.raises(ConfigError, match="ONNX does not support"):
         open_backend("onnxruntime", "cpu", networks, 1)
-    with pytest.raises(ConfigError, match="computes on the CPU"):
+    with pytest.raises(ConfigError, match="runs on the CPU"):
         open_backend("onnxruntime", "cudnn", networks, 1)
-    monkeypatch.setattr(onnx, "NEEDED", {"no_such_module.inside": "some-package"})
+    monkeypatch.setattr(onnx, "PACKAGES", {"no_such_module.inside": "some-package"})
     networks["decoder"] = with_test(networks["decoder"], batch_stat=False)
     assert open_backend("auto", "cpu", networks, 1).name == "nnabla"
     assert "nnabla (some-package not installed" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="some-package not installed; 'pip install"):
+    with pytest.raises(ConfigError, match="some-package not installed; run 'pip install"):
         open_backend("onnxruntime", "cpu", networks, 1)
 
 
@@ -184,7 +183,7 @@ def test_the_script(tmp_path):
 
     every = flags("encoder", "transformer", "decoder")
     out = must_run(tmp_path, "tools/export_onnx.py", *every, "--out-dir", "onnx", "--batch-size", 2)
-    assert out.count("off nnabla's numbers") == 3
+    assert out.count("maximum relative error") == 3
     must_run(tmp_path, "tools/export_onnx.py", *every, "--out-dir", "onnx", "--chain")
     session = onnxruntime.InferenceSession(str(tmp_path / "onnx/chain.onnx"))
     assert [output.name for output in session.get_outputs()] == ["encoder", "transformer", "decoder"]
@@ -192,9 +191,9 @@ def test_the_script(tmp_path):
     assert sorted(path.name for path in (tmp_path / "onnx").iterdir()) == [
         "chain.onnx", "decoder.onnx", "encoder.onnx", "transformer.onnx"
     ]  # fmt: skip
-    must_fail(tmp_path, 2, "name at least one", "tools/export_onnx.py", "--out-dir", "onnx")
+    must_fail(tmp_path, 2, "pass at least one", "tools/export_onnx.py", "--out-dir", "onnx")
     ends = flags("encoder", "decoder")
-    must_fail(tmp_path, 2, "name it, too", "tools/export_onnx.py", *ends, "--chain", "--out-dir", "onnx")
+    must_fail(tmp_path, 2, "requires the transformer", "tools/export_onnx.py", *ends, "--chain", "--out-dir", "onnx")
     wrong = [*flags("decoder")[:-1], DEMO / "encoder/weights.h5"]
     must_fail(tmp_path, 4, "not the weights of this network", "tools/export_onnx.py", *wrong, "--out-dir", "none")
     assert not list((tmp_path / "none").glob("*"))

@@ -54,13 +54,13 @@ def test_start_and_stop(browser):
     run("live.start('x'); 0")
     run("answer(); 0")
     run("tracks.at(-1).onended(); 0")
-    assert run("running()") == 0 and "camera is gone" in run("status()")
+    assert run("running()") == 0 and "camera was disconnected" in run("status()")
     run("live.start('x'); live.start('y'); live.start('z'); 0")
     run("answer(); 0")
     run("sockets.at(-1).onopen(); 0")
     assert run("running()") == 1 and json.loads(run("sockets.at(-1).sent[0]")) == {"target": "z"}
     run("sockets.at(-1).onclose({ reason: '' }); 0")
-    assert run("running()") == 0 and "still there" in run("status()")
+    assert run("running()") == 0 and "is the server running" in run("status()")
 
 
 def test_make_and_stop_and_a_server_that_dies(browser):
@@ -77,7 +77,7 @@ def test_make_and_stop_and_a_server_that_dies(browser):
     assert [next(iter(json.loads(text))) for text in run("JSON.stringify(sockets[0].sent)") and
             [run(f"sockets[0].sent[{i}]") for i in range(3)]] == ["make", "stop", "make"]  # fmt: skip
     run("sockets[0].onclose({}); 0")
-    assert "server has ended" in run("progress()") and run("element('video-go').disabled") is True
+    assert "server has stopped" in run("progress()") and run("element('video-go').disabled") is True
     # the camera that records, stopped while the browser still asks
     run(tell.format("{session: 't'}"))
     run("page.record('video'); page.stop(); 0")

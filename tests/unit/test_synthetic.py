@@ -83,7 +83,7 @@ def test_names_and_seeds():
 
 def test_stride_takes_every_nth_frame_of_the_same_motion(tmp_path):
     for stride, frames in ((1, 6), (3, 2)):
-        make_synthetic.make_celebv([("Ada", 3)], {}, frames, stride, 5, tmp_path / str(stride), True)
+        make_synthetic.make_celebv([("Ada", 3)], frames, stride, 5, tmp_path / str(stride), True)
     every, third = (np.load(tmp_path / f"{stride}/Ada/expressions.npz") for stride in (1, 3))
     # the noise of a track depends on its length, so compare with the track itself
     track = expression_track(6, zlib.crc32(b"5 Ada"))

@@ -11,8 +11,8 @@ import pytest
 from helpers import serve
 
 from config import load_config
-from models.vgg import LAYERS, NNABLA_URL_VARIABLE, load_vgg16, vgg_features
-from utils.errors import ResourceError, WeightsError
+from models.vgg import LAYERS, vgg_features
+from utils.errors import ResourceError
 
 CONVOLUTIONS = 13
 POOLED = (2, 4, 7, 10, 13)
@@ -42,12 +42,12 @@ def write_small_vgg(path):
 
 @pytest.fixture
 def served(tmp_path, monkeypatch):
-    """A folder behind an HTTP server, which nnabla takes for its source, and an empty home."""
+    """A folder behind an HTTP server, from which nnabla downloads to an empty home."""
     folder = tmp_path / "served"
     folder.mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with serve(folder) as address:
-        monkeypatch.setenv(NNABLA_URL_VARIABLE, address)
+        monkeypatch.setenv("NNABLA_MODELS_URL_BASE", address)
         yield folder
 
 
@@ -81,7 +81,6 @@ def test_features_are_fetched_and_equal_numpy(served):
     x.grad.zero()
     loss.backward()
     assert np.abs(x.g).max() > 0  # gradient reaches the picture
-    assert load_vgg16() is not None  # the second time from disk
     # by name: each block has half the size of the one before, and every layer is another
     (features,) = vgg_features([x], LAYERS)
     nn.forward_all(features)
@@ -91,31 +90,12 @@ def test_features_are_fetched_and_equal_numpy(served):
 
 def test_what_cannot_be_fetched_says_how_to_go_on(served):
     with pytest.raises(ResourceError, match="train.feature_loss.lambda to 0"):
-        load_vgg16()
+        vgg_features([nn.Variable((1, 3, 64, 64))], ("relu1_1",))
 
 
-def test_without_a_home_it_is_kept_among_temporary_files(served, tmp_path, monkeypatch, capsys):
-    write_small_vgg(served / "imagenet/VGG-16/VGG-16.nnp")
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "temporary"))
-    for home in ("/proc", str(tmp_path / "served/imagenet/VGG-16/VGG-16.nnp")):
-        monkeypatch.setenv("HOME", home)
-        assert load_vgg16() is not None
-        assert f"it goes to {tmp_path}/temporary" in capsys.readouterr().out
-
-
-def test_a_page_instead_of_the_file_is_not_kept(served):
-    path = served / "imagenet/VGG-16/VGG-16.nnp"
-    path.parent.mkdir(parents=True)
-    path.write_text("<html>moved</html>")
-    for _ in range(2):
-        with pytest.raises((ResourceError, WeightsError), match="not a (complete )?network file"):
-            load_vgg16()
-
-
-def test_a_damaged_file_on_disk_is_refused(served, tmp_path):
+def test_a_damaged_file_on_disk_is_named(served, tmp_path):
     path = tmp_path / "home/nnabla_data/nnp_models/imagenet/VGG-16.nnp"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"PK half of it")
-    with pytest.raises(WeightsError, match="remove it to fetch it again"):
-        load_vgg16()
+    with pytest.raises(ResourceError, match="or read"):
+        vgg_features([nn.Variable((1, 3, 64, 64))], ("relu1_1",))
