@@ -41,12 +41,11 @@ from config.runs import INFO_FILE  # noqa: E402
 from datasets.batches import make_batches, to_float  # noqa: E402
 from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP  # noqa: E402
 from datasets.images import read_image, write_image  # noqa: E402
-from datasets.panels import contact_sheet, generated_metadata
+from datasets.panels import contact_sheet, face_image, generated_metadata
 from datasets.samples import open_dataset  # noqa: E402
-from evaluate import paint_all  # noqa: E402
 from inference.backends import NnablaBackend  # noqa: E402
 from inference.inputs import FaceFrame
-from inference.measures import compare_pictures
+from inference.measures import Sequence, measure_images
 from inference.networks import Trained, load_network
 from inference.reenactor import Reenactor  # noqa: E402
 from models.networks import DECODER, INFERENCE, MODULES  # noqa: E402
@@ -124,17 +123,23 @@ def measure_demo(case: dict[str, Any]) -> dict[str, Any]:
     results = []
     for context in ("cpu", case["context"]):
         set_context(context, case["device_id"], type_config=case["type"] if context == "cudnn" else "float")
-        reenactor = Reenactor(NnablaBackend(networks, 8), 8)
+        reenactor = Reenactor(NnablaBackend(networks, 8), networks["decoder"], True, batch_size=8)
         results.append([frame.generated for frame in reenactor.reenact(frames)])
     differences = [abs(a.astype(int) - b).max() for a, b in zip(*results)]
-    return {"levels": int(max(differences)), "psnr": compare_pictures(results[1], results[0])["psnr"]}
+    return {"levels": int(max(differences)), "psnr": psnr_of(results[1], results[0])}
+
+
+def psnr_of(images: list[np.ndarray], truth: list[np.ndarray]) -> float:
+    """Return the PSNR in dB."""
+    return next(m.value for m in measure_images("", Sequence(images, truth, [])) if m.name == "PSNR")
 
 
 def measure_reenactment(case: dict[str, Any]) -> dict[str, Any]:
     """Measure frames a second from faces in memory to faces in memory."""
     size, count = case["batch"], case["batch"] * case["rounds"]
     faces = np.random.default_rng(0).integers(0, 256, (size, 256, 256, 3), np.uint8)
-    reenactor = Reenactor(NnablaBackend(networks_in(Path(case["weights"])), size), size)
+    networks = networks_in(Path(case["weights"]))
+    reenactor = Reenactor(NnablaBackend(networks, size), networks["decoder"], True, batch_size=size)
     frames = [FaceFrame(index, faces[index % size], "", index / 25) for index in range(count)]
     seconds = seconds_of(lambda: sum(1 for _ in reenactor.reenact(frames)), 1)
     return {"frames_per_s": count / seconds}
@@ -208,8 +213,8 @@ def measure_person(case: dict[str, Any]) -> dict[str, Any]:
         if weights.exists():
             nn.clear_parameters()
             backend = NnablaBackend({"decoder": Trained(config, weights)}, 1)
-            painted = paint_all(backend, (to_float(heatmap) for _, heatmap in samples), f"epoch {epoch}")
-            found[words] = compare_pictures(painted, real)
+            painted = [face_image(backend.infer("decoder", to_float(heatmap)[None])[0]) for _, heatmap in samples]
+            found[words] = {m.name: m.value for m in measure_images("", Sequence(painted, real, []))}
             rows += [painted[index] for index in shown]
     write_image(out.with_suffix(".png"), contact_sheet(rows, len(shown), TILE_PX), generated_metadata("all but row 1"))
     return {"scores": found, "seconds": seconds, "iterations": newest_checkpoint(folder)[1]["iteration"]}
@@ -299,7 +304,7 @@ def row_of(case: dict[str, Any], found: dict[str, Any]) -> str:
         value = f"{found['levels']} of 255 levels at most, PSNR {found['psnr']:.1f} dB"
     elif case["kind"] == "person":
         value = f"{found['iterations']} iterations, {found['seconds']:.0f} s; held-out frames: "
-        scores = "{} PSNR {psnr:.2f} dB, SSIM {ssim:.3f}, sharpness {sharpness:.2f}, comb energy {comb_energy:.2f}"
+        scores = "{} PSNR {PSNR:.2f} dB, SSIM {SSIM:.3f}, sharpness {sharpness:.2f}, comb energy {combs:.2f}"
         value += "; ".join(scores.format(name, **values) for name, values in found["scores"].items())
     elif case["kind"] == "parity":
         value = ", ".join(f"{module} {found[module]:.1e}" for module in MODULES)

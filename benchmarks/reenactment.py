@@ -8,8 +8,8 @@ Whole commands are run at two lengths, and their difference is the rate, so that
 it is printed by itself. Backends take turns, and ratios are of one run. The frames are of a synthetic person; what
 random weights paint is noise, which costs as much as a face.
 
-The Python of --torch needs torch, numpy, h5py, opencv-python-headless, pillow, PyYAML, imageio-ffmpeg and tqdm. It runs
-the same pipeline around plain PyTorch networks (benchmarks/torch_pipeline.py).
+The Python of --torch needs torch beside the requirements of this repository. It runs the same pipeline around plain
+PyTorch networks (benchmarks/torch_pipeline.py).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.data import peak_memory  # noqa: E402
 from config import load_config  # noqa: E402
-from faces.follower import make_finder
+from faces.finder import FaceFinder
 from inference.backends import NnablaBackend, OnnxBackend  # noqa: E402
 from inference.inputs import FrameSource, faces_of
 from inference.networks import Trained
@@ -86,7 +86,7 @@ def seconds_of(work: Callable[[], Any], repeats: int) -> float:
 def stages(weights: Path, video: Path, repeats: int) -> None:
     """Measure milliseconds a frame of each part by itself."""
     pictures = FrameSource(video)
-    finder = make_finder(None, is_video=True)
+    finder = FaceFinder(is_video=True)
     first = next(iter(pictures))
     count = sum(1 for _ in pictures)
     decode = seconds_of(lambda: sum(1 for _ in pictures), 1) / count

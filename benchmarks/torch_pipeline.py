@@ -2,7 +2,7 @@
 
     python torch_pipeline.py WEIGHTS VIDEO OUT -n FRAMES
 
-WEIGHTS holds <module>/weights.h5. Needs no nnabla.
+WEIGHTS contains <module>/weights.h5 and decoder/training_info.yaml.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from inference.inputs import open_input  # noqa: E402
-from inference.outputs import lay_out, layout_size, open_result_video, open_results
+from inference.networks import find_trained
+from inference.outputs import lay_out, layout_size, open_frames, open_result_video
 from inference.reenactor import MissingFaces, Reenactor  # noqa: E402
 from tests.reference.torch_networks import build  # noqa: E402
-from tools.convert_authors_weights import NETWORKS, parameters_of
+from tools.convert_authors_weights import NETWORKS, Parameter, parameters_of
 from utils import cli  # noqa: E402
 from utils.parallel import prefetched  # noqa: E402
 from utils.weights import read_manifest, read_parameters  # noqa: E402
@@ -33,13 +34,18 @@ def load(network: str, path: Path) -> torch.nn.Module:
     """Load a network with the weights of an h5 file."""
     module = build(network)
     arrays = read_parameters(path, read_manifest(NETWORKS[network].manifest))
-    tensors = [torch.from_numpy(p.to_theirs(arrays[p.ours])) for p in parameters_of(network)]
+    tensors = [torch.from_numpy(to_theirs(p, arrays[p.ours])) for p in parameters_of(network)]
     names = [name for name in module.state_dict() if not name.endswith("num_batches_tracked")]
     by_name = {p.theirs.removeprefix("module."): tensor for p, tensor in zip(parameters_of(network), tensors)}
     # names differ where layers are told by their place
     state = by_name if set(by_name) == set(names) else dict(zip(names, tensors))
     module.load_state_dict(state, strict=False)
     return module
+
+
+def to_theirs(parameter: Parameter, array: np.ndarray) -> np.ndarray:
+    """Convert one of our arrays to a state dict's."""
+    return array.T.copy() if "/affine/" in parameter.ours else array.reshape(parameter.their_shape())
 
 
 class TorchBackend:
@@ -65,18 +71,20 @@ def main() -> None:
     parser.add_argument("-n", type=cli.count, required=True)
     args = parser.parse_args()
     frames_in = open_input(str(args.video), wanted=args.n)
-    reenactor, missing = Reenactor(TorchBackend(args.weights)), MissingFaces("hold")
+    decoder = find_trained("decoder", args.weights / "decoder/training_info.yaml", args.weights / "decoder/weights.h5")
+    reenactor, missing = Reenactor(TorchBackend(args.weights), decoder, has_encoder=True), MissingFaces("hold")
     size = layout_size("panel", has_truth=False)
     args.out.mkdir(parents=True, exist_ok=True)
     with (
-        open_results(args.out, {}, "panel", has_label=True) as results,
+        open_frames(args.out, {}) as frames,
         open_result_video(args.out / "torch.mp4", size, frames_in, "benchmark", with_sound=True) as video,
         prefetched(reenactor.reenact(frames_in.frames), RESULTS_AHEAD) as items,
     ):
         for item in items:
             result = missing.resolve(item)
-            results.write(result)
-            video.write(result.time_s, lay_out(result, "panel", has_label=True))
+            image = lay_out(result, "panel", has_label=True)
+            frames.write(result, image)
+            video.write(result.time_s, image)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def open_film(path: Path, at_most_s: float | None = None) -> Video:
             raise DataError(f"{path}: HDR video; convert it to SDR first, or record without HDR")
         size = _displayed_size(first.width, first.height, stream.sample_aspect_ratio or 1, first.rotation)
         claimed_s = float(stream.duration * stream.time_base) if stream.duration else 0.0
-        if sound is None and not claimed_s:
+        if not claimed_s and not container.streams.audio:
             claimed_s = (container.duration or 0) / av.time_base
         claimed_frames = stream.frames
     count, num_packets, end_s, is_damaged = 0, 0, None, False

@@ -55,4 +55,4 @@ if not begun:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.pause()
 (run / HELD_OUT_FILE).write_text(json.dumps({"PSNR": 25.0, "SSIM": 0.8, "sharpness": 0.5}))
-print("1 done; Ctrl-C stops", flush=True)
+print("1 done; press Ctrl-C stops", flush=True)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from types import SimpleNamespace
 
 import nnabla as nn
 import nnabla_ext
@@ -25,11 +24,8 @@ from config import with_values
 from training import communicator
 from utils import cuda
 from utils.context import set_context
-from utils.errors import ConfigError, ResourceError
+from utils.errors import ConfigError
 
-OLD = "| NVIDIA-SMI 550.163.01    Driver Version: 550.163.01    CUDA Version: {} |"
-NEW = "| NVIDIA-SMI 610.43    KMD Version: 610.43    CUDA UMD Version: {} |"
-FAILED = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
 # the extension's own words, read from it with a driver that has no device, or is too old
 NO_DEVICE = """target_specific error in get_device_count
 /builders/nnabla-ext-cuda/src/nbla/cuda/common.cpp:58
@@ -45,92 +41,11 @@ def load(path: str):
     return module
 
 
-@pytest.fixture
-def setup_gpu():
-    return load("setup/gpu.py")
-
-
-@pytest.fixture
-def driver(tmp_path, monkeypatch):
-    """Put a stand-in for nvidia-smi first on the PATH."""
-
-    def install(text: str, exit_code: int = 0) -> None:
-        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\ncat <<'E'\n{text}\nE\nexit {exit_code}\n")
-        (tmp_path / "nvidia-smi").chmod(0o755)
-
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    return install
-
-
-@pytest.mark.parametrize(
-    "text, expected",
-    [
-        (OLD.format("12.4"), 12),
-        (OLD.format("11.6"), 11),
-        (OLD.format("13.0"), 12),
-        (NEW.format("13.3"), 12),
-        (NEW.format("12.9"), 12),
-    ],
-)
-def test_the_version_that_nvidia_smi_prints(setup_gpu, driver, text, expected):
-    driver(text)
-    assert setup_gpu.choose_cuda(None) == expected
-
-
-@pytest.mark.parametrize(
-    "text, exit_code, words",
-    [
-        (OLD.format("N/A"), 0, "names no CUDA version"),
-        (NEW.format("N/A"), 0, "names no CUDA version"),
-        (OLD.format("10.2"), 0, "CUDA 10"),
-        (FAILED, 9, "couldn't communicate"),
-        ("", 3, "exit code 3"),
-    ],
-)
-def test_a_driver_that_does_not_say(setup_gpu, driver, text, exit_code, words):
-    driver(text, exit_code)
-    with pytest.raises(ResourceError, match=words):
-        setup_gpu.choose_cuda(None)
-    assert setup_gpu.choose_cuda(11) == 11
-
-
-def test_no_driver_and_a_wrong_word_end_with_one_line():
-    for arguments, exit_code, words in (([], 6, "make gpu CUDA=12"), (["13"], 2, "CUDA '13'"), (["x"], 2, "CUDA 'x'")):
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "setup/gpu.py"), *arguments],
-            capture_output=True,
-            text=True,
-            env={"PATH": "/nowhere"},
-            timeout=PATIENCE_S,
-        )
-        errors = [line for line in done.stderr.splitlines() if "[nnabla]" not in line]
-        assert done.returncode == exit_code and len(errors) == 1 and words in errors[0], done.stderr
-
-
-def test_what_is_installed_is_left_alone(setup_gpu, tmp_path, monkeypatch):
-    monkeypatch.setattr(setup_gpu, "SETUP", tmp_path)
-    pins = tmp_path / "requirements-cuda12.txt"
-    commands = []
-    monkeypatch.setattr(
-        setup_gpu.subprocess,
-        "run",
-        lambda command: commands.append(command) or SimpleNamespace(returncode=len(commands) - 1),
+def test_make_gpu_says_why_the_gpu_cannot_be_used():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "setup/gpu.py")], capture_output=True, text=True, timeout=PATIENCE_S
     )
-    for text in (f"# pins\nnnabla=={nn.__version__}\n", "nnabla==0.0.1\n", "no-such-package==1\n"):
-        pins.write_text(text)
-        if len(commands) < 1:
-            setup_gpu.install(12)  # there, or installed by the first command
-        else:
-            with pytest.raises(ResourceError, match="package index"):
-                setup_gpu.install(12)
-    assert len(commands) == 2 and all(str(pins) in command for command in commands)
-
-
-def test_a_full_disk_is_seen_before_the_download(setup_gpu, monkeypatch):
-    monkeypatch.setattr(setup_gpu.shutil, "disk_usage", lambda _: SimpleNamespace(free=2 << 30))
-    monkeypatch.setattr(setup_gpu, "is_installed", lambda _: False)
-    with pytest.raises(ResourceError, match="2.1 GB free"):
-        setup_gpu.install(12)
+    assert done.returncode == 6 and "error: the GPU cannot be used: " in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("name", ["requirements-cuda11.txt", "requirements-cuda12.txt"])
@@ -173,7 +88,7 @@ def array_classes():
         ('raise ImportError("libcuda.so.1: cannot open shared object file: No such file")', "driver is not installed"),
         (DEVICES.format(f"raise RuntimeError({NO_DEVICE!r})"), "shows no GPU"),
         (DEVICES.format(f"raise RuntimeError({OLD_DRIVER!r})"), "too old"),
-        (DEVICES.format("return 2"), "no device of that number"),
+        (DEVICES.format("return 2"), "no device with that number"),
         (DEVICES.format('raise RuntimeError("failed with out of memory (cudaErrorMemoryAllocation).")'), "memory"),
     ],
 )
@@ -200,7 +115,7 @@ def test_a_device_that_computes_wrongly_is_none(monkeypatch):
     cpu = nn.get_current_context()
     cuda.prove(cpu)  # this one does not
     monkeypatch.setattr(cuda.F, "convolution", lambda x, kernel: 2 * x)
-    with pytest.raises(RuntimeError, match="wrongly"):
+    with pytest.raises(RuntimeError, match="wrong results"):
         cuda.prove(cpu)
 
 

@@ -73,12 +73,14 @@ def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(fil
             (folder,) = root.iterdir()
             page.upload(film.read_bytes())
             status, words = page.wish(do="look", name="Other", agreed=True)
-            assert status == 409 and "one at a time" in words["error"]
+            assert status == 409 and "is being processed" in words["error"]
             person = page.wait_for("looked", "failed")
             assert person["state"] == "looked" and person["name"] == "Mi_ra", person
             assert person["frames"] == num_frames and f"film for longer ({num_frames}" in person["missing"][-1]
             assert page.news()["shown"] == ["Linnea, demo", "Mi_ra"]  # painted with the video's frames, at once
-            assert (folder / "film.npz").exists() and b"no network has learned" in ask_page(page.page, "/people")[1]
+            assert (folder / "film.npz").exists() and b"no network has been trained" in ask_page(page.page, "/people")[
+                1
+            ]
             assert not (folder / VIDEO).exists() and read_yaml(folder / STATE_FILE)["agreed_on"]
             status, sheet, headers = ask_page(page.page, f"/learned/{person['id']}/sheet")
             assert status == 200 and sheet.startswith(b"\x89PNG") and headers["content-type"] == "image/png"
@@ -93,9 +95,9 @@ def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(fil
     with serve_page(tmp_path, *driver) as (address, _), Learner((address, tmp_path)) as page:
         assert page.wait_for("done", "failed")["state"] == "done", (folder / "log.txt").read_text()[-3000:]
         log = (folder / "log.txt").read_text()
-        assert " done; Ctrl-C" in log and "from iteration" in log and log.count("== prepare") == 1
+        assert " done; press Ctrl-C" in log and "from iteration" in log and log.count("== prepare") == 1
         assert page.news()["shown"] == ["Linnea, demo", "Mi_ra"]
-        assert b"likeness" in ask_page(page.page, "/people")[1].split(b"<b>Mi_ra")[1]
+        assert b"held-out frames" in ask_page(page.page, "/people")[1].split(b"<b>Mi_ra")[1]
         with connect(f"ws://{address}/live", origin=f"http://{address}", open_timeout=PATIENCE_S) as live:
             live.send(json.dumps({"target": "Mi_ra"}))
             grey = cv2.imencode(".jpg", np.full((90, 160, 3), 110, np.uint8))[1].tobytes()
@@ -158,12 +160,12 @@ def test_bounds(tmp_path, monkeypatch):
         (tmp_path / "film").write_text("x")
         person = await learning.look(tmp_path / "film", "Me", True)
         await learning._task
-        assert person.state == "failed" and "not done after" in person.why
-        with pytest.raises(UserError, match="1 people are there already"):
+        assert person.state == "failed" and "not finished after" in person.why
+        with pytest.raises(UserError, match="already 1 people"):
             await learning.look(tmp_path / "film", "Me", True)
         await learning.remove(person)
         monkeypatch.setattr("web.learning.MIN_FREE_BYTES", 1 << 62)
-        with pytest.raises(UserError, match="too little room"):
+        with pytest.raises(UserError, match="too little space"):
             await learning.look(tmp_path / "film", "Me", True)
         assert not list((tmp_path / "learned").iterdir())
 
@@ -211,9 +213,10 @@ def test_what_a_video_lacks():
 
 @pytest.mark.slow
 def test_the_script(film, tmp_path):
-    must_fail(tmp_path, 2, "no person was begun there", "learn_person.py", "--work-dir", "w")
-    must_fail(tmp_path, 3, "no such video", "learn_person.py", "none.mp4", "--work-dir", "w")
-    out = must_run(tmp_path, "learn_person.py", film, "--work-dir", "w", "--look")
+    learn = ("reenact_people.py", "--work-dir", "w")
+    must_fail(tmp_path, 2, "contains no person; pass --target", *learn)
+    must_fail(tmp_path, 3, "no such video", *learn, "--target", "none.mp4")
+    out = must_run(tmp_path, *learn, "--target", film, "--look")
     assert "50 usable frames" in out and "missing: film for longer" in out
-    must_fail(tmp_path, 2, "of another --quality", "learn_person.py", film, "--work-dir", "w", "--quality", "good")
-    assert "== prepare" not in must_run(tmp_path, "learn_person.py", "--work-dir", "w", "--look")
+    must_fail(tmp_path, 2, "another --quality", *learn, "--target", film, "--quality", "good")
+    assert "== prepare" not in must_run(tmp_path, *learn, "--look")

@@ -135,7 +135,7 @@ def run_transformer(steps: int, num_align_outputs: int | None) -> None:
     config = config_of("transformer")
     graphs = [train_transformer.build_graph(config, num_align_outputs)]
     solvers = train_transformer.make_solvers(config)
-    fill(train_transformer.networks_of(TRANSFORMERS | TRANSFORMER_DISCRIMINATORS, suffixes))
+    fill([*TRANSFORMERS.values(), *TRANSFORMER_DISCRIMINATORS.values()])
     for step in range(steps):
         train_transformer.set_batch(graphs[0], (boundaries(100 + step),), (boundaries(200 + step),))
         losses = train_transformer.train_step(graphs, solvers, config.train.weight_decay)
