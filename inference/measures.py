@@ -44,11 +44,6 @@ def by_subject(measures: list[Measure]) -> list[tuple[str, str]]:
     return [(of, ", ".join(str(measure) for measure in measures if measure.of == of)) for of in subjects]
 
 
-def value_of(measures: list[Measure], of: str, name: str) -> float | None:
-    """Return the value of a measure; None if there is none."""
-    return next((measure.value for measure in measures if (measure.of, measure.name) == (of, name)), None)
-
-
 def face_box(landmarks: np.ndarray) -> tuple[slice, slice]:
     """Return the bounding box of landmarks (98, 2) with a margin, as slices of rows and columns."""
     low, high = landmarks.min(axis=0), landmarks.max(axis=0)

@@ -24,5 +24,5 @@ def decode(data: bytes) -> np.ndarray:
             if image.info.get("progressive") or data.count(SCAN) > MAX_SCANS:
                 raise UserError("the frame is not a baseline JPEG image")
             return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise UserError("the frame is not a JPEG image") from None

@@ -13,11 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets.check_page import check_page
 from helpers import BROWSER, PATIENCE_S, needs_browser
 
 from config import load_config
-from datasets.check import Report
 from datasets.images import write_image
 from inference.record import write_result
 from training.run_page import write_run_page
@@ -72,8 +70,8 @@ def test_the_page_of_a_run(run_folder):
     assert list(run_folder.glob(".index*")) == []
 
 
-@pytest.mark.parametrize("name", ["result_epoch-3/000000-000.png", "result_epoch-3/000.png"])
-def test_pictures_of_an_encoders_run_whenever_it_was(tmp_path, name):
+def test_images_of_an_encoders_run(tmp_path):
+    name = "result_epoch-3/000000-000.png"
     write_image(tmp_path / name, np.zeros((8, 24, 3), np.uint8))
     write_run_page(tmp_path, load_config("encoder"), 30, 3, DATA, VERSIONS)
     assert f'src="{name}"' in (tmp_path / "index.html").read_text()
@@ -81,7 +79,7 @@ def test_pictures_of_an_encoders_run_whenever_it_was(tmp_path, name):
 
 def test_a_run_without_anything_yet(tmp_path):
     write_run_page(tmp_path, load_config("encoder"), 0, 1, DATA, VERSIONS)
-    assert "none yet" in (tmp_path / "index.html").read_text()
+    assert "none" in (tmp_path / "index.html").read_text()
 
 
 NAMES = (
@@ -137,9 +135,3 @@ def test_pages_in_a_browser(run_folder, width):
     found = measured(run_folder / "index.html", width)
     assert found["wide"] <= 0 and found["broken"] == 0 and found["outside"] == 0
     assert found["images"] == 10 and found["curves"] == 4
-    report = Report("Linnea", num_lines=3)
-    report.count_positions(np.random.default_rng(0).uniform(0, 255, (50, 98, 2)))
-    report.samples = [np.zeros((256, 256, 3), np.uint8)] * 5
-    (run_folder / "check.html").write_text(check_page("Check", [report]))
-    found = measured(run_folder / "check.html", width)
-    assert found["wide"] <= 0 and found["broken"] == 0 and found["images"] == 6

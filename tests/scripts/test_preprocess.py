@@ -141,7 +141,10 @@ def test_a_full_disk(work):
     process = start(work, *CELEBV, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)))
     _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 6
-    assert "npz: cannot be written (File too large); the file is larger than a limit" in errors and "Traceback" not in errors
+    assert (
+        "npz: cannot be written (File too large); the file is larger than a limit" in errors
+        and "Traceback" not in errors
+    )
     assert not list((work / "out").glob("[!.]*"))
 
 
