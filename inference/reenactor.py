@@ -152,7 +152,7 @@ class Reenactor:
         # relative to an all-zero prediction
         metrics = {"encoder_error": float(((heatmap - true_heatmap) ** 2).sum() / (true_heatmap**2).sum())}
         if self.truth.person == self._target:
-            metrics["psnr"] = cv2.PSNR(at_size(generated, IMAGE_SIZE), frame.face)
+            metrics["PSNR"] = cv2.PSNR(at_size(generated, IMAGE_SIZE), frame.face)
         return result._replace(true_heatmap=true_heatmap, metrics=metrics)
 
 

@@ -35,7 +35,7 @@ HAPPENINGS = {
     "SIGUSR1": lambda: send(signal.SIGUSR1),
     "SIGKILL": lambda: send(signal.SIGKILL),
     "SIGINT twice": lambda: send(signal.SIGINT, 2),
-    "failure": lambda: fail(DataError("this rank's picture is damaged; replace it")),
+    "failure": lambda: fail(DataError("this rank's image is damaged; replace it")),
     "mistake": lambda: fail(ZeroDivisionError("a mistake")),
     "lost data": lambda: os.rename("datasets", "gone"),
 }

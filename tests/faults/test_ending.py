@@ -155,20 +155,6 @@ def test_a_terminal_that_goes_away_leaves_a_checkpoint(training):
     assert len(list(training.glob("tmp.monitor/decoder/Linnea/*/checkpoints/*/state.json"))) == 1
 
 
-@pytest.mark.slow
-def test_a_loader_that_is_killed(training):
-    conf = CONF | {"train_dir": "datasets/CelebV"}
-    conf["train"] = CONF["train"] | {"num_workers": 2}
-    (training / "own.yaml").write_text(yaml.safe_dump(conf))
-    process = begin(training, ROOT / "train_decoder.py", "--conf", "own.yaml")
-    wait_for(process, lambda: list(training.glob("tmp.monitor/decoder/Linnea/*")) and children_of(process.pid))
-    time.sleep(1)
-    os.kill(min(children_of(process.pid)), signal.SIGKILL)
-    _, errors = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 6 and "Traceback" not in errors, errors
-    assert "a worker process was killed" in errors
-
-
 def test_tasks_for_workers_that_are_gone():
     with WorkerPool(abs, 2) as pool:
         assert pool.result(pool.submit([-1, -2])) == [1, 2]
@@ -230,34 +216,15 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
 # Caches
 
 
-def test_a_cache_is_somewhere(tmp_path, monkeypatch, capsys):
-    beside, home, temporary = (tmp_path / name for name in ("beside", "home", "temporary"))
-    for folder in (beside, temporary):
-        folder.mkdir()
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(temporary))
-    refused: list[Path] = []
-
-    def check(folder: Path, what: str) -> None:
-        if any(folder == part or part in folder.parents for part in refused):
+def test_a_cache_is_in_the_first_folder_that_is_writable(tmp_path, monkeypatch):
+    def refuse(folder: Path, what: str) -> None:
+        if folder.name in refused:
             raise ResourceError(f"{what}: {folder}")
 
-    monkeypatch.setattr("inference.backends.check_writable", check)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
-    for now_refused, expected in (
-        ([], beside),
-        ([beside], home / "reenactgan"),
-        ([beside, home], temporary / f"reenactgan-{os.getuid()}"),
-    ):
+    (tmp_path / "beside").mkdir()
+    monkeypatch.setattr("inference.backends.check_writable", refuse)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    for refused, expected in (([], "beside"), (["beside"], "home/reenactgan")):
         cache_folder.cache_clear()
-        refused[:] = now_refused
-        assert cache_folder(beside) == expected
-        assert (str(expected) in capsys.readouterr().out) == bool(now_refused)
-    refused.append(temporary)
-    cache_folder.cache_clear()
-    with pytest.raises(ResourceError, match="XDG_CACHE_HOME"):
-        cache_folder(beside)
-    refused[:] = [beside]
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # an unknown user's
-    assert cache_folder(beside) == temporary / f"reenactgan-{os.getuid()}"
+        assert cache_folder(tmp_path / "beside") == tmp_path / expected
     cache_folder.cache_clear()

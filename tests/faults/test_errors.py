@@ -54,21 +54,6 @@ def test_configuration(tmp_path):
     must_fail(tmp_path, 2, "A is both source and target", "train_transformer.py", "--conf", same)
 
 
-def test_cudnn_that_cannot_be_had(tmp_path):
-    pytest.importorskip("nnabla")
-    try:
-        import nnabla_ext.cudnn  # noqa: F401
-    except ImportError:
-        pass
-    else:
-        pytest.skip("this machine has the CUDA extension")
-    line = must_fail(tmp_path, 2, "context cudnn is unavailable", "train_decoder.py", "-c", "cudnn")
-    assert "make gpu" in line and "-c cpu" in line
-    must_fail(
-        tmp_path, 2, "context cudnn is unavailable", "train_decoder.py", "--conf", conf(tmp_path, context="cudnn")
-    )
-
-
 def test_missing_data(tmp_path):
     must_fail(tmp_path, 3, "preprocess.py", "train_encoder.py")
     must_fail(tmp_path, 3, "Donald_Trump: no such person", "train_decoder.py")
@@ -127,15 +112,6 @@ def test_interrupted_split(broken, how):
     assert sorted(path.name for path in folder.glob("[!.]*")) == before
 
 
-def test_training_and_test_that_share_an_image(broken):
-    folder = broken / "datasets/CelebV/Linnea"
-    lines = (folder / "all_98pt.txt").read_text().splitlines(keepends=True)
-    (folder / "train_98pt.txt").write_text("".join(lines[:10]))
-    conf_file = decoder_conf(broken, mode="train")
-    line = must_fail(broken, 3, "shares 2 images with test_98pt.txt", "train_decoder.py", "--conf", conf_file)
-    assert "000009.jpg" in line and "split_celebv.sh" in line
-
-
 def test_damaged_data(broken):
     args = ("--dataset", "CelebV", "--out-dir", "out")
     image = broken / "datasets/CelebV/Linnea/Image/000003.jpg"
@@ -151,31 +127,6 @@ def test_damaged_data(broken):
     lines = annotations.read_text().splitlines()
     annotations.write_text("\n".join([lines[0], lines[1].split(" ", 1)[1]]) + "\n")
     must_fail(broken, 3, "line 2 has 196 columns instead of 197", "preprocess.py", *args)
-
-
-def test_images_of_another_size(broken):
-    from PIL import Image
-
-    path = broken / "datasets/CelebV/Linnea/Image/000001.jpg"
-    Image.new("RGB", (200, 256)).save(path)
-    must_fail(broken, 3, "200x256 pixels instead of 256x256", "preprocess.py", "--dataset", "CelebV", "--out-dir", "o")
-
-
-def test_damaged_prepared_data(broken):
-    folder = broken / "datasets/celebv_heatmaps_GT"
-    path = folder / "Linnea_image.npz"
-    ref = {"ref_dir": "datasets/celebv_heatmaps_GT"}
-    good = path.read_bytes()
-    path.write_bytes(good[: len(good) // 2])
-    must_fail(broken, 3, "not a complete npz file", "train_decoder.py", "--conf", decoder_conf(broken, **ref))
-    with np.load(folder / "Rowan_image.npz") as arrays:
-        few = {name: arrays[name] for name in arrays.files[:3]}
-    np.savez(path, **few)
-    must_fail(broken, 3, "lacks 11 samples", "train_decoder.py", "--conf", decoder_conf(broken, **ref))
-    path.unlink()
-    must_fail(broken, 3, "missing; run", "train_decoder.py", "--conf", decoder_conf(broken, **ref))
-    (broken / "datasets/WFLW_heatmaps/WFLW_heatmap_test.npz").unlink()
-    must_fail(broken, 3, "--mode test", "train_encoder.py", "--conf", conf(broken, train={"batch_size": 2}))
 
 
 def test_weights_of_other_networks(broken):

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from helpers import DEMO, DEMO_NETWORKS, ROOT, must_fail, must_run
+from helpers import DEMO, DEMO_NETWORKS, must_fail
 
 from config import load_config
 from datasets.annotations import read_names
@@ -21,7 +19,7 @@ from inference.record import read_record
 from people.targets import read_held_out
 from synthetic.moving import moving_head
 from utils.errors import ConfigError, UserError, WeightsError
-from utils.files import NotRegular, atomic_path, check_outputs, file_digest, open_file, read_yaml
+from utils.files import atomic_path, check_outputs, file_digest, open_file, read_yaml
 from utils.weights import read_parameters, read_sums
 
 DECODER = ("--decoder-config", DEMO / "decoder/training_info.yaml", "--decoder-param-file", DEMO / "decoder/weights.h5")
@@ -90,16 +88,6 @@ def test_a_folder_of_pictures_leaves_it_out(strange, capsys):
     assert len([picture for picture in FrameSource(Path("pictures")) if picture is not None]) == 2
 
 
-def test_plain_files_are_read_and_errors_keep_their_kinds(tmp_path):
-    (tmp_path / "a").write_text("x")
-    assert open_file(tmp_path / "a").read() == b"x"
-    with pytest.raises(IsADirectoryError):
-        open_file(tmp_path)
-    with pytest.raises(FileNotFoundError):
-        open_file(tmp_path / "b")
-    assert issubclass(NotRegular, OSError)
-
-
 @pytest.mark.slow
 def test_commands_end_with_a_line(data, tmp_path):
     """Each would wait without end: a configuration, a list, a frame, a picture, an input and an output."""
@@ -144,27 +132,6 @@ def test_what_a_link_leads_to_is_written_and_the_link_stays(tmp_path):
 
 
 # Strays in other places
-
-
-@pytest.mark.slow
-def test_strays_in_a_data_sets_folders(data, tmp_path):
-    people = shutil.copytree(data / "datasets/CelebV", tmp_path / "datasets/CelebV")
-    for folder in (people, people / "Rowan", people / "Rowan/Image"):
-        (folder / ".DS_Store").write_bytes(b"x")
-        (folder / "._x.jpg").write_bytes(b"x")
-    must_run(tmp_path, "preprocess.py", "--dataset", "CelebV", "--check")
-    must_run(tmp_path, "split_celebv.sh", "datasets/CelebV", 8)
-    must_run(tmp_path, "preprocess.py", "--dataset", "CelebV", "--out-dir", "npz")
-    (tmp_path / "new").mkdir()
-    (tmp_path / "new/.DS_Store").write_bytes(b"x")
-    must_run(tmp_path, "tools/make_synthetic.py", "celebv", "--people", "Rowan=9", "--frames", 2, "--out-dir", "new")
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from utils.weights import last_epoch_file; "
-    code += "from pathlib import Path; print(last_epoch_file([Path('.')], 'net_'))"
-    (tmp_path / "net_3.h5").write_bytes(b"x")
-    (tmp_path / "._net_9.h5").write_bytes(b"x")
-    (tmp_path / "net_7.h5").mkdir()
-    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert found.stdout.strip() == "net_3.h5", found.stderr
 
 
 def test_a_missing_file_of_sums_is_none(tmp_path):

@@ -8,23 +8,6 @@ from helpers import DEMO_NETWORKS, load, must_fail
 from utils.errors import ConfigError, one_line
 
 
-def test_merge_keys(tmp_path):
-    text = "test: &all {batch_size: 2, vis_interval: 3}\nmonitor: {interval: 7}\n"
-    assert load(tmp_path, text).test.vis_interval == 3
-    text = "train: {batch_size: 2}\ntest:\n  <<: *base\n"
-    with pytest.raises(ConfigError, match="not valid YAML"):
-        load(tmp_path, text)
-    text = "monitor: &base {interval: 9, save_interval: 4}\ntest: {batch_size: 1}\n"
-    text += "train:\n  <<: {epochs: 3, lr: 1.0e-3}\n  lr: 2.0e-3\n"
-    config = load(tmp_path, text)
-    assert config.train.epochs == 3 and config.train.lr == 2e-3
-    base = "logdir: &dir {batch_size: 3}\n"
-    with pytest.raises(ConfigError, match="logdir"):
-        load(tmp_path, base + "test:\n  <<: *dir\n")
-    with pytest.raises(ConfigError, match="'lr' is duplicated"):
-        load(tmp_path, "train: {<<: {epochs: 3}, lr: 1, lr: 2}")
-
-
 @pytest.mark.parametrize(
     "text, words",
     [

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from helpers import DEMO, DEMO_NETWORKS, call_script, must_fail, must_run, write_frames
+from helpers import DEMO, DEMO_NETWORKS, must_fail, must_run, write_frames
 from PIL import Image
 
 from config import complete_config, load_config, with_values
@@ -320,15 +320,6 @@ def test_the_first_frames_with_a_face_are_meant(intro, quick_finder):
     assert np.abs(shape.mean - np.mean([frame.landmarks for frame in found], axis=0)).max() < 1e-6
     with pytest.raises(DataError, match="no usable face in 80 frames .80 x no face found"):
         list(open_input(str(intro), wanted=80).calibration())
-
-
-@pytest.mark.slow
-def test_an_intro_without_a_face(intro, quick_finder, tmp_path, monkeypatch, capsys):
-    """The source's shape is estimated from the first frames with a face."""
-    args = (*DECODER, "--landmarks", "--input", intro, "-c", "cpu")
-    call_script(monkeypatch, tmp_path, "test_reenactment.py", *args)
-    said = capsys.readouterr().out
-    assert "120 frames of" in said and "100 x no face found" in said
 
 
 @pytest.mark.parametrize("count", [1, 3])

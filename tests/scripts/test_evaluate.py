@@ -14,7 +14,6 @@ from config.config_encoder import EncoderConfig
 from config.config_transformer import TransformerConfig
 from datasets.batches import heatmap_of
 from datasets.boundary import DrawingStyle
-from datasets.panels import face_image, heatmap_image
 from datasets.prepared import PreparedWriter
 from faces.finder import FaceFinder
 from inference import measures as metrics
@@ -63,15 +62,6 @@ def test_measures_of_mouth_and_yaw_follow_the_expression(seed):
     assert metrics.correlation(turn, [face.yaw for face in TRACK]) > 0.97
 
 
-def test_pictures_of_tensors():
-    heatmap = np.zeros((15, 64, 64))
-    heatmap[3, 9:12] = 1.5
-    picture = heatmap_image(heatmap)
-    assert picture.shape == (256, 256, 3) and picture.max() == 255 and picture[200].max() == 0
-    face = face_image(np.stack([np.full((4, 4), value) for value in (-1.0, 0.0, 1.0)]))
-    assert face[0, 0].tolist() == [0, 128, 255]
-
-
 def test_batches_of_indices_count_every_frame_once():
     batches = list(index_batches(7, 3))
     assert batches == [([0, 1, 2], 3), ([3, 4, 5], 3), ([6, 6, 6], 1)]
@@ -103,25 +93,6 @@ def test_an_interrupted_video_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_all(tmp_path / "a.mp4", frames(), (64, 64))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_scores_of_pictures_equal_the_formulas():
-    true = render(random_identity(1), TRACK[0])[0].clip(20, 235)
-    noisy = (true + np.random.default_rng(0).choice([-10, 10], true.shape)).astype(np.uint8)
-    scores = scores_of([noisy, true], [true, true])
-    assert scores["L1"] == pytest.approx(5) and scores["PSNR"] == pytest.approx((28.13 + 100) / 2, abs=0.01)
-    assert 0.5 < scores["SSIM"] < 1
-
-
-def test_jitter_is_what_an_even_motion_has_not():
-    def line(x):
-        heatmap = np.zeros((15, 64, 64), np.float32)
-        heatmap[:, 20:40, x] = 1
-        return heatmap
-
-    assert metrics.temporal_jitter([line(10 + 2 * k) for k in range(10)]) == pytest.approx(0, abs=1e-4)
-    assert metrics.temporal_jitter([line(30 + k % 2) for k in range(10)]) == pytest.approx(2, abs=1e-3)
-    assert metrics.temporal_jitter([line(3), line(50)]) is None  # nothing that could be measured
 
 
 def test_errors_are_a_share_of_an_empty_answers():
@@ -161,22 +132,6 @@ def test_jitter_does_not_jump_over_frames_that_are_not_there():
     assert metrics.temporal_jitter(even, [0, 1, 2, 15, 16, 17]) == pytest.approx(0, abs=1e-4)
     assert metrics.temporal_jitter(even) > 5
     assert metrics.temporal_jitter(even[:2] + even[3:5], [0, 1, 15, 16]) is None  # never three in a row
-
-
-def test_jitter_of_boundaries_that_are_there():
-    def line(x, is_there=True):
-        heatmap = np.zeros((15, 64, 64), np.float32)
-        heatmap[:, 20:40, x] = 0.8 if is_there else 0.01  # what a network gives where it finds nothing
-        return heatmap
-
-    steady = [line(10 + k) for k in range(12)]
-    for gone in ([5], [0, 11], [3, 4, 8]):
-        heatmaps = [line(60, is_there=False) if k in gone else steady[k] for k in range(12)]
-        assert metrics.temporal_jitter(heatmaps) == pytest.approx(0, abs=1e-4)
-    one_missing = [heatmap.copy() for heatmap in steady]
-    one_missing[6][4] = 0
-    assert metrics.temporal_jitter(one_missing) == pytest.approx(0, abs=1e-4)
-    assert metrics.temporal_jitter([line(3, is_there=False)] * 9) is None
 
 
 def test_what_cannot_be_measured_is_none_and_not_a_number():

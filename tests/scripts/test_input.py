@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import http.server
 import itertools
 import json
 import os
-import queue
 import shutil
 import signal
 import subprocess
@@ -20,7 +18,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import yaml
-from helpers import BROWSER, DEMO_NETWORKS, PATIENCE_S, ROOT, ffmpeg, must_fail, must_run, needs_browser, write_frames
+from helpers import DEMO_NETWORKS, PATIENCE_S, ROOT, ffmpeg, must_fail, must_run, write_frames
 from PIL import Image
 
 from config.config_decoder import DecoderConfig
@@ -40,18 +38,6 @@ from utils.video import exact_rate, open_film, open_video, read_video
 
 FRAMES, GONE = 28, range(12, 18)
 CLICK_S = 0.6
-PLAYER = """<script>
-const video = document.querySelector("video");
-video.muted = true;
-video.addEventListener("ended", () => {
-  const image = document.getElementById("frame");
-  fetch("ADDRESS", {method: "POST", mode: "no-cors", body: JSON.stringify({
-    width: video.videoWidth, height: video.videoHeight, duration: video.duration,
-    frames: video.getVideoPlaybackQuality().totalVideoFrames, sound: video.webkitAudioDecodedByteCount,
-    image: image.naturalWidth, overflow: document.documentElement.scrollWidth - window.innerWidth})});
-});
-video.play();
-</script>"""
 
 
 @pytest.fixture(scope="module")
@@ -140,27 +126,6 @@ def test_the_face_of_a_number():
         (crop,) = follower.add(faces, (400, 640))
         assert isinstance(crop, Placed) and crop.square.left + crop.square.side / 2 == pytest.approx(center, abs=1)
     assert list(FaceFollower(25, 0.0, 0.0, 4).add(faces, (400, 640))) == ["face 4 does not exist: fewer faces"]
-
-
-def test_what_is_looked_at_ahead_gives_the_same_crops():
-    rng = np.random.default_rng(0)
-    boxes = [
-        [Face(np.array([x + rng.normal(0, 2), 100, 100, 100]), np.full((98, 2), 150.0))]
-        for x in np.linspace(100, 300, 90)
-    ]
-    late = FaceFollower(25)
-    crops = []
-    for index, found in enumerate(boxes):
-        new = list(late.add(found, (400, 640)))
-        assert len(crops) + len(new) <= index + 1
-        crops += new
-    assert 20 < 90 - len(crops) < 70  # some wait for what comes
-    crops += late.finish()
-    assert len(crops) == 90
-    now = FaceFollower(25, 0.0, 0.0)  # like a camera's
-    at_once = [crop for found in boxes for crop in now.add(found, (400, 640))]
-    assert len(at_once) == 90
-    assert max(abs(a.square.left - b.square.left) for a, b in zip(crops, at_once)) < 12
 
 
 def test_pictures_of_a_folder_and_a_single_one(frames, tmp_path):
@@ -383,42 +348,6 @@ def test_a_video_comes_out_with_its_sound(made):
 
 
 @pytest.mark.slow
-@needs_browser
-def test_the_video_and_the_page_in_a_browser(made):
-    page = run_dir_of(made) / "index.html"
-    probe = page.with_name("probe.html")
-    reports = queue.Queue()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            reports.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    script = PLAYER.replace("ADDRESS", f"http://127.0.0.1:{server.server_port}/")
-    probe.write_text(page.read_text() + script)
-    flags = ["--autoplay-policy=no-user-gesture-required", "--window-size=500,900", "--remote-debugging-port=0"]
-    browser = subprocess.Popen([*BROWSER, *flags, probe.as_uri()], stderr=subprocess.DEVNULL)
-    try:
-        found = reports.get(timeout=PATIENCE_S)
-    finally:
-        browser.kill()
-        browser.wait()
-        server.shutdown()
-        server.server_close()
-        probe.unlink()
-    assert (found["width"], found["height"]) == (1024, 256)
-    assert found["duration"] == pytest.approx(FRAMES / VIDEO_FPS, abs=0.06)
-    assert found["frames"] == pytest.approx(FRAMES, abs=1) and found["sound"] > 0
-    assert found["image"] == 1024 and found["overflow"] <= 0
-
-
-@pytest.mark.slow
 def test_a_result_without_truth_is_measured_all_the_same(made):
     out = must_run(made, "evaluate.py", run_dir_of(made))
     assert "jitter of the source" in out and "PSNR" not in out
@@ -461,20 +390,6 @@ def test_layouts_and_frames_left_out(folder, tmp_path):
     names = [path.name for path in sorted((run_dir_of(tmp_path) / "result").iterdir())]
     assert len(names) == count and f"{GONE[0]:06d}-000.png" not in names
     assert not video.has_sound  # it would be out of step
-
-
-@pytest.mark.slow
-def test_a_picture_and_another_engine(folder, frames, tmp_path):
-    write_image(tmp_path / "me.jpg", frames[0])
-    must_run(tmp_path, "test_reenactment.py", *DEMO_NETWORKS, "--input", "me.jpg", "--layout", "face", "--info", "onnx")
-    flags = ("--backend", "nnabla", "--no-label", "--info", "nnabla")
-    must_run(tmp_path, "test_reenactment.py", *DEMO_NETWORKS, "--input", "me.jpg", "--layout", "face", *flags)
-    onnx, nnabla = (
-        np.asarray(Image.open(next(tmp_path.glob(f"reenactment_result/*/*-{info}/result/000000-000.png"))), int)
-        for info in ("onnx", "nnabla")
-    )
-    assert onnx.shape == nnabla.shape == (256, 256, 3)
-    assert np.abs(onnx - nnabla)[:200].max() <= 1  # above the label
 
 
 @pytest.mark.slow
@@ -521,17 +436,6 @@ def test_a_full_disk_while_encoding_a_video(frames, tmp_path):
     result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
     assert "ResourceError: out.mp4: " in result.stderr and "ulimit -f" in result.stderr, result.stderr
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_a_full_disk_while_encoding(folder, tmp_path):
-    words = " ".join(map(str, [*DEMO_NETWORKS, "--input", folder / "video.mp4", "--video", "out.mp4"]))
-    # no file of more than 48 KiB: frames fit, the video does not
-    command = f"ulimit -f 48; trap '' XFSZ; exec {sys.executable} {ROOT / 'test_reenactment.py'} {words}"
-    result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 6, result.stderr
-    assert "Traceback" not in result.stderr and "ulimit -f" in result.stderr
-    assert not (tmp_path / "out.mp4").exists() and not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.slow

@@ -102,12 +102,6 @@ def test_what_is_no_picture_ends_a_live_session(page, data, words):
         assert words in json.loads(session.recv(timeout=PATIENCE_S))["error"]
 
 
-def test_a_huge_picture_is_refused_before_it_is_decoded(page):
-    with live(page) as session:
-        data = jpeg(np.zeros((3000, 3000, 3), np.uint8))
-        assert "too large" in answer(session, 0, data)["error"]
-
-
 def test_a_stranger_and_a_third_are_turned_away(page):
     with live(page), live(page), open_live(page) as third:
         assert "Others are using" in json.loads(third.recv(timeout=PATIENCE_S))["error"]

@@ -7,10 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from helpers import MAX_SECONDS, PATIENCE_S, Visitor, ask_page, demo_target, files_of, wait_until
+from helpers import MAX_SECONDS, PATIENCE_S, Visitor, ask_page, files_of, wait_until
 from starlette.requests import ClientDisconnect
 
-from utils.errors import UserError
 from utils.video import open_film
 from web.videos import Limits, Refused, Session, Videos
 
@@ -78,28 +77,6 @@ def test_one_job_and_one_place_for_each_session_and_a_limit_for_all(page, films,
         other.make(target="Nobody")
         assert "cannot be shown any more" in other.next("failed")["failed"]
         assert "done" in visitor.next("done") and "done" in other.next("done")
-    videos = videos_of(films, {"Linnea": demo_target()})
-    monkeypatch.setattr("web.videos.MAX_JOBS", 2)
-
-    async def many() -> list[str]:
-        refused = []
-        sessions = [open_session(videos) for _ in range(4)]
-        for session in sessions:
-            session.upload = films / "silent.mp4"
-            session.stop.set()  # they shall not do anything
-        async with videos._turn:
-            for session in sessions:
-                session.stop.clear()
-                try:
-                    await videos._begin(session, {"target": "Linnea", "layout": "face"})
-                except UserError as error:
-                    refused.append(str(error))
-            for session in sessions:
-                session.stop.set()
-            await asyncio.gather(*(session.job for session in sessions if session.job))
-        return refused
-
-    assert asyncio.run(many()) == ["too many jobs; try again later"] * 2
 
 
 def videos_of(folder: Path, targets: dict | None = None, megabytes: int = 1) -> Videos:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import json
 import os
 import re
@@ -17,7 +16,6 @@ from helpers import BROWSER, PATIENCE_S, needs_browser
 
 from config import load_config
 from datasets.images import write_image
-from inference.record import write_result
 from training.run_page import write_run_page
 from training.series import read_series
 from utils.html import address, curve
@@ -97,20 +95,6 @@ def test_every_link_leads_to_its_file(tmp_path, name):
     assert os.path.normpath(tmp_path / "here" / os.fsdecode(urllib.parse.unquote_to_bytes(parts.path))) == str(path)
     assert not set('"<>') & set(address(path, tmp_path / "here"))
     assert address(path, tmp_path / "here" / "deeper").startswith("../")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_video_of_a_results_page(tmp_path, name):
-    record = {key: "" for key in ("input", "source", "target", "data_dir")} | {
-        "frames": 1,
-        "configs": {},
-        "weights": {},
-    }
-    write_result(tmp_path / "result", {**record, "video": str(tmp_path / name)}, {"000000-000.png": {}})
-    page = (tmp_path / "result/index.html").read_text()
-    (source,) = re.findall(r'<video[^>]* src="([^"]*)"', page)
-    path = os.fsdecode(urllib.parse.unquote_to_bytes(urllib.parse.urlsplit(html.unescape(source)).path))
-    assert os.path.normpath(tmp_path / "result" / path) == os.path.normpath(tmp_path / name)
 
 
 def test_curves_show_what_is_there():

@@ -19,7 +19,7 @@ from faces.crop import Square, cut_square
 from faces.finder import Face, FaceFinder
 from faces.follower import BRIEF, EDGE, GONE, NO_FACE, SAME, SMALL, WAIT_S, FaceFollower, Placed, follow_face
 from inference.backends import NnablaBackend
-from inference.inputs import FrameSource, natural_order
+from inference.inputs import FrameSource
 from inference.networks import Trained
 from prepare_person import find_faces, large_ones, to_uint8
 from synthetic.moving import VIDEO_FPS, VIDEO_SIZE, moving_head
@@ -155,20 +155,6 @@ def test_pictures_that_do_not_follow_each_other_wait_for_nobody():
     assert followed(found, wait_s=0.0) == ("dbd", [])
 
 
-def test_one_missed_frame_of_a_driver_beside_a_smaller_one():
-    """The detector's own faces: the driver is covered for a frame, and later for many."""
-    large, small = ([frame for frame, _ in moving_head(who, 40, 3)] for who in ("Mira=41", "Bo=7"))
-    finder, found = FaceFinder(is_video=True), []
-    for time, (driver, other) in enumerate(zip(large, small)):
-        picture = np.full((360, 960, 3), 90, np.uint8)
-        picture[:, :640] = 128 if time == 10 or 20 <= time < 30 else driver
-        picture[180:, 640:] = cv2.resize(other, (320, 180), interpolation=cv2.INTER_AREA)
-        found.append(finder.find(picture))
-    crops = follow_face(found, [(360, 960)] * 40, FPS)
-    assert {index for index, crop in enumerate(crops) if isinstance(crop, str)} == {10, *range(20, 30)}
-    assert all(crop.square.left + crop.square.side / 2 < 640 for crop in crops if isinstance(crop, Placed))
-
-
 def test_the_looks_of_two_people_differ_by_more_than_those_of_one():
     looks = {}
     for who in ("Mira=41", "Bo=7", "Rowan=9"):
@@ -181,14 +167,6 @@ def test_the_looks_of_two_people_differ_by_more_than_those_of_one():
         for other, of_other in looks.items():
             if other != who:
                 assert np.median(np.linalg.norm(of_other - mean, axis=1)) > SAME
-
-
-def test_the_nearest_of_two_is_followed():
-    found = [face(100, 180, 100) + face(400, 180, 95 + time) for time in range(20)]
-    crops = follow_face(found, [SIZE] * 20, FPS)
-    assert {round(crop.square.left + crop.square.side / 2) for crop in crops} == {
-        100
-    }  # also when the other grows larger
 
 
 @pytest.mark.slow
@@ -268,13 +246,6 @@ def test_a_face_is_not_lost_between_two_workers(tmp_path, num_workers, monkeypat
     assert len(crops) == 50 and not [crop for crop in crops if isinstance(crop, str)]
 
 
-def test_pictures_are_in_the_order_of_their_numbers():
-    names = [Path(name) for name in ("f10.png", "f2.png", "f1.png", "a.png", "10.png", "9.png")]
-    assert [path.name for path in sorted(names, key=natural_order)] == [
-        "9.png", "10.png", "a.png", "f1.png", "f2.png", "f10.png"
-    ]  # fmt: skip
-
-
 def test_maps_of_both_sizes():
     y, x = np.mgrid[0:64, 0:64]
     bump = np.exp(-((x - 20.0) ** 2 + (y - 40.0) ** 2) / 18).astype(np.float32)
@@ -283,13 +254,6 @@ def test_maps_of_both_sizes():
     assert small.dtype == large.dtype == np.uint8 and large.shape == (15, 256, 256)
     assert np.array_equal(small[0], np.round(boundary[0].clip(0, 1) * 255).astype(np.uint8))
     assert np.unravel_index(large[3].argmax(), (256, 256)) == pytest.approx((4 * 40 + 1.5, 4 * 20 + 1.5), abs=3)
-
-
-def test_videos_are_read_upright(video, tmp_path):
-    about = open_film(video)
-    frames = list(read_video(about))
-    assert about.fps == FPS and about.size == (640, 360) and len(frames) == 30
-    assert np.abs(frames[5].astype(int) - scene(6)[5][0]).mean() < 6
 
 
 @pytest.mark.slow

@@ -14,9 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import PATIENCE_S, ROOT, call_script, must_run, run_script
-
-from utils.errors import ResourceError
+from helpers import PATIENCE_S, ROOT, must_run, run_script
 
 pytestmark = pytest.mark.slow
 
@@ -168,16 +166,3 @@ def test_killed_at_every_file_that_is_renamed(data, tmp_path, moment):
         assert files_of(tmp_path / "out") == whole | left
         assert all(name.startswith(".") for name in left)
     assert number > len(PARTS)
-
-
-def test_only_one_writes_into_a_folder(work, monkeypatch):
-    monkeypatch.setattr("utils.files.LOCK_TIMEOUT_S", 0.2)
-    first = start(work, *CELEBV, "--num-workers", 1)
-    first.stdout.readline()
-    os.kill(first.pid, signal.SIGSTOP)
-    try:
-        with pytest.raises(ResourceError, match="out: another process is writing there"):
-            call_script(monkeypatch, work, "preprocess.py", *CELEBV)
-    finally:
-        os.kill(first.pid, signal.SIGCONT)
-    assert first.wait(60) == 0

@@ -24,8 +24,7 @@ pytestmark = pytest.mark.slow
 SHORTER = {
     "!make demo\n": "!DEMO_FRAMES=20 DEMO_TEST_FRAMES=6 make demo\n",
     "--frames 400": "--frames 48",
-    "learn_person.py --work-dir": "tests/drivers/small.py learn_person 20 --work-dir",
-    "learn_person.py {person}": "tests/drivers/small.py learn_person 20 {person}",
+    "reenact_people.py --target": "tests/drivers/small.py reenact_people 20 --target",
 }
 TINY_TRAINING = {"epochs": 2, "batch_size": 4}
 
@@ -55,8 +54,9 @@ def commands_of(section: str) -> list[str]:
 
 
 def test_the_quick_start_holds_these_commands():
-    expected = ["make demo", "make demo VIDEO=me.mp4", "make app", "make demo-train", "make test"]
-    assert commands_of("Quick start") == expected
+    assert commands_of("Quick start") == ["make demo"]
+    others = re.findall(r"^\| `(make [^`]*)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert others[:4] == ["make demo VIDEO=me.mp4", "make app", "make demo-train", "make test"]
 
 
 @pytest.mark.long
@@ -73,7 +73,7 @@ def test_make_demo_and_the_rest_of_the_notebook(copy):
     write_frames(copy / "web/examples/nils.mp4", [frame for frame, _ in moving_head("Nils=77", 10, seed=0)])
     NotebookClient(notebook, timeout=PATIENCE_S, resources={"metadata": {"path": str(copy)}}).execute()
     kinds = [kind for cell in notebook.cells for output in cell.get("outputs", ()) for kind in output.get("data", ())]
-    assert kinds.count("image/png") >= 4 and kinds.count("image/gif") == 1 and kinds.count("text/html") == 2, kinds
+    assert kinds.count("image/png") >= 4 and kinds.count("text/html") == 3, kinds
     out = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
     assert "usable frames" in out and "\nerror: " not in out and "Traceback" not in out, out
     assert (copy / "mira.work/driven.mp4").exists()
@@ -84,13 +84,14 @@ def require_demo(copy: Path, out: str) -> None:
     """Check what `make demo` leaves."""
     assert "decoder without transformer" in out
     assert (copy / "demo_result/reenactment.mp4").stat().st_size > 1000
-    assert (copy / "demo_result/preview.gif").stat().st_size > 1000
     (scores,) = (copy / "demo_result/reenactment/Rowan2Linnea").glob("*/scores.json")
-    scores = yaml.safe_load(scores.read_text())
-    chain, without = scores["scores"]["chain"], scores["scores"]["decoder without transformer"]
-    # the full demo is far above this; a few frames tell that the shipped weights are the trained ones
-    assert chain["psnr"] > without["psnr"] + 2
-    assert scores["encoder_error"] < 0.3
+    scores = {(score["of"], score["name"]): score["value"] for score in yaml.safe_load(scores.read_text())}
+    chain, without = (
+        scores[f"{name}, against the true target", "PSNR"] for name in ("chain", "decoder without transformer")
+    )
+    # the full demo is far above this; a few frames show that the shipped weights are the trained ones
+    assert chain > without + 2
+    assert scores["encoder", "error relative to an all-zero prediction"] < 0.3
 
 
 def test_make_demo(copy):
@@ -104,18 +105,6 @@ def stub_python(folder: Path) -> dict[str, str]:
     (folder / "bin/python").chmod(0o755)
     (folder / "split_celebv.sh").write_text("")
     return {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
-
-
-def test_make_demo_leaves_what_a_video_made(tmp_path):
-    """The script alone, with commands that do nothing."""
-    for name in ("mine.mp4", "mine.gif", "mine/x/index.html", "notes.txt", "CelebV/old", "reenactment/old"):
-        path = tmp_path / "demo_result" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("x")
-    type_command(tmp_path, f"sh {ROOT / 'demo/reenact.sh'}", **stub_python(tmp_path))
-    left = sorted(str(path.relative_to(tmp_path / "demo_result")) for path in tmp_path.glob("demo_result/**/*.*"))
-    assert left == ["mine.gif", "mine.mp4", "mine/x/index.html", "notes.txt"]
-    assert not list(tmp_path.glob("demo_result/*/old"))
 
 
 def test_make_demo_with_a_video(copy):

@@ -6,13 +6,12 @@ import nnabla as nn
 import numpy as np
 import pytest
 import yaml
-from helpers import ROOT, must_fail, must_run
+from helpers import ROOT, must_run
 from scipy.ndimage import correlate
 
 import train_transformer
 from config import complete_config, with_values
-from models.decoder import decoder
-from models.transformer import enhance_edges, transformer
+from models.transformer import enhance_edges
 from utils.files import write_yaml
 
 rng = np.random.default_rng(0)
@@ -47,22 +46,6 @@ def test_only_discriminators_see_enhanced_edges():
     graph.fake_leaf["A"].grad.zero()
     loss.backward()
     assert np.abs(graph.fake_leaf["A"].g).max() > 0  # gradients pass through
-
-
-def test_batch_statistics_at_test_time():
-    x = nn.Variable.from_numpy_array(rng.uniform(0, 1, (3, 15, 64, 64)))
-    with nn.parameter_scope("t"):
-        trained, tested = transformer(x, planes=2), transformer(x, planes=2, batch_stat=False)
-    nn.forward_all([trained, tested])
-    assert not np.allclose(trained.d, tested.d, atol=1e-3)
-    with nn.parameter_scope("d"):
-        by_batch = decoder(x, planes=2, training=False, batch_stat=True)
-        by_running = decoder(x, planes=2, training=False)
-    nn.forward_all([by_batch, by_running])
-    first = by_batch.d.copy()
-    by_batch.forward()
-    assert np.array_equal(first, by_batch.d)  # no dropout
-    assert not np.allclose(first, by_running.d, atol=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -122,34 +105,7 @@ def test_the_scripts_run_with_all_of_it(work):
     assert "netG_transformer_A2B_1.h5" in record.read_text()
     # one that it was not trained on drives as well
     said = must_run(work, "test_reenactment.py", *chain, "--src-celeb-name", "Linnea")
-    assert "note: the transformer was trained on Rowan, Mira" in said
-
-
-@pytest.mark.long
-def test_several_sources_with_a_warm_start_stop_and_go_on(work):
-    train = {"epochs": 1, "batch_size": 4, "shape_loss": {"lambda": 0}, "warm_start": {"epochs": 1}}
-    config = {
-        "src_celeb_names": SOURCES,
-        "trg_celeb_name": TARGET,
-        "experiment_name": "warm",
-        "model": {"planes": 2},
-        "train": {**train, "augmentation": True},
-    }
-    write_yaml(work / "warm.yaml", config)
-    must_run(work, "train_transformer.py", "--conf", "warm.yaml")
-    config["train"]["epochs"] = 2
-    write_yaml(work / "warm.yaml", config)
-    assert "from iteration 4" in must_run(work, "train_transformer.py", "--conf", "warm.yaml", "--resume")
-    config["src_celeb_names"] = ["Rowan", "Rowan"]
-    write_yaml(work / "warm.yaml", config)
-    must_fail(
-        work,
-        2,
-        "src_celeb_names: must be a list of names of folders, each at most once",
-        "train_transformer.py",
-        "--conf",
-        "warm.yaml",
-    )
+    assert "note: the transformer was not trained on Linnea but on Rowan, Mira" in said
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from people.recipe import config_of, training_step
 from people.targets import find_targets
 from people.work import QUALITIES, Work
 from synthetic.moving import moving_head
-from utils.errors import ResourceError, Stopped
+from utils.errors import Stopped
 from utils.files import locked, write_yaml
 from utils.steps import Step, StepFailed, run_steps
 from utils.video import open_film
@@ -314,20 +314,6 @@ def test_a_runner_that_is_asked_to_stop_lets_its_steps_end(tmp_path):
         _, errors = parent.communicate(timeout=PATIENCE_S)
     assert parent.returncode == 143 and "the same command resumes" in errors and "Traceback" not in errors
     assert not any(is_alive(int(name.read_text())) for name in names)
-
-
-def test_a_run_that_somebody_trains_in_is_not_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.files.LOCK_TIMEOUT_S", 0.2)
-    work = Work(tmp_path, "a", "b", QUALITIES["draft"], ("decoder",), 1)
-    run = work.run("decoder")
-    code = f"import sys, time; sys.path.insert(0, {str(ROOT)!r}); from pathlib import Path; "
-    code += f"from utils.files import locked\nwith locked(Path({str(run)!r})): print('in', flush=True); time.sleep(300)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
-        other.stdout.readline()
-        with pytest.raises(ResourceError, match="another process is writing there"):
-            training_step(work, "decoder", {"b": 50})
-        assert run.exists()
-        other.kill()
 
 
 def test_a_sound_that_cannot_be_decoded_is_said_before_anything_is_done(films, tmp_path):

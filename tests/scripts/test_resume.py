@@ -281,15 +281,6 @@ def test_auto_passes_over_what_cannot_be_read_and_says_so(tmp_path, caplog):
     assert find_run("auto", config) is None
 
 
-def test_auto_says_which_checkpoint_of_the_run_is_passed_over(tmp_path, caplog):
-    config = make_runs(tmp_path, "one")
-    run = tmp_path / "decoder/Linnea/one"
-    shutil.copytree(run / "checkpoints/000000005", run / "checkpoints/000000009")
-    (run / "checkpoints/000000009/state.json").write_text("{}")
-    assert find_run("auto", config) == run
-    assert "000000009" in caplog.text
-
-
 def test_auto_without_a_run_begins_one(work):
     out = must_run(work, "train_decoder.py", "--conf", "decoder.yaml", "--resume")
     assert "no run with a checkpoint exists" in out

@@ -284,33 +284,6 @@ def test_playlists_are_refused(films, tmp_path):
             open_film(tmp_path / name)
 
 
-def test_names_that_look_like_something_else(films, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("12:30:00.mp4", "-i.mp4", "concat:m.mp4", "%d.mp4", "a\nb.mp4", "\udcff.mp4"):
-        Path(name).write_bytes((films / "m.mp4").read_bytes())
-        assert len(frames_of(Path(name))[1]) == FRAMES
-
-
-@pytest.mark.parametrize(
-    "tag",
-    [
-        "Duration: 01:02:03",
-        "\n  Stream #0:0: Video: h264, yuv420p, 64x48, 5 fps, 5 tbr\n  Stream #0:1: Audio: aac",
-        "smpte2084, arib-std-b67; Error during demuxing; partial file; exceeds specified max pixel count",
-        "Output #0\nStream mapping:\n  Stream #0:7 frame= 9999 time=99:00:00.00",
-    ],
-)
-@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
-def test_words_in_a_file_are_no_facts(films, tmp_path, capsys, tag, ending):
-    tags = [word for name in ("comment", "title", "encoder", "description") for word in ("-metadata", f"{name}={tag}")]
-    own = ("-metadata:s:v:0", f"title={tag}", "-metadata:s:v:0", f"handler_name={tag}")
-    ffmpeg("-i", films / "m.mp4", "-c", "copy", *tags, *own, tmp_path / f"tagged{ending}")
-    video, frames = frames_of(tmp_path / f"tagged{ending}")
-    assert len(frames) == FRAMES and not video.has_sound
-    assert (video.fps, video.size, video.seconds) == (VIDEO_FPS, VIDEO_SIZE, pytest.approx(1.6, abs=0.01))
-    assert "note" not in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("begin_s", [0.0, 3600.0, 90_000.0])
 def test_a_stream_that_begins_late(films, tmp_path, capsys, begin_s):
     ffmpeg("-i", films / "m.mp4", "-c", "copy", "-output_ts_offset", begin_s, tmp_path / "late.ts")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 from pathlib import Path
 
 import h5py
@@ -16,14 +15,7 @@ import pytest
 
 from models.network import Network
 from training import checkpoints
-from training.checkpoints import (
-    CHECKPOINTS,
-    checkpoints_of,
-    load_checkpoint,
-    newest_checkpoint,
-    read_state,
-    save_checkpoint,
-)
+from training.checkpoints import load_checkpoint, read_state, save_checkpoint
 from training.solver import Solver
 from utils.errors import WeightsError
 from utils.files import file_digest
@@ -129,23 +121,6 @@ def test_a_missing_file(saved, name):
     (folder / name).unlink()
     with pytest.raises(WeightsError, match="incomplete checkpoint"):
         read_state(folder)
-
-
-def test_strays_are_no_matter(saved):
-    """Strays of file managers, synchronisers and people, among a checkpoint's files and among checkpoints."""
-    folder, _, _ = saved
-    before = read_state(folder)
-    for name in (".DS_Store", "._state.json", "Thumbs.db", "extra.h5", "state (copy).json"):
-        (folder / name).write_bytes(b"x")
-    (folder / "__MACOSX").mkdir()
-    assert read_state(folder) == before
-    run = folder.parent / "run"
-    (run / CHECKPOINTS).mkdir(parents=True)
-    kept = shutil.copytree(folder, run / CHECKPOINTS / "000000007")
-    for name in (".DS_Store", "000000009", "²", "12"):
-        (run / CHECKPOINTS / name).write_bytes(b"x")  # files, of which none is a checkpoint
-    (run / CHECKPOINTS / "000000003 copy").mkdir()
-    assert checkpoints_of(run) == [kept] and newest_checkpoint(run)[0] == kept
 
 
 def test_a_checkpoint_that_cannot_be_read(saved):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import threading
-import time
 
 import cv2
 import numpy as np
 import pytest
-from helpers import PATIENCE_S, ROOT
+from helpers import ROOT
 from skimage.data import astronaut
 
-from faces.finder import Face, FaceFinder, _silenced, angles_of, correction, fit_pose, spread
+from faces.finder import Face, FaceFinder, angles_of, correction, fit_pose, spread
 from faces.follower import EDGE, SMALL, Placed, follow_face
 from synthetic.expressions import Expression, random_expression
 from synthetic.painter import render
@@ -165,25 +162,3 @@ def test_nothing_is_said_that_nobody_wants_to_read():
     code += "FaceFinder().find(np.zeros((99, 99, 3), np.uint8)); print('here', file=sys.stderr)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stderr == "here\n" and result.stdout == ""
-
-
-def test_threads_that_load_models_at_once_leave_stderr_as_it_was():
-    before, entered, left = os.fstat(2), threading.Event(), threading.Event()
-
-    def first() -> None:
-        with _silenced():
-            entered.set()
-            left.wait(1)
-
-    def second() -> None:
-        entered.wait(PATIENCE_S)
-        with _silenced():
-            left.set()
-            time.sleep(0.1)
-
-    threads = [threading.Thread(target=work) for work in (first, second)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE_S)
-    assert os.path.samestat(before, os.fstat(2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import nnabla as nn
@@ -147,15 +146,6 @@ def test_which_backend_is_taken_and_why(tmp_path, monkeypatch, capsys):
     assert "nnabla (some-package not installed" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="some-package not installed; run 'pip install"):
         open_backend("onnxruntime", "cpu", networks, 1)
-
-
-def test_converters_need_no_temporary_folder_of_the_systems(tmp_path, monkeypatch):
-    """The system's folder may be small; if it is full, the weights' folder would be blamed."""
-    networks = networks_in(tmp_path)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
-    path = onnx.exported("decoder", networks["decoder"], 1)
-    assert path.stat().st_size > 1000
-    assert tempfile.tempdir == str(tmp_path / "nowhere")
 
 
 def test_a_damaged_file_is_named(tmp_path):
