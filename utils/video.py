@@ -85,6 +85,8 @@ def open_film(path: Path, at_most_s: float | None = None) -> Video:
         stream, sound = _best(container.streams.video), _best(container.streams.audio)
         if stream is None:
             raise ValueError("no video stream")
+        if sound is None and container.streams.audio:
+            print(f"note: {path}: the codec of its sound is unknown; the sound is left out")
         _configure(stream)
         fps, index, sound_index = _rate(path, stream), stream.index, None if sound is None else sound.index
         first = next(_decoded(container, stream), None)

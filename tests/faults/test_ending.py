@@ -224,7 +224,9 @@ def test_a_cache_is_in_the_first_folder_that_is_writable(tmp_path, monkeypatch):
     (tmp_path / "beside").mkdir()
     monkeypatch.setattr("inference.backends.check_writable", refuse)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    for refused, expected in (([], "beside"), (["beside"], "home/reenactgan")):
+    refused: list[str] = []
+    for expected in ("beside", "home/reenactgan"):
         cache_folder.cache_clear()
         assert cache_folder(tmp_path / "beside") == tmp_path / expected
+        refused.append("beside")
     cache_folder.cache_clear()
