@@ -117,7 +117,7 @@ def find_faces(images: list[np.ndarray], description: str) -> list[Face | None]:
 
 
 def heatmaps_of_result(run: Evaluation) -> list[np.ndarray]:
-    """Return the boundaries of the generated faces, by the encoder if there is one, else drawn from found landmarks."""
+    """Return the boundaries of the generated faces, by the encoder if available, else drawn from found landmarks."""
     if "encoder" in run.configs:
         images = (to_float(image.transpose(2, 0, 1)) for image in run.frames["generated"])
         return run.infer("encoder", images, "encoder on the result")
@@ -238,7 +238,7 @@ def paint_baselines(run: Evaluation, true_landmarks: list[np.ndarray]) -> dict[s
 
 
 def measure(run: Evaluation, sheet: Path) -> list[Measure]:
-    """Take all measures that a result allows."""
+    """Compute all measures that a result allows."""
     found = heatmaps_of_result(run)
     boundaries = measure_boundaries(run, found)
     if run.record["input"]:

@@ -99,7 +99,7 @@ def parse_args() -> argparse.Namespace:
 
 
 class Chain(NamedTuple):
-    """What a command line asks to reenact with."""
+    """Networks, people and device of a command line."""
 
     networks: Networks
     film: Film | None

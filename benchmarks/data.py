@@ -83,7 +83,7 @@ def plain_preprocess(root: Path, out_dir: Path) -> None:
 
 
 def plain_batches(root: Path, parts: tuple[str, ...], ref_dir: Path | None) -> Callable[[int], tuple[np.ndarray, ...]]:
-    """Give a function from the number of a batch to its float32 arrays; samples are in the list's order."""
+    """Return a function from a batch's number to its float32 arrays; samples are in the list's order."""
     names, landmarks, _ = read_person(root, PERSON, "all")
     files = {part: np.load(prepared_path(ref_dir, PERSON, part)) for part in parts} if ref_dir else {}
 

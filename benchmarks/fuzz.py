@@ -1,8 +1,8 @@
-"""Damage valid inputs at random and see that every script ends well: within its time and memory, without a traceback.
+"""Damage valid inputs at random, and check that scripts end without a traceback, within limits of time and memory.
 
     python benchmarks/fuzz.py --count 300 --seed 0
 
-Videos, pictures, configurations, weights, annotation lists and npz files are damaged by flipped bytes, cuts, changed
+Videos, images, configurations, weights, annotation lists and npz files are damaged by flipped bytes, cuts, changed
 headers and strange values. A run may end with any exit code that the README documents; what stands under a final name
 afterwards must be whole. Prints each run that breaks a rule, and exits with 1 if it prints any.
 """
@@ -79,7 +79,7 @@ class Run(NamedTuple):
 
 
 def make_valid(folder: Path) -> None:
-    """Make the valid inputs: videos, pictures, people with lists and npz files, a result, weights."""
+    """Make the valid inputs: videos, images, people with lists and npz files, a result, weights."""
 
     def run(script: str, *args: object) -> None:
         command = [sys.executable, str(ROOT / script), *map(str, args)]
@@ -166,7 +166,7 @@ def damage_bytes(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def damage_text(content: bytes, rng: np.random.Generator) -> bytes:
-    """Damage a text: as bytes, or by strange values in the place of its own."""
+    """Damage a text by flipped bytes or by strange values."""
     if rng.integers(3) == 0:
         return damage_bytes(content, rng)
     text = content.decode()
@@ -323,7 +323,7 @@ def faults_of(work: Path, exit_code: int, seconds: float, peak: int, errors: str
 
 
 def fuzz(numbers: list[int], seed: int, valid: Path, num_workers: int) -> list[Run]:
-    """Run all numbers, each a kind of its own in turn."""
+    """Run all numbers, cycling through the kinds."""
     kinds = list(KINDS)
     with ThreadPoolExecutor(num_workers) as pool:
         runs = pool.map(lambda number: run_one(kinds[number % len(kinds)], number, seed, valid), numbers)

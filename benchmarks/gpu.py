@@ -6,7 +6,7 @@
 
 What is worth most comes first: a convolution, the demo's frames against the CPU's, frames and iterations a second. A
 decoder of the person is trained in what is left, at least four tenths of the time. Each figure comes from a process
-of its own, so one that runs out of memory costs only itself. Random weights are as fast as trained ones.
+each, so one that runs out of memory does not affect the others. Random weights are as fast as trained ones.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def measure_training(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure_data(case: dict[str, Any]) -> dict[str, Any]:
-    """Measure the share of a decoder training's time that passes until its batches are there."""
+    """Measure the fraction of a decoder training's time that is spent waiting for batches."""
     config = small_config("decoder", case["planes"], case["batch"])
     config = with_values(config, {"train_dir": case["data"]})
     dataset = open_dataset(config, "Linnea", "all", (IMAGE, HEATMAP, RESIZED_HEATMAP), draw_anew=True)
@@ -232,7 +232,7 @@ MEASURES = {
 
 
 def query(device_id: int, fields: str) -> list[str] | None:
-    """Ask nvidia-smi; None if it is missing or fails."""
+    """Return the output of nvidia-smi; None if it is missing or fails."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
@@ -256,7 +256,7 @@ def run_case(case: dict[str, Any]) -> None:
 
 
 def result_of(case: dict[str, Any], limit_s: float) -> dict[str, Any]:
-    """Measure one case in a process of its own; where it fails, `error` says why."""
+    """Measure one case in a separate process; `error` is the reason of a failure."""
     command = [sys.executable, __file__, "--case", json.dumps(case)]
     environment = os.environ | ({"NNABLA_CUDA_ALLOW_TF32": "1"} if case["type"] == "tf32" else {})
     try:
@@ -320,7 +320,7 @@ def row_of(case: dict[str, Any], found: dict[str, Any]) -> str:
 
 
 def heading(context: str, device_id: int, planes: int) -> list[str]:
-    """Say what is measured on."""
+    """Describe the machine."""
     card = query(device_id, "name,memory.total,driver_version") if context == "cudnn" else None
     where = "CPU" if card is None else f"{card[0]}, {card[1]} MiB, driver {card[2]}"
     versions = f"nnabla {nn.__version__}, Python {platform.python_version()}"

@@ -56,12 +56,12 @@ def start(folder: Path, run: Path | None) -> tuple[subprocess.Popen, int]:
 
 
 def is_inside_a_save(run: Path) -> bool:
-    """Tell whether something temporary was left over, by a process that did not come to its end."""
+    """Return whether a killed process has left temporary files."""
     return any(path.name.startswith(".") for path in run.rglob("*"))
 
 
 def check(run: Path) -> int:
-    """Look at every file; return the iteration of the newest checkpoint."""
+    """Check all files; return the iteration of the newest checkpoint."""
     for checkpoint in checkpoints_of(run):
         assert read_sums(checkpoint), checkpoint
         for name, digest in read_sums(checkpoint).items():

@@ -3,7 +3,7 @@
     python benchmarks/landmarks.py
     python benchmarks/landmarks.py --fit
 
-Nobody who is measured was fitted on. Errors are means over the 98 landmarks, as a share of the distance of
+The measured people are not those of the fit. Errors are means over the 98 landmarks, relative to the distance of
 the outer corners of the eyes.
 """
 
@@ -57,7 +57,7 @@ def faces(first_seed: int, count: int, seed: int) -> tuple[list[np.ndarray], lis
 
 
 def meshes_of(images: list[np.ndarray]) -> list[np.ndarray | None]:
-    """Lay the mesh on pictures of one face each."""
+    """Fit the mesh to images of one face each."""
     finder = landmarks.FaceFinder()
     half = IMAGE_SIZE / 2
     return [finder._lay_mesh(image, half, half, IMAGE_SIZE) for image in tqdm(images, desc="mesh", disable=None)]
@@ -98,7 +98,7 @@ def fit(count: int) -> dict[str, np.ndarray]:
     ).reshape(len(found), -1)
     square = inputs.T @ inputs + RIDGE * np.eye(inputs.shape[1])
     fitted["weights"] = np.linalg.solve(square, inputs.T @ missing)
-    # the picture's frame about the head, in pictures of CelebV's form
+    # centre and size of the image relative to the head, in CelebV's format
     sides = [IMAGE_SIZE / pose.scale for pose in poses]
     centers = [landmarks.to_face_frame(np.array([[IMAGE_SIZE / 2] * 2]), pose)[0] for pose in poses]
     fitted["box_side"] = np.array(np.median(sides) / CROP_SHARE)
@@ -134,7 +134,7 @@ def measure(count: int) -> None:
 
 
 def place(face: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Place a face in the middle of a larger picture of (width, height), half as high."""
+    """Place a face in the middle of a larger image of (width, height), half as high."""
     width, height = size
     picture = np.full((height, width, 3), 110, np.uint8)
     side = height // 2

@@ -3,7 +3,7 @@
     python benchmarks/live.py                          # docs/BENCHMARKS.md's table, about twenty minutes
     python benchmarks/live.py --planes 12 --seconds 5
 
-`live` goes from a camera's JPEG of 640x360 to the JPEG that the page shows, with as many pictures under way as there;
+`live` goes from a camera's JPEG of 640x360 to the JPEG that the page shows, with as many images under way as there;
 the browser is not in it. `file` is a whole command from video file to video file at two lengths, whose difference
 counts. Weights are random; landmarks are found, and moved by geometry.
 """

@@ -8,7 +8,7 @@ Whole commands are run at two lengths, and their difference is the rate, so that
 it is printed by itself. Backends take turns, and ratios are of one run. The frames are of a synthetic person; what
 random weights paint is noise, which costs as much as a face.
 
-The Python of --torch needs torch beside the requirements of this repository. It runs the same pipeline around plain
+The Python of --torch needs torch and the requirements of this repository. It runs the same pipeline around plain
 PyTorch networks (benchmarks/torch_pipeline.py).
 """
 

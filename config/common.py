@@ -24,7 +24,7 @@ from utils.parallel import MAX_WORKERS
 MAX_PLANES = 256  # four times the paper's width
 MAX_EPOCHS = 1_000_000
 MAX_RATE = 1e38
-MAX_WEIGHT = 1_000_000  # of a loss
+MAX_WEIGHT = 1_000_000  # largest weight of a loss
 CACHES = {"with_file_cache": of_type(bool), "with_memory_cache": of_type(bool)}  # `test` keys without effect
 PUBLISHED, GAZE = DRAWINGS = ("published", "gaze")  # drawing styles, see `datasets.boundary.DrawingStyle`
 PEOPLE_KEYS = ("src_celeb_name", "src_celeb_names", "trg_celeb_name")

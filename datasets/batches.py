@@ -126,7 +126,7 @@ class Batches:
         self.batches_per_epoch = math.ceil(len(dataset) / self._size_of_all)
         self._epoch, self._order = -1, np.empty(0, int)
         num_workers = loader_workers(num_workers)
-        # a batch is made in pieces, so that all workers are at the next one rather than each at one of its own
+        # workers share a batch, so that the next one is ready early
         self._rows = math.ceil(batch_size / max(num_workers, 1))
         pieces = math.ceil(batch_size / self._rows)
         self._num_ahead = max(2, math.ceil(2 * num_workers / pieces)) if num_workers else 0
@@ -137,7 +137,7 @@ class Batches:
         self._pool = WorkerPool(self._fill, num_workers) if num_workers else None
 
     def identity(self) -> dict[str, str | int]:
-        """Tell the dataset's samples from others."""
+        """Return the identity of the dataset."""
         return self._identified.identity()
 
     def indices(self, iteration: int) -> np.ndarray:

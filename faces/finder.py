@@ -25,7 +25,7 @@ MAX_FACES = 8  # the largest faces of an image
 MAX_DETECTION_PX = 1280  # larger images are reduced for the detector, not for the mesh
 MESH_PX, MESH_MARGIN = 256, 2.0  # size of the mesh's crop, and its side relative to the detector's box
 TILE_SHARE = 0.6  # side of overlapping tiles relative to the image, searched if the whole image shows no face
-MAX_DEVIATION = 2.5  # shape coefficients are clipped to so many standard deviations
+MAX_DEVIATION = 2.5  # limit of shape coefficients, in standard deviations
 SAME_SHARE = 0.5  # faces whose centres are nearer than this share of the width are the same
 
 # Appearance descriptor: colours at some points and the shape of the head, each divided by its typical difference

@@ -53,7 +53,7 @@ class Placed(NamedTuple):
 
 
 class FaceFollower:
-    """Tracker of one face: a smooth crop for each image, or the reason why there is none.
+    """Tracker of one face: a smooth crop for each image, or the reason for a missing one.
 
     It starts with the largest face, or the one with a given number. In the next image it takes the nearest face, or one
     with the same appearance. If the face is missing for `wait_s`, another is followed until the first reappears. Each
@@ -246,7 +246,7 @@ class _Shot:
 class _Pending(NamedTuple):
     time: int
     size: tuple[int, int]
-    shot: _Shot | str  # or the reason why there is none
+    shot: _Shot | str  # or the reason for a missing one
     face: Face | None
     person: int
 

@@ -135,7 +135,7 @@ class Camera:
 
 
 class FaceFrame(NamedTuple):
-    """The face of a frame, or the reason why there is none."""
+    """The face of a frame, or the reason for a missing one."""
 
     index: int
     face: np.ndarray | None  # (256, 256, 3) uint8
@@ -154,7 +154,7 @@ def add_frame(frame: np.ndarray | None, finder: FaceFinder, follower: FaceFollow
 def find_crops(
     frames: Iterable[np.ndarray | None], finder: FaceFinder, follower: FaceFollower
 ) -> Iterator[Placed | str]:
-    """Yield the crop of each frame, or the reason why there is none, with the follower's delay."""
+    """Yield the crop of each frame, or the reason for a missing one, with the follower's delay."""
     finder.reset()
     for frame in frames:
         yield from add_frame(frame, finder, follower)

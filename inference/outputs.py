@@ -214,7 +214,7 @@ def open_result_video(
 
 
 class OutputOptions(NamedTuple):
-    """What is written, and how."""
+    """Options of the output."""
 
     parent: Path  # folder of the result folders
     info: str = ""  # appended to the name of the result folder

@@ -75,7 +75,7 @@ class Network:
         with atomic_path(path) as temporary:
             self.write(temporary)
             digest = file_digest(temporary)
-            set_sum(path, None)  # a file must never be beside another file's digest
+            set_sum(path, None)  # a file must never have another file's digest
         set_sum(path, digest)
 
     def load(self, path: str | Path) -> None:

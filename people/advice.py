@@ -1,4 +1,4 @@
-"""What a video of a person lacks: a face can only do what was filmed."""
+"""Advice on what a video of a person lacks."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def split(work: Work, name: str) -> int:
 
 
 def choose_film(work: Work) -> None:
-    """Write the film of a target for whom nothing is trained, unless it exists."""
+    """Write the film of a target without a decoder, unless it exists."""
     if not work.film.exists():
         write_film(work.film, film_of(work.root(work.target), work.target, "train"))
 

@@ -109,7 +109,7 @@ def _hsv(hue: float, saturation: float, value: float) -> Color:
 
 
 def random_identity(seed: int) -> Identity:
-    """Draw a plausible person; the same seed gives the same person on every machine."""
+    """Draw a plausible person; equal seeds yield equal people on all machines."""
     rng = np.random.default_rng([seed, 0])
     feminine = bool(rng.random() < 0.5)
     tone = rng.uniform(0, len(SKIN_TONES) - 1.001)

@@ -47,7 +47,7 @@ def data(tmp_path_factory) -> Path:
     """A working folder with tiny data sets of synthetic people, split and prepared."""
     root = tmp_path_factory.getbasetemp()
     root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
-    with open(root / "lock", "w") as lock:  # the first worker makes it, each has a copy of its own
+    with open(root / "lock", "w") as lock:  # the first worker creates it, and each has a copy
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (root / "made").exists():
             make_data(root / "making")

@@ -1,4 +1,4 @@
-"""What several test files share."""
+"""Functions shared by tests."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 BROWSER = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"]
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 COMMON = {"logdir": "runs", "experiment_name": "run", "monitor": {"interval": 2, "save_interval": 1}}
-GAZE = DrawingStyle(name="gaze")  # as tools/make_synthetic.py's people ask for
-MAX_SECONDS = 5  # of a video that the tests' page takes
+GAZE = DrawingStyle(name="gaze")  # the style of tools/make_synthetic.py
+MAX_SECONDS = 5  # longest video of the tests' page
 MODULES = ("encoder", "transformer", "decoder", "shape_prior")
 
 
 def run_script(cwd: Path, script: str, *args: object, **environment: str) -> subprocess.CompletedProcess:
-    """Run one of the repository's scripts in `cwd`; with an environment of its own, in an interpreter of its own."""
+    """Run one of the repository's scripts in `cwd`; with `environment`, in a new interpreter."""
     command = [str(ROOT / script), *map(str, args)]
     if script.endswith(".py") and not environment:
         with tempfile.TemporaryDirectory() as streams:
@@ -204,7 +204,7 @@ def serve_page(folder: Path, *command: str) -> Iterator[tuple[str, subprocess.Po
 def ask_page(
     page, path: str, data: bytes | None = None, method: str | None = None, **headers: str
 ) -> tuple[int, bytes, dict]:
-    """Ask the page for something as its own script would; status, content and headers of the answer."""
+    """Send a request like the page's script; return status, content and headers."""
     address = f"http://{page[0]}{path}"
     origin = {"Origin": f"http://{page[0]}"} if data is not None else {}
     request = urllib.request.Request(address, data, {**origin, **headers}, method=method)

@@ -1,1 +1,1 @@
-"""Helpers that know nothing of faces: errors, files, command lines, weights files, processes, pictures, videos."""
+"""Helpers that do not depend on faces: errors, files, command lines, weights files, processes, videos."""

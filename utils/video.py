@@ -21,7 +21,7 @@ MIN_FPS, MAX_FPS = 0.5, 240.0
 USUAL_FPS = 25.0  # if a file claims no frame rate, or an impossible one
 MAX_SIDE = 4096  # pixels; larger frames are reduced
 MAX_PIXELS = 36_000_000  # of a frame in the file, e.g. 8192 x 4320
-DECODER_THREADS = 2  # each holds frames of its own
+DECODER_THREADS = 2  # each keeps frames in memory
 COMPLETE = 0.9  # fraction of the claimed frames that must exist
 HDR = (16, 18)  # transfer functions of ITU-T H.273: PQ, HLG
 # Containers that hold their own data; playlists, which name other files, are not among them.

@@ -1,4 +1,4 @@
-"""Stand for reenact_people.py: leaves the files that the page reads, copied instead of trained.
+"""Replace reenact_people.py: copies the files that the page reads instead of training.
 
     python tests/drivers/learn.py PREPARED [reenact_people.py's own options]
 

@@ -1,4 +1,4 @@
-"""Run app.py, with learn.py beside this file in place of reenact_people.py: page.py PREPARED [app.py's options]."""
+"""Run app.py, with tests/drivers/learn.py instead of reenact_people.py: page.py PREPARED [app.py's options]."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ HAPPENINGS = {
 
 
 class Moment:
-    """Let something happen after the NUMBERth call of any of some functions."""
+    """Call a function after the NUMBERth call of any of some functions."""
 
     def __init__(self, happen, number: int, rank: int):
         self.happen, self.number, self.rank, self.count = happen, number, rank, 0

@@ -40,7 +40,7 @@ def film(tmp_path) -> Path:
 
 
 def begin(folder: Path, *command: object, **options: object) -> subprocess.Popen:
-    """Start a script as the leader of a session, as in a terminal of its own."""
+    """Start a script in a new session, like a terminal does."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "TMPDIR": str(folder)}
     words = [sys.executable, *map(str, command)]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options

@@ -90,7 +90,7 @@ def test_a_folder_of_pictures_leaves_it_out(strange, capsys):
 
 @pytest.mark.slow
 def test_commands_end_with_a_line(data, tmp_path):
-    """Each would wait without end: a configuration, a list, a frame, a picture, an input and an output."""
+    """Without a check, each would wait forever: a configuration, a list, a frame, a image, an input and an output."""
     for name in ("pipe.yaml", "pipe.mp4", "out.mp4"):
         os.mkfifo(tmp_path / name)
     people = shutil.copytree(data / "datasets/CelebV", tmp_path / "datasets/CelebV")

@@ -49,7 +49,7 @@ def solver_of(scopes: tuple[str, ...], rate: float, **more: float) -> S.Solver:
 
 
 def update(solver: S.Solver, loss: nn.Variable, weight_decay: float = 0.0) -> None:
-    """Take the plain step: forward, backward, update."""
+    """Run a plain step: forward, backward, update."""
     loss.forward()
     solver.zero_grad()
     loss.backward()

@@ -24,7 +24,7 @@ MPIRUN = Path(sys.executable).parent / "mpirun"
 needs_mpi = pytest.mark.skipif(not MPIRUN.exists(), reason="no mpirun beside this Python; pip install mpi4py mpich")
 
 
-# one process on each of two hosts: the same machine under two names, with an MPI proxy of its own for each
+# one process on each of two hosts: the same machine under two names, with an MPI proxy for each
 HOSTS = ("-launcher", "fork", "-hosts", "localhost,127.0.0.1", "-ppn", "1", "-n", "2")
 
 
@@ -180,7 +180,7 @@ def set_epochs(folder: Path, epochs: int) -> None:
 @needs_mpi
 @pytest.mark.slow
 def test_a_queues_signal_on_two_hosts(work):
-    """What docs/TRAINING.md says of several machines: a signal to mpirun stops all of them with a checkpoint."""
+    """As in docs/TRAINING.md: a signal to mpirun stops all of them with a checkpoint."""
     set_epochs(work, 500)
     process = begin_until(work, 2, ROOT / "train_decoder.py", "--conf", "decoder.yaml")
     process.send_signal(signal.SIGUSR1)

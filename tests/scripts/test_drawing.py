@@ -26,7 +26,7 @@ def work(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("drawing")
     must_run(folder, "tools/make_synthetic.py", "celebv", "--people", "Ann=51", "Bob=52", "--frames", 6)
     must_run(folder, "tools/make_synthetic.py", "crowd", "--people", 2, "--frames", 3)
-    (folder / "datasets/CelebV/Bob/person.yaml").unlink()  # as CelebV's people, who have none
+    (folder / "datasets/CelebV/Bob/person.yaml").unlink()  # like CelebV's people, without person.yaml
     for number, (name, extra) in enumerate((("Ann", {}), ("Bob", {}), ("Bob", {"drawing": "gaze"}))):
         write_yaml(folder / f"{number}.yaml", SMALL | {"trg_celeb_name": name, "experiment_name": f"r{number}"} | extra)
         must_run(folder, "train_decoder.py", "--conf", f"{number}.yaml")
@@ -79,7 +79,7 @@ def test_networks_of_two_styles_do_not_go_together(work):
 def test_prepared_files_of_another_style_are_refused(work):
     must_run(work, "preprocess.py", "--dataset", "CelebV", "--out-dir", "maps")
     made = yaml.safe_load(next(work.glob("maps/Ann*.yaml")).read_text())
-    assert made["made_from"]["drawing"]["name"] == "gaze"  # as its folder asks for
+    assert made["made_from"]["drawing"]["name"] == "gaze"  # the style of its folder
     assert "name" not in yaml.safe_load(next(work.glob("maps/Bob*.yaml")).read_text())["made_from"]["drawing"]
     write_yaml(work / "p.yaml", SMALL | {"trg_celeb_name": "Bob", "drawing": "gaze", "ref_dir": "maps"})
     said = must_fail(work, 3, "'drawing: published', not 'gaze'", "train_decoder.py", "--conf", "p.yaml")

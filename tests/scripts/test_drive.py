@@ -79,7 +79,7 @@ def test_the_mean_goes_to_the_mean_and_motion_stays():
         shape_of([])
 
 
-# what somebody mostly does: nothing, or the opposite of what the other does
+# equal habits, and opposite ones
 HABITS = (None, Habit(-8, 0, 0, -0.2)), (None, Habit(8, 0.7, 0.6, 0.4))
 
 
@@ -146,7 +146,7 @@ def test_pupils_keep_their_place_in_eyes_of_another_width():
     for look in (Expression(gaze_x=x, gaze_y=y, blink=0.3) for x in (-0.8, 0.0, 0.8) for y in (-1.0, 1.0)):
         moved, truth = geometry.move(landmarks_of(narrow, look)), landmarks_of(wide, look)
         apart += np.linalg.norm(moved[96:] - truth[96:], axis=1).tolist()
-    assert max(apart) < 0.6, apart  # 1.7 px where a pupil moves by the driver's pixels
+    assert max(apart) < 0.6, apart  # 1.7 px if pupils moved by the source's pixels
 
 
 def test_a_few_frames_tell_no_habit():
@@ -308,7 +308,7 @@ def intro(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def quick_finder(monkeypatch):
-    """Let frames of one grey have no face without a search, which is slow where there is none."""
+    """Skip the search in plain gray frames, which is slow."""
     find = FaceFinder.find
     monkeypatch.setattr(FaceFinder, "find", lambda self, image: find(self, image) if image[::9, ::9].std() > 9 else [])
 

@@ -1,4 +1,4 @@
-"""A GPU without one: stand-ins for the driver's program, the extension and its communicator."""
+"""GPU code without a GPU: replacements of the extension and its communicator."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from utils import cuda
 from utils.context import set_context
 from utils.errors import ConfigError
 
-# the extension's own words, read from it with a driver that has no device, or is too old
+# messages of the extension without a device, and with an old version of NVIDIA's software
 NO_DEVICE = """target_specific error in get_device_count
 /builders/nnabla-ext-cuda/src/nbla/cuda/common.cpp:58
 (cudaGetDeviceCount(&count)) failed with "no CUDA-capable device is detected" (cudaErrorNoDevice).
@@ -142,7 +142,7 @@ def test_libraries_of_wheels_are_loaded(tmp_path, monkeypatch):
 
 
 class Nccl:
-    """Stand for nnabla's communicator under a launcher that it does not know."""
+    """nnabla's communicator under an unknown launcher."""
 
     rank, size = 0, 1
 

@@ -1,4 +1,4 @@
-"""What the page serves, and who may have it."""
+"""Routes of the page, and access control."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_what_other_sites_may_ask():
     post = {"method": "POST", "path": "/upload"}
     assert ask(guard, **here)[0] == 200
     assert ask(guard, **here, origin=own, sec_fetch_site="same-origin", **post)[0] == 200
-    assert ask(guard, **here, **post)[0] == 403  # nobody says where it comes from
+    assert ask(guard, **here, **post)[0] == 403  # without an origin
     assert ask(guard, **here, origin="null", **post)[0] == 403
     for site in ("cross-site", "same-site"):  # another port of this machine is the same site
         assert ask(guard, **here, origin=own, sec_fetch_site=site, **post)[0] == 403

@@ -454,4 +454,4 @@ def test_ctrl_c_while_encoding(folder, tmp_path):
     _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130 and "Traceback" not in errors, errors
     assert not (tmp_path / "out.mp4").exists() and not list(tmp_path.glob(".*"))
-    assert not list(tmp_path.glob("reenactment_result/*/*"))  # nobody takes it for a whole result
+    assert not list(tmp_path.glob("reenactment_result/*/*"))  # no incomplete result under a final name

@@ -138,7 +138,7 @@ def test_a_video_without_a_face_is_said_and_what_strangers_ask_is_refused(film, 
             assert ask_page(page.page, "/learned", words, **{"X-Session": page.token})[0] in (409, 413)
         for path in ("/learned/x/sheet", "/learned/..%2f..%2f/sheet", f"/learned/{person['id']}/log.txt"):
             assert ask_page(page.page, path)[0] in (404, 409), path
-        # no page of another site, and nobody without the page's own token
+        # no pages of other sites, and no requests without the session's token
         foreign = {"X-Session": page.token, "Origin": "http://evil.example"}
         assert ask_page(page.page, "/learned", b"{}", **foreign)[0] == 403
         page.upload(film.read_bytes())

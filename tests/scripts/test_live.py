@@ -1,4 +1,4 @@
-"""Live pictures over a web socket: who may send them, which are taken, and what comes back."""
+"""Live images over a web socket: who may send them, which are taken, and what comes back."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from web.live_reenactor import NEUTRAL_FRAMES, LatestFrame
 
 @contextmanager
 def open_live(page, target: str = "Linnea, demo", origin: str | None = None, first: bytes | None = None):
-    """A live session whose browser has chosen a person, and sent its first picture."""
+    """A live session whose browser has chosen a person, and sent its first image."""
     address, _ = page
     origin = f"http://{address}" if origin is None else origin
     first = jpeg(np.full((90, 160, 3), 110, np.uint8)) if first is None else first
     with connect(f"ws://{address}/live", origin=origin, open_timeout=PATIENCE_S, max_size=None) as session:
-        with suppress(ConnectionClosed):  # turned away at once; why is there to be read
+        with suppress(ConnectionClosed):  # refused at once; the reason can be read
             session.send(json.dumps({"target": target}))
             session.send(struct.pack(">I", 1000) + first)
         yield session
@@ -38,13 +38,13 @@ def open_live(page, target: str = "Linnea, demo", origin: str | None = None, fir
 
 @contextmanager
 def live(page):
-    """A session that is ready for pictures; sessions of other tests may take a moment to end."""
+    """A session that is ready for images; sessions of other tests may take a moment to end."""
     since = time.monotonic()
     while True:
         with open_live(page) as session:
             first = session.recv(timeout=PATIENCE_S)
             if "ready" in first:
-                assert "face" in json.loads(session.recv(timeout=PATIENCE_S))["reason"]  # the first picture's, grey
+                assert "face" in json.loads(session.recv(timeout=PATIENCE_S))["reason"]  # the first image's, grey
                 yield session
                 return
         assert "Others are using" in first and time.monotonic() - since < PATIENCE_S

@@ -169,7 +169,7 @@ def test_uploads_that_stand_still_are_given_up_and_all_together_are_bounded(tmp_
             await videos.take(Upload(session, bytes(1 << 20)))
         with pytest.raises(Refused, match="too many uploads"):
             await videos.take(Upload(sessions[2], bytes(1 << 20)))
-        await videos.take(Upload(sessions[0], bytes(10)))  # in the place of its own
+        await videos.take(Upload(sessions[0], bytes(10)))  # replaces its own upload
         await videos.take(Upload(sessions[2], bytes(1000)))
         with pytest.raises(Refused, match="not connected"):
             await videos.take(Upload(SimpleNamespace(token="../x"), b"a"))

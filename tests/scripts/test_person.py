@@ -47,7 +47,7 @@ def video(tmp_path_factory) -> Path:
     return path
 
 
-LOOKS = 10 * np.eye(88)  # people that nobody takes for each other
+LOOKS = 10 * np.eye(88)  # people who look very different
 
 
 def face(center_x: float, center_y: float, width: float, who: int | None = None) -> list[Face]:
@@ -84,12 +84,12 @@ def test_the_crop_is_steadier_than_the_detector():
     assert np.abs(centers - truth[:, 0]).max() < 6
     shake, noise = (np.abs(np.diff(x, 2)).std() for x in (centers, noisy[:, 0]))
     assert shake < noise / 4
-    assert np.std([crop.square.side for crop in crops]) < 1.5  # 1.77 x 3 in single pictures
+    assert np.std([crop.square.side for crop in crops]) < 1.5  # 1.77 x 3 in single images
 
 
 def test_two_people_a_cut_and_a_glance():
     left, right, small = (100, 180, 90, 0), (500, 180, 100, 0), (560, 60, 60, 1)
-    found = [face(*left) + face(*small)] * 20  # the larger one, though another is there
+    found = [face(*left) + face(*small)] * 20  # the larger of two faces
     found += [face(*right)] * 20  # a cut to the same face
     found[30] = face(*left)  # at another place, for an instant
     found[10] = found[11] = NOTHING
@@ -108,7 +108,7 @@ WITHOUT_LOOKS = face(*DRIVER[:3]) + face(*BYSTANDER[:3])
 
 
 def followed(found: list[list[Face]], **options: object) -> tuple[list[str], list[float]]:
-    """Who is followed in each picture ('d'river, 'b'ystander, 'g'one, '.' nobody there), and when that is said."""
+    """Tracked face of each image (d: first person, b: bystander, g: gone, .: no face), and times of the notes."""
     said: list[float] = []
     follower = FaceFollower(FPS, 0.0, 0.0, say_change=said.append, **options)
     crops = [crop for faces in found for crop in follower.add(faces, SIZE)]
@@ -200,7 +200,7 @@ def test_cutting_equals_opencv():
 
 
 def test_beyond_a_picture_nothing_can_be_taken_for_a_face():
-    """Its edges are drawn out and blurred; what lies in the picture is untouched."""
+    """Its edges are drawn out and blurred; what lies in the image is untouched."""
     image = np.random.default_rng(0).integers(0, 255, (300, 400, 3)).astype(np.uint8)
     crop = cut_square(image, Square(-20, 220, 100))  # 20 of 100 pixels to the left, 20 below
     inside = cv2.resize(np.pad(image, ((0, 20), (20, 0), (0, 0)), "edge")[220:, :100], (256, 256))
@@ -223,7 +223,7 @@ def test_a_large_face_is_kept_at_512_pixels_as_well():
 
 
 class Forgetful:
-    """A finder that loses its face in pictures 31 to 33, unless it saw it in the picture before."""
+    """A finder that loses its face in images 31 to 33, unless it saw it in the image before."""
 
     def __init__(self, is_video: bool):
         self.reset()
@@ -273,7 +273,7 @@ def test_from_a_video_to_a_decoder(video, tmp_path):
     assert sheet.size == (8 * 128, 4 * 128)
     with np.load(tmp_path / "datasets/celebv_heatmaps_encoder/Me_heatmap.npz") as maps:
         assert maps.files == names
-        # the encoder sees what is there: a contour, and it moves
+        # the encoder sees a contour
         assert min(maps[name][0].max() for name in names) > 100
     must_run(tmp_path, "split_celebv.sh", "datasets/CelebV", 8)
     content = {
@@ -288,7 +288,7 @@ def test_from_a_video_to_a_decoder(video, tmp_path):
     write_yaml(tmp_path / "decoder.yaml", content)
     must_run(tmp_path, "train_decoder.py", "--conf", "decoder.yaml")
     must_run(tmp_path, "test_decoder.py", "tmp.monitor/decoder/Me/one/training_info.yaml", "-n", 2)
-    # again: the crops are there, the boundaries of the same making
+    # a second time, everything is up to date
     must_fail(tmp_path, 3, "already exists", "prepare_person.py", video, "--name", "Me", *WITH_ENCODER)
     again = must_run(tmp_path, "prepare_person.py", folder, "--name", "Me", *WITH_ENCODER)
     assert "is up to date" in again

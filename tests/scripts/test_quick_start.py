@@ -25,6 +25,7 @@ SHORTER = {
     "!make demo\n": "!DEMO_FRAMES=20 DEMO_TEST_FRAMES=6 make demo\n",
     "--frames 400": "--frames 48",
     "reenact_people.py --target": "tests/drivers/small.py reenact_people 20 --target",
+    "reenact_people.py --work-dir": "tests/drivers/small.py reenact_people 20 --work-dir",
 }
 TINY_TRAINING = {"epochs": 2, "batch_size": 4}
 

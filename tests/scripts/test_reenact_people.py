@@ -116,7 +116,7 @@ def test_from_two_videos_to_a_page_at_once(films, tmp_path):
     assert record["target"] == "b_b" and record["film"].endswith("o.work/film.npz")
     page_of(tmp_path)
     scores = json.loads(next(tmp_path.glob("o.work/held-out/*/*/scores.json")).read_text())
-    # the decoder that ships paints somebody else, the film the target
+    # the decoder in demo/weights was not trained on the target
     psnr = {score["of"]: score["value"] for score in scores if score["name"] == "PSNR"}
     assert psnr["result"] > psnr["result without the film"] + 5
     args = ("--source", films / "b b.mp4", "--target", films / "a.mp4", "--out", "o.mp4")
@@ -201,7 +201,7 @@ def test_steps_that_are_done_are_not_done_again_after_an_error(films, tmp_path, 
     assert done == before + after and Path("o.mp4").read_text() == "a video"
     done.clear()
     reenact_people.main()
-    assert done == ["train the decoder"]  # which says that it is complete
+    assert done == ["train the decoder"]  # the run is complete
 
 
 def test_a_training_killed_before_its_first_checkpoint_begins_anew_under_its_name(tmp_path):

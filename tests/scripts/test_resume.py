@@ -65,7 +65,7 @@ FOLDERS = {"encoder": "encoder/run", "transformer": "transformer/Rowan2Linnea/ru
 
 
 def interrupt(folder: Path, module: str, what: str, where: str, number: int, *args: str) -> subprocess.CompletedProcess:
-    """Run a training in which something happens (tests/drivers/train.py)."""
+    """Run a training that is interrupted (tests/drivers/train.py)."""
     args = (module, what, where, number, 0, "--conf", f"{module}.yaml", *args)
     return run_script(folder, "tests/drivers/train.py", *args)
 
@@ -374,14 +374,14 @@ def test_a_data_folder_that_is_lost(whole, work):
 
 
 def own_data(whole: Path, work: Path) -> Path:
-    """Give a working folder data of its own; returns the pictures of the target."""
+    """Copy the data to a working folder; return the folder of the target's images."""
     (work / "datasets").unlink()
     shutil.copytree(whole / "datasets", work / "datasets")
     return work / "datasets/CelebV/Linnea/Image"
 
 
 def change_a_byte(path: Path) -> None:
-    """Change a picture, but not its size."""
+    """Change a image, but not its size."""
     content = bytearray(path.read_bytes())
     content[-20] ^= 1
     path.write_bytes(content)

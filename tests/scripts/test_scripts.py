@@ -98,7 +98,7 @@ def series(path) -> np.ndarray:
 
 
 def newest_panel(run_dir) -> Path:
-    """The last sample picture of a run, named as nnabla's MonitorImage names them."""
+    """The last sample image of a run, named as nnabla's MonitorImage names them."""
     panels = sorted((run_dir / "result").iterdir())
     assert all(re.fullmatch(r"\d{6}-000\.png", panel.name) for panel in panels)
     return panels[-1]

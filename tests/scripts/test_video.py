@@ -238,7 +238,7 @@ def test_a_rate_that_cannot_be(films, tmp_path, capsys, rate, expected):
 
 
 def test_times_that_cannot_be(films, tmp_path):
-    """One picture hours later would be waited for by repeating the one before, in memory."""
+    """A frame hours later would otherwise be preceded by repeated frames."""
     late = "setpts='if(eq(N,20),N/25+7200,N/25)/TB'"
     ffmpeg("-i", films / "m.mp4", "-vf", late, "-fps_mode", "vfr", "-c:v", "mpeg4", "-bf", 0, tmp_path / "late.mkv")
     with pytest.raises(DataError, match="frames in 7.* s; it is not a film, or its times are damaged"):
@@ -293,7 +293,7 @@ def test_a_stream_that_begins_late(films, tmp_path, capsys, begin_s):
 
 
 def test_pictures_and_sound_of_a_stream_stay_in_step(films, tmp_path):
-    """A tone from 1.0 s on, pictures from 0.5 s on, all of it an hour late."""
+    """A tone from 1.0 s on, images from 0.5 s on, all of it an hour late."""
     inputs = ("-i", tone(tmp_path / "a.wav", 440, 3.0, 1.0), "-itsoffset", 0.5, "-i", films / "m.mp4")
     ffmpeg(*inputs, "-c:v", "copy", "-output_ts_offset", 3600, tmp_path / "both.ts")
     video, frames = frames_of(tmp_path / "both.ts")
@@ -303,7 +303,7 @@ def test_pictures_and_sound_of_a_stream_stay_in_step(films, tmp_path):
 
 
 def test_a_cover_is_no_film(films, tmp_path):
-    """The picture of a song, which stands before the film in one file, and alone in another."""
+    """A cover image before the video stream, and without one."""
     ffmpeg("-i", films / "m.mp4", "-frames:v", 1, tmp_path / "cover.png")
     song = ("-i", tone(tmp_path / "a.wav", 440, 1.6), "-i", tmp_path / "cover.png")
     ffmpeg(*song, "-map", 0, "-map", 1, "-c:v", "copy", "-disposition:v:0", "attached_pic", tmp_path / "song.m4a")

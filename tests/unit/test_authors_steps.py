@@ -1,4 +1,4 @@
-"""Training steps against those of the authors' own code, computed in float64: tests/data/authors_steps.
+"""Training steps against the authors' code, computed in float64: tests/data/authors_steps.
 
 Weights follow from parameters' names, inputs from seeds. The losses that need the authors' align network and PCA, which
 are not ours to ship, are compared where REENACTGAN_AUTHORS_PRIOR names a folder with Align_40000.h5 and PCA_weights.h5.

@@ -132,7 +132,7 @@ def test_a_checkpoint_that_cannot_be_read(saved):
 
 
 def resign(folder: Path) -> None:
-    """Sums of the files as they are now, as somebody would who means it."""
+    """Update the digests to the changed files."""
     sums = {path.name: file_digest(path) for path in folder.iterdir() if path.name != "SHA256SUMS"}
     (folder / "SHA256SUMS").write_text(format_sums(sums))
 

@@ -54,7 +54,7 @@ def test_wflw_files(data):
 
 
 def test_wflw_crop_is_a_square_about_the_nose():
-    # a picture whose red is x and green is y, so that a pixel tells where it came from
+    # a image whose red is x and green is y, so that a pixel tells where it came from
     y, x = np.mgrid[0:200, 0:240].astype(np.uint8)
     image = np.stack([x, y, np.zeros_like(x)], axis=2)
     landmarks = np.full((98, 2), 100.0)

@@ -105,7 +105,7 @@ def test_a_face_of_the_film_is_painted_as_it_is_and_others_are_near_the_truth(fi
 
 
 def test_the_decoders_own_image_counts_where_the_film_does_not_fit(film, layouts):
-    """A film whose frames are all of one grey shows the decoder's image, unless the decoder is somebody else's."""
+    """With a gray film, the decoder's image is shown only if the decoder was trained on the film's person."""
     image, heatmap = film.frames[3], heatmap_of(film.landmarks[3], GAZE)
     grey = film._replace(frames=[np.full_like(image, 120)] * len(film.frames))
     strange = 255 - layouts  # nothing of it matches
@@ -145,7 +145,7 @@ def test_a_film_comes_back_from_its_file(film, tmp_path, decoder):
     again = films.open_painter(found, decoder, None, 1)
     assert np.array_equal(first._layouts, again._layouts)
     kept.write_bytes(kept.read_bytes()[:5000])  # a damaged one is made again
-    (tmp_path / ".film.of_other_weights.npy").write_text("x")  # and those of other weights go
+    (tmp_path / ".film.of_other_weights.npy").write_text("x")  # layouts of other weights are removed
     assert np.array_equal(films.open_painter(found, decoder, backend, 1)._layouts, first._layouts)
     assert [*tmp_path.glob(".film.*.npy")] == [kept]
 
@@ -216,7 +216,7 @@ def test_large_frames_are_taken_where_they_are_there_and_good(data, tmp_path):
     person = tmp_path / "Linnea"
     shutil.copytree(data / "datasets/CelebV/Linnea", person)
     (person / "Large").mkdir()
-    assert load_film(person).size == 256  # none of them is there
+    assert load_film(person).size == 256  # an empty folder
     name = read_person(tmp_path, "Linnea", "train").names[2]
     write_image(person / "Large" / name, np.full((512, 512, 3), 90, np.uint8))
     found = load_film(person)

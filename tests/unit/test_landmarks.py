@@ -35,7 +35,7 @@ def face(number: int = 0, **expression: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def on_grey(picture: np.ndarray, size: tuple[int, int], left: int, top: int) -> np.ndarray:
-    """Lay a picture on grey of (width, height)."""
+    """Place an image on gray of (width, height)."""
     canvas = np.full((size[1], size[0], 3), 110, np.uint8)
     part = canvas[max(top, 0) : top + picture.shape[0], max(left, 0) : left + picture.shape[1]]
     part[:] = picture[max(-top, 0) :, max(-left, 0) :][: part.shape[0], : part.shape[1]]
@@ -111,7 +111,7 @@ def test_grey_dark_and_pale(finder):
 def test_a_photograph(finder):
     picture = astronaut()
     (found,) = finder.find(picture)
-    left, right = found.landmarks[96], found.landmarks[97]  # her eyes, as one sees them in the picture
+    left, right = found.landmarks[96], found.landmarks[97]  # left and right in the image
     np.testing.assert_allclose(left, (203, 100), atol=3)
     np.testing.assert_allclose(right, (246, 103), atol=3)
     assert found.landmarks[90, 1] + 3 < found.landmarks[94, 1]  # she smiles with teeth

@@ -52,7 +52,7 @@ def test_a_resting_face_is_steadied_and_a_fast_one_not_held_back():
     late = filtered(fast)
     for point, axis in ((54, 0), (94, 1)):
         before, after = fast[:-1, point, axis], late[1:, point, axis]
-        # nearer to the truth of its own frame than to that of the frame before
+        # nearer to the truth of the frame than to the previous frame
         assert np.abs(late[1:, point, axis] - fast[1:, point, axis]).mean() < np.abs(after - before).mean()
         assert np.ptp(late[:, point, axis]) > 0.93 * np.ptp(fast[:, point, axis])
 
@@ -196,7 +196,7 @@ def test_what_is_typical_is_the_mean_of_synthetic_people():
 
 
 def restless(seed: int, habit: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return landmarks of somebody who frowns and squints in all frames, or smiles, and the true neutral face."""
+    """Return landmarks of a person who always frowns and squints, or smiles, and the true neutral face."""
     who, columns = random_identity(5000 + seed), list(Expression._fields)
     track = expression_track(200, 9000 + seed).astype(float)
     smile, brows = columns.index("smile"), columns.index("brow_raise")

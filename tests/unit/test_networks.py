@@ -68,7 +68,7 @@ def test_encoder_equals_numpy_with_three_stacks_of_their_own():
     expected = reference.encoder(x.d.astype(np.float64), parameters, 3)
     for score, truth in zip(scores, expected):
         compare(score, truth)
-    # each stack has parameters of its own
+    # stacks do not share parameters
     assert {name.split("/")[0] for name in parameters} >= {"hourglass2", "fc_", "fc_1", "score_", "score_1", "res2"}
 
 

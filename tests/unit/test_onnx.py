@@ -56,7 +56,7 @@ def test_backends_agree(tmp_path, batch_size):
 
 
 def with_test(trained: Trained, **test) -> Trained:
-    """The same network with other keys of `test`."""
+    """Return the network with other keys of `test`."""
     return trained._replace(config=with_values(trained.config, {"test": test}))
 
 

@@ -19,7 +19,7 @@ WHO, NUM_FRAMES = (9, 29, 41), 300
 
 @pytest.fixture(scope="module")
 def people() -> LandmarkDataset:
-    """Three people, each with expressions of its own."""
+    """Three people with different expressions."""
     tracks = [expression_track(8 * NUM_FRAMES, seed)[::8] for seed in range(len(WHO))]
     lists = [
         [landmarks_of(random_identity(seed), Expression(*row)) for row in track] for seed, track in zip(WHO, tracks)
@@ -28,7 +28,7 @@ def people() -> LandmarkDataset:
 
 
 def codes_of(pca, seed: int) -> np.ndarray:
-    """Shape codes of a person in a track that nobody was fitted on."""
+    """Shape codes of a person in a track that was not used in the fit."""
     landmarks = np.array([landmarks_of(random_identity(seed), Expression(*row)) for row in expression_track(200, 77)])
     return (LandmarkDataset(landmarks, "").targets @ pca.weight + pca.bias)[:, :SHAPE_CODE_SIZE]
 

@@ -65,7 +65,7 @@ def test_tracks_are_smooth_and_differ_by_seed():
     assert not np.array_equal(track, expression_track(300, 6))
     yaw = np.rad2deg(track[:, 0])
     assert np.abs(np.diff(yaw)).max() < 5 < np.ptp(yaw)
-    assert track[:, 9].max() > 0.9  # somebody blinks
+    assert track[:, 9].max() > 0.9  # with a blink
 
 
 def test_cutout_is_transparent_around_the_person():

@@ -80,7 +80,7 @@ def test_features_are_fetched_and_equal_numpy(served):
     loss.forward()
     x.grad.zero()
     loss.backward()
-    assert np.abs(x.g).max() > 0  # gradient reaches the picture
+    assert np.abs(x.g).max() > 0  # gradient reaches the image
     # by name: each block has half the size of the one before, and every layer is another
     (features,) = vgg_features([x], LAYERS)
     nn.forward_all(features)
