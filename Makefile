@@ -5,14 +5,14 @@ READY = .venv/.ready
 
 .PHONY: demo demo-train app test test-all test-fast lint gpu clean
 
-# VIDEO=me.mp4 or VIDEO=webcam drives the synthetic person with your own face
+# VIDEO=me.mp4 or VIDEO=webcam drives the synthetic person
 demo: $(READY)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" sh demo/reenact.sh
 
 demo-train: $(READY)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" sh demo/train.sh
 
-# the page in the browser; APP="--logdir result.work/runs" passes options
+# page in the browser; options: APP="--logdir result.work/runs"
 app: $(READY)
 	$(PYTHON) app.py $(APP)
 

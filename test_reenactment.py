@@ -122,7 +122,7 @@ def open_chain(args: argparse.Namespace) -> Chain:
     decoder = networks["decoder"]
     main_config = networks.get("transformer", decoder).config
     sources = main_config.sources if "transformer" in networks else ()
-    source = args.src_celeb_name or (sources[0] if sources else "driver")
+    source = args.src_celeb_name or (sources[0] if sources else "source")
     target = args.trg_celeb_name or (film.person if film else main_config.trg_celeb_name)
     if film is not None and film.person != target:
         raise ConfigError(f"--trg-celeb-name {target}: {args.film} is a film of {film.person}")

@@ -1,17 +1,17 @@
 #!/bin/sh
-# make demo-train: the whole pipeline from nothing, on two cores. Only configuration differs from a full run.
+# make demo-train: the whole pipeline from scratch, on two cores. Only the configuration differs from a full run.
 set -eu
 out=demo_train
-frames=${DEMO_FRAMES:-320}         # of each person
-test_frames=${DEMO_TEST_FRAMES:-40} # of these
-faces=${DEMO_FACES:-600}           # of the encoder's training data
+frames=${DEMO_FRAMES:-320}         # frames of each person
+test_frames=${DEMO_TEST_FRAMES:-40} # test frames among them
+faces=${DEMO_FACES:-600}           # training faces of the encoder
 rm -rf "$out"
 
-# one line a stage; on two cores the stages that do not wait for each other run side by side
+# independent stages run in parallel on two cores
 stage() { echo "== $(date +%H:%M:%S) $*"; }
 background_log=$out/train_decoder.log
 
-stage "synthetic people in CelebV's and WFLW's form"
+stage "synthetic people in the formats of CelebV and WFLW"
 python tools/make_synthetic.py celebv --people Rowan=9 Linnea=29 --frames "$frames" --stride 8 --expressions --out-dir "$out/datasets/CelebV" &
 celebv=$!
 python tools/make_synthetic.py wflw --train-faces "$faces" --test-faces 40 --out-dir "$out/datasets"
@@ -25,7 +25,7 @@ python preprocess.py --dataset "$out/datasets" --mode train --out-dir "$out/data
 python preprocess.py --dataset "$out/datasets" --mode test --out-dir "$out/datasets/WFLW_heatmaps"
 wait "$celebv"
 
-stage "decoder (log: $background_log), beside it shape prior and transformer"
+stage "decoder (log: $background_log), in parallel with shape prior and transformer"
 python train_decoder.py --conf config/demo/decoder.yaml >"$background_log" 2>&1 &
 decoder=$!
 trap 'kill "$decoder" 2>/dev/null || true' EXIT
@@ -53,6 +53,6 @@ python test_reenactment.py \
     --src-celeb-name Rowan --trg-celeb-name Linnea --out-dir "$out/reenactment" \
     --video "$out/reenactment.mp4"
 
-stage "against the truth"
+stage "evaluation"
 python evaluate.py "$out"/reenactment/Rowan2Linnea/*
 stage "done; frames: $out/reenactment/Rowan2Linnea/*/result, video: $out/reenactment.mp4"

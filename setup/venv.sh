@@ -1,6 +1,6 @@
 #!/bin/sh
-# Make .venv with Python 3.10, the newest that nnabla has wheels for, and install the pinned requirements.
-# Where there is no Python 3.10, uv (from PyPI, in a private environment) fetches one.
+# Create .venv with Python 3.10, the newest version with wheels of nnabla, and install the pinned requirements.
+# If Python 3.10 is missing, uv (from PyPI, in a separate environment) downloads it.
 set -eu
 
 is_310() {
@@ -17,17 +17,17 @@ find_python() {
 }
 
 if [ -x .venv/bin/python ] && is_310 .venv/bin/python; then
-    echo "set-up: .venv is there"
+    echo "setup: .venv exists"
 else
     rm -rf .venv
     python=$(find_python)
     if [ -n "$python" ]; then
-        echo "set-up: .venv from $python"
+        echo "setup: .venv from $python"
         "$python" -m venv .venv
     else
-        echo "set-up: no Python 3.10 here; uv fetches one"
+        echo "setup: downloading Python 3.10 with uv"
         base=$(command -v python3 || command -v python) || {
-            echo "error: some Python 3 is needed to begin with; install python3" >&2
+            echo "error: Python 3 is required; install python3" >&2
             exit 6
         }
         [ -x .uv/bin/uv ] || { "$base" -m venv .uv && .uv/bin/python -m pip install --quiet uv==0.13.9; } || {
@@ -40,7 +40,7 @@ else
         }
     fi
 fi
-echo "set-up: installing requirements"
+echo "setup: installing requirements"
 pip() { .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"; }
 { pip -r requirements.txt -r requirements-dev.txt && pip --no-deps -r requirements-nodeps.txt; } || {
     echo "error: the requirements could not be installed; is the package index reachable?" >&2

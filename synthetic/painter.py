@@ -230,7 +230,9 @@ def _paint_body(image: np.ndarray, person: Identity, face: Expression, contour: 
     _stroke(image, collar, _rgba(person.cloth, 0.7), 4)
 
 
-def _paint_head(image: np.ndarray, person: Identity, face: Expression, marks: np.ndarray, textures: Textures) -> None:
+def _paint_head(
+    image: np.ndarray, person: Identity, face: Expression, landmarks: np.ndarray, textures: Textures
+) -> None:
     """Paint ears, skin, jaw line, and hair over the forehead."""
     width = person.face_width
     if not person.has_long_hair:
@@ -244,8 +246,8 @@ def _paint_head(image: np.ndarray, person: Identity, face: Expression, marks: np
     y = person.temple_y + (person.crown_y - person.temple_y) * np.sin(angle) ** 0.8
     crown = project(np.stack([x, y, -0.55 * np.cos(angle) ** 2], axis=1), face)
     skin = _warp(textures.skin, face, -0.1, cv2.BORDER_REPLICATE)
-    _fill_texture(image, skin, np.vstack([marks[:33], crown]))
-    _stroke(image, marks[3:30], _rgba(person.skin, 0.66), 1)
+    _fill_texture(image, skin, np.vstack([landmarks[:33], crown]))
+    _stroke(image, landmarks[3:30], _rgba(person.skin, 0.66), 1)
     outline = np.array(FRONT_HAIR[person.hair_style]) * (width, 1)
     depth = np.where(np.arange(len(outline)) < (len(outline) + 2) // 2, -0.48, -0.14)
     front = _spline(project(np.column_stack([outline, depth]), face), 4)
@@ -309,14 +311,14 @@ def _paint_nose(image: np.ndarray, person: Identity, face: Expression, nose: np.
         cv2.ellipse(image, center, (3, 2), 0, 0, 360, _rgba(person.skin, 0.4), -1, cv2.LINE_AA)
 
 
-def _paint_mouth(image: np.ndarray, person: Identity, marks: np.ndarray) -> None:
-    top, low = _spline(marks[76:83], 4), _spline(np.vstack([marks[82:88], marks[76:77]]), 4)
-    inner_top, inner_low = _spline(marks[88:93]), _spline(np.vstack([marks[92:96], marks[88:89]]))
+def _paint_mouth(image: np.ndarray, person: Identity, landmarks: np.ndarray) -> None:
+    top, low = _spline(landmarks[76:83], 4), _spline(np.vstack([landmarks[82:88], landmarks[76:77]]), 4)
+    inner_top, inner_low = _spline(landmarks[88:93]), _spline(np.vstack([landmarks[92:96], landmarks[88:89]]))
     cavity = np.vstack([inner_top, inner_low])
     _fill(image, np.vstack([top, low]), _rgba(person.lip, 0.92))
     _fill(image, np.vstack([low, inner_low[::-1]]), _rgba(person.lip, 1.06))
     dark = (48, 16, 24, OPAQUE)
-    gap = marks[94, 1] - marks[90, 1]
+    gap = landmarks[94, 1] - landmarks[90, 1]
     window = _window(cavity)
     if window is not None:
         inside = np.empty_like(image[window])
@@ -325,8 +327,8 @@ def _paint_mouth(image: np.ndarray, person: Identity, marks: np.ndarray) -> None
         if gap > 2:
             teeth = np.vstack([inner_top - (0, 2), (inner_top + (0, min(0.42 * gap, 7)))[::-1]])
             _fill(inside, teeth - corner, (235, 232, 225, OPAQUE))
-            axes = (max(int(0.28 * (marks[92, 0] - marks[88, 0])), 1), max(int(0.3 * gap), 1))
-            center = np.round(marks[94] - corner + (0, 1)).astype(int).tolist()
+            axes = (max(int(0.28 * (landmarks[92, 0] - landmarks[88, 0])), 1), max(int(0.3 * gap), 1))
+            center = np.round(landmarks[94] - corner + (0, 1)).astype(int).tolist()
             cv2.ellipse(inside, center, axes, 0, 0, 360, (188, 84, 92, OPAQUE), -1, cv2.LINE_AA)
         target, mask = image[window], _mask(cavity, window)
         target[:] = (target + (inside.astype(np.float32) - target) * mask + 0.5).astype(np.uint8)
@@ -335,37 +337,37 @@ def _paint_mouth(image: np.ndarray, person: Identity, marks: np.ndarray) -> None
 
 def paint_layers(person: Identity, face: Expression, canvas: np.ndarray) -> np.ndarray:
     """Paint a person over an RGBA canvas (256, 256, 4) in place; return the landmarks (98, 2) in pixels."""
-    textures, marks = textures_of(person), landmarks_of(person, face)
+    textures, landmarks = textures_of(person), landmarks_of(person, face)
     back = BACK_HAIR[person.hair_style] * (person.face_width / 0.95, 1)
     # two layers of long hair, so that a turned head shows no gap
     for depth in (-0.75, -0.48) if person.has_long_hair else (-0.45,):
         outline = _spline(project(np.column_stack([back, np.full(len(back), depth)]), face))
         _fill_texture(canvas, _warp(textures.hair, face, depth, cv2.BORDER_REFLECT), outline, 3)
-    _paint_body(canvas, person, face, marks[:33])
-    _paint_head(canvas, person, face, marks, textures)
+    _paint_body(canvas, person, face, landmarks[:33])
+    _paint_head(canvas, person, face, landmarks, textures)
     for first in (33, 42):
-        _fill(canvas, marks[first : first + 9], _rgba(person.brow))
-    _paint_eye(canvas, person, face, marks[60:68], marks[96])
-    _paint_eye(canvas, person, face, marks[68:76], marks[97])
-    _paint_nose(canvas, person, face, marks[51:60])
-    _paint_mouth(canvas, person, marks)
+        _fill(canvas, landmarks[first : first + 9], _rgba(person.brow))
+    _paint_eye(canvas, person, face, landmarks[60:68], landmarks[96])
+    _paint_eye(canvas, person, face, landmarks[68:76], landmarks[97])
+    _paint_nose(canvas, person, face, landmarks[51:60])
+    _paint_mouth(canvas, person, landmarks)
     if person.glasses is not None:
         _paint_glasses(canvas, person, face)
     if person.light is not None:
         _light(canvas, person.light)
-    return marks
+    return landmarks
 
 
 def render(person: Identity, face: Expression) -> tuple[np.ndarray, np.ndarray]:
     """Paint a person before a background, (256, 256, 3) uint8 RGB; also return landmarks (98, 2) in pixels."""
     canvas = textures_of(person).background.copy()
-    marks = paint_layers(person, face, canvas)
-    return np.ascontiguousarray(canvas[..., :3]), marks
+    landmarks = paint_layers(person, face, canvas)
+    return np.ascontiguousarray(canvas[..., :3]), landmarks
 
 
 def render_cutout(person: Identity, face: Expression) -> tuple[np.ndarray, np.ndarray]:
     """Paint the person alone: (256, 256, 4) uint8 RGBA, transparent around, and (98, 2) landmarks."""
     canvas = textures_of(person).background.copy()
     canvas[..., 3] = 0
-    marks = paint_layers(person, face, canvas)
-    return canvas, marks
+    landmarks = paint_layers(person, face, canvas)
+    return canvas, landmarks

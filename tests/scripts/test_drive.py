@@ -257,7 +257,7 @@ def test_a_decoder_alone_is_driven(film, tmp_path, more):
     flags = ("--landmarks", "--input", film / "m.mp4", "--video", "o.mp4", *more)
     out = must_run(tmp_path, "test_reenactment.py", *DECODER, *flags)
     assert "12 frames of" in out and "without a face" not in out
-    (result,) = tmp_path.glob("reenactment_result/driver2Linnea/*")
+    (result,) = tmp_path.glob("reenactment_result/source2Linnea/*")
     record = yaml.safe_load((result / "reenactment.yaml").read_text())
     assert (
         record["boundaries"] == "landmarks"

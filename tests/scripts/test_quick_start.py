@@ -115,7 +115,7 @@ def test_make_demo_with_a_video(copy):
     out = type_command(copy, 'make demo VIDEO="-it\'s me.mp4"')
     assert "12 frames of -it's me.mp4 to Linnea" in out
     assert (copy / "demo_result/mine.mp4").stat().st_size > 1000
-    assert list(copy.glob("demo_result/mine/driver2Linnea/*/index.html"))
+    assert list(copy.glob("demo_result/mine/source2Linnea/*/index.html"))
 
 
 def test_make_demo_train_calls_scripts_and_configurations_that_are_there(tmp_path):

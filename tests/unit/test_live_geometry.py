@@ -34,43 +34,45 @@ def track(seed: int, count: int) -> np.ndarray:
 
 
 def test_a_live_face_is_learned_and_calibrated():
-    target, driver = shape_of(track(29, 100)), track(9, LEARN_FRAMES + 1)
+    target, source = shape_of(track(29, 100)), track(9, LEARN_FRAMES + 1)
     geometry = LearningGeometry(target)
-    middle = (typical_neutral(driver[0]) + driver[0]) / 2  # little is known of it yet
-    first = NeutralToNeutral(Shape(driver[0], middle), target).move(driver[0])
-    np.testing.assert_allclose(geometry.move(driver[0]), first)
-    for marks in driver[1:LEARN_FRAMES]:
+    middle = (typical_neutral(source[0]) + source[0]) / 2  # little is known of it yet
+    first = NeutralToNeutral(Shape(source[0], middle), target).move(source[0])
+    np.testing.assert_allclose(geometry.move(source[0]), first)
+    for marks in source[1:LEARN_FRAMES]:
         assert geometry.is_learning
         moved = geometry.move(marks)
     assert not geometry.is_learning
-    expected = NeutralToNeutral(shape_of(driver[:LEARN_FRAMES]), target)
-    np.testing.assert_allclose(moved, expected.move(driver[LEARN_FRAMES - 1]))
+    expected = NeutralToNeutral(shape_of(source[:LEARN_FRAMES]), target)
+    np.testing.assert_allclose(moved, expected.move(source[LEARN_FRAMES - 1]))
     neutral = looking_ahead(landmarks_of(random_identity(9), Expression()))
     geometry.calibrate()
     for _ in range(NEUTRAL_FRAMES):
         moved = geometry.move(neutral)
     np.testing.assert_allclose(moved, target.neutral, atol=1e-6)
     mean = neutral + 0  # another array: it is known to be neutral
-    np.testing.assert_allclose(geometry.move(driver[5]), NeutralToNeutral(Shape(mean, neutral), target).move(driver[5]))
+    np.testing.assert_allclose(geometry.move(source[5]), NeutralToNeutral(Shape(mean, neutral), target).move(source[5]))
 
 
 def test_a_live_face_moves_as_it_is_chosen():
-    target, driver = shape_of(track(29, 100)), track(9, LEARN_FRAMES)
+    target, source = shape_of(track(29, 100)), track(9, LEARN_FRAMES)
     geometry = LearningGeometry(target)
-    for marks in driver:
+    for marks in source:
         geometry.move(marks)
-    source = shape_of(driver)
+    neutral_source = shape_of(source)
     geometry.choose("lips", 1.5)
-    expected = NeutralToNeutral(source, target).move(Motion("lips", 1.5, source.neutral).choose(driver[7]))
-    np.testing.assert_allclose(geometry.move(driver[7]), expected)
+    expected = NeutralToNeutral(neutral_source, target).move(
+        Motion("lips", 1.5, neutral_source.neutral).choose(source[7])
+    )
+    np.testing.assert_allclose(geometry.move(source[7]), expected)
     geometry.choose("all", 1.0)
-    np.testing.assert_allclose(geometry.move(driver[7]), NeutralToNeutral(source, target).move(driver[7]))
+    np.testing.assert_allclose(geometry.move(source[7]), NeutralToNeutral(neutral_source, target).move(source[7]))
     # another neutral face is what the chosen motion begins from, then
     geometry.choose("pose", 1.0)
     geometry.calibrate()
     for _ in range(NEUTRAL_FRAMES):
-        geometry.move(driver[3])
-    np.testing.assert_allclose(geometry.move(driver[3]), target.neutral, atol=1e-6)
+        geometry.move(source[3])
+    np.testing.assert_allclose(geometry.move(source[3]), target.neutral, atol=1e-6)
 
 
 def test_a_live_face_is_calibrated_before_it_was_seen():

@@ -154,7 +154,7 @@ def test_symmetry_finds_the_neutral_face_better(monkeypatch):
     assert np.mean(with_symmetry) < 0.95 * np.mean([error(seed) for seed in seeds])
 
 
-def test_a_driver_who_is_not_known_yet_counts_as_a_typical_face():
+def test_an_unknown_source_has_a_typical_face():
     """The first face may pull a grimace; taken for neutral, it would distort all that follow."""
     target = landmarks_of(random_identity(40), Expression())
     learning = LearningGeometry(Shape(target + 0, target))
