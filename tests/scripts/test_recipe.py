@@ -6,7 +6,7 @@ import nnabla as nn
 import numpy as np
 import pytest
 import yaml
-from helpers import ROOT, must_run
+from helpers import ROOT, must_fail, must_run
 from scipy.ndimage import correlate
 
 import train_transformer
@@ -117,3 +117,23 @@ def test_the_shape_prior_of_wflw(work):
     report = yaml.safe_load((work / "tmp.monitor/shape_prior/wflw/shape_prior.yaml").read_text())
     assert 0 < report["normalised_mean_error"] < 2 and len(report["explained_variance"]) == 3
     assert 0.5 < sum(report["explained_variance"]) <= 1
+
+
+@pytest.mark.slow
+def test_an_encoder_from_people(data, tmp_path):
+    (tmp_path / "datasets").symlink_to(data / "datasets")
+    content = {"dataset": "CelebV", "experiment_name": "one", "model": {"planes": 2}}
+    content["train"] = {"epochs": 1, "batch_size": 4, "num_workers": 0, "augmentation": True}
+    (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(content))
+    out = must_run(tmp_path, "train_encoder.py", "--conf", "encoder.yaml")
+    assert "validation mse" in out
+    info = yaml.safe_load((tmp_path / "tmp.monitor/encoder/one/training_info.yaml").read_text())
+    assert info["celeb_names"] == ["Linnea", "Rowan"]
+    plan = must_run(tmp_path, "train_encoder.py", "--conf", "encoder.yaml", "--dry-run")
+    assert "data train: 16 samples" in plan and "data test: 12 samples" in plan
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump(content | {"mode": "all", "celeb_names": ["Rowan"]}))
+    assert "data train: 14 samples" in must_run(tmp_path, "train_encoder.py", "--conf", "all.yaml", "--dry-run")
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump({"mode": "all"}))
+    must_fail(tmp_path, 2, "mode", "train_encoder.py", "--conf", "wrong.yaml")
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(content | {"celeb_names": ["Nobody"]}))
+    must_fail(tmp_path, 3, "Nobody: no such person", "train_encoder.py", "--conf", "wrong.yaml")
