@@ -137,26 +137,20 @@ def main() -> None:
     dataset = open_dataset(config, config.trg_celeb_name, config.mode, (IMAGE, HEATMAP, RESIZED_HEATMAP))
     batches = training.batches(dataset)
     graph = build_graph(config)
-    training.start_from(DECODER)
     solvers = make_solvers(config)
-
-    def keep(folder: Path) -> None:
-        keep_shape(dataset, folder)
-        keep_film(config, folder)
-
     with training.run(
-        networks=[DECODER, DECODER_DISCRIMINATOR], solvers=solvers._asdict(), batches={"B": batches}, averaged=[DECODER]
+        networks=[DECODER], discriminators=[DECODER_DISCRIMINATOR], solvers=solvers._asdict(), batches={"B": batches}
     ) as run:
-        for epoch in run.epochs():
+        for epoch, iterations in run.epochs():
             rate = linear_decay(train.lr, epoch - 1, train.lr_decay_start_at, train.epochs)
             solvers.generator.set_rate(rate)
             solvers.discriminator.set_rate(rate * train.discriminator.lr_factor)
-            for iteration in run.iterations(epoch):
+            for iteration in iterations:
                 losses = train_step(graph, solvers, batches[iteration], with_gan=epoch > train.gan_start_at)
                 run.average.update(iteration)
                 run.log(losses, partial(save_panel, graph))
             passes = [([DECODER], lambda number: generate(graph, batches[number]))]
-            run.end_epoch(epoch, passes, keep=keep)
+            run.end_epoch(epoch, passes, keep=[partial(keep_shape, dataset), partial(keep_film, config)])
 
 
 if __name__ == "__main__":

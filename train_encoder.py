@@ -122,11 +122,9 @@ def main() -> None:
     config, train = training.config, training.config.train
     datasets = open_faces(config)
     batches = training.batches(datasets["train"])
-    test_size = min(config.test.batch_size, len(datasets["test"]))
-    test_batches = Batches(datasets["test"], test_size, config.seed, shuffle=False, num_workers=train.num_workers)
+    test_batches = training.test_batches(datasets["test"], config.test.batch_size)
     graph = build_graph(config, train.batch_size, training=True)
-    test_graph = build_graph(config, test_size, training=False)
-    training.start_from(ENCODER)
+    test_graph = build_graph(config, test_batches.batch_size, training=False)
     solver = Solver([ENCODER], train.lr)
     with training.run(
         networks=[ENCODER],
@@ -135,9 +133,9 @@ def main() -> None:
         data=datasets,
         series_interval=batches.batches_per_epoch,
     ) as run:
-        for epoch in run.epochs():
+        for epoch, iterations in run.epochs():
             solver.set_rate(linear_decay(train.lr, epoch - 1, train.lr_decay_start_at, train.epochs))
-            for iteration in run.iterations(epoch):
+            for iteration in iterations:
                 run.log(train_step(graph, solver, batches[iteration], train.weight_decay))
             if run.is_writer:
                 save_if_best(run, test_graph, test_batches, epoch)

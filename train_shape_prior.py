@@ -287,9 +287,9 @@ def main() -> None:
     ALIGN.parameters()["mlp5/affine/b"].d = dataset.targets.mean(axis=0)  # start at the mean face
     solver = Solver([ALIGN], train.lr)
     with training.run(networks=[ALIGN], solvers={"align": solver}, batches={"landmarks": batches}) as run:
-        for epoch in run.epochs():
+        for epoch, iterations in run.epochs():
             solver.set_rate(linear_decay(train.lr, epoch - 1, train.epochs // 2, train.epochs))
-            for iteration in run.iterations(epoch):
+            for iteration in iterations:
                 run.log(train_step(graph, solver, batches[iteration]))
             run.end_epoch(epoch, save=partial(save_prior, run, graph, dataset, validation_batches, pairs, epoch))
 

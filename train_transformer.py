@@ -298,22 +298,20 @@ def main() -> None:
     *batches_a, batches_b = all_batches = open_batches(training)
     graphs = make_graphs(config, load_shape_prior(config) if train.shape_loss.lambda_ > 0 else None)
     suffixes = [graph.suffix for graph in graphs]
-    for network in networks_of(TRANSFORMERS, suffixes):
-        training.start_from(network)
     solvers = make_solvers(config, suffixes)
     with training.run(
-        networks=networks_of(TRANSFORMERS | TRANSFORMER_DISCRIMINATORS, suffixes),
+        networks=networks_of(TRANSFORMERS, suffixes),
+        discriminators=networks_of(TRANSFORMER_DISCRIMINATORS, suffixes),
         solvers=solvers._asdict(),
         batches=dict(zip([*(f"A{suffix}" for suffix in suffixes), "B"], all_batches)),
-        averaged=networks_of(TRANSFORMERS, suffixes),
     ) as run:
-        for epoch in run.epochs():
+        for epoch, iterations in run.epochs():
             is_warm_start = epoch <= warm_start.epochs
             rate = train.lr
             if is_warm_start:
                 rate = linear_decay(warm_start.lr, epoch - 1, warm_start.lr_decay_start_at, warm_start.epochs)
             solvers.generator.set_rate(rate)
-            for iteration in run.iterations(epoch):
+            for iteration in iterations:
                 set_batches(graphs, batches_a, batches_b, iteration)
                 if is_warm_start:
                     losses = warm_start_step(graphs, solvers)

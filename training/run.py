@@ -155,12 +155,16 @@ class Run:
         self._begun_with = self.iteration
         self._log_interval_s = FIRST_LOG_S
 
-    def epochs(self) -> Iterator[int]:
-        """Yield the remaining epochs, counted from 1; the first may be partly done."""
-        yield from range(self.iteration // self.batches_per_epoch + 1, self.epochs_in_all + 1)
+    def epochs(self) -> Iterator[tuple[int, Iterator[int]]]:
+        """Yield the remaining epochs, counted from 1, with their iterations, counted from 0 over all epochs.
 
-    def iterations(self, epoch: int) -> Iterator[int]:
-        """Yield the remaining iterations of an epoch, and seed dropout for each. Raises Stopped on request."""
+        A resumed epoch may be partly done. Raises Stopped on request, between two iterations.
+        """
+        for epoch in range(self.iteration // self.batches_per_epoch + 1, self.epochs_in_all + 1):
+            yield epoch, self._iterations(epoch)
+
+    def _iterations(self, epoch: int) -> Iterator[int]:
+        """Yield the remaining iterations of an epoch, and seed dropout for each."""
         end = epoch * self.batches_per_epoch
         first = self.iteration - (end - self.batches_per_epoch)
         name = f"epoch {epoch}/{self.epochs_in_all}"
@@ -228,14 +232,14 @@ class Run:
         self,
         epoch: int,
         passes: Sequence[Pass] = (),
-        keep: Callable[[Path], None] | None = None,
+        keep: Sequence[Callable[[Path], None]] = (),
         save: Callable[[], None] | None = None,
     ) -> None:
         """Save weights and a checkpoint when they are due, and write the run's page.
 
         Args:
             passes: forward passes that estimate the statistics of saved weights.
-            keep: writes what inference needs besides weights, given the run's folder.
+            keep: functions that write what inference needs besides weights, given the run's folder.
             save: saves the weights; None saves the networks of this epoch.
 
         Raises:
@@ -244,8 +248,8 @@ class Run:
         is_due = epoch % self.save_interval == 0 or epoch == self.epochs_in_all
         if self.is_writer and is_due:
             self._save_weights(epoch, passes) if save is None else save()
-            if keep is not None:
-                keep(self.folder)
+            for write in keep:
+                write(self.folder)
         is_stop = self._is_stop_wanted() and epoch < self.epochs_in_all
         if self.is_writer and is_due and not is_stop:
             self.checkpoint()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -74,10 +74,10 @@ class Training:
         seed = self.config.seed + seed_offset
         return make_batches(dataset, self.config.train, seed, self._communicator.rank, self._communicator.size)
 
-    def start_from(self, network: Network) -> None:
-        """Load the weights that `finetune` names, unless a run is resumed."""
-        if self.config.finetune.param_path and self.resumed is None:
-            network.load(self.config.finetune.param_path)
+    def test_batches(self, dataset: Dataset, batch_size: int) -> Batches:
+        """Return all samples in their order, in batches of at most the whole dataset."""
+        workers = self.config.train.num_workers
+        return Batches(dataset, min(batch_size, len(dataset)), self.config.seed, shuffle=False, num_workers=workers)
 
     @contextmanager
     def run(
@@ -86,17 +86,18 @@ class Training:
         solvers: dict[str, Solver],
         batches: dict[str, Batches],
         *,
-        averaged: list[Network] = [],  # noqa: B006, never modified
+        discriminators: Sequence[Network] = (),
         data: dict[str, Dataset] | None = None,
         series_interval: int = 0,
     ) -> Iterator[Run]:
         """Open a new run, or resume one. No other process can enter its folder meanwhile.
 
         Args:
-            networks: networks that are trained and saved.
+            networks: networks that inference uses. They start from the weights of `finetune`, and are saved with
+                averaged weights (`train.average`).
             solvers: solvers by name.
             batches: batches by name. An epoch is one pass over the longest; shorter ones start over in a new order.
-            averaged: networks that are saved with averaged weights (`train.average`).
+            discriminators: networks that only the training uses. They are saved, too.
             data: everything else that the numbers depend on, by name.
             series_interval: iterations between values of the losses; 0 is `monitor.interval`.
 
@@ -107,15 +108,19 @@ class Training:
             Stopped: on request, after a checkpoint; after a dry run.
         """
         args, config, communicator = self._args, self.config, self._communicator
+        finetune = getattr(config, "finetune", None)
+        if finetune is not None and finetune.param_path and self.resumed is None:
+            for network in networks:
+                network.load(finetune.param_path)
         loss_scale = LossScale(args.type_config == "half")
         for solver in solvers.values():
             solver.join(communicator, loss_scale)
         run = Run(
             config=config,
             folder=self.resumed or config.runs_folder,
-            networks=networks,
+            networks=[*networks, *discriminators],
             solvers=solvers,
-            average=WeightAverage(averaged, config.train.average if averaged else 0.0),
+            average=WeightAverage(networks, getattr(config.train, "average", 0.0)),
             loss_scale=loss_scale,
             communicator=communicator,
             batches_per_epoch=max(part.batches_per_epoch for part in batches.values()),
