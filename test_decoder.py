@@ -17,7 +17,7 @@ from utils.ending import call_main
 
 def main() -> None:
     args = parse_test_args(__doc__)
-    decoder = open_trained("decoder", args)
+    decoder = open_trained("decoder", args.training_info, args.param_file, args.data_dir, args.context, args.device_id)
     person = decoder.config.trg_celeb_name
     dataset = open_dataset(decoder.config, person, "test", (IMAGE, HEATMAP), draw_anew=True)
 
@@ -26,7 +26,7 @@ def main() -> None:
         return [heatmap_image(heatmap), face_image(output), face_image(image)]
 
     metadata = generated_metadata(f"face of {person} in the middle")
-    write_panels("decoder", decoder, dataset, person, args, tiles, metadata)
+    write_panels("decoder", decoder, dataset, person, tiles, args.num, args.info, metadata)
 
 
 if __name__ == "__main__":

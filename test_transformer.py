@@ -18,7 +18,9 @@ from utils.ending import call_main
 
 def main() -> None:
     args = parse_test_args(__doc__)
-    transformer = open_trained("transformer", args)
+    transformer = open_trained(
+        "transformer", args.training_info, args.param_file, args.data_dir, args.context, args.device_id
+    )
     config, target = transformer.config, transformer.config.trg_celeb_name
     dataset_b = open_dataset(config, target, "test", (HEATMAP,), draw_anew=True)
 
@@ -28,7 +30,7 @@ def main() -> None:
 
     for source in config.sources:
         dataset_a = open_dataset(config, source, "test", (HEATMAP,), draw_anew=True)
-        write_panels("transformer", transformer, dataset_a, f"{source}2{target}", args, tiles)
+        write_panels("transformer", transformer, dataset_a, f"{source}2{target}", tiles, args.num, args.info)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,17 +22,24 @@ from utils.files import check_writable, new_result, timestamp
 Tiles = Callable[[int, tuple[np.ndarray, ...], np.ndarray], list[np.ndarray]]
 
 
-def open_trained(module: str, args: argparse.Namespace) -> Trained:
-    """Find a run's network for the arguments of `cli.parse_test_args`, and set nnabla's context.
+def open_trained(
+    module: str,
+    training_info: Path,
+    param_file: Path | None,
+    data_dir: Path | None,
+    context: str | None,
+    device_id: int | None,
+) -> Trained:
+    """Find a run's network, and set nnabla's context. Arguments that are None are taken from the run.
 
     Raises ConfigError if configuration or context are invalid, WeightsError if the run has no weights.
     """
-    trained = find_trained(module, args.training_info, args.param_file)
+    trained = find_trained(module, training_info, param_file)
     config = trained.config
-    if args.data_dir is not None:
-        config = with_values(config, {"train_dir": str(args.data_dir)})
+    if data_dir is not None:
+        config = with_values(config, {"train_dir": str(data_dir)})
     check_writable(Path(config.test.logdir), "test.logdir")
-    set_configured_context(config, args.context, args.device_id)
+    set_configured_context(config, context, device_id)
     return trained._replace(config=config)
 
 
@@ -42,8 +48,9 @@ def write_panels(
     trained: Trained,
     dataset: Dataset,
     people: str,
-    args: argparse.Namespace,
     tiles: Tiles,
+    wanted: int | None,
+    info: str,
     metadata: dict[str, str] | None = None,
 ) -> None:
     """Run a network on the heatmaps of a test split, and write a panel for every `test.vis_interval`-th sample.
@@ -52,13 +59,15 @@ def write_panels(
         dataset: samples whose last part is the heatmap (15, 64, 64).
         people: name of the parent folder.
         tiles: returns the images of a panel from the sample's index, the sample, and the output.
+        wanted: number of samples; None is all.
+        info: appended to the name of the result folder.
     """
     config = trained.config
-    count = limit_count(args.num, len(dataset), f"the test split of {people}")
+    count = limit_count(wanted, len(dataset), f"the test split of {people}")
     heatmap = nn.Variable((min(config.test.batch_size, count), *HEATMAP_SHAPE))
     output = load_network(module, trained, heatmap)
     parent, name = Path(config.test.logdir) / module / people, config.experiment_name or timestamp()
-    with new_result(parent, name, args.info) as draft, tqdm(total=count, unit="frame", disable=None) as bar:
+    with new_result(parent, name, info) as draft, tqdm(total=count, unit="frame", disable=None) as bar:
         for indices, num_used in index_batches(count, heatmap.shape[0]):
             batch = collate(dataset[index] for index in indices)
             heatmap.d = batch[-1]
