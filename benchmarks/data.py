@@ -1,6 +1,6 @@
 """Speed and memory of preparing and feeding data, against a plain implementation of the same work.
 
-    python benchmarks/data.py                    # everything, on synthetic frames that it makes
+    python benchmarks/data.py                    # everything, on synthetic frames
     python benchmarks/data.py --memory 200 2000  # peak memory of preprocessing at these numbers of images
 
 The plain implementation is one process that draws both sizes of a heatmap separately, computes in float64, keeps all
@@ -55,7 +55,7 @@ def plain_boundaries(landmarks: np.ndarray, size: int) -> np.ndarray:
 
 
 def plain_arrays(root: Path, name: str, landmarks: np.ndarray, parts: tuple[str, ...]) -> Iterator[np.ndarray]:
-    """Make the uint8 arrays of a sample, each for itself."""
+    """Return the uint8 arrays of a sample."""
     for part in parts:
         if part == IMAGE:
             with Image.open(root / PERSON / "Image" / name) as image:
@@ -127,13 +127,13 @@ def measure_preprocessing(data_dir: Path, work: Path, count: int) -> dict[str, f
 
 
 def measure_loader(root: Path, parts: tuple[str, ...], ref_dir: Path | None, num_workers: int) -> dict[str, float]:
-    """Count samples a second once the loop is under way."""
+    """Measure samples per second after a warm-up."""
     dataset = DrawnDataset(root, PERSON, "all", parts, ref_dir or "")
     batches = Batches(dataset, BATCH_SIZE, seed=0, shuffle=False, num_workers=num_workers)
     plain = plain_batches(root, parts, ref_dir)
     for ours, theirs in zip(batches[0], plain(0)):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
-    per_batch = 1.0 if len(parts) > 1 else 0.1  # seconds of the plain loader, about
+    per_batch = 1.0 if len(parts) > 1 else 0.1  # approximate seconds of the plain loader
     num_plain = max(int(5 / per_batch), 4)
     for number in range(1, 8):  # the first use of memory is slow
         batches[number]
@@ -147,7 +147,7 @@ def measure_loader(root: Path, parts: tuple[str, ...], ref_dir: Path | None, num
 
 
 def peak_memory(command: list[str]) -> float:
-    """Measure the MiB of a command and all its processes together; memory that they share counts once."""
+    """Measure the peak memory in MiB of a command with all its processes; shared memory counts once."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT)
     peak, ended = 0.0, threading.Event()
 

@@ -147,14 +147,14 @@ def damage_bytes(content: bytes, rng: np.random.Generator) -> bytes:
             data[place] ^= int(rng.integers(1, 256))
     elif way == 1:  # cut
         del data[int(rng.integers(0, len(data))) :]
-    elif way == 2:  # strange numbers in the header
+    elif way == 2:  # unusual numbers in the header
         for place in rng.integers(0, min(len(data), 400), rng.integers(1, 6)):
             strange = STRANGE[rng.integers(len(STRANGE))]
             data[place : place + len(strange)] = strange
     elif way == 3:  # a hole
         first = int(rng.integers(0, len(data)))
         data[first : first + int(rng.integers(1, 4000))] = bytes(1)
-    elif way == 4:  # strange numbers anywhere, as in the directories of containers
+    elif way == 4:  # unusual numbers anywhere, as in a container's index
         for place in rng.integers(0, len(data), rng.integers(1, 60)):
             strange = STRANGE[rng.integers(len(STRANGE))]
             data[place : place + len(strange)] = strange
@@ -166,7 +166,7 @@ def damage_bytes(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def damage_text(content: bytes, rng: np.random.Generator) -> bytes:
-    """Damage a text by flipped bytes or by strange values."""
+    """Damage a text by flipped bytes or unusual values."""
     if rng.integers(3) == 0:
         return damage_bytes(content, rng)
     text = content.decode()
@@ -197,7 +197,7 @@ def video(valid: Path, work: Path, rng: np.random.Generator) -> list[str]:
 def picture(valid: Path, work: Path, rng: np.random.Generator) -> list[str]:
     name = ("whole.png", "whole.jpg", "whole.tif", "whole.webp", "film.webp")[rng.integers(5)]
     path = _damaged(valid / name, work / f"pictures/1{Path(name).suffix}", rng)
-    if rng.integers(2):  # a good one next to it
+    if rng.integers(2):  # with a valid one beside it
         shutil.copy(valid / "whole.jpg", work / "pictures/2.jpg")
         path = path.parent
     return ["test_reenactment.py", *networks(valid / "weights"), "--input", str(path), "--video", "out.mp4"]
@@ -276,7 +276,7 @@ def run_one(kind: str, number: int, seed: int, valid: Path) -> Run:
             )
             while process.poll() is None and time.monotonic() - begin < 2 * MAX_SECONDS:
                 peak = max(peak, memory_of_tree(process.pid))
-                if peak > 2 * MAX_BYTES:  # enough to know, before the machine suffers
+                if peak > 2 * MAX_BYTES:  # stop it before the machine runs out of memory
                     break
                 time.sleep(0.05)
             if process.poll() is None:
@@ -323,7 +323,7 @@ def faults_of(work: Path, exit_code: int, seconds: float, peak: int, errors: str
 
 
 def fuzz(numbers: list[int], seed: int, valid: Path, num_workers: int) -> list[Run]:
-    """Run all numbers, cycling through the kinds."""
+    """Run all cases, cycling through the kinds."""
     kinds = list(KINDS)
     with ThreadPoolExecutor(num_workers) as pool:
         runs = pool.map(lambda number: run_one(kinds[number % len(kinds)], number, seed, valid), numbers)

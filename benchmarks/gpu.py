@@ -1,12 +1,11 @@
-"""Measure a GPU that one has for a while: is it right, how fast is it, and what does it make of a person?
+"""Measure correctness, speed and memory on a GPU within a time limit, and train a person's decoder.
 
-    python benchmarks/gpu.py --minutes 8 --person datasets/CelebV/Me   # full width; writes gpu.md as it goes
-    python benchmarks/gpu.py --only reenactment                        # one part of it
-    python benchmarks/gpu.py -c cpu --planes 4 --batches 1 2 --rounds 1 --minutes 1   # to try it without a GPU
+    python benchmarks/gpu.py --minutes 8 --person datasets/CelebV/Me   # full width; updates gpu.md after each figure
+    python benchmarks/gpu.py --only reenactment                        # selected parts
+    python benchmarks/gpu.py -c cpu --planes 4 --batches 1 2 --rounds 1 --minutes 1   # try it without a GPU
 
-What is worth most comes first: a convolution, the demo's frames against the CPU's, frames and iterations a second. A
-decoder of the person is trained in what is left, at least four tenths of the time. Each figure comes from a process
-each, so one that runs out of memory does not affect the others. Random weights are as fast as trained ones.
+The most important figures come first. The decoder is trained in the remaining time, at least 40 %. Each figure is
+measured in a process of its own, so that running out of memory does not affect the others. Weights are random.
 """
 
 from __future__ import annotations
@@ -35,44 +34,44 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.reenactment import DEMO, networks_in, seconds_of, write_random_networks  # noqa: E402
-from config import complete_config, load_config, with_values  # noqa: E402
-from config.runs import INFO_FILE  # noqa: E402
-from datasets.batches import make_batches, to_float  # noqa: E402
-from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP  # noqa: E402
-from datasets.images import read_image, write_image  # noqa: E402
+from benchmarks.reenactment import DEMO, networks_in, seconds_of, write_random_networks
+from config import complete_config, load_config, with_values
+from config.runs import INFO_FILE
+from datasets.batches import make_batches, to_float
+from datasets.celebv import HEATMAP, IMAGE, RESIZED_HEATMAP
+from datasets.images import read_image, write_image
 from datasets.panels import contact_sheet, face_image, generated_metadata
-from datasets.samples import open_dataset  # noqa: E402
-from inference.backends import NnablaBackend  # noqa: E402
+from datasets.samples import open_dataset
+from inference.backends import NnablaBackend
 from inference.inputs import FaceFrame
 from inference.measures import Sequence, measure_images
 from inference.networks import Trained, load_network
-from inference.reenactor import Reenactor  # noqa: E402
-from models.networks import DECODER, INFERENCE, MODULES  # noqa: E402
-from tests.reference.steps import our_step, random_batch, small_config  # noqa: E402
-from training.checkpoints import newest_checkpoint  # noqa: E402
-from training.solver import LossScale  # noqa: E402
-from utils import cli  # noqa: E402
-from utils.context import set_context  # noqa: E402
-from utils.ending import call_main  # noqa: E402
-from utils.errors import ConfigError, one_line  # noqa: E402
-from utils.files import check_outputs, timestamp, write_text, write_yaml  # noqa: E402
+from inference.reenactor import Reenactor
+from models.networks import DECODER, INFERENCE, MODULES
+from tests.reference.steps import our_step, random_batch, small_config
+from training.checkpoints import newest_checkpoint
+from training.solver import LossScale
+from utils import cli
+from utils.context import set_context
+from utils.ending import call_main
+from utils.errors import ConfigError, one_line
+from utils.files import check_outputs, timestamp, write_text, write_yaml
 from utils.sampling import evenly
 
-CASE_S = 900  # one that takes longer is given up
+CASE_S = 900  # limit of one measurement
 TRAININGS = ("encoder", "transformer", "decoder")
-IN_ANY_CASE_S = 30.0  # for each measurement at the first batch, also when the time is over
-LEAST_S = 2.0  # in less, no other begins
+IN_ANY_CASE_S = 30.0  # minimum for each measurement at the first batch size
+LEAST_S = 2.0  # no measurement begins with less time left
 MAX_BATCH = 256
-CONVOLUTION = (8, 64, 128, 128), 64  # the input's shape, and output channels
+CONVOLUTION = (8, 64, 128, 128), 64  # shape of the input, and output channels
 DEMO_FRAMES, SHEET_FRAMES, TILE_PX = 24, 6, 256
-MEASURING = 0.6  # the share of the time at most; the rest belongs to the person
+MEASURING = 0.6  # maximum share of the time; the rest is for training
 PERSON_BATCH, PERSON_LR = 8, 5e-4
-ENDING_S = 40  # what a person's decoder takes besides its iterations: a start, held-out frames, a sheet
+ENDING_S = 40  # duration of a person's training without its iterations
 
 
 def measure_parity(case: dict[str, Any]) -> dict[str, Any]:
-    """Compare the networks with the CPU's, by the largest difference as a share of the largest value."""
+    """Return the maximum difference from the CPU relative to the maximum value, for each network."""
     errors = {}
     for module, trained in networks_in(Path(case["weights"])).items():
         x = np.random.default_rng(0).uniform(0, 1, (1, *INFERENCE[module].input_shape)).astype(np.float32)
@@ -89,7 +88,7 @@ def measure_parity(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure_convolution(case: dict[str, Any]) -> dict[str, Any]:
-    """Measure a convolution of 3x3 with its gradients, and its difference from the CPU's."""
+    """Measure the time of a 3x3 convolution with gradients, and its difference from the CPU."""
     shape, channels = CONVOLUTION
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(s).astype(np.float32) for s in (shape, (channels, shape[1], 3, 3))]
@@ -113,13 +112,13 @@ def measure_convolution(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure_demo(case: dict[str, Any]) -> dict[str, Any]:
-    """Compare the demo's frames with the CPU's, in grey levels of 255 and dB."""
+    """Compare the demo's frames with the CPU's: maximum difference (0 to 255) and PSNR in dB."""
     networks = {}
     for module in MODULES:
         info = DEMO / module / "training_info.yaml"
         networks[module] = Trained(load_config(module, info), next((DEMO / module).glob("*.h5")))
-    pictures = sorted((Path(case["data"]) / "Rowan" / "Image").iterdir())[:DEMO_FRAMES]
-    frames = [FaceFrame(index, read_image(path), path.name, index / 25) for index, path in enumerate(pictures)]
+    images = sorted((Path(case["data"]) / "Rowan" / "Image").iterdir())[:DEMO_FRAMES]
+    frames = [FaceFrame(index, read_image(path), path.name, index / 25) for index, path in enumerate(images)]
     results = []
     for context in ("cpu", case["context"]):
         set_context(context, case["device_id"], type_config=case["type"] if context == "cudnn" else "float")
@@ -135,7 +134,7 @@ def psnr_of(images: list[np.ndarray], truth: list[np.ndarray]) -> float:
 
 
 def measure_reenactment(case: dict[str, Any]) -> dict[str, Any]:
-    """Measure frames a second from faces in memory to faces in memory."""
+    """Measure frames per second from faces in memory to faces in memory."""
     size, count = case["batch"], case["batch"] * case["rounds"]
     faces = np.random.default_rng(0).integers(0, 256, (size, 256, 256, 3), np.uint8)
     networks = networks_in(Path(case["weights"]))
@@ -146,7 +145,7 @@ def measure_reenactment(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure_training(case: dict[str, Any]) -> dict[str, Any]:
-    """Measure seconds of an iteration, its losses read."""
+    """Measure the seconds of an iteration, including reading the losses."""
     config = small_config(case["module"], case["planes"], case["batch"])
     batch, loss_scale = random_batch(case["module"], case["batch"]), LossScale(case["type"] == "half")
     step = our_step(case["module"], config, batch, loss_scale=loss_scale)
@@ -171,17 +170,14 @@ def measure_data(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure_person(case: dict[str, Any]) -> dict[str, Any]:
-    """Train a decoder of a person for a while, half of it on pixels alone; measure both halves on held-out frames."""
+    """Train a person's decoder, first without the adversarial loss; measure both halves on held-out frames."""
     begin = time.monotonic()
     person, out = Path(case["person"]), Path(case["out"])
     config = with_values(load_config("decoder"), {"train_dir": str(person.parent)})
     held_out = open_dataset(config, person.name, "test", (IMAGE, HEATMAP), draw_anew=True)
     train = {"batch_size": PERSON_BATCH, "lr": PERSON_LR, "feature_loss": {"lambda": 0}, "average": 0.99}
-    own = {
-        "experiment_name": f"person-{timestamp()}",
-        "logdir": f"{out.parent}/gpu.runs",
-        "train_dir": str(person.parent),
-    }
+    name, logdir = f"person-{timestamp()}", f"{out.parent}/gpu.runs"
+    own = {"experiment_name": name, "logdir": logdir, "train_dir": str(person.parent)}
     own |= {"trg_celeb_name": person.name, "mode": "train", "model": {"planes": case["planes"]}}
     dataset = open_dataset(complete_config("decoder", own, ROOT), person.name, "train", (HEATMAP,))
     per_epoch = math.ceil(len(dataset) / PERSON_BATCH)
@@ -194,7 +190,7 @@ def measure_person(case: dict[str, Any]) -> dict[str, Any]:
     with open(out.with_suffix(".person.log"), "w") as log:
         process = subprocess.Popen([*command, "-c", case["context"]], stdout=log, stderr=log)
         try:
-            process.wait(max(case["for_s"] - ENDING_S / 2, 3 * ENDING_S))  # a busy machine's start takes longer
+            process.wait(max(case["for_s"] - ENDING_S / 2, 3 * ENDING_S))  # starting takes longer on a busy machine
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGTERM)
             process.wait()
@@ -242,7 +238,7 @@ def query(device_id: int, fields: str) -> list[str] | None:
 
 
 def memory_gib(case: dict[str, Any]) -> float | None:
-    """Return what this process used at most; nnabla keeps a device's memory once it has it."""
+    """Return the peak memory of this process in GiB; nnabla does not release a device's memory."""
     if case["context"] == "cpu":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     used = query(case["device_id"], "memory.used")
@@ -256,7 +252,7 @@ def run_case(case: dict[str, Any]) -> None:
 
 
 def result_of(case: dict[str, Any], limit_s: float) -> dict[str, Any]:
-    """Measure one case in a separate process; `error` is the reason of a failure."""
+    """Measure one case in a separate process; `error` is the reason for a failure."""
     command = [sys.executable, __file__, "--case", json.dumps(case)]
     environment = os.environ | ({"NNABLA_CUDA_ALLOW_TF32": "1"} if case["type"] == "tf32" else {})
     try:
@@ -269,14 +265,14 @@ def result_of(case: dict[str, Any], limit_s: float) -> dict[str, Any]:
 
 
 def cases_of(args: argparse.Namespace, common: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """List what is to be measured but the person, what is worth most first."""
+    """Yield all measurements except the person's, the most important ones first."""
     types = ("float", "half", "tf32") if common["context"] == "cudnn" else ("float",)
     yield common | {"kind": "convolution", "type": "float"}
     for name in types:
         yield common | {"kind": "demo", "type": name}
     for name in types:
         yield common | {"kind": "parity", "type": name}
-    for batch in args.batches:  # all of it at the first batch before any of it at the next
+    for batch in args.batches:
         for name in types:
             yield common | {"kind": "reenactment", "type": name, "batch": batch}
         for name, module in product(types, reversed(TRAININGS)):
@@ -285,23 +281,23 @@ def cases_of(args: argparse.Namespace, common: dict[str, Any]) -> Iterator[dict[
 
 
 def row_of(case: dict[str, Any], found: dict[str, Any]) -> str:
-    """Write a result as a row of a markdown table."""
+    """Format a result as a row of a Markdown table."""
     names = {
-        "convolution": "convolution of 3x3, 64 to 64 channels of 128x128, with its gradients",
-        "demo": "the demo's frames against the CPU's",
-        "parity": "difference from the CPU's float",
+        "convolution": "3x3 convolution of 64 channels of 128x128, with gradients",
+        "demo": "demo frames, difference from the CPU",
+        "parity": "networks, difference from the CPU",
         "reenactment": "reenactment",
         "training": f"training of the {case.get('module')}",
-        "data": "training of the decoder, data of a disk",
+        "data": "training of the decoder, data from disk",
         "person": "decoder of a person",
     }
     if "error" in found:
         value = found["error"]
     elif case["kind"] == "convolution":
-        value = "{:.2f} ms (CPU {:.0f} ms), differs by {forward:.1e} and {backward:.1e}"
+        value = "{:.2f} ms (CPU {:.0f} ms), difference {forward:.1e} and {backward:.1e}"
         value = value.format(1e3 * found["seconds"], 1e3 * found["cpu_seconds"], **found)
     elif case["kind"] == "demo":
-        value = f"{found['levels']} of 255 levels at most, PSNR {found['psnr']:.1f} dB"
+        value = f"{found['levels']} of 255 at most, PSNR {found['psnr']:.1f} dB"
     elif case["kind"] == "person":
         value = f"{found['iterations']} iterations, {found['seconds']:.0f} s; held-out frames: "
         scores = "{} PSNR {PSNR:.2f} dB, SSIM {SSIM:.3f}, sharpness {sharpness:.2f}, comb energy {combs:.2f}"
@@ -311,7 +307,7 @@ def row_of(case: dict[str, Any], found: dict[str, Any]) -> str:
     elif case["kind"] == "reenactment":
         value = f"{found['frames_per_s']:.1f} frames/s"
     elif case["kind"] == "training":
-        value = f"{found['seconds']:.4f} s an iteration, {case['batch'] / found['seconds']:.1f} samples/s"
+        value = f"{found['seconds']:.4f} s per iteration, {case['batch'] / found['seconds']:.1f} samples/s"
     else:
         value = f"{100 * found['share']:.1f} % of the time waiting"
     memory = found.get("memory_gib")
@@ -324,26 +320,24 @@ def heading(context: str, device_id: int, planes: int) -> list[str]:
     card = query(device_id, "name,memory.total,driver_version") if context == "cudnn" else None
     where = "CPU" if card is None else f"{card[0]}, {card[1]} MiB, driver {card[2]}"
     versions = f"nnabla {nn.__version__}, Python {platform.python_version()}"
-    return [
-        f"{where}; {versions}; {planes} base channels. `python benchmarks/gpu.py`",
-        "",
-        "| what | batch | precision | figure | memory (GiB) |",
-        "|---|---|---|---|---|",
-    ]
+    title = f"{where}; {versions}; {planes} base channels. `python benchmarks/gpu.py`"
+    return [title, "", "| what | batch | precision | figure | memory (GiB) |", "|---|---|---|---|---|"]
 
 
 def parse_args() -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_device_arguments(parser)
     parser.add_argument("--planes", type=cli.whole(2, 256), default=64, help="base channels (default 64, full width)")
     parser.add_argument("--batches", type=cli.whole(1, MAX_BATCH), nargs="+", default=[1, 8, 32], metavar="N")
-    parser.add_argument("--rounds", type=cli.whole(1, 1000), default=10, help="timed iterations of each (default 10)")
-    help_minutes = "of all; a decoder of --person is trained in what is left (default 30)"
+    parser.add_argument(
+        "--rounds", type=cli.whole(1, 1000), default=10, help="timed iterations of each measurement (default 10)"
+    )
+    help_minutes = "time for all; the decoder is trained in the remaining time (default 30)"
     parser.add_argument("--minutes", type=cli.whole(1, 600), default=30, help=help_minutes)
     help_person = "folder of a person with landmarks and a split (default: a synthetic one)"
     parser.add_argument("--person", type=cli.path, metavar="DIR", help=help_person)
-    parser.add_argument("--only", choices=MEASURES, nargs="+", default=list(MEASURES), help="parts of it")
+    parser.add_argument("--only", choices=MEASURES, nargs="+", default=list(MEASURES), help="selected parts")
     parser.add_argument("--out", type=cli.path, default=Path("gpu.md"), metavar="FILE", help="default gpu.md")
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -359,7 +353,7 @@ def main() -> None:
     context = set_context(args.context or "auto", device_id)
     print(context.message)
     if context.name == "cpu" and args.context != "cpu":
-        raise ConfigError(f"no GPU computes here ({context.reason}); '-c cpu' measures the CPU")
+        raise ConfigError(f"no usable GPU ({context.reason}); pass '-c cpu' to measure the CPU")
     lines = heading(context.name, device_id, args.planes)
     print("\n".join(lines), flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -369,27 +363,27 @@ def main() -> None:
         subprocess.run(["sh", ROOT / "split_celebv.sh", f"{folder}/CelebV", "48"], check=True, capture_output=True)
         common = {"context": context.name, "device_id": device_id, "planes": args.planes, "rounds": args.rounds}
         common |= {"weights": f"{folder}/weights", "data": f"{folder}/CelebV"}
-        each_s = 1.0  # an iteration of the person's decoder
+        each_s = 1.0  # seconds per iteration of the person's decoder
 
         def measure(case: dict[str, Any], limit_s: float) -> None:
             nonlocal each_s
             found = result_of(case, limit_s)
-            is_the_persons = case["kind"] == "training" and case["module"] == "decoder" and case["type"] == "float"
-            if is_the_persons and "seconds" in found:
+            is_like_persons = case["kind"] == "training" and case["module"] == "decoder" and case["type"] == "float"
+            if is_like_persons and "seconds" in found:
                 each_s = found["seconds"] * PERSON_BATCH / case["batch"]
             lines.append(row_of(case, found))
             print(lines[-1], flush=True)
             write_text(args.out, "\n".join(lines) + "\n")
 
         wanted = [case for case in cases_of(args, common) if case["kind"] in args.only]
-        end = begin + 60 * args.minutes
-        measuring_end = begin + 60 * args.minutes * (MEASURING if "person" in args.only else 1)
+        end, share = begin + 60 * args.minutes, MEASURING if "person" in args.only else 1
+        measuring_end = begin + share * (end - begin)
         for number, case in enumerate(wanted):
             left_s = measuring_end - time.monotonic()
-            if case.get("batch", args.batches[0]) == args.batches[0]:  # has its turn in any case
+            if case.get("batch", args.batches[0]) == args.batches[0]:
                 left_s = max(left_s, IN_ANY_CASE_S)
             if left_s < LEAST_S:
-                print(f"note: no time for {len(wanted) - number} of {len(wanted)} measurements; give more --minutes")
+                print(f"note: no time for {len(wanted) - number} of {len(wanted)} measurements; increase --minutes")
                 break
             measure(case, min(left_s, CASE_S))
         if "person" in args.only:

@@ -1,4 +1,4 @@
-"""Kill a training that saves all the time, again and again, and look at what is left each time.
+"""Kill a training repeatedly while it saves, and check the files each time.
 
     python benchmarks/kill_while_saving.py --kills 100
 
@@ -45,7 +45,7 @@ def call(folder: Path, script: str, *args: object) -> None:
 
 
 def start(folder: Path, run: Path | None) -> tuple[subprocess.Popen, int]:
-    """Start a training; return it with the iteration that it says it begins with."""
+    """Start a training; return it with its first iteration."""
     resume = [] if run is None else ["--resume", str(run)]
     command = [sys.executable, "-u", str(ROOT / "train_transformer.py"), "--conf", "transformer.yaml", *resume]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -66,7 +66,7 @@ def check(run: Path) -> int:
         assert read_sums(checkpoint), checkpoint
         for name, digest in read_sums(checkpoint).items():
             assert file_digest(checkpoint / name) == digest, checkpoint / name
-    for path in run.glob("net*.h5"):  # not what is temporary
+    for path in run.glob("net*.h5"):  # without temporary files
         read_parameters(path)
     for path in (*run.glob("*.yaml"), *run.glob("checkpoints/*/state.json")):
         assert yaml.safe_load(path.read_text()), path
@@ -88,7 +88,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         call(folder, "tools/make_synthetic.py", "celebv", "--people", "Ada=3", "Bo=5", "--frames", 1)
-        (folder / "transformer.yaml").write_text(json.dumps(CONFIG))  # so is YAML
+        (folder / "transformer.yaml").write_text(json.dumps(CONFIG))  # JSON is YAML
         run = folder / "runs/transformer/Bo2Ada/run"
         for kill in range(args.kills):
             process, begun = start(folder, run if kill else None)

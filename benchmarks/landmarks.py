@@ -42,7 +42,7 @@ OUTER_CORNERS = (60, 72)
 
 
 def faces(first_seed: int, count: int, seed: int) -> tuple[list[np.ndarray], list[np.ndarray], list[Expression]]:
-    """Paint people of all poses; a third of them turn as far as 40 degrees."""
+    """Paint people in all poses; a third are turned by up to 40 degrees."""
     rng = np.random.default_rng(seed)
     images, truths, expressions = [], [], []
     for number in range(count):
@@ -64,7 +64,7 @@ def meshes_of(images: list[np.ndarray]) -> list[np.ndarray | None]:
 
 
 def canonical_head(meshes: np.ndarray, frontal: int) -> np.ndarray:
-    """Average the rigid points (N, 478, 3) in the position of a face that looks straight ahead."""
+    """Average the rigid points (N, 478, 3) of a face that looks straight ahead."""
     head = meshes[frontal, list(landmarks.RIGID_MESH)]
     for _ in range(10):
         head = head - head.mean(axis=0)
@@ -78,7 +78,7 @@ def canonical_head(meshes: np.ndarray, frontal: int) -> np.ndarray:
 
 
 def fit(count: int) -> dict[str, np.ndarray]:
-    """Fit the correction: what is missing to the truth, as a linear function of angles and shape."""
+    """Fit the correction: the remaining error as a linear function of angles and shape."""
     images, truths, expressions = faces(FITTED_ON, count, seed=0)
     found = [(m, t, e) for m, t, e in zip(meshes_of(images), truths, expressions) if m is not None]
     meshes = np.array([mesh for mesh, _, _ in found])
@@ -107,7 +107,7 @@ def fit(count: int) -> dict[str, np.ndarray]:
 
 
 def measure(count: int) -> None:
-    """Print errors on people that nothing was fitted on, and how many of them are found."""
+    """Print errors on other people than the fit's, and the share of faces found."""
     images, truths, expressions = faces(MEASURED_ON, count, seed=1)
     finder = landmarks.FaceFinder()
     errors, plain, num_found = [], [], 0

@@ -56,7 +56,7 @@ LENGTHS = (40, 200)  # frames of the whole commands
 
 
 def camera_pictures() -> list[bytes]:
-    """Paint what a camera sees, as JPEG: there and back, so that the head does not jump when they are repeated."""
+    """Return a camera's frames as JPEG, forwards and backwards, so that they can be repeated without a jump."""
     frames = (cv2.resize(frame, CAMERA)[..., ::-1] for frame, _ in moving_head("Rowan=9", 60, seed=0))
     pictures = [cv2.imencode(".jpg", frame)[1].tobytes() for frame in frames]
     return pictures + pictures[::-1]
@@ -91,7 +91,7 @@ def live(decoder: Trained, pictures: list[bytes], seconds: float, film: Film | N
         if isinstance(came, BaseException):
             raise came
         delays.append(time.perf_counter() - sent[came])
-        for earlier in [key for key in sent if key <= came]:  # what was dropped gives its place up, too
+        for earlier in [key for key in sent if key <= came]:  # dropped frames no longer wait
             del sent[earlier]
         delay = np.mean(delays[-LAST:])
         room = IN_FLIGHT_SLOW if delay > SLOW_S else IN_FLIGHT if delay < FAST_S else room
@@ -104,7 +104,7 @@ def live(decoder: Trained, pictures: list[bytes], seconds: float, film: Film | N
 
 
 def film_ms(decoder: Trained, film: Film) -> float:
-    """Measure milliseconds that painting one frame with a film takes."""
+    """Measure the milliseconds of painting one frame with a film."""
     backend = open_decoder(decoder, "cpu")
     painter, seconds = open_painter(film, decoder, backend, 1), []
     for landmarks in film.landmarks:
@@ -117,7 +117,7 @@ def film_ms(decoder: Trained, film: Film) -> float:
 
 
 def from_file_to_file(folder: Path, video: Path, *more: object) -> float:
-    """Measure frames a second of whole commands, without what a start costs."""
+    """Measure frames per second of whole commands, without the start."""
     seconds = []
     for length in (*LENGTHS, *LENGTHS):  # the first two export
         command = [sys.executable, str(ROOT / "test_reenactment.py"), "--landmarks", "--input", str(video), "-c", "cpu"]
@@ -132,7 +132,7 @@ def from_file_to_file(folder: Path, video: Path, *more: object) -> float:
 
 
 def parse_args() -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--planes", type=cli.whole(2, 128), nargs="+", default=PLANES, metavar="N")
     parser.add_argument("--seconds", type=cli.number(1, 600), default=8, help="of each live session (default 8)")

@@ -1,7 +1,7 @@
-"""Measure frames a second of a reenactment, of each backend, stage by stage and from video file to video file.
+"""Measure frames per second of a reenactment for each backend, by stage and from video file to video file.
 
     python benchmarks/reenactment.py                       # full width, random weights
-    python benchmarks/reenactment.py --torch python3.11    # also PyTorch's, by a Python that has it
+    python benchmarks/reenactment.py --torch python3.11    # also PyTorch, with a Python that has it
     python benchmarks/reenactment.py --memory 300 3000     # peak memory by the length of the video, demo width
 
 Whole commands are run at two lengths, and their difference is the rate, so that what a start costs does not count;
@@ -44,7 +44,7 @@ DEMO = ROOT / "demo" / "weights"
 
 
 def write_random_networks(folder: Path, planes: int) -> None:
-    """Write `<folder>/<module>/{weights.h5,training_info.yaml}`, with weights under which numbers keep their size."""
+    """Write `<folder>/<module>/{weights.h5,training_info.yaml}`, with weights that preserve the scale."""
     rng = np.random.default_rng(0)
     people = {"src_celeb_name": "Rowan", "trg_celeb_name": "Linnea"}
     for module in MODULES:
@@ -65,7 +65,7 @@ def write_random_networks(folder: Path, planes: int) -> None:
 
 
 def networks_in(folder: Path) -> dict[str, Trained]:
-    """Name the random networks that were written into a folder."""
+    """Return the random networks in a folder."""
     return {
         module: Trained(load_config(module, folder / module / "training_info.yaml"), folder / module / "weights.h5")
         for module in MODULES
@@ -73,7 +73,7 @@ def networks_in(folder: Path) -> dict[str, Trained]:
 
 
 def seconds_of(work: Callable[[], Any], repeats: int) -> float:
-    """Time some runs, after one that does not count; return the median."""
+    """Return the median seconds of some runs after a warm-up."""
     work()
     times = []
     for _ in range(repeats):
@@ -84,7 +84,7 @@ def seconds_of(work: Callable[[], Any], repeats: int) -> float:
 
 
 def stages(weights: Path, video: Path, repeats: int) -> None:
-    """Measure milliseconds a frame of each part by itself."""
+    """Measure the milliseconds per frame of each part."""
     pictures = FrameSource(video)
     finder = FaceFinder(is_video=True)
     first = next(iter(pictures))
@@ -143,7 +143,7 @@ def end_to_end(weights: Path, video: Path, out: Path, lengths: tuple[int, int], 
 
 def memory(lengths: list[int], folder: Path) -> None:
     """Measure the peak memory of whole commands, with the demo's networks."""
-    # a run before them exports the networks, which takes more than running them
+    # exporting, which takes more memory, happens in a run before
     for length in (10, *lengths):
         video = folder / f"{length}.mp4"
         make_video(video, length)

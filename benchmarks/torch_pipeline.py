@@ -37,14 +37,14 @@ def load(network: str, path: Path) -> torch.nn.Module:
     tensors = [torch.from_numpy(to_theirs(p, arrays[p.ours])) for p in parameters_of(network)]
     names = [name for name in module.state_dict() if not name.endswith("num_batches_tracked")]
     by_name = {p.theirs.removeprefix("module."): tensor for p, tensor in zip(parameters_of(network), tensors)}
-    # names differ where layers are told by their place
+    # names differ where layers are numbered
     state = by_name if set(by_name) == set(names) else dict(zip(names, tensors))
     module.load_state_dict(state, strict=False)
     return module
 
 
 def to_theirs(parameter: Parameter, array: np.ndarray) -> np.ndarray:
-    """Convert one of our arrays to a state dict's."""
+    """Convert an array to the layout of a state dict."""
     return array.T.copy() if "/affine/" in parameter.ours else array.reshape(parameter.their_shape())
 
 

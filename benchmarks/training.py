@@ -45,7 +45,7 @@ def compare(module: str, planes: int, rounds: int) -> dict[str, float]:
 
 
 def work_as_rank(planes: int, batch_size: int, rounds: int) -> None:
-    """Measure samples a second of the decoder, of all processes together; rank 0 prints them."""
+    """Measure the decoder's samples per second over all processes; rank 0 prints them."""
     communicator = connect("cpu")
     config = small_config("decoder", planes, batch_size)
     step = our_step("decoder", config, random_batch("decoder", batch_size, communicator.rank), communicator)
@@ -89,7 +89,7 @@ def main() -> None:
         times = f"plain {row['plain']:.3f} s, ours {row['ours']:.3f} s, ratio {row['ratio']:.2f}"
         print(f"{module:12} one iteration: {times}", flush=True)
     if args.ranks:
-        # in turn, twice each; the faster counts, since other work on the machine only slows
+        # alternating, twice each; the faster counts
         speeds = {ranks: max(speed_of_ranks(ranks, 4 // ranks, args.planes, 6) for _ in range(2)) for ranks in (1, 2)}
         print(
             f"decoder, {args.planes} base channels: 1 process of batch 4: {speeds[1]:.2f} samples/s, "

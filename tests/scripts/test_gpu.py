@@ -201,7 +201,7 @@ def test_no_training_computes_what_stops_on_a_gpu(module, batch_size, monkeypatc
 
 
 KINDS = {
-    "convolution": ["differs by 0.0e+00 and 0.0e+00"],
+    "convolution": ["difference 0.0e+00 and 0.0e+00"],
     "demo": ["0 of 255"],
     "parity": ["encoder 0.0e+00, transformer 0.0e+00, decoder 0.0e+00"],
     "reenactment": ["frames/s"],
@@ -230,7 +230,7 @@ def test_the_benchmark_runs_without_a_gpu(tmp_path, kinds, minutes):
 
 
 def test_the_benchmark_wants_a_gpu(tmp_path):
-    must_fail(ROOT, 2, "'-c cpu' measures the CPU", "benchmarks/gpu.py", "--out", tmp_path / "gpu.md")
+    must_fail(ROOT, 2, "'-c cpu' to measure the CPU", "benchmarks/gpu.py", "--out", tmp_path / "gpu.md")
 
 
 def test_a_case_that_fails_is_a_row_of_the_table():
