@@ -24,14 +24,14 @@ from faces.motion import MAX_STRENGTH, MOTIONS, is_whole
 from inference.inputs import FrameSource
 from people.advice import what_is_missing
 from people.page import write_page
-from people.recipe import announced, training_step
+from people.recipe import announced, training_steps
 from people.steps import HELD_OUT, choose_film, measure_held_out, prepare, reenact, require_frames, split
-from people.work import INPUTS_FILE, QUALITIES, Work, claim, person_name, read_inputs
+from people.work import INPUTS_FILE, QUALITIES, Work, read_inputs, record_inputs
 from utils import cli
 from utils.context import set_context
 from utils.ending import call_main
-from utils.errors import ConfigError, DataError
-from utils.files import check_outputs, check_room, locked
+from utils.errors import ConfigError, DataError, UserError
+from utils.files import check_outputs, check_room, locked, remove
 from utils.parallel import available_cores
 from utils.steps import run_steps
 from utils.video import check_sound
@@ -42,10 +42,15 @@ RESULT_BYTES = 400_000  # per frame of a result, approximately
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=cli.path, metavar="A.mp4", help="video of the person whose motion is used")
-    parser.add_argument("--target", type=cli.path, metavar="B.mp4", help="video of the person that is shown")
+    parser.add_argument(
+        "--source", type=cli.path, metavar="A.mp4", help="video (or folder of images) of the driving face"
+    )
+    parser.add_argument(
+        "--target", type=cli.path, metavar="B.mp4", help="video (or folder of images) of the shown face"
+    )
     parser.add_argument("--out", type=cli.path, metavar="OUT.mp4", help="resulting video")
-    help_quality = "instant trains nothing, the others train a decoder (default: instant, without --source draft)"
+    help_quality = "instant trains nothing, the others train a decoder (default: as before, else instant, or draft "
+    help_quality += "without --source)"
     parser.add_argument("--quality", choices=QUALITIES, help=help_quality)
     help_encoder = "train an encoder on the source, and use its boundaries"
     parser.add_argument("--encoder", action="store_true", help=help_encoder)
@@ -62,13 +67,12 @@ def parse_args() -> argparse.Namespace:
     help_look = "without --source: only prepare the person and report what the video lacks"
     parser.add_argument("--look", action="store_true", help=help_look)
     args = parser.parse_args()
-    args.quality = args.quality or ("draft" if args.source is None else "instant")
     if args.source is None:
         if args.out is not None or args.encoder or args.transformer:
             parser.error("--out, --encoder and --transformer require --source")
         if args.work_dir is None:
             parser.error("--work-dir is required without --source")
-        if not QUALITIES[args.quality].iterations:
+        if args.quality == "instant":
             parser.error("--quality instant requires --source; without it, a decoder is trained")
     else:
         if args.target is None or args.out is None:
@@ -77,15 +81,21 @@ def parse_args() -> argparse.Namespace:
             parser.error("--name and --look apply without --source")
         if args.encoder and not is_whole(args.motion, args.strength):
             parser.error("--motion and --strength apply to landmarks, which --encoder does not use")
-        if args.quality == "instant" and (args.encoder or args.transformer):
-            parser.error("--encoder and --transformer require training; add --quality draft")
         if args.out.suffix != ".mp4":
             parser.error(f"--out {args.out}: must end in .mp4")
         args.work_dir = args.work_dir or args.out.with_suffix(".work")
     for flag in ("source", "target"):
         video = getattr(args, flag)
-        if video is not None and not video.is_file():
+        if video is not None and not video.exists():
             raise DataError(f"--{flag} {video}: no such video")
+    recorded = read_inputs(args.work_dir)
+    if args.source is None and args.target is None and "target" not in recorded.names:
+        raise ConfigError(f"{args.work_dir / INPUTS_FILE}: contains no person; pass --target")
+    if args.quality is None:
+        default, others = ("draft", ("", "instant")) if args.source is None else ("instant", ("",))
+        args.quality = default if recorded.quality in others else recorded.quality
+    if args.quality == "instant" and (args.encoder or args.transformer):
+        parser.error("--encoder and --transformer require training; add --quality draft")
     if args.source is not None and os.path.samefile(args.source, args.target):
         parser.error("--source and --target are the same file")
     check_outputs({"--out": args.out, "--work-dir": args.work_dir}, [args.source, args.target])
@@ -94,36 +104,25 @@ def parse_args() -> argparse.Namespace:
 
 def open_work(args: argparse.Namespace) -> Work:
     """Record what the work folder is made from, or read it. Raises ConfigError if it does not match the arguments."""
-    cores = available_cores()
-    if args.source is not None:
-        claim(args.work_dir, {"source": args.source, "target": args.target}, quality=args.quality)
-        source, target = person_name(args.source.stem, "source"), person_name(args.target.stem, "target")
-        if source == target:
-            source, target = f"{source}-source", f"{target}-target"
-        modules = ("encoder",) if args.encoder else ()
-        modules += ("shape_prior", "transformer") if args.transformer else ()
-        modules += () if args.quality == "instant" else ("decoder",)
-        return Work(args.work_dir, source, target, QUALITIES[args.quality], modules, cores)
-    if args.target is not None:
-        name = person_name(args.name or args.target.stem, "person")
-        claim(args.work_dir, {"video": args.target}, person=name, quality=args.quality)
-    inputs = read_inputs(args.work_dir) or {}
-    if "person" not in inputs or inputs.get("quality") not in QUALITIES:
-        raise ConfigError(f"{args.work_dir / INPUTS_FILE}: contains no person; pass --target")
-    person = person_name(inputs["person"], "person")
-    return Work(args.work_dir, "", person, QUALITIES[inputs["quality"]], ("decoder",), cores)
+    videos = {role: path for role, path in (("source", args.source), ("target", args.target)) if path is not None}
+    names = {"target": args.name} if args.name else {}
+    inputs = record_inputs(args.work_dir, videos, names, args.quality)
+    modules = ("encoder",) if args.encoder else ()
+    modules += ("shape_prior", "transformer") if args.transformer else ()
+    modules += () if args.quality == "instant" else ("decoder",)
+    source = "" if args.source is None else inputs.names["source"]
+    return Work(args.work_dir, source, inputs.names["target"], QUALITIES[args.quality], modules, available_cores())
 
 
 def announce(args: argparse.Namespace, work: Work) -> None:
-    """Check both videos, and print what will be done.
+    """Print what will be done.
 
-    Raises DataError if the target is too short or the sound damaged, ResourceError if there is too little disk space.
+    Raises DataError if the sound is damaged, ResourceError if there is too little disk space.
     """
-    videos = {"source": FrameSource(args.source), "target": FrameSource(args.target)}
-    counts = {work.source: videos["source"].count, work.target: videos["target"].count}
-    require_frames(args.target)
-    if args.audio:
-        check_sound(videos["source"].video, videos["source"].video.seconds)
+    source = FrameSource(args.source)
+    counts = {work.source: source.count, work.target: FrameSource(args.target).count}
+    if args.audio and source.video is not None:
+        check_sound(source.video, source.video.seconds)
     check_room(work.folder, RESULT_BYTES * counts[work.source], "the result's frames")
     print("steps:\n  prepare " + ", ".join(f"{name} ({counts[name]} frames)" for name in work.learned))
     num_train = {name: max(int((1 - HELD_OUT) * count), 1) for name, count in counts.items()}
@@ -141,7 +140,6 @@ def learn(args: argparse.Namespace, work: Work) -> None:
     if not person.exists():
         if args.target is None:
             raise DataError(f"{person}: the person is not prepared yet; pass --target again")
-        require_frames(args.target)
         prepare(work, {work.target: args.target})
     landmarks = read_person(work.root(work.target), work.target, "all").landmarks
     print(f"{len(landmarks)} usable frames; check {person / 'contact_sheet.png'}")
@@ -151,7 +149,7 @@ def learn(args: argparse.Namespace, work: Work) -> None:
         return
     num_train = {work.target: split(work, work.target)}
     print(f"{announced(work, 'decoder', num_train)}; press Ctrl-C to stop, and repeat the command", flush=True)
-    run_steps(training_step(work, "decoder", num_train))
+    run_steps(*training_steps(work, "decoder", num_train))
     print(f"measures: {measure_held_out(work)}\ndecoder: {work.run('decoder') / INFO_FILE}")
 
 
@@ -163,22 +161,33 @@ def drive(args: argparse.Namespace, work: Work) -> tuple[Path, Path]:
     if work.is_instant:
         choose_film(work)
     for module in work.modules:
-        run_steps(training_step(work, module, num_train))
+        run_steps(*training_steps(work, module, num_train))
     results = reenact(work, args.source, args.out, args.audio, args.motion, args.strength, args.size)
     return args.out, write_page(work, args.out, results)
+
+
+def run(args: argparse.Namespace, work: Work) -> None:
+    """Learn a person, or reenact."""
+    if args.source is None:
+        return learn(args, work)
+    announce(args, work)
+    video, page = drive(args, work)
+    print(f"video: {video}\npage: {page}")
 
 
 def main() -> None:
     args = parse_args()
     set_context("auto", 0)
-    with locked(args.work_dir):
-        work = open_work(args)
-        if args.source is None:
-            learn(args, work)
-            return
-        announce(args, work)
-        video, page = drive(args, work)
-        print(f"video: {video}\npage: {page}")
+    if args.target is not None:
+        require_frames(args.target)
+    is_new = not args.work_dir.exists()
+    try:
+        with locked(args.work_dir):
+            run(args, open_work(args))
+    except UserError:
+        if is_new and not list(args.work_dir.glob("prepared/*/*/*_98pt.txt")):
+            remove(args.work_dir)
+        raise
 
 
 if __name__ == "__main__":

@@ -90,6 +90,14 @@ def load_shape_prior(config: TransformerConfig) -> int:
     return len(bias)
 
 
+def shape_prior_files(config: TransformerConfig) -> dict[str, str]:
+    """Return the files of the shape prior by name, if the shape loss is on."""
+    shape_loss = config.train.shape_loss
+    if not shape_loss.lambda_:
+        return {}
+    return {"align": shape_loss.align_param_path, "PCA": shape_loss.PCA_param_path}
+
+
 def generate(config: TransformerConfig, direction: str, x: nn.Variable, suffix: str = "") -> nn.Variable:
     """Transform heatmaps (B, 15, 64, 64) in the direction `A2B` or `B2A`."""
     network = of_source(TRANSFORMERS[direction], suffix)
@@ -304,6 +312,7 @@ def main() -> None:
         discriminators=networks_of(TRANSFORMER_DISCRIMINATORS, suffixes),
         solvers=solvers._asdict(),
         batches=dict(zip([*(f"A{suffix}" for suffix in suffixes), "B"], all_batches)),
+        files=shape_prior_files(config),
     ) as run:
         for epoch, iterations in run.epochs():
             is_warm_start = epoch <= warm_start.epochs

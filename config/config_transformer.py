@@ -39,8 +39,8 @@ class ShapeLoss(Keys):
     """Shape loss."""
 
     lambda_: float = key(10.0, between(0, MAX_WEIGHT))  # 0 disables it; the prior is then not needed
-    align_param_path: str = key("./Align_40000.h5", path=True)
-    PCA_param_path: str = key("./PCA_weights.h5", path=True)
+    align_param_path: str = key("./Align_40000.h5", path=True, free=True)
+    PCA_param_path: str = key("./PCA_weights.h5", path=True, free=True)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,8 @@ def key(default: Any, rule: Rule = ANY, path: bool = False, free: bool = False) 
 
     Args:
         path: whether to expand '~'.
-        free: whether a resumed run may change it, because it does not affect the numbers of an iteration.
+        free: whether a resumed run may change it, because it does not affect the numbers of an iteration (the content
+            of a file is part of the data's identity, its path is not).
     """
     return dataclasses.field(default=default, metadata={"rule": rule, "path": path, "free": free})
 

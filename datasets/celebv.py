@@ -120,6 +120,18 @@ def _check_names(path: Path, names: list[str]) -> None:
             )
 
 
+def require_images(root: str | Path, person: str, mode: str, names: list[str]) -> None:
+    """Raise a DataError if images of a person's list are missing."""
+    folder = Path(root) / person / "Image"
+    missing = [name for name in names if not (folder / name).exists()]
+    if missing:
+        lists = ", ".join(path.name for path in (list_path(root, person, m) for m in MODES) if path.exists())
+        raise DataError(
+            f"{folder}: {len(missing)} of {len(names)} images of {mode}_98pt.txt are missing, for example "
+            f"{missing[0]}; restore them, or remove their lines from {lists}"
+        )
+
+
 def read_frame(root: str | Path, person: str, name: str, folder: str = "Image", size: int = IMAGE_SIZE) -> np.ndarray:
     """Read a frame, (size, size, 3) uint8 RGB. Raises DataError if it is missing, damaged or of another size."""
     path = Path(root) / person / folder / name

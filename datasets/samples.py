@@ -78,6 +78,8 @@ class DrawnDataset(_PersonDataset):
         super().__init__(root, person, mode, parts, style, names)
         self._prepared: dict[str, PreparedFile] = {}
         self._made_from: dict[str, Any] = {}  # origin of the prepared files
+        if not ref_dir and celebv.IMAGE in parts:
+            celebv.require_images(root, person, mode, names)
         if ref_dir:
             command = f"python preprocess.py --dataset CelebV --out-dir {ref_dir} --drawing {style.name}"
             self._prepared, self._made_from = _open_prepared(self, Path(ref_dir), celebv.FROM_LANDMARKS, command)

@@ -9,6 +9,7 @@ from typing import Any
 from config import complete_config
 from people.work import Work
 from utils.context import current_context
+from utils.errors import ConfigError
 from utils.files import locked, remove, write_yaml
 from utils.steps import Step, has_mpi
 
@@ -104,16 +105,25 @@ def announced(work: Work, module: str, num_train: dict[str, int]) -> str:
     return f"train the {module.replace('_', ' ')}{planes}{together}: {total} iterations, {done} done"
 
 
-def training_step(work: Work, module: str, num_train: dict[str, int]) -> Step:
-    """Return the step that starts or resumes a training."""
+def training_steps(work: Work, module: str, num_train: dict[str, int]) -> list[Step]:
+    """Return the step that starts or resumes a training; none if it is complete.
+
+    Raises ConfigError if the training was started with several processes, and mpirun is missing.
+    """
     config, processes = plan_of(work, module, num_train)
+    if work.done(module) == total_iterations(work, module, num_train):
+        return []
+    args = ("--conf", work.conf(module))  # the work folder may have been moved
     if work.done(module):
-        args = ("--resume", work.run(module))
-    else:
-        if work.run(module).exists():  # killed before its first checkpoint
-            with locked(work.run(module)):
-                pass
-            remove(work.run(module))
-        write_yaml(work.conf(module), config)
-        args = ("--conf", work.conf(module))
-    return Step(f"train the {module}", f"train_{module}.py", args, processes)
+        args += ("--resume", work.run(module))
+        if processes > 1 and not has_mpi():
+            raise ConfigError(
+                f"{work.run(module)}: was started with {processes} processes, which require mpirun (docs/TRAINING.md); "
+                "install it, or remove the folder to train again with one process"
+            )
+    elif work.run(module).exists():  # killed before its first checkpoint
+        with locked(work.run(module)):
+            pass
+        remove(work.run(module))
+    write_yaml(work.conf(module), config)
+    return [Step(f"train the {module}", f"train_{module}.py", args, processes)]

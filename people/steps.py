@@ -10,14 +10,16 @@ from pathlib import Path
 from config.runs import HELD_OUT_FILE, INFO_FILE
 from datasets.annotations import NUM_COORDINATES, read_names
 from datasets.celebv import list_path
-from datasets.film import SIZES, film_of, write_film
+from datasets.film import film_of, write_film
 from faces.motion import is_whole
 from inference.inputs import FrameSource
 from people.page import read_scores
-from people.work import Work
+from people.work import Work, input_digest
+from training.checkpoints import CHECKPOINTS
 from utils.errors import DataError
-from utils.files import atomic_path, file_digest, write_text
+from utils.files import atomic_path, file_digest, read_text, remove, write_text
 from utils.steps import Step, run_steps
+from utils.weights import SUMS_FILE
 
 HELD_OUT = 0.15  # fraction of the target's frames, at the end
 MIN_FRAMES, MIN_SOURCE_FRAMES = 40, 10  # of people to train on
@@ -41,7 +43,7 @@ def prepare(work: Work, videos: dict[str, Path]) -> None:
         link = work.people / name
         if not link.is_symlink():
             work.people.mkdir(exist_ok=True)
-            link.symlink_to(Path("..") / name / name)
+            link.symlink_to(Path("..") / work.person(name).relative_to(work.folder))
 
 
 def split(work: Work, name: str) -> int:
@@ -73,14 +75,33 @@ def measure_held_out(work: Work) -> Path:
     return result
 
 
-def _measured(work: Work, name: str, flags: tuple[object, ...]) -> Path:
-    parent = work.folder / name
-    if not list(parent.glob("*/*/scores.json")):
-        args = (*work.decoder_flags(), *flags, "--out-dir", parent)
-        run_steps(Step(f"reenact: {name}", "test_reenactment.py", args))
-        newest = max(parent.glob("*/*/reenactment.yaml"), key=lambda path: path.stat().st_mtime)
-        run_steps(Step(f"measure: {name}", "evaluate.py", (newest.parent,)))
-    return max(parent.glob("*/*/scores.json"), key=lambda path: path.stat().st_mtime).parent
+def _measured(work: Work, name: str, flags: tuple[object, ...], outputs: tuple[object, ...] = ()) -> Path:
+    """Reenact and measure, unless that was done with the same arguments, inputs and weights. Returns the result."""
+    parent, args = work.folder / name, (*work.decoder_flags(), *flags)
+    made_from, record = _identity(work, args), parent / "made_from.json"
+    if not record.exists() or read_text(record) != made_from:
+        remove(parent)
+        run_steps(Step(f"reenact: {name}", "test_reenactment.py", (*args, *outputs, "--out-dir", parent)))
+        (result,) = parent.glob("*/*/reenactment.yaml")
+        run_steps(Step(f"measure: {name}", "evaluate.py", (result.parent,)))
+        write_text(record, made_from)
+    return next(parent.glob("*/*/scores.json")).parent
+
+
+def _identity(work: Work, args: tuple[object, ...]) -> str:
+    """Describe all arguments: files by their digests, runs by their weights, so that moved folders stay the same."""
+
+    def describe(arg: object) -> str:
+        if not isinstance(arg, Path):
+            return str(arg)
+        if arg.name == INFO_FILE:
+            sums = sorted(arg.parent.rglob(SUMS_FILE))
+            return "".join(read_text(path) for path in sums if CHECKPOINTS not in path.parts)
+        if arg.is_relative_to(work.folder) and not arg.is_file():
+            return str(arg.relative_to(work.folder))
+        return input_digest(arg)
+
+    return json.dumps([describe(arg) for arg in args])
 
 
 def reenact(
@@ -90,14 +111,14 @@ def reenact(
     trained = [module for module in ("encoder", "transformer") if module in work.modules]
     networks = [word for module in trained for word in (f"--{module}-config", work.run(module) / INFO_FILE)]
     networks += [] if "encoder" in trained else ["--landmarks"]
-    chosen = [] if is_whole(motion, strength) else [motion, f"{strength:g}"]
-    sizes = [] if size == max(SIZES) else [str(size)]
-    name = "-".join(["result", *trained, *chosen, *sizes])
-    video = work.folder / f"{name}.mp4"
-    flags = ("--input", source, "--src-celeb-name", work.source, "--video", video, "--layout", "side-by-side")
-    flags += ("--motion", motion, "--strength", strength) if chosen else ()
+    video = work.folder / "result.mp4"
+    flags = ("--input", source, "--src-celeb-name", work.source, "--layout", "side-by-side")
+    flags += () if is_whole(motion, strength) else ("--motion", motion, "--strength", strength)
     flags += ("--size", size) if with_audio else ("--size", size, "--no-audio")
-    results = {"held-out": measure_held_out(work), name: _measured(work, name, (*networks, *flags))}
+    results = {
+        "held-out": measure_held_out(work),
+        "result": _measured(work, "result", (*networks, *flags), ("--video", video)),
+    }
     if not out.exists() or file_digest(out) != file_digest(video):
         with atomic_path(out) as temporary:
             shutil.copy(video, temporary)

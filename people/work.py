@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 from config import CLASSES, with_values
 from config.runs import INFO_FILE
 from datasets.film import FILM_FILE
+from datasets.images import list_images
+from datasets.prepared import images_digest
 from people.targets import LAYOUT
 from training.checkpoints import STATE_FILE, checkpoints_of
 from utils.errors import ConfigError
 from utils.files import file_digest, is_folder_name, read_text, read_yaml, write_yaml
 
-RESERVED = ("people", "runs", "held-out", "result")  # folders in a work folder
 INPUTS_FILE = "inputs.yaml"
 
 
@@ -49,7 +50,7 @@ class Work(NamedTuple):
 
     def root(self, name: str) -> Path:
         """Return the folder that contains only this person, so that people can be split separately."""
-        return self.folder / name
+        return self.folder / "prepared" / name
 
     def person(self, name: str) -> Path:
         """Return the folder of a person."""
@@ -114,26 +115,64 @@ class Work(NamedTuple):
         return max((int(checkpoint.name) for checkpoint in checkpoints_of(self.run(module))), default=0)
 
 
-def read_inputs(folder: Path) -> dict[str, str] | None:
-    """Read what a work folder was made from; None if unknown."""
-    try:
+class Inputs(NamedTuple):
+    """What a work folder is made from, by role (source, target)."""
+
+    names: dict[str, str]  # of the people
+    digests: dict[str, str]  # of the videos
+    quality: str  # one of QUALITIES, or ''
+
+
+def read_inputs(folder: Path) -> Inputs:
+    """Read what a work folder is made from, as far as it is known."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         found = read_yaml(folder / INPUTS_FILE)
-    except (OSError, ValueError):
-        return None
-    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else None
+        names, digests = ({str(k): str(v) for k, v in found[part].items()} for part in ("names", "digests"))
+        if all(map(is_folder_name, names.values())) and found["quality"] in QUALITIES:
+            return Inputs(names, digests, found["quality"])
+    return Inputs({}, {}, "")
 
 
-def claim(folder: Path, videos: dict[str, Path], **options: str) -> None:
-    """Record what a work folder is made from. Raises ConfigError if it was made from something else."""
-    inputs = {role: file_digest(video) for role, video in videos.items()} | options
-    if read_inputs(folder) not in (None, inputs):
-        raise ConfigError(f"{folder}: contains work on other videos or another --quality; choose another --work-dir")
-    write_yaml(folder / INPUTS_FILE, inputs)
+def record_inputs(folder: Path, videos: dict[str, Path], names: dict[str, str], quality: str) -> Inputs:
+    """Record what a work folder is made from; what is known already may be left out.
+
+    Args:
+        videos: videos or folders of images by role.
+        names: names of the people by role; the default is the recorded name, else that of the video.
+        quality: one of `QUALITIES`.
+
+    Raises ConfigError if the folder contains work on another video, another name, or a decoder of another quality.
+    """
+    found = read_inputs(folder)
+    digests = {role: input_digest(video) for role, video in videos.items()}
+    for role, video in videos.items():
+        if found.digests.get(role, digests[role]) != digests[role]:
+            raise ConfigError(f"--{role} {video}: {folder} contains work on another {role}; choose another --work-dir")
+    names = {role: person_name(name, role) for role, name in names.items()}
+    for role, name in names.items():
+        if found.names.get(role, name) != name:
+            raise ConfigError(f"--name {name}: {folder} contains {found.names[role]}; choose another --work-dir")
+    named = {role: person_name(video.stem, role) for role, video in videos.items()} | found.names | names
+    if len(set(named.values())) < len(named):
+        named = {role: f"{name}-{role}" for role, name in named.items()}
+    if found.quality not in ("", quality) and list(folder.glob(f"runs/*/*/*/{INFO_FILE}")):
+        raise ConfigError(
+            f"--quality {quality}: the networks in {folder} are trained with --quality {found.quality}; choose another "
+            f"--work-dir, or remove {folder / 'runs'}"
+        )
+    inputs = Inputs(named, found.digests | digests, quality)
+    write_yaml(folder / INPUTS_FILE, inputs._asdict())
+    return inputs
+
+
+def input_digest(path: Path) -> str:
+    """Return the digest of a file, or of the images of a folder."""
+    if not path.is_dir():
+        return file_digest(path)
+    return images_digest(path, sorted(image.name for image in list_images(path)))
 
 
 def person_name(text: str, role: str) -> str:
     """Convert any text to a person's name, which is also a folder name; the role if nothing remains."""
     name = re.sub(r"[^\w-]+", "_", text).strip("_-")[:40]
-    if name.lower().startswith(RESERVED):
-        name = f"{name}-{role}"
     return name if is_folder_name(name) else role

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -49,6 +50,22 @@ def find_run(wanted: str, config: Config) -> Path | None:
             "or start a new one without --resume"
         )
     return None
+
+
+def enter_origin(run_folder: Path, config: Config) -> Path:
+    """Change to the folder in which a run was started, so that relative paths in its configuration are valid.
+
+    That folder is known from the run's own path, also if both were moved. Returns the run's folder.
+    """
+    folder, below = Path(os.path.abspath(run_folder)), config.runs_folder.parts
+    if config.runs_folder.is_absolute() or folder.parent.parts[-len(below) :] != below:
+        return run_folder
+    origin = Path(*folder.parent.parts[: -len(below)])
+    if origin == Path.cwd():
+        return run_folder
+    logger.info(f"paths of the configuration are relative to {origin}, where the run was started; see --conf")
+    os.chdir(origin)
+    return folder
 
 
 def _is_of(run_folder: Path, config: Config) -> bool:

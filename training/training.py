@@ -21,14 +21,14 @@ from models.network import Network
 from training.averaging import WeightAverage
 from training.checkpoints import checkpoints_of, newest_checkpoint
 from training.communicator import connect, end_all, is_one_of_several, local_rank
-from training.resume import find_run, require_same
+from training.resume import enter_origin, find_run, require_same
 from training.run import Run, stop_requests
 from training.solver import LossScale, Solver
 from utils import cli
 from utils.context import current_context, set_context
 from utils.ending import call_main
 from utils.errors import ConfigError, NotFiniteError, Stopped, describe
-from utils.files import locked, new_folder, timestamp, write_yaml
+from utils.files import file_digest, locked, new_folder, timestamp, write_yaml
 
 FORWARD_S = 0.5  # seconds mpirun gets to forward a message before every process is ended
 
@@ -51,6 +51,7 @@ class Training:
         self.resumed = None if args.resume is None else find_run(args.resume, config)
         if self.resumed is not None and args.conf is None:
             config = load_config(module, self.resumed / INFO_FILE)
+            self.resumed = enter_origin(self.resumed, config)
         given = {"context": args.context, "device_id": args.device_id}
         config = with_values(config, {name: value for name, value in given.items() if value is not None})
         self.config: Config = _with_data(config)
@@ -88,6 +89,7 @@ class Training:
         *,
         discriminators: Sequence[Network] = (),
         data: dict[str, Dataset] | None = None,
+        files: dict[str, str] | None = None,
         series_interval: int = 0,
     ) -> Iterator[Run]:
         """Open a new run, or resume one. No other process can enter its folder meanwhile.
@@ -98,7 +100,8 @@ class Training:
             solvers: solvers by name.
             batches: batches by name. An epoch is one pass over the longest; shorter ones start over in a new order.
             discriminators: networks that only the training uses. They are saved, too.
-            data: everything else that the numbers depend on, by name.
+            data: all data sets that the numbers depend on, by name; None is those of the batches.
+            files: other files that the numbers depend on, by name.
             series_interval: iterations between values of the losses; 0 is `monitor.interval`.
 
         Raises:
@@ -124,7 +127,8 @@ class Training:
             loss_scale=loss_scale,
             communicator=communicator,
             batches_per_epoch=max(part.batches_per_epoch for part in batches.values()),
-            data={name: part.identity() for name, part in (data or batches).items()},
+            data={name: part.identity() for name, part in (data or batches).items()}
+            | {name: _identity_of(Path(path)) for name, path in (files or {}).items()},
             series_interval=series_interval or config.monitor.interval,
             keep=args.keep,
         )
@@ -175,6 +179,10 @@ def _with_data(config: Config) -> Config:
     if isinstance(config, FacesConfig) and config.dataset == "WFLW":
         return with_values(config, {"drawing": wflw.prepared_drawing(config.wflw_dir)})
     return with_values(config, {"drawing": drawing_of(config.train_dir, config.people)})
+
+
+def _identity_of(path: Path) -> dict[str, str | int]:
+    return {"count": 1, "what": "a weights file", "digest": file_digest(path)}
 
 
 def _parse_args(description: str) -> argparse.Namespace:

@@ -117,13 +117,13 @@ class Learning:
             self._find(folder)
 
     def _find(self, folder: Path) -> None:
-        found = read_inputs(folder) or {}
-        if not found.get("person"):
+        found = read_inputs(folder)
+        if "target" not in found.names:
             return
         state: dict[str, Any] = {}
         with suppress(OSError, ValueError):
             state = read_yaml(folder / STATE_FILE) or {}
-        person = Learned(folder, person_name(found["person"], "person"), str(state.get("state", "stopped")))
+        person = Learned(folder, found.names["target"], str(state.get("state", "stopped")))
         person.agreed_on, person.why = str(state.get("agreed_on", "")), str(state.get("why", ""))
         self._people[person.id] = person
         self._look_at_frames(person)

@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
-from people.work import QUALITIES, Work, claim, read_inputs
+from people.work import QUALITIES, Work, read_inputs, record_inputs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,8 +34,8 @@ if args.target is not None:
     if not args.prepared.exists():
         print(f"error: {args.target}: no usable face in 41 pictures", file=sys.stderr)
         sys.exit(3)
-    claim(args.work_dir, {"video": args.target}, person=args.name, quality="draft")
-name = read_inputs(args.work_dir)["person"]
+    record_inputs(args.work_dir, {"target": args.target}, {"target": args.name}, "draft")
+name = read_inputs(args.work_dir).names["target"]
 work = Work(args.work_dir, "", name, QUALITIES["draft"], ("decoder",), 1)
 if not work.person(name).exists():
     print("== prepare", flush=True)

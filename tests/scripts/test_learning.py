@@ -218,5 +218,4 @@ def test_the_script(film, tmp_path):
     must_fail(tmp_path, 3, "no such video", *learn, "--target", "none.mp4")
     out = must_run(tmp_path, *learn, "--target", film, "--look")
     assert "50 usable frames" in out and "missing: film for longer" in out
-    must_fail(tmp_path, 2, "another --quality", *learn, "--target", film, "--quality", "good")
     assert "== prepare" not in must_run(tmp_path, *learn, "--look")

@@ -21,11 +21,11 @@ from config import complete_config
 from config.runs import INFO_FILE
 from datasets.images import read_image
 from models import networks
-from people.recipe import config_of, training_step
+from people.recipe import config_of, total_iterations, training_steps
 from people.targets import find_targets
 from people.work import QUALITIES, Work
 from synthetic.moving import moving_head
-from utils.errors import Stopped
+from utils.errors import ConfigError, Stopped, UserError
 from utils.files import locked, write_yaml
 from utils.steps import Step, StepFailed, run_steps
 from utils.video import open_film
@@ -82,13 +82,13 @@ def test_from_two_videos_to_a_page_with_a_full_disk_and_a_stop_in_between(films,
     assert not list(tmp_path.rglob(".*unfinished*"))
     page = (tmp_path / "o.work/index.html").read_text()
     assert "PSNR" in page and "mouth opening" in page and 'src="../o.mp4"' in page
-    for address in ("b_b/b_b/contact_sheet.png", "runs/decoder/b_b/decoder/index.html"):
+    for address in ("prepared/b_b/b_b/contact_sheet.png", "runs/decoder/b_b/decoder/index.html"):
         assert address in page and (tmp_path / "o.work" / address).exists()
     # a third time: nothing is done again
     before = os.stat(tmp_path / "o.mp4").st_mtime_ns
     process = begin(tmp_path, films, ITERATIONS)
     out, _ = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0 and "reenact:" not in out and "is complete" in out, out
+    assert process.returncode == 0 and "reenact:" not in out and "== train" not in out, out
     assert os.stat(tmp_path / "o.mp4").st_mtime_ns == before
 
 
@@ -98,7 +98,7 @@ def page_of(folder: Path) -> str:
     assert frames_in_file(folder / "o.mp4") == 12 and open_film(folder / "o.mp4").size == (512, 256)
     page = (work / "index.html").read_text()
     assert "PSNR" in page and "mouth opening" in page and 'src="../o.mp4"' in page
-    assert "b_b/b_b/contact_sheet.png" in page and (work / "b_b/b_b/contact_sheet.png").exists()
+    assert "prepared/b_b/b_b/contact_sheet.png" in page and (work / "prepared/b_b/b_b/contact_sheet.png").exists()
     assert "held-out.png" in page and read_image(work / "held-out.png").shape == (2 * 192, 3 * 192, 3)
     assert not list(folder.rglob(".*unfinished*"))
     return page
@@ -119,8 +119,8 @@ def test_from_two_videos_to_a_page_at_once(films, tmp_path):
     # the decoder in demo/weights was not trained on the target
     psnr = {score["of"]: score["value"] for score in scores if score["name"] == "PSNR"}
     assert psnr["result"] > psnr["result without the film"] + 5
-    args = ("--source", films / "b b.mp4", "--target", films / "a.mp4", "--out", "o.mp4")
-    must_fail(tmp_path, 2, "contains work on other videos", "reenact_people.py", *args)
+    args = ("--source", films / "b b.mp4", "--target", films / "long.mp4", "--out", "o.mp4")
+    must_fail(tmp_path, 2, "contains work on another source", "reenact_people.py", *args)
     must_fail(tmp_path, 2, "add --quality draft", "reenact_people.py", *args, "--encoder")
 
 
@@ -131,28 +131,23 @@ def test_the_papers_networks_between_them_side_by_side(films, tmp_path):
     assert process.returncode == 0, out
     words, work = out.split("== prepare")[0], tmp_path / "o.work"
     assert all(f"train the {name}" in words for name in ("encoder", "shape prior", "transformer", "decoder")), words
-    record = yaml.safe_load(next(work.glob("result-encoder-transformer/*/*/reenactment.yaml")).read_text())
+    record = yaml.safe_load(next(work.glob("result/*/*/reenactment.yaml")).read_text())
     assert record["boundaries"] == "encoder" and record["transfer"] == "transformer"
     page = page_of(tmp_path)
     assert "encoder: validation" in page and "training of the transformer" in page
-    for address in ("a/a/contact_sheet.png", "runs/decoder/b_b/decoder/index.html"):
+    for address in ("prepared/a/a/contact_sheet.png", "runs/decoder/b_b/decoder/index.html"):
         assert address in page and (work / address).exists()
     _, found = find_targets([work / "runs"]).values()  # the page of app.py can show it, by its film
     assert found.person == "b_b" and found.held_out["PSNR"] > 5 and found.film().person == "b_b", found
 
 
-@pytest.mark.parametrize(
-    "error, words",
-    [
-        (StepFailed("train the decoder", 6), "repeat the command"),
-        (Stopped("stopped; the same command resumes", 143), "the same command resumes"),
-    ],
-)
-def test_steps_that_are_done_are_not_done_again_after_an_error(films, tmp_path, monkeypatch, capsys, error, words):
-    """The steps are stubs; real ones are stopped for real above."""
-    done: list[str] = []
+class Stubs:
+    """Runs of reenact_people.py whose steps only leave what real ones leave; those are run for real above."""
 
-    def make(step: Step) -> None:
+    def __init__(self, films: Path):
+        self.films, self.done, self.error = films, [], None
+
+    def make(self, step: Step) -> None:
         """Leave what a step leaves."""
         args = dict(zip(step.args, step.args[1:]))
         if step.script == "prepare_person.py":
@@ -163,45 +158,122 @@ def test_steps_that_are_done_are_not_done_again_after_an_error(films, tmp_path, 
             for part in ("train", "test"):
                 (step.args[0] / step.args[0].name / f"{part}_98pt.txt").write_text(f"{NUMBERS} 000000.jpg\n")
         elif step.script == "train_decoder.py":
-            if error not in raised:
-                raised.append(error)
+            if self.error is not None:
+                error, self.error = self.error, None
                 raise error
-            (args.get("--resume") or work.run("decoder")).mkdir(parents=True, exist_ok=True)
-            write_yaml(work.run("decoder") / INFO_FILE, {})
+            conf = yaml.safe_load(args["--conf"].read_text())
+            run = Path(conf["logdir"]) / "decoder" / conf["trg_celeb_name"] / "decoder"
+            (run / "checkpoints" / f"{conf['train']['epochs'] * 13:09d}").mkdir(parents=True)  # 51 frames, 4 at once
+            write_yaml(run / INFO_FILE, {})
+            (run / "SHA256SUMS").write_text("weights")
         elif step.script == "test_reenactment.py":
             folder = args["--out-dir"] / "a2b/run"
             folder.mkdir(parents=True)
             write_yaml(folder / "reenactment.yaml", {})
             if "--video" in args:
-                args["--video"].write_text("a video")
+                args["--video"].write_text("mute" if "--no-audio" in step.args else "with sound")
         elif step.script == "evaluate.py":
             (step.args[0] / "scores.json").write_text("[]")
 
-    def run_stubs(*steps: Step) -> None:
+    def run(self, *steps: Step) -> None:
         for step in steps:
-            make(step)
-            done.append(step.name)
+            self.make(step)
+            self.done.append(step.name)
 
-    raised: list[Exception] = []
+    def __call__(self, monkeypatch, *args: object) -> list[str]:
+        """Run the script; return the names of the steps that were done."""
+        self.done = []
+        monkeypatch.setattr(sys, "argv", ["reenact_people.py", *map(str, args)])
+        reenact_people.main()
+        return self.done
+
+
+@pytest.fixture
+def stubs(films, tmp_path, monkeypatch) -> Stubs:
+    found = Stubs(films)
     monkeypatch.chdir(tmp_path)
     for module in ("reenact_people", "people.steps"):
-        monkeypatch.setattr(f"{module}.run_steps", run_stubs)
+        monkeypatch.setattr(f"{module}.run_steps", found.run)
     monkeypatch.setattr("reenact_people.write_page", lambda *_: "page")
-    command = ["reenact_people.py", "--source", films / "a.mp4", "--target", films / "long.mp4", "--out", "o.mp4"]
-    command += ["--quality", "draft"]
-    monkeypatch.setattr(sys, "argv", list(map(str, command)))
-    work = Work(Path("o.work"), "a", "long", QUALITIES["draft"], ("decoder",), 1)
+    return found
+
+
+MEASURED = ["reenact: result", "measure: result"]
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (StepFailed("train the decoder", 6), "repeat the command"),
+        (Stopped("stopped; the same command resumes", 143), "the same command resumes"),
+    ],
+)
+def test_steps_that_are_done_are_not_done_again_after_an_error(films, stubs, monkeypatch, error, words):
+    videos = ("--source", films / "a.mp4", "--target", films / "long.mp4", "--out", "o.mp4", "--quality", "draft")
+    stubs.error = error
     with pytest.raises(type(error), match=words) as caught:
-        reenact_people.main()
+        stubs(monkeypatch, *videos)
     assert caught.value.exit_code == error.exit_code and not Path("o.mp4").exists()
-    before = list(done)
-    assert before == ["prepare long", "split long"]
-    reenact_people.main()
-    after = ["train the decoder", "reenact: held-out", "measure: held-out", "reenact: result", "measure: result"]
-    assert done == before + after and Path("o.mp4").read_text() == "a video"
-    done.clear()
-    reenact_people.main()
-    assert done == ["train the decoder"]  # the run is complete
+    assert stubs.done == ["prepare long", "split long"]
+    after = ["train the decoder", "reenact: held-out", "measure: held-out", *MEASURED]
+    assert stubs(monkeypatch, *videos) == after and Path("o.mp4").read_text() == "with sound"
+    assert stubs(monkeypatch, *videos) == []
+
+
+@pytest.mark.parametrize(
+    "change", [("--no-audio",), ("--motion", "lips"), ("--strength", 0.5), ("--size", 256)], ids=lambda flags: flags[0]
+)
+def test_a_result_is_made_anew_if_a_choice_differs(films, stubs, monkeypatch, change):
+    videos = ("--source", films / "a.mp4", "--target", films / "long.mp4", "--out", "o.mp4", "--quality", "draft")
+    stubs(monkeypatch, *videos, *change)
+    said = Path("o.mp4").read_text()
+    assert stubs(monkeypatch, *videos, *change) == [] and stubs(monkeypatch, *videos) == MEASURED
+    assert (Path("o.mp4").read_text() != said) == (change == ("--no-audio",))
+    assert stubs(monkeypatch, *videos, *change) == MEASURED and Path("o.mp4").read_text() == said
+
+
+def test_a_result_is_made_anew_with_other_weights_and_kept_when_everything_moves(films, stubs, monkeypatch):
+    videos = ("--source", films / "a.mp4", "--target", films / "long.mp4", "--out", "o.mp4")
+    stubs(monkeypatch, *videos, "--quality", "draft")
+    Path("new").mkdir()
+    for name in ("o.work", "o.mp4"):
+        Path(name).rename(f"new/{name}")
+    assert stubs(monkeypatch, *videos[:5], "new/o.mp4") == []  # also of the recorded quality
+    Path("new/o.work/runs/decoder/long/decoder/SHA256SUMS").write_text("others")
+    assert stubs(monkeypatch, *videos[:5], "new/o.mp4") == ["reenact: held-out", "measure: held-out", *MEASURED]
+
+
+def test_a_person_keeps_its_name_and_takes_another_quality_before_it_is_trained(films, stubs, monkeypatch):
+    learn = ("--work-dir", "w", "--target", films / "long.mp4")
+    assert stubs(monkeypatch, *learn, "--name", "runs", "--quality", "draft", "--look") == ["prepare runs"]
+    with pytest.raises(ConfigError, match="--name Me: w contains runs"):
+        stubs(monkeypatch, *learn, "--name", "Me")
+    with pytest.raises(ConfigError, match="grey.mp4: w contains work on another target"):
+        stubs(monkeypatch, "--work-dir", "w", "--target", films / "grey.mp4")
+    monkeypatch.setattr("reenact_people.measure_held_out", lambda work: work.folder)
+    stubs(monkeypatch, "--work-dir", "w", "--quality", "good")
+    assert stubs.done == ["split runs", "train the decoder"]
+    config = yaml.safe_load(Path("w/decoder.yaml").read_text())
+    assert config["model"]["planes"] == QUALITIES["good"].planes
+    with pytest.raises(ConfigError, match="--quality draft: the networks in w are trained with --quality good"):
+        stubs(monkeypatch, "--work-dir", "w", "--quality", "draft")
+    assert stubs(monkeypatch, "--work-dir", "w") == []  # as before
+    Path("copy").mkdir()  # the same video under another name
+    (Path("copy") / "renamed.mp4").write_bytes((films / "long.mp4").read_bytes())
+    assert stubs(monkeypatch, "--work-dir", "w", "--target", "copy/renamed.mp4") == []
+
+
+def test_an_error_before_anything_is_prepared_leaves_nothing_behind(films, stubs, monkeypatch):
+    def fail(*_: Step) -> None:
+        raise StepFailed("prepare long", 3)
+
+    monkeypatch.setattr("people.steps.run_steps", fail)
+    for target in (films / "long.mp4", films / "few.mp4"):
+        with pytest.raises(UserError):
+            stubs(monkeypatch, "--work-dir", "w", "--target", target)
+    with pytest.raises(ConfigError, match="contains no person"):
+        stubs(monkeypatch, "--work-dir", "w")
+    assert not Path("w").exists()
 
 
 def test_a_training_killed_before_its_first_checkpoint_begins_anew_under_its_name(tmp_path):
@@ -209,10 +281,11 @@ def test_a_training_killed_before_its_first_checkpoint_begins_anew_under_its_nam
     run = work.run("decoder")
     run.mkdir(parents=True)
     (run / "training_info.yaml").write_text("module: decoder\n")
-    step = training_step(work, "decoder", {"b": 50})
+    (step,) = training_steps(work, "decoder", {"b": 50})
     assert step.args == ("--conf", work.conf("decoder")) and not run.exists()
     (run / "checkpoints/000000010").mkdir(parents=True)
-    assert training_step(work, "decoder", {"b": 50}).args == ("--resume", run) and run.exists()
+    (step,) = training_steps(work, "decoder", {"b": 50})
+    assert step.args == ("--conf", work.conf("decoder"), "--resume", run) and run.exists()
 
 
 def test_the_encoder_learns_whom_it_will_see(tmp_path):
@@ -225,17 +298,24 @@ def test_the_encoder_learns_whom_it_will_see(tmp_path):
         complete_config(module, config, tmp_path)
 
 
-def test_a_training_goes_on_with_as_many_processes_as_it_began_with(tmp_path):
+def test_a_training_goes_on_with_as_many_processes_as_it_began_with(tmp_path, monkeypatch):
     """Even if its quality asks for more today."""
     work = Work(tmp_path, "a", "b", QUALITIES["draft"], ("decoder",), 2)
     for number, processes in ((10, 2), (20, 1)):
         checkpoint = work.run("decoder") / f"checkpoints/{number:09d}"
         checkpoint.mkdir(parents=True)
         (checkpoint / "state.json").write_text(json.dumps({"processes": processes}))
-    step = training_step(work, "decoder", {"b": 50})
-    assert step.processes == 1 and step.args == ("--resume", work.run("decoder"))
+    (step,) = training_steps(work, "decoder", {"b": 50})
+    assert step.processes == 1 and step.args[2:] == ("--resume", work.run("decoder"))
     (checkpoint / "state.json").write_text("{")
-    assert training_step(work, "decoder", {"b": 50}).processes == 2
+    (step,) = training_steps(work, "decoder", {"b": 50})
+    assert step.processes == 2
+    monkeypatch.setattr("people.recipe.has_mpi", lambda: False)
+    with pytest.raises(ConfigError, match="started with 2 processes, which require mpirun"):
+        training_steps(work, "decoder", {"b": 50})
+    done = total_iterations(work, "decoder", {"b": 50})
+    (work.run("decoder") / f"checkpoints/{done:09d}").mkdir()
+    assert training_steps(work, "decoder", {"b": 50}) == []
 
 
 def test_a_draft_begins_from_the_base_that_ships(tmp_path):
