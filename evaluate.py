@@ -304,7 +304,7 @@ def main() -> None:
         print(f"{subject}: {values}")
     scores = [measure._asdict() for measure in measures]
     write_text(args.result_dir / SCORES_FILE, json.dumps(scores, indent=1, allow_nan=False) + "\n")
-    add_scores(args.result_dir, record, rows, {"file": SHEET_FILE, "words": SHEET_ROWS} if sheet.exists() else None)
+    add_scores(args.result_dir, rows, {"file": SHEET_FILE, "words": SHEET_ROWS} if sheet.exists() else None)
     if sheet.exists():
         print(f"sheet ({SHEET_ROWS}): {sheet}")
     print(f"scores: {args.result_dir / SCORES_FILE}, page: {args.result_dir / 'index.html'}")

@@ -86,8 +86,8 @@ def parse_args() -> argparse.Namespace:
         args.work_dir = args.work_dir or args.out.with_suffix(".work")
     for flag in ("source", "target"):
         video = getattr(args, flag)
-        if video is not None and not video.exists():
-            raise DataError(f"--{flag} {video}: no such video")
+        if video is not None and not (video.is_file() or video.is_dir()):
+            raise DataError(f"--{flag} {video}: no such video or folder of images")
     recorded = read_inputs(args.work_dir)
     if args.source is None and args.target is None and "target" not in recorded.names:
         raise ConfigError(f"{args.work_dir / INPUTS_FILE}: contains no person; pass --target")

@@ -16,7 +16,7 @@ from datasets.celebv import FROM_LANDMARKS, LARGE_FOLDER, PERSON_FILE, list_path
 from datasets.panels import at_size
 from faces.geometry import Shape, shape_of
 from faces.landmarks import BROWS, CONTOUR, EYE_RINGS, MOUTH, NOSE, NUM_LANDMARKS, pupil_offsets
-from utils.errors import DataError, one_line
+from utils.errors import DataError, is_of_system, one_line
 from utils.files import atomic_path, open_file
 
 FILM_FILE = "film.npz"  # in a decoder's run, beside its weights
@@ -84,6 +84,8 @@ def read_film(path: Path, person: str | None = None) -> Film:
     except FileNotFoundError:
         raise DataError(f"{path}: no such film") from None
     except (OSError, ValueError, KeyError, TypeError, MemoryError, EOFError, zipfile.BadZipFile) as error:
+        if is_of_system(error):
+            raise
         raise DataError(f"{path}: not a complete film ({one_line(error)}); make it again") from None
     landmarks, shape = points
     sizes = {None if frame is None else len(frame) for frame in frames}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin
 
-from utils.errors import DataError, ResourceError, one_line
+from utils.errors import DataError, ResourceError, is_of_system, one_line
 from utils.files import NotRegular, atomic_path, open_file, shown
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif")
@@ -56,9 +56,9 @@ def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
         raise DataError(f"{path}: no such image; restore it, or remove its line from the list") from None
     except NotRegular as error:
         raise DataError(f"{path}: {error.strerror}; remove it") from None
-    except MemoryError:
-        raise
     except Exception as error:  # Pillow's decoders raise various types for damaged files
+        if isinstance(error, MemoryError) or is_of_system(error):
+            raise
         reason = one_line(str(error).replace(repr(str(path)), "it") or type(error).__name__, 120)
         raise DataError(f"{path}: cannot be decoded ({reason}); replace or remove it") from None
 

@@ -22,7 +22,7 @@ import numpy as np
 from zlib_ng import zlib_ng
 
 from config.common import PUBLISHED
-from utils.errors import DataError
+from utils.errors import DataError, is_of_system
 from utils.files import atomic_path, file_digest, open_file, read_yaml, write_yaml
 from utils.sampling import evenly
 
@@ -92,7 +92,9 @@ class PreparedFile:
                 members = archive.infolist()
         except FileNotFoundError:
             raise DataError(f"{path}: missing; run '{command}' first") from None
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError, struct.error, NotImplementedError):
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError, struct.error, NotImplementedError) as error:
+            if is_of_system(error):
+                raise
             raise DataError(f"{path}: not a complete npz file; remove it and run '{command}'") from None
         self._members = {info.filename.removesuffix(".npy"): info for info in members}
         self.names: list[str] = list(self._members)
@@ -119,7 +121,9 @@ class PreparedFile:
     def __getitem__(self, name: str) -> np.ndarray:
         try:
             array = self._decode(self._read(self._members[name]))
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError, struct.error, zlib_ng.error, SyntaxError):
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError, struct.error, zlib_ng.error, SyntaxError) as error:
+            if is_of_system(error):
+                raise
             raise DataError(f"{self.path}: '{name}' is damaged; remove it and run '{self.command}'") from None
         if array.shape != self.shape or array.dtype != self.dtype:
             raise DataError(

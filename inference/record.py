@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +15,27 @@ from utils.files import read_text, read_yaml, write_text, write_yaml
 from utils.html import address, curve, render
 
 RECORD_FILE, FRAMES_FILE, SCORES_FILE = "reenactment.yaml", "frames.json", "scores.json"
-# types of the keys of every record
-RECORD = dict.fromkeys(("input", "source", "target", "data_dir", "video"), str) | {"configs": dict, "weights": dict}
+# types of the keys of every record; relative paths in a file are relative to the result, so that both may move together
+RECORD = dict.fromkeys(("input", "source", "target", "data_dir", "film", "video"), str) | {
+    "configs": dict,
+    "weights": dict,
+}
 
 
 def write_result(folder: Path, record: dict[str, Any], metrics: dict[str, dict[str, float]]) -> None:
     """Write the record, the metrics of each frame (by the name of its image in `result/`), and the page."""
+    record = _with_paths(record, lambda path: _relative(path, folder))
     write_text(folder / FRAMES_FILE, json.dumps(metrics, indent=1) + "\n")
     write_yaml(folder / RECORD_FILE, record)
     _write_page(folder, record, metrics)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Read the record of a finished result. Raises DataError if the folder has no valid record."""
+    """Read the record of a finished result, with absolute paths. Raises DataError if the folder has no valid record."""
+    return _with_paths(_read(folder), lambda path: os.path.normpath(os.path.realpath(folder) / Path(path)))
+
+
+def _read(folder: Path) -> dict[str, Any]:
     path = folder / RECORD_FILE
     try:
         record = read_yaml(path)
@@ -40,16 +50,26 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def add_scores(
-    folder: Path, record: dict[str, Any], scores: list[tuple[str, str]], sheet: dict[str, str] | None = None
-) -> None:
+def _relative(path: str, folder: Path) -> str:
+    return path if os.path.isabs(path) else os.path.relpath(os.path.abspath(path), os.path.realpath(folder))
+
+
+def _with_paths(record: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """Change all paths of a record that are not empty."""
+    changed = {key: change(record[key]) if record[key] else "" for key in ("data_dir", "film", "video")}
+    for key in ("configs", "weights"):
+        changed[key] = {module: change(path) for module, path in record[key].items()}
+    return record | changed
+
+
+def add_scores(folder: Path, scores: list[tuple[str, str]], sheet: dict[str, str] | None = None) -> None:
     """Write the page of a finished result again, with scores.
 
     Args:
         scores: rows of a table.
         sheet: `file` and `words` (caption) of an image.
 
-    Raises DataError if the metrics are missing or damaged.
+    Raises DataError if record or metrics are missing or damaged.
     """
     path = folder / FRAMES_FILE
     try:
@@ -59,7 +79,7 @@ def add_scores(
             raise ValueError
     except (OSError, ValueError, TypeError, OverflowError, AttributeError, RecursionError):
         raise DataError(f"{path}: missing or damaged; run test_reenactment.py again") from None
-    _write_page(folder, record, metrics, scores, sheet)
+    _write_page(folder, _read(folder), metrics, scores, sheet)
 
 
 def _write_page(
@@ -77,20 +97,20 @@ def _write_page(
     text = render(
         "result",
         f"{record['input'] or record['source']} to {record['target']}",
-        video=address(record["video"], folder) if record["video"] else "",
+        video=address(folder / record["video"], folder) if record["video"] else "",
         names=list(metrics),
         metrics=of_frames,
         curves=curves,
         scores=scores,
         sheet=sheet,
         record=record,
-        configurations=[(module, _config(path)) for module, path in record["configs"].items()],
+        configurations=[(module, _config(folder / path)) for module, path in record["configs"].items()],
     )
     write_text(folder / "index.html", text)
 
 
-def _config(path: str) -> str:
+def _config(path: Path) -> str:
     try:
-        return yaml.safe_dump(read_yaml(Path(path)), sort_keys=True)
+        return yaml.safe_dump(read_yaml(path), sort_keys=True)
     except (OSError, ValueError, TypeError):
         return "missing"

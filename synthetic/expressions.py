@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.errors import DataError
+from utils.errors import DataError, is_of_system
 from utils.files import atomic_path, open_file
 
 EXPRESSION_FILE = "expressions.npz"  # in a person's folder
@@ -95,7 +95,9 @@ def read_expressions(folder: Path) -> tuple[list[Expression], int]:
     try:
         with open_file(path) as opened, np.load(opened, allow_pickle=False) as file:
             return [Expression(*map(float, row)) for row in file["expressions"]], int(file["identity_seed"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if is_of_system(error):
+            raise
         raise DataError(
             f"{path}: no expressions; create them with 'tools/make_synthetic.py celebv --expressions'"
         ) from None

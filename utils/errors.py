@@ -68,6 +68,14 @@ REMEDIES = {
 }
 
 
+SYSTEM = (errno.EACCES, errno.EPERM, errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE)
+
+
+def is_of_system(error: BaseException) -> bool:
+    """Return whether the system failed or refused access, so that nothing is known about a file's content."""
+    return getattr(error, "errno", None) in SYSTEM
+
+
 def remedy(number: int | None) -> str:
     """Return an explanation of a system error to append to a message, or ''."""
     return f"; {REMEDIES[number]}" if number in REMEDIES else ""

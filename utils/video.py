@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -14,7 +13,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from utils.errors import DataError, ResourceError, one_line, remedy
+from utils.errors import DataError, ResourceError, is_of_system, one_line, remedy
 from utils.files import atomic_path, open_file, shown
 
 MIN_FPS, MAX_FPS = 0.5, 240.0
@@ -28,7 +27,6 @@ HDR = (16, 18)  # transfer functions of ITU-T H.273: PQ, HLG
 FORMATS = "mov,matroska,webm,avi,mpegts,mpeg,m4v,flv,asf,ogg,mxf,gif,apng"
 FORMATS += ",image2,jpeg_pipe,png_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "pattern_type": "none"}
-RESOURCES = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO)
 
 av.logging.set_level(None)
 
@@ -60,13 +58,17 @@ def _opened(path: Path) -> Iterator[Any]:
     """Open a container; errors of the block name the file."""
     try:
         open_file(path).close()  # a pipe would block
-        with av.open(f"file:{path.absolute()}", options=OPTIONS) as container:
+        # tags of any encoding are allowed
+        with av.open(f"file:{path.absolute()}", options=OPTIONS, metadata_errors="replace") as container:
             yield container
-    except (av.FFmpegError, ValueError) as error:
-        if getattr(error, "errno", None) in RESOURCES:
+    except av.FFmpegError as error:
+        if is_of_system(error):
             raise ResourceError(f"{path}: {error.strerror}{remedy(error.errno)}") from None
-        words = one_line(getattr(error, "strerror", None) or error, 120)
-        raise DataError(f"{path}: cannot be read as a video ({words}); re-encode it, for example as mp4") from None
+        raise _unreadable(path, one_line(error.strerror or error, 120)) from None
+
+
+def _unreadable(path: Path, why: str) -> DataError:
+    return DataError(f"{path}: cannot be read as a video ({why}); re-encode it, for example as mp4")
 
 
 def _best(streams: Any) -> Any:
@@ -84,14 +86,14 @@ def open_film(path: Path, at_most_s: float | None = None) -> Video:
     with _opened(path) as container:
         stream, sound = _best(container.streams.video), _best(container.streams.audio)
         if stream is None:
-            raise ValueError("no video stream")
+            raise _unreadable(path, "no video stream")
         if sound is None and container.streams.audio:
             print(f"note: {path}: the codec of its sound is unknown; the sound is left out")
-        _configure(stream)
+        _configure(path, stream)
         fps, index, sound_index = _rate(path, stream), stream.index, None if sound is None else sound.index
         first = next(_decoded(container, stream), None)
         if first is None:
-            raise ValueError("no frame can be decoded")
+            raise _unreadable(path, "no frame can be decoded")
         if {first.color_trc, stream.codec_context.color_trc} & {*HDR}:
             raise DataError(f"{path}: HDR video; convert it to SDR first, or record without HDR")
         size = _displayed_size(first.width, first.height, stream.sample_aspect_ratio or 1, first.rotation)
@@ -132,11 +134,11 @@ def open_film(path: Path, at_most_s: float | None = None) -> Video:
     return Video(path, fps, size, seconds, has_sound, *leads)
 
 
-def _configure(stream: Any) -> None:
+def _configure(path: Path, stream: Any) -> None:
     """Limit size and threads of a stream's decoder."""
     codec = stream.codec_context
     if codec.width * codec.height > MAX_PIXELS:
-        raise ValueError(f"frames of more than {MAX_PIXELS // 1_000_000} million pixels")
+        raise _unreadable(path, f"frames of more than {MAX_PIXELS // 1_000_000} million pixels")
     codec.options = {"max_pixels": str(MAX_PIXELS)}
     stream.thread_type, codec.thread_count = "AUTO", DECODER_THREADS
 
@@ -215,7 +217,7 @@ def read_video(video: Video, fps: float | Fraction | None = None, at_most: int |
     count, damaged = 0, []
     with _opened(video.path) as container:
         stream = _best(container.streams.video)
-        _configure(stream)
+        _configure(video.path, stream)
         frames = _decoded(container, stream, damaged)
         first = next(frames, None)
         turns = 0 if first is None else round(first.rotation / 90) % 4

@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from utils.errors import WeightsError, one_line
+from utils.errors import WeightsError, is_of_system, one_line
 from utils.files import NotRegular, file_digest, read_text, write_text
 
 MAX_LISTED = 8
@@ -56,6 +56,8 @@ def read_parameters(path: str | Path, expected: dict[str, tuple[int, ...]] | Non
                 require_names(path, {name: dataset.shape for name, dataset in found.items()}, expected)
             arrays = {name: dataset[()] for name, dataset in found.items()}
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        if is_of_system(error):
+            raise
         raise WeightsError(
             f"{path}: not a complete HDF5 file ({_first_line(error)}); download or save it again"
         ) from None

@@ -121,7 +121,7 @@ def test_damaged_data(broken):
     assert not list((broken / "out").glob("*.npz"))
     assert "000003.jpg" in must_fail(broken, 3, "decoded", "train_decoder.py", "--conf", decoder_conf(broken))
     image.unlink()
-    must_fail(broken, 3, "000003.jpg: no such image", "preprocess.py", *args)
+    must_fail(broken, 3, "1 of 14 images of all_98pt.txt are missing, for example 000003.jpg", "preprocess.py", *args)
     image.write_bytes(good)
     annotations = broken / "datasets/CelebV/Linnea/all_98pt.txt"
     lines = annotations.read_text().splitlines()

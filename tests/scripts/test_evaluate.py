@@ -176,17 +176,20 @@ def open_archive(path):
     "text", ["", "[]", "{}", '{"a": 1}', '{"a": {"b": "x"}}', '{"a": {"b": [1]}}', '{"a": {"b": 1' + "0" * 400 + "}}"]
 )
 def test_frames_of_a_result_that_are_damaged(tmp_path, text):
+    record = {"input": "", "source": "", "target": "", "data_dir": "", "video": "", "film": ""}
+    write_yaml(tmp_path / "reenactment.yaml", record | {"configs": {}, "weights": {}})
     (tmp_path / "frames.json").write_text(text)
     with pytest.raises(DataError, match="frames.json: missing or damaged"):
-        add_scores(tmp_path, {}, [])
+        add_scores(tmp_path, [])
 
 
 @pytest.mark.parametrize("key, value", [("configs", None), ("weights", {"encoder": 1}), ("input", [1])])
 def test_records_of_a_result_that_are_damaged(tmp_path, key, value):
-    record = {"input": "", "source": "A", "target": "B", "data_dir": "d", "video": "", "frames": 9}
-    record |= {"configs": {"encoder": "a.yaml"}, "weights": {"encoder": "a.h5"}}
+    record = {"input": "", "source": "A", "target": "B", "data_dir": "../d", "video": "", "film": "", "frames": 9}
+    record |= {"configs": {"encoder": "a.yaml"}, "weights": {"encoder": "/w/a.h5"}}
     write_yaml(tmp_path / "reenactment.yaml", record)
-    assert read_record(tmp_path) == record
+    found = record | {"data_dir": f"{tmp_path.parent}/d", "configs": {"encoder": f"{tmp_path}/a.yaml"}}
+    assert read_record(tmp_path) == found
     write_yaml(tmp_path / "reenactment.yaml", record | {key: value})
     with pytest.raises(DataError, match="reenactment.yaml: damaged"):
         read_record(tmp_path)

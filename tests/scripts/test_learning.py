@@ -177,7 +177,8 @@ def test_what_a_killed_server_left_goes_on_and_what_is_damaged_hides_nobody(tmp_
     monkeypatch.setattr("web.learning.COMMAND", ["sh", "-c", f'echo "$@" >> {log}', "x"])
     for name, state in (("a", "learning"), ("b", "learning"), ("c", "looked"), ("d", "")):
         (tmp_path / "learned" / name).mkdir(parents=True)
-        write_yaml(tmp_path / "learned" / name / "inputs.yaml", {"person": name, "quality": "draft"})
+        inputs = {"names": {"target": name}, "digests": {}, "quality": "draft"}
+        write_yaml(tmp_path / "learned" / name / "inputs.yaml", inputs)
         write_yaml(tmp_path / "learned" / name / STATE_FILE, {"state": state, "agreed_on": "2026-01-01"})
     (tmp_path / "learned/c" / STATE_FILE).write_text("{")
     (tmp_path / "learned/d/inputs.yaml").write_text("[]")

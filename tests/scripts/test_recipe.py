@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
+import h5py
 import nnabla as nn
 import numpy as np
 import pytest
@@ -117,6 +121,23 @@ def test_the_shape_prior_of_wflw(work):
     report = yaml.safe_load((work / "tmp.monitor/shape_prior/wflw/shape_prior.yaml").read_text())
     assert 0 < report["normalised_mean_error"] < 2 and len(report["explained_variance"]) == 3
     assert 0.5 < sum(report["explained_variance"]) <= 1
+
+    # a run that uses it takes the same files elsewhere, but no others
+    people = {"src_celeb_names": ["Rowan"], "trg_celeb_name": TARGET, "mode": "train", "experiment_name": "prior"}
+    config, prior = tiny("transformer", **people), work / "prior"
+    config["train"] |= {"augmentation": False, "num_workers": 0}
+    shutil.copytree(work / "tmp.monitor/shape_prior/wflw", prior)
+    for folder in ("tmp.monitor/shape_prior/wflw", "prior"):
+        paths = {"align_param_path": f"{folder}/Align.h5", "PCA_param_path": f"{folder}/PCA.h5"}
+        config["train"]["shape_loss"] = paths
+        config |= {"boundary": "landmarks", "ref_dir": ""}
+        write_yaml(work / f"{Path(folder).name}.yaml", config)
+    must_run(work, "train_transformer.py", "--conf", "wflw.yaml")
+    resume = ("train_transformer.py", "--conf", "prior.yaml", "--resume")
+    assert "is complete" in must_run(work, *resume)
+    with h5py.File(prior / "PCA.h5", "a") as file:
+        file["affine/b"][0] += 1
+    assert "data.PCA.digest was" in must_fail(work, 2, "cannot be resumed with other settings or data", *resume)
 
 
 @pytest.mark.slow

@@ -195,7 +195,10 @@ def stopped(whole, work) -> Path:
 
 
 def test_without_a_configuration_the_runs_own_is_taken(whole, work, stopped):
-    must_run(work, "train_decoder.py", "--resume", stopped)
+    """From any directory, also if the run and its data were moved."""
+    moved = work.rename(work.with_name(f"{work.name}-moved"))
+    stopped = (moved / stopped.relative_to(work)).rename(moved / "runs/decoder/Linnea/renamed")
+    must_run(Path("/"), "train_decoder.py", "--resume", stopped)
     assert_same_weights(stopped, whole)
 
 
