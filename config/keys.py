@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import os
 import reprlib
+import sys
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -189,7 +189,7 @@ def _typed(value: Any, default: Any, dotted: str, source: Any) -> Any:
     elif isinstance(default, int):
         fits, words = is_number and not isinstance(value, float), "an integer"
     elif isinstance(default, float):
-        fits, words = is_number and math.isfinite(value), "a finite number"
+        fits, words = is_number and abs(value) <= sys.float_info.max, "a finite number"
         value = float(value) if fits else value
     elif isinstance(default, tuple):
         fits = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)

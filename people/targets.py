@@ -100,7 +100,7 @@ def read_held_out(folder: Path) -> dict[str, float]:
     try:
         found = json.loads(read_text(folder / HELD_OUT_FILE))
         return {key: float(found[key]) for key in HELD_OUT}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, OverflowError, KeyError, TypeError):
         return {}
 
 

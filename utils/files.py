@@ -198,7 +198,7 @@ def read_yaml(path: Path, loader: type | None = None) -> Any:
         raise ValueError(f"longer than {MAX_YAML_CHARACTERS} characters")
     try:
         return yaml.load(text, loader or yaml.SafeLoader)  # noqa: S506, all loaders here are safe
-    except (yaml.YAMLError, OverflowError, RecursionError, TypeError, AttributeError, KeyError, ValueError) as error:
+    except (yaml.YAMLError, OverflowError, RecursionError, TypeError, AttributeError, LookupError, ValueError) as error:
         raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
 
 

@@ -100,7 +100,8 @@ def open_film(path: Path, at_most_s: float | None = None) -> Video:
         claimed_s = float(stream.duration * stream.time_base) if stream.duration else 0.0
         if not claimed_s and not container.streams.audio:
             claimed_s = (container.duration or 0) / av.time_base
-        claimed_frames = stream.frames
+        # an AVI file may claim empty frames between the real ones
+        claimed_frames = stream.frames if (stream.average_rate or 0) <= MAX_FPS else 0
     count, num_packets, end_s, is_damaged = 0, 0, None, False
     starts: dict[int, float] = {}
     with _opened(path) as container:  # from the beginning

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+import yaml
 from helpers import DEMO_NETWORKS, load, must_fail
 
+from config import CLASSES, to_dict
 from utils.errors import ConfigError, one_line
 
 
@@ -66,3 +70,41 @@ def test_null_for_a_whole_section_and_for_a_number(tmp_path):
     for text in ("train: {lr: null}", "seed: ~", "mode: null"):
         with pytest.raises(ConfigError, match="must be"):
             load(tmp_path, text)
+
+
+VALUES = """
+null|~|true|false|yes|0|-0|1|-1|2|3|0.5|1.0|-1.0|1e-5|1e38|1e39|1e308|1e400|-1e400|.inf|-.inf|.nan|0x1f|0o17|0b11|017
+1_000|1:30|2020-13-45|2020-01-02|''|' '|'a'|'.'|'..'|'/'|'~'|'~nobody/x'|'a/b'|"a\\0b"|"\\ud800"|'\N{SNOWMAN}'|[]|[a]
+[a, a]|[1, [2]]|[null]|{}|{a: 1}|{1: 2}|{lambda: .nan}|{null: null}|&x [*x]|&y {a: *y}|*z|!!int ''|!!int 'x'|!!float ''
+!!bool 'x'|!!binary 'x'|!!python/object:os.system x|!!timestamp 'x'|!!set {a}|!!omap [a]|!x y|? a|- a|"|@|`|%
+{a: 1, a: 2}|!!float 'x'
+"""
+
+
+def keys_of(content: dict, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the path of every key, sections included."""
+    for name, value in content.items():
+        yield (*prefix, name)
+        if isinstance(value, dict):
+            yield from keys_of(value, (*prefix, name))
+
+
+@pytest.mark.parametrize("module", CLASSES)
+def test_every_key_takes_a_value_or_refuses_it_in_a_line(tmp_path, module):
+    values = [*VALUES.strip().replace("\n", "|").split("|"), "9" * 400, "-" + "9" * 400, "0x" + "f" * 400]
+    assert len(values) > 75
+    refused = taken = 0
+    for keys in keys_of(to_dict(CLASSES[module]())):
+        for value in values:
+            text = "".join(f"{'  ' * depth}{name}:\n" for depth, name in enumerate(keys[:-1]))
+            text += f"{'  ' * (len(keys) - 1)}{keys[-1]}: {value}\n"
+            try:
+                config = load(tmp_path, text, module)
+                taken += 1
+                assert load(tmp_path, yaml.safe_dump(to_dict(config)), module) == config, text
+            except ConfigError as error:
+                assert len(one_line(error)) <= 600
+                refused += 1
+            except Exception as error:
+                raise AssertionError(text[:200]) from error
+    assert refused > taken > 100

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import shutil
 import subprocess
 import wave
 from pathlib import Path
@@ -9,13 +11,16 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from helpers import DEMO_NETWORKS, ffmpeg, frames_in_file, must_fail, must_run, write_frames
+from helpers import DEMO_NETWORKS, ROOT, ffmpeg, frames_in_file, must_fail, must_run, write_frames
 from PIL import Image
 
+from datasets.film import read_film
+from datasets.images import read_image, write_image
 from inference.inputs import FrameSource
 from synthetic.moving import VIDEO_FPS, VIDEO_SIZE, moving_head
-from utils.errors import DataError
+from utils.errors import DataError, ResourceError
 from utils.video import MAX_SIDE, Video, open_film, open_video, read_video
+from utils.weights import read_parameters
 
 FRAMES = 40
 WIDTH, HEIGHT = VIDEO_SIZE
@@ -318,3 +323,42 @@ def test_a_file_of_sound_alone(tmp_path):
     tone(tmp_path / "a.wav", 440, 1)
     with pytest.raises(DataError, match="cannot be read as a video"):
         open_film(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
+def test_tags_of_any_encoding(films, tmp_path, ending):
+    """Of old cameras, in Latin-1. The AVI file also claims 600 frames a second, and lacks times."""
+    path, tags = (
+        tmp_path / f"old.{ending}",
+        [b"-metadata", b"title=\xe9t\xe9 \xff", b"-metadata:s:v", b"title=\xe4\x80"],
+    )
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-i",
+        str(films / "m.mp4"),
+        "-c",
+        "copy",
+        *tags,
+        str(path),
+    ]
+    subprocess.run(command, check=True)
+    assert b"\xe9t\xe9" in path.read_bytes() and len(frames_of(path)[1]) >= FRAMES - 2
+
+
+def test_what_the_system_refuses_is_not_damaged(films, tmp_path, monkeypatch):
+    """A video, an image, weights and a film for which there are no more open files."""
+    write_image(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
+    shutil.copy(ROOT / "demo/weights/decoder/weights.h5", tmp_path / "a.h5")
+    shutil.copy(ROOT / "demo/weights/decoder/film.npz", tmp_path / "film.npz")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    readers = {films / "m.mp4": open_film, tmp_path / "a.png": read_image, tmp_path / "a.h5": read_parameters}
+    for path, read in (readers | {tmp_path / "film.npz": read_film}).items():
+        with open(path, "rb") as file:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (file.fileno(), before[1]))
+            try:
+                with pytest.raises((OSError, ResourceError), match="[Tt]oo many open files"):
+                    read(path)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
