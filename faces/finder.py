@@ -21,6 +21,7 @@ import numpy as np
 CORRECTION = Path(__file__).with_name("mesh_to_wflw.npz")
 
 MIN_CONFIDENCE = 0.5
+SCENE_PX = 16  # width and height of the thumbnail by which cuts are detected
 MAX_FACES = 8  # the largest faces of an image
 MAX_DETECTION_PX = 1280  # larger images are reduced for the detector, not for the mesh
 MESH_PX, MESH_MARGIN = 256, 2.0  # size of the mesh's crop, and its side relative to the detector's box
@@ -69,6 +70,7 @@ class Face(NamedTuple):
     landmarks: np.ndarray  # (98, 2) in pixels of the image
     confidence: float = 1.0  # of the detector, in [0, 1]
     mesh: np.ndarray | None = None  # (478, 3) in pixels; z points away from the camera
+    scene: np.ndarray | None = None  # (16, 16, 3) thumbnail of the whole image, to detect cuts
     look: np.ndarray | None = None  # (88,) appearance descriptor; one person's are 1 to 2.5 apart
 
 
@@ -105,13 +107,14 @@ class FaceFinder:
         if self._is_video:
             found += [box for box in self._before if not any(_is_same(box, other) for other in found)]
         found = found or self._detect_in_tiles(image)
+        scene = cv2.resize(image, (SCENE_PX, SCENE_PX), interpolation=cv2.INTER_AREA)
         faces: list[Face] = []
         for left, top, width, height, confidence in sorted(found, key=lambda box: -box[2])[:MAX_FACES]:
             mesh = self._lay_mesh(image, left + width / 2, top + height / 2, MESH_MARGIN * max(width, height))
             if mesh is None:
                 continue
             face = face_of_mesh(mesh, float(confidence))
-            face = face._replace(look=look_of(image, face))
+            face = face._replace(scene=scene, look=look_of(image, face))
             if not any(_is_same(face.box, other.box) for other in faces):
                 faces.append(face)
         self._before = [np.append(_tight(face), face.confidence) for face in faces]

@@ -28,6 +28,9 @@ WAIT_S = 3.0  # time to wait for a lost face before another is followed
 # to the previous frame, and 5 % of other people's frames
 SAME = 2.8
 LOOK_FRAMES = 50  # length of the running mean of a person's descriptor
+# After a cut the threshold is lower: this factor times the person's own spread (root mean square), within bounds
+CUT_SPREADS, CUT_SAME = 1.5, 1.6
+CUT_LEVELS, CUT_RATIO = 3.5, 4.0  # mean change of the whole image at a cut, of 255 and relative to usual changes
 MAX_PEOPLE = 16
 MIN_SHOT_S = 0.2
 CENTER_SIGMA_S, SIZE_SIGMA_S = 0.15, 0.8
@@ -86,6 +89,8 @@ class FaceFollower:
         self._time = 0  # number of the next image
         self._previous: np.ndarray | None = None  # last centre x, centre y and width, (3,)
         self._seen = 0  # number of that image
+        self._scenes = _Scenes()
+        self._is_cut = False  # whether the tracked face has not been recognized since a cut
         self._why = NO_FACE  # reason for the last missing crop
         self._shot: _Shot | None = None
         self._pending: deque[_Pending] = deque()
@@ -111,6 +116,7 @@ class FaceFollower:
         if not faces:
             self._why = NO_FACE
             return None
+        self._is_cut |= self._scenes.is_cut(faces[0].scene)
         boxes = np.array([face.box for face in faces])
         places = np.stack([boxes[:, 0] + boxes[:, 2] / 2, boxes[:, 1] + boxes[:, 3] / 2, boxes[:, 2]], axis=1)
         index, person = self._followed(faces, places)
@@ -129,7 +135,7 @@ class FaceFollower:
             self._now, self._shot = person, None
         if self._wait_count:
             self._people[person].add(faces[index])
-        self._previous, self._seen = places[index], self._time
+        self._previous, self._seen, self._is_cut = places[index], self._time, False
         return faces[index]
 
     def _followed(self, faces: list[Face], places: np.ndarray) -> tuple[int | None, int | None]:
@@ -139,21 +145,22 @@ class FaceFollower:
         looks = np.array([self._people[self._now].distance(face) for face in faces])
         if self._now != 0:
             of_first = np.array([self._people[0].distance(face) for face in faces])
-            if of_first.min() < min(SAME, looks[of_first.argmin()]):
+            if of_first.min() < min(self._people[0].threshold(self._is_cut), looks[of_first.argmin()]):
                 return int(of_first.argmin()), 0
         gap = self._time - self._seen
         nearest = np.linalg.norm(places[:, :2] - self._previous[:2], axis=1).argmin()
         is_near = gap <= self._wait_count + 1 and _is_same(self._previous, places[nearest], gap)
-        if is_near and not min(looks[nearest], self._people[self._now].step(faces[nearest])) >= SAME:
+        threshold = self._people[self._now].threshold(self._is_cut)
+        if is_near and not min(looks[nearest], self._people[self._now].step(faces[nearest])) >= threshold:
             return int(nearest), self._now
-        if looks.min() < SAME:
+        if looks.min() < threshold:
             return int(looks.argmin()), self._now
         return None, None
 
     def _who(self, face: Face) -> int:
         """Return the number of a face's person, who may be new."""
-        distances = [person.distance(face) for person in self._people]
-        if distances and (min(distances) < SAME or not self._wait_count):
+        distances = [person.distance(face) / person.threshold(self._is_cut) for person in self._people]
+        if distances and (min(distances) < 1 or not self._wait_count):
             return int(np.argmin(distances))
         if len(self._people) < MAX_PEOPLE:
             self._people.append(_Person())
@@ -190,13 +197,19 @@ class _Person:
     def __init__(self) -> None:
         self._look: np.ndarray | None = None
         self._last: np.ndarray | None = None
-        self._count = 0
+        self._count, self._square = 0, 0.0  # mean squared distance
 
     def add(self, face: Face) -> None:
         if face.look is None:
             return
         self._count, self._last = min(self._count + 1, LOOK_FRAMES), face.look
+        if self._look is not None:
+            self._square += (self.distance(face) ** 2 - self._square) / self._count
         self._look = face.look if self._look is None else self._look + (face.look - self._look) / self._count
+
+    def threshold(self, is_cut: bool) -> float:
+        """Return the distance below which a face is this person's."""
+        return min(max(CUT_SAME, CUT_SPREADS * self._square**0.5), SAME) if is_cut else SAME
 
     def distance(self, face: Face) -> float:
         """Return the distance of a face from the mean; NaN if unknown."""
@@ -205,6 +218,24 @@ class _Person:
     def step(self, face: Face) -> float:
         """Return the distance of a face from the last one; NaN if unknown."""
         return _apart(face.look, self._last)
+
+
+class _Scenes:
+    """Detector of cuts, at which the whole image changes at once."""
+
+    def __init__(self) -> None:
+        self._last: np.ndarray | None = None
+        self._usual = 0.0  # running mean of the changes
+
+    def is_cut(self, scene: np.ndarray | None) -> bool:
+        """Return whether an image's thumbnail differs from the last one by a cut."""
+        last, self._last = self._last, scene
+        if scene is None or last is None or scene.shape != last.shape:
+            return False
+        change = float(np.abs(scene.astype(float) - last).mean())
+        is_cut = change > max(CUT_LEVELS, CUT_RATIO * self._usual)
+        self._usual += 0 if is_cut else (change - self._usual) / LOOK_FRAMES
+        return is_cut
 
 
 def _apart(first: np.ndarray | None, second: np.ndarray | None) -> float:
