@@ -6,6 +6,7 @@ python app.py --host 0.0.0.0 --password FILE   # for all who know the password i
 """
 
 from __future__ import annotations
+from utils.ending import call_main
 
 import argparse
 import os
@@ -18,7 +19,6 @@ from config import load_config
 from people.targets import find_targets
 from utils import cli
 from utils.context import set_context
-from utils.ending import call_main
 from utils.errors import ConfigError, ResourceError, WeightsError
 from web.jpeg import MAX_IMAGE_BYTES
 from web.learning import FOLDER

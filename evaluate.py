@@ -9,6 +9,7 @@ expression, with baselines. Writes scores.json, a table, and a section of the re
 """
 
 from __future__ import annotations
+from utils.ending import call_main
 
 import argparse
 import json
@@ -53,7 +54,6 @@ from synthetic.people import random_identity
 from synthetic.truth import expressions_of, has_expressions
 from utils import cli
 from utils.context import set_context
-from utils.ending import call_main
 from utils.errors import DataError
 from utils.files import write_text
 from utils.sampling import evenly

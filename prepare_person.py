@@ -9,6 +9,7 @@ encoder`. A folder in CelebV's format is used as it is.
 """
 
 from __future__ import annotations
+from utils.ending import call_main
 
 import argparse
 import os
@@ -42,7 +43,6 @@ from inference.networks import Trained, find_trained, load_network
 from models.networks import IMAGE_SHAPE
 from utils import cli
 from utils.context import set_configured_context
-from utils.ending import call_main
 from utils.errors import ConfigError, DataError
 from utils.files import atomic_folder, check_outputs, file_digest, locked, write_text, write_yaml
 from utils.parallel import WorkerPool, available_cores

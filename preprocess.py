@@ -6,6 +6,7 @@ python preprocess.py --dataset CelebV --check
 """
 
 from __future__ import annotations
+from utils.ending import call_main
 
 import argparse
 import csv
@@ -26,7 +27,6 @@ from datasets.images import write_image
 from datasets.prepared import Archives, Packed, images_digest, pack
 from datasets.samples import DrawnDataset
 from utils import cli
-from utils.ending import call_main
 from utils.errors import DataError
 from utils.files import check_outputs, file_digest, locked
 from utils.parallel import WorkerPool, available_cores

@@ -12,6 +12,7 @@ only once.
 """
 
 from __future__ import annotations
+from utils.ending import call_main
 
 import argparse
 import os
@@ -29,7 +30,6 @@ from people.steps import HELD_OUT, choose_film, measure_held_out, prepare, reena
 from people.work import INPUTS_FILE, QUALITIES, Work, read_inputs, record_inputs
 from utils import cli
 from utils.context import set_context
-from utils.ending import call_main
 from utils.errors import ConfigError, DataError, UserError
 from utils.files import check_outputs, check_room, locked, remove
 from utils.parallel import available_cores

@@ -4,6 +4,7 @@ python test_decoder.py tmp.monitor/decoder/<B>/<run>/training_info.yaml -n 100
 """
 
 from __future__ import annotations
+from utils.ending import call_main
 
 import numpy as np
 
@@ -12,7 +13,6 @@ from datasets.panels import face_image, generated_metadata, heatmap_image
 from datasets.samples import open_dataset
 from inference.panels import open_trained, write_panels
 from utils.cli import parse_test_args
-from utils.ending import call_main
 
 
 def main() -> None:

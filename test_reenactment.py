@@ -11,6 +11,7 @@ panels of input, boundary, transformed boundary, generated face and, for a data 
 """
 
 from __future__ import annotations
+from utils.ending import call_main
 
 import argparse
 from pathlib import Path
@@ -30,7 +31,6 @@ from inference.reenactor import NO_FACE_CHOICES, MissingFaces, Reenactor, open_r
 from models.networks import MODULES
 from utils import cli
 from utils.context import set_configured_context
-from utils.ending import call_main
 from utils.errors import ConfigError
 from utils.files import check_outputs
 from utils.video import MAX_FPS, MIN_FPS

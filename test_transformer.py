@@ -4,6 +4,7 @@ python test_transformer.py tmp.monitor/transformer/<A>2<B>/<run>/training_info.y
 """
 
 from __future__ import annotations
+from utils.ending import call_main
 
 import numpy as np
 
@@ -13,7 +14,6 @@ from datasets.panels import heatmap_image
 from datasets.samples import open_dataset
 from inference.panels import open_trained, write_panels
 from utils.cli import parse_test_args
-from utils.ending import call_main
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ python train_decoder.py [--conf FILE.yaml]
 """
 
 from __future__ import annotations
+from training.training import Training, call_training
 
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,6 @@ from models.networks import DECODER, DECODER_DISCRIMINATOR, HEATMAP_SHAPE, IMAGE
 from models.vgg import vgg_features
 from training.schedule import linear_decay
 from training.solver import Solver
-from training.training import Training, call_training
 
 
 class Graph(NamedTuple):

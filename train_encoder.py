@@ -4,6 +4,7 @@ python train_encoder.py [--conf FILE.yaml]
 """
 
 from __future__ import annotations
+from training.training import Training, call_training
 
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +27,6 @@ from models.networks import ENCODER, HEATMAP_SHAPE, IMAGE_SHAPE
 from training.run import Run
 from training.schedule import linear_decay
 from training.solver import Solver
-from training.training import Training, call_training
 from utils.errors import ConfigError
 
 NUM_PANELS = 4

@@ -7,6 +7,7 @@ of their accuracy and an image of the components.
 """
 
 from __future__ import annotations
+from training.training import Training, call_training
 
 from functools import partial
 from itertools import combinations, islice
@@ -36,7 +37,6 @@ from synthetic.truth import expressions_of, has_expressions, landmarks_on
 from training.run import Run
 from training.schedule import linear_decay
 from training.solver import Solver
-from training.training import Training, call_training
 from utils.errors import DataError
 from utils.files import atomic_path, write_yaml
 from utils.sampling import evenly

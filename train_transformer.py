@@ -8,6 +8,7 @@ generators back, and their discriminators, belong to each source.
 """
 
 from __future__ import annotations
+from training.training import Training, call_training
 
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,6 @@ from models.transformer import enhance_edges
 from training.averaging import Pass
 from training.schedule import linear_decay
 from training.solver import Solver
-from training.training import Training, call_training
 from utils.errors import ConfigError, WeightsError
 from utils.weights import read_parameters
 

@@ -31,9 +31,10 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from utils.ending import call_main  # noqa: E402
+
 from datasets.images import read_image  # noqa: E402
 from utils import cli  # noqa: E402
-from utils.ending import call_main  # noqa: E402
 from utils.errors import DataError  # noqa: E402
 from utils.parallel import available_cores  # noqa: E402
 

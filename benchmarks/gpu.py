@@ -34,6 +34,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from utils.ending import call_main
+
 from benchmarks.reenactment import DEMO, networks_in, seconds_of, write_random_networks
 from config import complete_config, load_config, with_values
 from config.runs import INFO_FILE
@@ -53,7 +55,6 @@ from training.checkpoints import newest_checkpoint
 from training.solver import LossScale
 from utils import cli
 from utils.context import set_context
-from utils.ending import call_main
 from utils.errors import ConfigError, one_line
 from utils.files import check_outputs, timestamp, write_text, write_yaml
 from utils.sampling import evenly

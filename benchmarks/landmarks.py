@@ -21,6 +21,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from utils.ending import call_main  # noqa: E402
+
 from datasets.boundary import IMAGE_SIZE  # noqa: E402
 from faces import finder as landmarks
 from faces.follower import CROP_DROP, CROP_SHARE
@@ -28,7 +30,6 @@ from synthetic.expressions import Expression, expression_track, random_expressio
 from synthetic.painter import render  # noqa: E402
 from synthetic.people import random_identity
 from utils import cli  # noqa: E402
-from utils.ending import call_main  # noqa: E402
 from utils.files import atomic_path  # noqa: E402
 
 FITTED_ON, MEASURED_ON = 1000, 500_000  # first seeds of the people

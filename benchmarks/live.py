@@ -24,6 +24,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from utils.ending import call_main  # noqa: E402
+
 from benchmarks.reenactment import networks_in, write_random_networks  # noqa: E402
 from datasets.batches import heatmap_of  # noqa: E402
 from datasets.boundary import style_of  # noqa: E402
@@ -43,7 +45,6 @@ from synthetic.moving import moving_head
 from synthetic.painter import render  # noqa: E402
 from synthetic.people import random_identity
 from utils import cli  # noqa: E402
-from utils.ending import call_main  # noqa: E402
 from web.jpeg import decode  # noqa: E402
 from web.live import encode  # noqa: E402
 from web.live_reenactor import LiveReenactor

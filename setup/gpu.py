@@ -8,13 +8,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from utils.ending import call_main
+
 import nnabla as nn
 import nnabla.functions as F
 import numpy as np
 from nnabla.ext_utils import get_extension_context
 
 from utils.context import set_context
-from utils.ending import call_main
 from utils.errors import ResourceError
 
 SHAPE, CHANNELS, ROUNDS = (8, 64, 128, 128), 64, 10  # of the convolution

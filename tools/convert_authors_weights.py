@@ -21,8 +21,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils import cli
 from utils.ending import call_main
+
+from utils import cli
 from utils.errors import ConfigError, WeightsError
 from utils.files import atomic_path, check_outputs, open_file
 from utils.weights import listed, read_manifest, require_names, write_arrays

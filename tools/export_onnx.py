@@ -17,11 +17,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from utils.ending import call_main
+
 from inference.backends import export
 from inference.networks import find_trained
 from models.networks import MODULES
 from utils import cli
-from utils.ending import call_main
 from utils.files import check_outputs
 
 

@@ -22,6 +22,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from utils.ending import call_main
+
 from config.common import GAZE
 from datasets.annotations import format_line
 from datasets.celebv import PERSON_FILE
@@ -41,7 +43,6 @@ from synthetic.moving import VIDEO_FPS, VIDEO_SIZE, moving_head
 from synthetic.painter import render, render_cutout, textures_of
 from synthetic.people import Identity, identity_seed, layout_identity, random_identity, varied_identity
 from utils import cli
-from utils.ending import call_main
 from utils.errors import ConfigError, DataError
 from utils.files import check_outputs, write_text, write_yaml
 from utils.video import open_video

@@ -1,6 +1,7 @@
 """A training as its script sees it: configuration, batches, and the run."""
 
 from __future__ import annotations
+from utils.ending import call_main
 
 import argparse
 import sys
@@ -26,7 +27,6 @@ from training.run import Run, stop_requests
 from training.solver import LossScale, Solver
 from utils import cli
 from utils.context import current_context, set_context
-from utils.ending import call_main
 from utils.errors import ConfigError, NotFiniteError, Stopped, describe
 from utils.files import file_digest, locked, new_folder, timestamp, write_yaml
 

@@ -15,10 +15,11 @@ from typing import NamedTuple
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from utils.ending import call_main
+
 import pooch
 import requests
 
-from utils.ending import call_main
 from utils.errors import ConfigError, ResourceError, WeightsError, one_line
 from utils.files import file_digest, locked, open_file, read_yaml
 from utils.weights import SUMS_FILE, read_manifest, read_parameters, read_sums, set_sum

@@ -7,8 +7,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import app
 from utils.ending import call_main
+
+import app
 from web import learning
 
 learning.COMMAND = [sys.executable, str(Path(__file__).with_name("learn.py")), sys.argv.pop(1)]

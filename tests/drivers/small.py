@@ -8,8 +8,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from people import recipe, steps, work
 from utils.ending import call_main
+
+from people import recipe, steps, work
 from web import learning
 
 of = recipe.config_of

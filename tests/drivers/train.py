@@ -15,8 +15,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from training.run import Run
 from training.training import call_training
+
+from training.run import Run
 from utils.errors import DataError
 
 

@@ -230,3 +230,20 @@ def test_a_cache_is_in_the_first_folder_that_is_writable(tmp_path, monkeypatch):
         assert cache_folder(tmp_path / "beside") == tmp_path / expected
         refused.append("beside")
     cache_folder.cache_clear()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["train_decoder.py", "test_reenactment.py"])
+def test_ctrl_c_in_the_first_seconds_is_no_traceback(script, tmp_path):
+    """While libraries are imported, while the script runs, and at its end."""
+    codes = set()
+    for delay_s in (0.15, 0.35, 0.6, 0.9, 1.3):
+        command = [sys.executable, str(ROOT / script), "--help"]
+        options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, cwd=tmp_path, **options) as process:
+            time.sleep(delay_s)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=PATIENCE_S)
+        assert "Traceback" not in errors, (delay_s, errors)
+        codes.add(process.returncode)
+    assert codes <= {-signal.SIGINT, 130, 0} and -signal.SIGINT in codes
