@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,27 +36,39 @@ def list_path(root: str | Path, person: str, mode: str) -> Path:
 
 
 def drawing_of(root: str | Path, people: Sequence[str]) -> str:
-    """Return the style that all folders of people name, else `published`. Raises DataError if one is unknown."""
-    found = set()
+    """Return the style that the folders of people name; `published` if they name none.
+
+    Raises DataError if one is unknown or they differ.
+    """
+    found = {}
     for person in people:
         path = Path(root) / person / PERSON_FILE
         try:
             content = read_yaml(path)
         except FileNotFoundError:
+            if path.is_symlink():
+                raise DataError(f"{path}: a broken link; restore or remove it") from None
             content = {"drawing": PUBLISHED}
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: {error}") from None
         drawing = content.get("drawing") if isinstance(content, dict) else None
         if drawing not in DRAWINGS:
             raise DataError(f"{path}: 'drawing' must be one of {', '.join(DRAWINGS)}")
-        found.add(drawing)
-    return found.pop() if len(found) == 1 else PUBLISHED
+        found[person] = drawing
+    return _only(root, found)
 
 
 def prepared_drawing(ref_dir: str | Path, people: Sequence[str]) -> str:
-    """Return the drawing style of prepared files: the one all of them name, else `published`."""
-    found = {drawing_in(read_record(record_path(Path(ref_dir), person))) for person in people}
-    return found.pop() if len(found) == 1 else PUBLISHED
+    """Return the drawing style that the prepared files of people name. Raises DataError if they differ."""
+    return _only(ref_dir, {person: drawing_in(read_record(record_path(Path(ref_dir), person))) for person in people})
+
+
+def _only(root: str | Path, drawings: dict[str, str]) -> str:
+    """Return the only drawing style of people. Raises DataError if there are several."""
+    if len(set(drawings.values())) > 1:
+        words = ", ".join(f"{person} '{drawing}'" for person, drawing in drawings.items())
+        raise DataError(f"{root}: people of different drawing styles: {words}; set drawing to one of them")
+    return next(iter(drawings.values()), PUBLISHED)
 
 
 def people_of(root: str | Path) -> list[str]:
@@ -111,7 +124,7 @@ def _check_names(path: Path, names: list[str]) -> None:
         raise DataError(f"{path}: '{twice}' is duplicated; remove one of the lines")
     mode, _, kind = path.name.partition("_")
     other = path.with_name(f"{'test' if mode == 'train' else 'train'}_{kind}")
-    if mode != "all" and other.exists():
+    if mode != "all" and os.path.lexists(other):
         shared = known.intersection(read_names(other, NUM_COORDINATES, ""))
         if shared:
             raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -123,7 +124,7 @@ def load_film(path: Path) -> Film:
     if not path.is_dir():
         return read_film(path)
     root, person = path.absolute().parent, path.absolute().name
-    return film_of(root, person, "train" if list_path(root, person, "train").exists() else "all")
+    return film_of(root, person, "train" if os.path.lexists(list_path(root, person, "train")) else "all")
 
 
 def keep_film(config: DecoderConfig, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,8 @@ def keep_shape(dataset: DrawnDataset | EncodedDataset, folder: Path) -> None:
 def read_shape(config: DecoderConfig, folders: list[Path]) -> Shape:
     """Read a person's shape from the first folder that has it, else from frames. Raises WeightsError if neither has."""
     paths = [folder / GEOMETRY_FILE for folder in folders]
-    path = next((path for path in paths if path.exists()), paths[0])
-    if path.exists():
+    path = next((path for path in paths if os.path.lexists(path)), paths[0])
+    if os.path.lexists(path):
         found = read_annotations(path, 0, "")
         if not {MEAN, NEUTRAL} <= {*found.names}:
             raise WeightsError(f"{path}: no lines '{MEAN}' and '{NEUTRAL}'; remove it, and train the decoder again")

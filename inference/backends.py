@@ -168,7 +168,9 @@ def exported(module: str, trained: Trained, batch_size: int) -> Path:
     if not trained.weights.is_file():
         raise WeightsError(f"{trained.weights}: no such weights file; train the network or download weights")
     path = cached_path(module, trained, batch_size)
-    if not path.exists():
+    if path.exists():
+        print(f"weights of the {module}: {trained.weights}")
+    else:
         print(f"exporting the {module} once: {path}")
         export({module: trained}, path, batch_size)
     return path

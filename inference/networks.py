@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import nnabla as nn
 from config import Config, load_config
 from config.common import PUBLISHED
 from config.runs import BEST_FILE
+from datasets.celebv import FROM_ENCODER
 from datasets.film import FILM_FILE, Film, read_film
 from datasets.shape_file import read_shape
 from faces.geometry import Shape
@@ -36,7 +38,7 @@ class Trained(NamedTuple):
 
     def film(self) -> Film | None:
         """Read the film of the decoder's person; None if the run has none. Raises DataError if it is invalid."""
-        path = next((folder / FILM_FILE for folder in self._folders if (folder / FILM_FILE).exists()), None)
+        path = next((folder / FILM_FILE for folder in self._folders if os.path.lexists(folder / FILM_FILE)), None)
         return None if path is None else read_film(path, self.config.trg_celeb_name)
 
 
@@ -44,7 +46,8 @@ Networks = dict[str, Trained]  # by module
 
 
 def load_network(module: str, trained: Trained, x: nn.Variable) -> nn.Variable:
-    """Build a network in evaluation mode and load its weights. Raises WeightsError if they do not fit."""
+    """Build a network in evaluation mode, and load and name its weights. Raises WeightsError if they do not fit."""
+    print(f"weights of the {module}: {trained.weights}")
     network = INFERENCE[module]
     output = network.evaluate(x, trained.config)
     network.load(trained.weights)
@@ -68,7 +71,13 @@ def find_trained(module: str, config_path: Path, param_file: Path | None = None)
 
 
 def require_one_drawing(networks: Networks) -> None:
-    """Check that all networks were trained on the same drawing style. Raises ConfigError if they were not."""
+    """Check that all networks were trained on boundaries as they will get. Raises ConfigError if they were not."""
+    for module, trained in networks.items():
+        if "encoder" not in networks and getattr(trained.config, "boundary", "") == FROM_ENCODER:
+            raise ConfigError(
+                f"{trained.config_path}: the {module} was trained with 'boundary: encoder'; replace --landmarks by "
+                "--encoder-config"
+            )
     found = {trained.config_path: trained.config.drawing or PUBLISHED for trained in networks.values()}
     if len(set(found.values())) > 1:
         words = ", ".join(f"{path} on '{drawing}'" for path, drawing in found.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,7 +96,7 @@ def read_expressions(folder: Path) -> tuple[list[Expression], int]:
     try:
         with open_file(path) as opened, np.load(opened, allow_pickle=False) as file:
             return [Expression(*map(float, row)) for row in file["expressions"]], int(file["identity_seed"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         if is_of_system(error):
             raise
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from synthetic.people import random_identity
 
 def has_expressions(root: str | Path, person: str) -> bool:
     """Return whether a person is synthetic and its expressions are known."""
-    return (Path(root) / person / EXPRESSION_FILE).exists()
+    return os.path.lexists(Path(root) / person / EXPRESSION_FILE)
 
 
 def expressions_of(root: str | Path, person: str, mode: str) -> list[Expression]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import nnabla as nn
+from nnabla.logger import logger
 
 from config import MODULE_KEY, Config, load_config, to_dict, with_values
 from config.common import FacesConfig, GanConfig
@@ -113,6 +114,7 @@ class Training:
         args, config, communicator = self._args, self.config, self._communicator
         finetune = getattr(config, "finetune", None)
         if finetune is not None and finetune.param_path and self.resumed is None:
+            _compare_drawing(config, Path(finetune.param_path))
             for network in networks:
                 network.load(finetune.param_path)
         loss_scale = LossScale(args.type_config == "half")
@@ -179,6 +181,14 @@ def _with_data(config: Config) -> Config:
     if isinstance(config, FacesConfig) and config.dataset == "WFLW":
         return with_values(config, {"drawing": wflw.prepared_drawing(config.wflw_dir)})
     return with_values(config, {"drawing": drawing_of(config.train_dir, config.people)})
+
+
+def _compare_drawing(config: Config, weights: Path) -> None:
+    """Print a warning if the run of weights has another drawing style, as far as it is known."""
+    info = next((folder / INFO_FILE for folder in weights.parents[:2] if (folder / INFO_FILE).is_file()), None)
+    drawing = None if info is None else load_config(config.MODULE, info).drawing
+    if drawing not in (None, config.drawing):
+        logger.warning(f"{weights} was trained with 'drawing: {drawing}'; this training uses '{config.drawing}'")
 
 
 def _identity_of(path: Path) -> dict[str, str | int]:

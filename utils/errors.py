@@ -96,7 +96,9 @@ def describe(error: BaseException) -> tuple[str, int]:
         message = where + (error.strerror or str(error)) + remedy(error.errno)
         return f"error: {one_line(message)}", ResourceError.exit_code
     if isinstance(error, ImportError):
-        return f"error: {one_line(error)}; run 'pip install -r requirements.txt' again", ConfigError.exit_code
+        # a path belongs to a module that exists, and may be another of that name
+        advice = "" if error.path else "; run 'pip install -r requirements.txt' again"
+        return f"error: {one_line(error)}{advice}", ConfigError.exit_code
     # Python and C++ libraries raise RuntimeError if a thread cannot be started
     if isinstance(error, RuntimeError) and re.search("(?i)start new thread|temporarily unavailable", str(error)):
         return f"error: a thread cannot be started{remedy(errno.EAGAIN)}", ResourceError.exit_code

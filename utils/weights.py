@@ -142,6 +142,8 @@ def read_sums(folder: Path) -> dict[str, str]:
     try:
         lines = read_text(folder / SUMS_FILE, "ascii").splitlines()
     except (FileNotFoundError, NotADirectoryError):
+        if (folder / SUMS_FILE).is_symlink():
+            raise WeightsError(f"{folder / SUMS_FILE}: a broken link; restore or remove it") from None
         return {}
     except (UnicodeDecodeError, NotRegular, IsADirectoryError):
         lines = ["damaged"]

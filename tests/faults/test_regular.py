@@ -5,19 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import DEMO, DEMO_NETWORKS, must_fail
+from helpers import DEMO, DEMO_NETWORKS, ROOT, must_fail
 
 from config import load_config
 from datasets.annotations import read_names
+from datasets.celebv import drawing_of
+from datasets.film import load_film
 from datasets.images import list_images, read_image, write_image
 from datasets.prepared import PreparedFile
 from inference.inputs import FrameSource
+from inference.networks import Trained
 from inference.record import read_record
 from people.targets import read_held_out
+from synthetic.expressions import EXPRESSION_FILE, read_expressions
 from synthetic.moving import moving_head
+from synthetic.truth import has_expressions
 from utils.errors import ConfigError, UserError, WeightsError
 from utils.files import atomic_path, check_outputs, file_digest, open_file, read_yaml
 from utils.weights import read_parameters, read_sums
@@ -139,3 +145,37 @@ def test_a_missing_file_of_sums_is_none(tmp_path):
     (tmp_path / "SHA256SUMS").mkdir()
     with pytest.raises(WeightsError, match="damaged"):
         read_sums(tmp_path)
+
+
+def break_file(path: Path, how: str) -> None:
+    """Replace a file by an empty one, a folder, or a broken link."""
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if how == "folder":
+        path.mkdir()
+    elif how == "link":
+        path.symlink_to("nowhere")
+    else:
+        path.write_text("")
+
+
+@pytest.mark.parametrize("how", ["empty", "folder", "link"])
+def test_files_that_need_not_exist_are_not_passed_over_when_they_are_broken(tmp_path, how):
+    """Without them, another drawing, no film, another neutral face, no check, and no truth would be taken."""
+    run = shutil.copytree(ROOT / "demo/weights/decoder", tmp_path / "run")
+    info, weights, person = run / "training_info.yaml", run / "weights.h5", tmp_path / "Ann"
+    decoder = Trained(load_config("decoder", info), weights, info)
+    readers: dict[Path, Callable[[], object]] = {
+        person / "person.yaml": lambda: drawing_of(tmp_path, ["Ann"]),
+        run / "film.npz": decoder.film,
+        run / "face_98pt.txt": decoder.shape,
+        person / EXPRESSION_FILE: lambda: has_expressions(tmp_path, "Ann") and read_expressions(person),
+        person / "train_98pt.txt": lambda: load_film(person),
+    }
+    if how != "empty":  # an empty list of digests is one of no file
+        readers[run / "SHA256SUMS"] = lambda: read_parameters(weights)
+    for path, read in readers.items():
+        break_file(path, how)
+        with pytest.raises(UserError) as error:
+            read()
+        assert str(path) in str(error.value) and "\n" not in str(error.value)

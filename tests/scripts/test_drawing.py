@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,16 @@ def test_the_persons_folder_decides_unless_the_configuration_does(work):
     drawn = [load_config("decoder", info_of(work, *run)).drawing for run in (("Ann", 0), ("Bob", 1), ("Bob", 2))]
     assert drawn == ["gaze", "published", "gaze"]
     root = work / "datasets/CelebV"
-    assert drawing_of(root, ["Ann"]) == "gaze" and drawing_of(root, ["Ann", "Bob"]) == "published"
+    assert drawing_of(root, ["Ann"]) == "gaze" and drawing_of(root, ["Bob"]) == "published"
+    for module, names in (("encoder", "celeb_names: [Ann, Bob]"), ("shape_prior", "celeb_names: [Bob, Ann]")):
+        (work / "mixed.yaml").write_text(f"dataset: CelebV\n{names}\n")
+        must_fail(work, 3, "different drawing styles", f"train_{module}.py", "--conf", "mixed.yaml")
+    (work / "mixed.yaml").write_text("src_celeb_name: Ann\ntrg_celeb_name: Bob\n")
+    must_fail(work, 3, "Bob 'published'", "train_transformer.py", "--conf", "mixed.yaml")
+    base = work / "tmp.monitor/decoder/Ann/r0/netG_decoder_1.h5"
+    write_yaml(work / "mixed.yaml", SMALL | {"trg_celeb_name": "Bob", "finetune": {"param_path": str(base)}})
+    said = must_run(work, "train_decoder.py", "--conf", "mixed.yaml", "--dry-run")
+    assert "was trained with 'drawing: gaze'; this training uses 'published'" in said
     assert drawing_of(root, ["Crowd"]) == "gaze"
 
 
@@ -73,7 +83,10 @@ def test_networks_of_two_styles_do_not_go_together(work):
     assert "'published'" in said and "'gaze'" in said
     must_run(work, "split_celebv.sh", "datasets/CelebV", 3)
     must_run(work, "test_reenactment.py", "--landmarks", *flags, "-n", 2)
-    must_run(work, "test_decoder.py", info_of(work, "Bob", 2), "-n", 2)
+    copied = shutil.copytree(info_of(work, "Bob", 2).parent, work / "copied")
+    (copied / "netG_decoder_1.h5").rename(copied / "mine.h5")
+    said = must_run(work, "test_decoder.py", copied / "training_info.yaml", "-n", 2)
+    assert "weights of the decoder: tmp.monitor/decoder/Bob/r2/netG_decoder_1.h5" in said  # not silently
 
 
 def test_prepared_files_of_another_style_are_refused(work):

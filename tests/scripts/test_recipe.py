@@ -107,6 +107,8 @@ def test_the_scripts_run_with_all_of_it(work):
     must_run(work, "test_reenactment.py", *chain, "--src-celeb-name", "Mira")
     (record,) = work.glob("reenactment_result/Mira2Linnea/*/reenactment.yaml")
     assert "netG_transformer_A2B_1.h5" in record.read_text()
+    alone = ("--landmarks", *chain[4:6], "--src-celeb-name", "Mira")
+    must_fail(work, 2, "'boundary: encoder'; replace --landmarks", "test_reenactment.py", *alone)
     # one that it was not trained on drives as well
     said = must_run(work, "test_reenactment.py", *chain, "--src-celeb-name", "Linnea")
     assert "note: the transformer was not trained on Linnea but on Rowan, Mira" in said
