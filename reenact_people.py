@@ -81,8 +81,6 @@ def parse_args() -> argparse.Namespace:
             parser.error("--name and --look apply without --source")
         if args.encoder and not is_whole(args.motion, args.strength):
             parser.error("--motion and --strength apply to landmarks, which --encoder does not use")
-        if args.out.suffix != ".mp4":
-            parser.error(f"--out {args.out}: must end in .mp4")
         args.work_dir = args.work_dir or args.out.with_suffix(".work")
     for flag in ("source", "target"):
         video = getattr(args, flag)
@@ -98,7 +96,7 @@ def parse_args() -> argparse.Namespace:
         parser.error("--encoder and --transformer require training; add --quality draft")
     if args.source is not None and os.path.samefile(args.source, args.target):
         parser.error("--source and --target are the same file")
-    check_outputs({"--out": args.out, "--work-dir": args.work_dir}, [args.source, args.target])
+    check_outputs({"--out": args.out, "--work-dir": args.work_dir}, [args.source, args.target], ".mp4")
     return args
 
 

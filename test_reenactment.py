@@ -82,8 +82,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--info", default="", metavar="TEXT", help="appended to the name of the result folder")
     cli.add_device_arguments(parser)
     args = parser.parse_args()
-    if args.video is not None and args.video.suffix != ".mp4":
-        parser.error(f"--video {args.video}: must end in .mp4")
     if args.input is None and args.face is not None:
         parser.error("--face requires --input")
     if args.landmarks == (args.encoder_config is not None):
@@ -94,7 +92,7 @@ def parse_args() -> argparse.Namespace:
         parser.error("--motion and --strength apply to landmarks; replace --encoder-config by --landmarks")
     inputs = [Path(args.input) if args.input else None]
     inputs += [getattr(args, f"{module}_{kind}") for module in MODULES for kind in ("config", "param_file")]
-    check_outputs({"--video": args.video, "--out-dir": args.out_dir}, inputs)
+    check_outputs({"--video": args.video, "--out-dir": args.out_dir}, inputs, ".mp4")
     return args
 
 

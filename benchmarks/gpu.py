@@ -349,7 +349,7 @@ def main() -> None:
     args = parse_args()
     if args.case is not None:
         return run_case(args.case)
-    check_outputs({"--out": args.out}, [])
+    check_outputs({"--out": args.out}, ending=".md")
     device_id = args.device_id or 0
     context = set_context(args.context or "auto", device_id)
     print(context.message)

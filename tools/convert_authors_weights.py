@@ -225,9 +225,7 @@ def main() -> None:
     parser.add_argument("source", type=cli.path, metavar="FROM", help="FILE.pth, or the folder of text files for pca")
     parser.add_argument("target", type=cli.path, metavar="TO.h5")
     args = parser.parse_args()
-    if args.target.suffix != ".h5":
-        parser.error(f"{args.target}: must end in .h5")
-    check_outputs({"TO": args.target}, [args.source])
+    check_outputs({"TO": args.target}, [args.source], ".h5")
     if args.network == PCA:
         arrays, manifest = read_pca(args.source), PCA
     else:

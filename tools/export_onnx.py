@@ -41,7 +41,9 @@ def parse_args() -> argparse.Namespace:
         parser.error("--chain: requires the transformer between encoder and decoder")
     inputs = [getattr(args, f"{module}_{what}") for module in MODULES for what in ("config", "param_file")]
     names = ["chain"] if args.chain else named
-    check_outputs({"--out-dir": args.out_dir} | {f"{name} to": args.out_dir / f"{name}.onnx" for name in names}, inputs)
+    check_outputs(
+        {"--out-dir": args.out_dir} | {f"{name} to": args.out_dir / f"{name}.onnx" for name in names}, inputs, ".onnx"
+    )
     return args
 
 

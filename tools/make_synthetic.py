@@ -204,8 +204,6 @@ def make_wflw(num_faces: dict[str, int], forehead: tuple[float, float], seed: in
 
 def make_video(person: str, num_frames: int, seed: int, out_file: Path) -> None:
     """Create a video to try prepare_person.py with."""
-    if out_file.suffix != ".mp4":
-        raise ConfigError(f"--out-file {out_file}: must end in .mp4")
     frames = (frame for frame, _ in moving_head(person, num_frames, seed))
     bar = tqdm(frames, total=num_frames, unit="frame", disable=None)
     with open_video(out_file, VIDEO_SIZE, VIDEO_FPS, generated_metadata("a synthetic person")["Comment"]) as video:
@@ -257,7 +255,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    check_outputs({"--out-file": args.out_file} if args.form == "video" else {"--out-dir": args.out_dir})
+    check_outputs({"--out-file": args.out_file} if args.form == "video" else {"--out-dir": args.out_dir}, ending=".mp4")
     if args.form == "celebv":
         people = read_people(args.people)
         make_celebv(people, args.frames, args.stride, args.seed, args.out_dir, args.expressions)

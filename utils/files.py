@@ -213,14 +213,16 @@ def timestamp() -> str:
     return datetime.now().strftime("%Y%m%d%H%M%S")
 
 
-def check_outputs(outputs: dict[str, Path | None], inputs: Iterable[Path | None] = ()) -> None:
+def check_outputs(outputs: dict[str, Path | None], inputs: Iterable[Path | None] = (), ending: str = "") -> None:
     """Check that output files and folders can be written and do not overwrite an input or each other.
 
     Args:
         outputs: paths by flag; None is skipped. A flag that ends in `dir` names a folder.
         inputs: files that will be read.
+        ending: required ending of files, such as `.mp4`.
 
-    Raises ConfigError for a conflict, or a folder in place of a file or vice versa; ResourceError if not writable.
+    Raises ConfigError for a conflict, another ending, or a folder in place of a file or vice versa, ResourceError if a
+    path is not writable.
     """
     seen = {os.path.realpath(path): f"the input {path}" for path in inputs if path}
     for flag, path in outputs.items():
@@ -230,6 +232,8 @@ def check_outputs(outputs: dict[str, Path | None], inputs: Iterable[Path | None]
             raise ConfigError(f"{flag} {path}: is {same}; choose another path")
         seen[os.path.realpath(path)] = f"also the output of {flag}"
         is_folder = flag.endswith("dir")
+        if not is_folder and not path.name.lower().endswith(ending):
+            raise ConfigError(f"{flag} {path}: must end in {ending}")
         if path.exists() and path.is_dir() != is_folder:
             raise ConfigError(f"{flag} {path}: is {'not a' if is_folder else 'a'} folder; choose another path")
         if path.exists() and not is_folder and not path.is_file():

@@ -28,6 +28,8 @@ def test_an_output_is_no_input_and_can_be_written(tmp_path):
         check_outputs({"--video": tmp_path / "folder"})
     with pytest.raises(ConfigError, match="is not a folder"):
         check_outputs({"--out-dir": tmp_path / "in.mp4"})
+    with pytest.raises(ConfigError, match="--video .*a.avi: must end in .mp4"):
+        check_outputs({"--out-dir": tmp_path / "x", "--video": tmp_path / "a.avi"}, ending=".mp4")
     for path in (tmp_path / "in.mp4/x/a.mp4", Path("/proc/nowhere/a.mp4")):
         with pytest.raises(ResourceError, match="--video"):
             check_outputs({"--video": path})
