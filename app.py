@@ -2,14 +2,12 @@
 
 python app.py                                  # http://127.0.0.1:7860, only for this machine
 python app.py --logdir result.work/runs        # also with decoders that were trained there
-python app.py --host 0.0.0.0 --password FILE   # for all who know the password in the file
 """
 
 from __future__ import annotations
 from utils.ending import call_main
 
 import argparse
-import os
 import tempfile
 from pathlib import Path
 
@@ -26,8 +24,6 @@ from web.server import build_application
 from web.videos import Limits
 
 LOCAL_HOST = "127.0.0.1"
-MIN_PASSWORD, MAX_PASSWORD = 8, 1000
-PASSWORD_VARIABLE = "REENACTGAN_PASSWORD"
 MAX_MESSAGE_BYTES = 2 * MAX_IMAGE_BYTES
 MAX_CONNECTIONS = 256
 
@@ -35,11 +31,7 @@ MAX_CONNECTIONS = 256
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    help_host = f"address to listen on (default {LOCAL_HOST}, only this machine); others require --password"
-    parser.add_argument("--host", type=cli.text, default=LOCAL_HOST, help=help_host)
     parser.add_argument("--port", type=cli.whole(1, 65535), default=7860)
-    help_password = f"file with the password, at least {MIN_PASSWORD} characters (or set {PASSWORD_VARIABLE})"
-    parser.add_argument("--password", type=cli.path, metavar="FILE", help=help_password)
     help_logdir = "log folder with decoder runs, can be repeated (default: logdir of the configuration)"
     parser.add_argument("--logdir", type=cli.path, action="append", metavar="DIR", help=help_logdir)
     help_size = "maximum size of an upload in MB (default 200)"
@@ -48,34 +40,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--max-seconds", type=cli.whole(1, 3600), default=120, metavar="N", help=help_length)
     cli.add_device_arguments(parser)
     args = parser.parse_args()
-    args.password = read_password(args.password)
-    if args.host != LOCAL_HOST and args.password is None:
-        parser.error(f"--host {args.host}: requires --password, because others could use this machine")
     for folder in args.logdir or ():
         if not folder.is_dir():
             raise ConfigError(f"--logdir {folder}: no such folder")
     return args
-
-
-def read_password(path: Path | None) -> str | None:
-    """Read the password from a file or the environment. Raises ConfigError if it is unreadable or too short."""
-    password, where = os.environ.pop(PASSWORD_VARIABLE, None), PASSWORD_VARIABLE
-    if path is not None:
-        where = "--password"
-        try:
-            if not path.is_file():
-                raise ConfigError(
-                    "--password: no such file; pass a file with the password that only you can read (a command line is "
-                    f"visible to all users of this machine), or set {PASSWORD_VARIABLE}"
-                )
-            password = path.read_text(encoding="utf-8")[:MAX_PASSWORD].partition("\n")[0].rstrip("\r")
-            if path.stat().st_mode & 0o044:
-                print(f"note: {path}: readable by other users; run 'chmod 600'")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--password: {path} cannot be read ({error})") from None
-    if password is not None and len(password) < MIN_PASSWORD:
-        raise ConfigError(f"{where}: must have at least {MIN_PASSWORD} characters")
-    return password
 
 
 def main() -> None:
@@ -89,16 +57,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="reenactgan-") as folder:
         limits = Limits(args.max_mb, args.max_seconds)
         learned = logdirs[0] / FOLDER
-        application = build_application(targets, context.name, Path(folder), learned, limits, args.password)
-        print(f"page: http://{args.host}:{args.port} (press Ctrl-C to stop)", flush=True)
-        settings = {"host": args.host, "port": args.port, "log_level": "warning", "server_header": False}
+        application = build_application(targets, context.name, Path(folder), learned, limits)
+        print(f"page: http://{LOCAL_HOST}:{args.port} (press Ctrl-C to stop)", flush=True)
+        settings = {"host": LOCAL_HOST, "port": args.port, "log_level": "warning", "server_header": False}
         settings |= {"ws_max_size": MAX_MESSAGE_BYTES, "ws_max_queue": 4, "limit_concurrency": MAX_CONNECTIONS}
         settings |= {"ws_per_message_deflate": False}  # JPEG images are compressed
         server = uvicorn.Server(uvicorn.Config(application, **settings))
         try:
             server.run()
         except SystemExit:  # raised by uvicorn if it cannot listen
-            raise ResourceError(f"{args.host}:{args.port}: cannot listen there; choose another --port") from None
+            raise ResourceError(f"port {args.port}: cannot listen there; choose another --port") from None
 
 
 if __name__ == "__main__":

@@ -59,8 +59,7 @@ def load_config(module: str, path: str | Path | None = None) -> Config:
         module: `encoder`, `transformer`, `decoder` or `shape_prior`.
         path: a configuration file or a training_info.yaml; None returns the defaults.
 
-    Raises:
-        ConfigError: the file cannot be read, or has an unknown key, a wrong type or an invalid value.
+    Raises ConfigError if the file cannot be read, or has an unknown key, a wrong type or an invalid value.
     """
     return complete_config(module, {} if path is None else _read_yaml(Path(path)), path)
 

@@ -61,8 +61,7 @@ class DrawnDataset(_PersonDataset):
         parts: parts of a sample, out of `image`, `heatmap` and `resized_heatmap`.
         ref_dir: folder of prepared npz files; '' draws on the fly.
 
-    Raises:
-        DataError: lists, images or prepared files are missing, damaged, or do not belong together.
+    Raises DataError if lists, images or prepared files are missing, damaged, or do not belong together.
     """
 
     def __init__(

@@ -81,8 +81,7 @@ class FaceFinder:
         is_video: consecutive images show the same scene, so a face that the detector misses is searched for at its
             last position.
 
-    Raises:
-        ImportError: MediaPipe is not installed.
+    Raises ImportError if MediaPipe is not installed.
     """
 
     def __init__(self, is_video: bool = False):

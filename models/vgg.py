@@ -26,8 +26,7 @@ def vgg_features(images: Iterable[nn.Variable], layers: tuple[str, ...]) -> list
     Returns:
         Feature maps of each image.
 
-    Raises:
-        ResourceError: VGG-16 cannot be downloaded or read.
+    Raises ResourceError if VGG-16 cannot be downloaded or read.
     """
     from nnabla.models.imagenet import VGG16  # slow to import
     from nnabla.models.utils import get_model_home, get_model_url_base

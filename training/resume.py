@@ -104,7 +104,10 @@ def require_same(run: Run, state: dict[str, Any]) -> None:
     then = {key: state[key] for key in now}
     differences += [f"{key} was {_short(old)}, is {_short(new)}" for key, old, new in _differences(then, now)]
     if differences:
-        raise ConfigError(f"{folder}: cannot be resumed with other settings or data: {'; '.join(differences)}")
+        words = "; ".join(differences)
+        if then["processes"] != now["processes"]:
+            words += f"; start it with mpirun -n {then['processes']}"
+        raise ConfigError(f"{folder}: cannot be resumed with other settings or data: {words}")
     if state["iteration"] > run.iterations_in_all:
         raise ConfigError(
             f"train.epochs: the run is past epoch {run.epochs_in_all}; {folder} is in epoch {state['epoch'] + 1}"

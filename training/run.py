@@ -242,8 +242,7 @@ class Run:
             keep: functions that write what inference needs besides weights, given the run's folder.
             save: saves the weights; None saves the networks of this epoch.
 
-        Raises:
-            Stopped: on request, after a checkpoint.
+        Raises Stopped on request, after a checkpoint.
         """
         is_due = epoch % self.save_interval == 0 or epoch == self.epochs_in_all
         if self.is_writer and is_due:

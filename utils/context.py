@@ -27,8 +27,7 @@ def set_context(wanted: str, device_id: int, must_have: bool = True, type_config
         type_config: `float`, or `half` for mixed precision on a GPU.
         must_have: whether `cudnn` is required. If not, the CPU is the fallback.
 
-    Raises:
-        ConfigError: `cudnn` is required and unavailable.
+    Raises ConfigError if `cudnn` is required and unavailable.
     """
     if wanted == "cpu":
         nn.set_default_context(get_extension_context("cpu"))

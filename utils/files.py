@@ -56,8 +56,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The file is synced before it is renamed, so a crash leaves the old file or the new one. Missing parents are
     created, and a symbolic link is followed.
 
-    Raises:
-        ResourceError: the file cannot be written.
+    Raises ResourceError if the file cannot be written.
     """
     path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
     folder = path.parent

@@ -50,8 +50,7 @@ class WorkerPool:
         work: function from a task to its result. Its exceptions are raised by `result`.
         num_workers: 1 or more.
 
-    Raises:
-        ResourceError: processes cannot be started.
+    Raises ResourceError if processes cannot be started.
     """
 
     def __init__(self, work: Callable[[Any], Any], num_workers: int):

@@ -209,8 +209,7 @@ def read_video(video: Video, fps: float | Fraction | None = None, at_most: int |
     Yields:
         Frames (H, W, 3) uint8 RGB, upright, with square pixels.
 
-    Raises:
-        DataError: the video ends early.
+    Raises DataError if the video ends early.
     """
     fps = fps or video.fps
     width, height = video.size

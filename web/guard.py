@@ -1,18 +1,12 @@
-"""Access control: this machine's browser or users with the password, and no pages of other sites."""
+"""Access control: only this machine's browser, and no pages of other sites."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import secrets
 from typing import Any
 from urllib.parse import urlsplit
 
-COOKIE = "reenactgan"
 LOCAL = frozenset(("127.0.0.1", "localhost", "::1"))
 CHANGING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
-
-WRONG_S = 1.0  # delay after a wrong password, during which no other password is checked
 
 POLICY = "; ".join(
     (
@@ -42,15 +36,12 @@ HEADERS = [
 class Guard:
     """ASGI middleware that restricts access to a web application.
 
-    Without a password, only requests to a local host name are allowed, which prevents DNS rebinding. With a password,
-    requests need it (HTTP Basic, any user name) or a cookie. Cross-site requests are refused, except for links to the
-    page itself.
+    Only requests to a local host name are allowed, which prevents DNS rebinding. Cross-site requests are refused,
+    except for links to the page itself.
     """
 
-    def __init__(self, application: Any, password: str | None):
-        self._application, self._password = application, password
-        self._token = secrets.token_urlsafe(32)
-        self._wrong = asyncio.Lock()
+    def __init__(self, application: Any):
+        self._application = application
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -58,22 +49,10 @@ class Guard:
         kind, headers = scope["type"], _Headers(scope["headers"])
         if not self._is_allowed(scope, headers):
             return await _refuse(kind, send, 403, b"Forbidden: foreign origin or host.\n")
-        extra = list(HEADERS)
-        if self._password is not None and not self._has_cookie(headers):
-            if "authorization" in headers and self._wrong.locked():
-                return await _refuse(kind, send, 429, b"Too many wrong passwords; try again later.\n")
-            if not self._knows_password(headers):
-                if "authorization" in headers:
-                    async with self._wrong:
-                        await asyncio.sleep(WRONG_S)
-                asks = (b"www-authenticate", b'Basic realm="ReenactGAN", charset="UTF-8"')
-                return await _refuse(kind, send, 401, b"Password required.\n", asks)
-            cookie = f"{COOKIE}={self._token}; HttpOnly; SameSite=Strict; Path=/"
-            extra.append((b"set-cookie", (cookie + ("; Secure" if _is_https(scope, headers) else "")).encode()))
 
         async def send_with_headers(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *extra]
+                message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
 
         return await self._application(scope, receive, send_with_headers if kind == "http" else send)
@@ -82,7 +61,7 @@ class Guard:
         if headers.has_duplicates:
             return False
         host, origin, site = (headers.get(name, "") for name in ("host", "origin", "sec-fetch-site"))
-        if self._password is None and _parts(f"//{host}")[0] not in LOCAL:
+        if _parts(f"//{host}")[0] not in LOCAL:
             return False
         if "origin" in headers and (_parts(origin)[1] != host or not origin.startswith(("http://", "https://"))):
             return False
@@ -93,18 +72,6 @@ class Guard:
             return True
         is_link = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
         return is_link and not is_changing and scope["path"] == "/"
-
-    def _has_cookie(self, headers: _Headers) -> bool:
-        cookies = dict(part.strip().partition("=")[::2] for part in headers.get("cookie", "").split(";"))
-        return secrets.compare_digest(cookies.get(COOKIE, "").encode(), self._token.encode())
-
-    def _knows_password(self, headers: _Headers) -> bool:
-        scheme, _, words = headers.get("authorization", "").partition(" ")
-        try:
-            _, _, given = base64.b64decode(words, validate=True).partition(b":")
-        except ValueError:
-            return False
-        return scheme.lower() == "basic" and secrets.compare_digest(given, self._password.encode())
 
 
 class _Headers(dict):
@@ -125,15 +92,9 @@ def _parts(address: str) -> tuple[str | None, str]:
         return None, ""
 
 
-def _is_https(scope: dict[str, Any], headers: _Headers) -> bool:
-    """Return whether the browser uses HTTPS, to this server or to a proxy."""
-    forwarded = headers.get("x-forwarded-proto", "").split(",")[0].strip()
-    return "https" in (scope.get("scheme"), forwarded) or headers.get("origin", "").startswith("https://")
-
-
-async def _refuse(kind: str, send: Any, status: int, words: bytes, *headers: tuple[bytes, bytes]) -> None:
+async def _refuse(kind: str, send: Any, status: int, words: bytes) -> None:
     if kind == "websocket":
         return await send({"type": "websocket.close", "code": 1008})
-    headers = [(b"content-type", b"text/plain"), *headers, *HEADERS]
+    headers = [(b"content-type", b"text/plain"), *HEADERS]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": words})

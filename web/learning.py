@@ -161,8 +161,7 @@ class Learning:
     async def look(self, video: Path, name: str, has_agreed: bool) -> Learned:
         """Add a person, and prepare its video.
 
-        Raises:
-            UserError: there is no consent, too little space, or another person is being processed.
+        Raises UserError if there is no consent, too little space, or another person is being processed.
         """
         async with self._changing:
             self._require_idle()
@@ -185,8 +184,7 @@ class Learning:
     async def learn(self, person: Learned) -> None:
         """Start or resume the training.
 
-        Raises:
-            UserError: the person cannot be trained, or another one is being processed.
+        Raises UserError if the person cannot be trained, or another one is being processed.
         """
         async with self._changing:
             self._require_idle()

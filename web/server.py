@@ -81,15 +81,12 @@ async def read_request(request: Request) -> dict[str, Any]:
     return read_message(body.decode(errors="replace"))
 
 
-def build_application(
-    targets: dict[str, Target], context: str, folder: Path, learned: Path, limits: Limits, password: str | None
-) -> Any:
+def build_application(targets: dict[str, Target], context: str, folder: Path, learned: Path, limits: Limits) -> Any:
     """Build the web application (ASGI).
 
     Args:
         folder: folder of uploads and results.
         learned: folder of people that are learned from the page.
-        password: None allows only this machine's browser.
     """
     learning, people = Learning(learned, targets, context), People(targets, context)
     videos, live = Videos(targets, context, limits, folder), LiveSockets(targets, context)
@@ -167,4 +164,4 @@ def build_application(
     ]
     application = Starlette(routes=routes, exception_handlers={UserError: refuse}, lifespan=lifespan)
     application.router.redirect_slashes = False
-    return Guard(application, password)
+    return Guard(application)

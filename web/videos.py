@@ -149,8 +149,7 @@ class Videos:
     async def take(self, request: Request) -> None:
         """Receive a session's file, which replaces the previous one.
 
-        Raises:
-            Refused: it is too large, too slow, or the session is busy.
+        Raises Refused if it is too large, too slow, or the session is busy.
         """
         session = self.session_of(request.headers.get("x-session", ""))
         size = request.headers.get("content-length", "")
