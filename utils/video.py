@@ -72,9 +72,10 @@ def _unreadable(path: Path, why: str) -> DataError:
 
 
 def _best(streams: Any) -> Any:
-    """Return the default stream, else the first one, without cover images; None if there is none."""
+    """Return the default stream, else the first one, without cover images; None if there is none that is known."""
     still = Disposition.attached_pic | Disposition.timed_thumbnails
     streams = [stream for stream in streams if stream.codec_context is not None and not stream.disposition & still]
+    streams = [stream for stream in streams if stream.type != "audio" or stream.codec_context.channels]
     return min(streams, key=lambda s: (not s.disposition & Disposition.default, s.index), default=None)
 
 
@@ -88,7 +89,7 @@ def open_film(path: Path, at_most_s: float | None = None) -> Video:
         if stream is None:
             raise _unreadable(path, "no video stream")
         if sound is None and container.streams.audio:
-            print(f"note: {path}: the codec of its sound is unknown; the sound is left out")
+            print(f"note: {path}: the format of its sound is unknown; the sound is left out")
         _configure(path, stream)
         fps, index, sound_index = _rate(path, stream), stream.index, None if sound is None else sound.index
         first = next(_decoded(container, stream), None)

@@ -401,7 +401,7 @@ def test_a_sound_of_an_unknown_codec_is_left_out_with_a_note(films, tmp_path, ca
     ffmpeg(*tone, "-c:v", "copy", tmp_path / "a.mkv")
     (tmp_path / "b.mkv").write_bytes((tmp_path / "a.mkv").read_bytes().replace(b"A_VORBIS", b"A_XYZZYX"))
     assert open_film(tmp_path / "a.mkv").has_sound and not open_film(tmp_path / "b.mkv").has_sound
-    assert "the codec of its sound is unknown" in capsys.readouterr().out
+    assert "the format of its sound is unknown" in capsys.readouterr().out
 
 
 def test_what_cannot_become_a_reenactment(films, tmp_path):
