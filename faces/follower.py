@@ -30,7 +30,7 @@ SAME = 2.8
 LOOK_FRAMES = 50  # length of the running mean of a person's descriptor
 # After a cut the threshold is lower: this factor times the person's own spread (root mean square), within bounds
 CUT_SPREADS, CUT_SAME = 1.5, 1.6
-CUT_LEVELS, CUT_RATIO = 3.5, 4.0  # mean change of the whole image at a cut, of 255 and relative to usual changes
+CUT_LEVELS, CUT_RATIO = 4.0, 4.0  # mean change of the whole image at a cut, of 255 and relative to usual changes
 MAX_PEOPLE = 16
 MIN_SHOT_S = 0.2
 CENTER_SIGMA_S, SIZE_SIGMA_S = 0.15, 0.8

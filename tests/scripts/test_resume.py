@@ -349,12 +349,10 @@ def test_too_little_room_is_said_before(work):
 
 
 def test_a_data_folder_that_is_lost(whole, work):
-    (work / "datasets").unlink()
-    shutil.copytree(whole / "datasets", work / "datasets")
+    own_data(whole, work)
     result = interrupt(work, "decoder", "lost data", "checkpoint", 1)
-    assert result.returncode == 6 and "does not exist" in result.stderr and "Traceback" not in result.stderr, (
-        result.stderr
-    )
+    assert result.returncode == 6, result.stderr
+    assert "does not exist" in result.stderr and "Traceback" not in result.stderr
     (work / "gone").rename(work / "datasets")
     must_run(work, "train_decoder.py", "--conf", "decoder.yaml", "--resume", "auto")
 
@@ -367,7 +365,7 @@ def own_data(whole: Path, work: Path) -> Path:
 
 
 def change_a_byte(path: Path) -> None:
-    """Change a image, but not its size."""
+    """Change an image, but not its size."""
     content = bytearray(path.read_bytes())
     content[-20] ^= 1
     path.write_bytes(content)

@@ -263,8 +263,8 @@ def test_reenactment_frames_video_and_measure(trained):
     assert "mean target" in table
     assert (run_dir / "sheet.png").exists()
     record = yaml.safe_load((run_dir / "reenactment.yaml").read_text())
-    seen = yaml.safe_load((trained / record["configs"]["decoder"]).read_text()) | {"mode": "all"}
-    write_yaml(trained / "seen.yaml", seen)
+    seen = yaml.safe_load((run_dir / record["configs"]["decoder"]).read_text()) | {"mode": "all"}
+    write_yaml(run_dir / "seen.yaml", seen)
     record["configs"]["decoder"] = "seen.yaml"
     write_yaml(run_dir / "reenactment.yaml", record)
     must_fail(trained, 3, "seen.yaml: the decoder was trained with 'mode: all'", "evaluate.py", run_dir)
