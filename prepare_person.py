@@ -25,11 +25,11 @@ import nnabla as nn
 import numpy as np
 from tqdm import tqdm
 
-from config.common import GAZE, PUBLISHED
+from config.common import GAZE
 from datasets import celebv
 from datasets.annotations import format_line
 from datasets.batches import Batches
-from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_heatmap, overlay
+from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_heatmap, overlay, style_of
 from datasets.film import MAX_FRAMES, SIZES, spread
 from datasets.images import write_image
 from datasets.panels import contact_sheet, face_image
@@ -161,7 +161,11 @@ def load_encoder(args: argparse.Namespace) -> Encoder:
 
 
 def to_uint8(heatmap: np.ndarray, size: int) -> np.ndarray:
-    """Convert a heatmap (15, 64, 64) float32 to (15, size, size) uint8, with cubic interpolation as in the original."""
+    """Convert a heatmap (15, 64, 64) float32 to (15, size, size) uint8, with cubic interpolation.
+
+    As in the authors' code, negative values are 0 before: their decoder's first ReLU works in place.
+    """
+    heatmap = heatmap.clip(min=0)
     if size != heatmap.shape[1]:
         heatmap = np.stack([cv2.resize(x, (size, size), interpolation=cv2.INTER_CUBIC) for x in heatmap])
     return (heatmap.clip(0, 1) * 255 + 0.5).astype(np.uint8)
@@ -172,9 +176,9 @@ def write_heatmaps(network: Encoder, root: Path, person: str, out_dir: Path) -> 
     frames = FrameDataset(root, person, "all")
     batch_size = network.image.shape[0]
     made_from = {"boundary": celebv.FROM_ENCODER, "weights": file_digest(network.trained.weights)}
-    drawing = network.trained.config.drawing
-    if drawing not in ("", PUBLISHED):
-        made_from["drawing"] = {"name": drawing}
+    style = style_of(network.trained.config)
+    if style != DrawingStyle():
+        made_from["drawing"] = style.record()
     if network.trained.config.test.batch_stat:  # a heatmap then depends on its batch
         made_from["batch_statistics_of"] = batch_size
     archives = celebv.describe_archives(root, person, frames.names, out_dir, made_from)

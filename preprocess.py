@@ -13,15 +13,17 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from config.common import DRAWINGS
+from config import with_values
+from config.common import DRAWINGS, Preprocess
 from datasets import celebv, wflw
-from datasets.boundary import DrawingStyle
+from datasets.boundary import HEATMAP_SIZE, DrawingStyle
 from datasets.check import check_people, check_wflw
 from datasets.images import write_image
 from datasets.prepared import Archives, Packed, images_digest, pack
@@ -32,6 +34,7 @@ from utils.files import check_outputs, file_digest, locked
 from utils.parallel import WorkerPool, available_cores
 
 SAMPLES_AT_ONCE = 8  # samples per task of a worker
+OUT_DIRS = {"CelebV": "datasets/celebv_heatmaps_GT", "WFLW": "datasets/WFLW_heatmaps"}
 
 
 class Job(NamedTuple):
@@ -109,15 +112,22 @@ def execute(job: Job, num_workers: int, why_anyway: str) -> None:
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    help_dataset = "WFLW, CelebV, or the folder of an unpacked WFLW"
-    parser.add_argument("--dataset", type=cli.text, required=True, metavar="WFLW|CelebV|DIR", help=help_dataset)
+    help_dataset = "WFLW, CelebV, or the folder of an unpacked WFLW (default CelebV)"
+    parser.add_argument("--dataset", type=cli.text, default="CelebV", metavar="WFLW|CelebV|DIR", help=help_dataset)
     parser.add_argument("--src-dir", type=cli.path, default=Path("datasets"), help="folder of the unpacked data sets")
-    parser.add_argument("--out-dir", type=cli.path, help="folder of the npz files")
+    help_out = f"folder of the npz files (default {OUT_DIRS['CelebV']}, for WFLW {OUT_DIRS['WFLW']})"
+    parser.add_argument("--out-dir", type=cli.path, help=help_out)
     parser.add_argument("--mode", choices=wflw.MODES, help="WFLW: list (default train; with --check both)")
     help_people = "CelebV: people (default: all)"
     parser.add_argument("--celeb-name-list", nargs="+", type=cli.folder_name, metavar="NAME", help=help_people)
     help_drawing = "drawing style; gaze shows pupils (default: the style of the data's folders)"
     parser.add_argument("--drawing", choices=DRAWINGS, help=help_drawing)
+    help_size = "the networks' size; only 64 is possible"
+    parser.add_argument("--resize-size", type=int, choices=[HEATMAP_SIZE], default=HEATMAP_SIZE, help=help_size)
+    help_style = "if not the default, train with this value of preprocess"
+    for key, default in Preprocess().options().items():
+        words = f"{key.replace('_', ' ')} ({default:g}); {help_style}"
+        parser.add_argument(f"--{key.replace('_', '-')}", type=type(default), default=default, help=words)
     parser.add_argument("--seed", type=cli.seed, default=42, help="WFLW: seed of the crop margins")
     parser.add_argument("--save-boundary-image", action="store_true", help="also write images to look at")
     help_workers = "number of processes (default: number of cores)"
@@ -129,8 +139,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.celeb_name_list and args.dataset != "CelebV":
         parser.error("--celeb-name-list requires --dataset CelebV")
-    if args.out_dir is None and not args.check:
-        parser.error("--out-dir is required: the folder of the npz files")
+    if args.out_dir is None:
+        args.out_dir = Path(OUT_DIRS["CelebV" if args.dataset == "CelebV" else "WFLW"])
     check_outputs({"--out-dir": None if args.check else args.out_dir})
     return args
 
@@ -138,12 +148,14 @@ def parse_args() -> argparse.Namespace:
 def make_jobs(root: Path, args: argparse.Namespace) -> list[Job]:
     """Return the requested jobs."""
     image_dir = args.out_dir / "boundary_image" if args.save_boundary_image else None
+    drawing = with_values(Preprocess(), {key: getattr(args, key) for key in Preprocess().options()}, "command line")
+    style = partial(DrawingStyle, **drawing.options())
     if args.dataset == "CelebV":
         people = args.celeb_name_list or celebv.find_people(root)
-        styles = {person: DrawingStyle(name=args.drawing or celebv.drawing_of(root, [person])) for person in people}
-        return [celebv_job(root, person, args.out_dir, style, image_dir) for person, style in styles.items()]
-    style = DrawingStyle(name=args.drawing or celebv.drawing_of(root, [wflw.ANNOTATIONS]))
-    return [wflw_job(root, args.mode or "train", args.out_dir, args.seed, style, image_dir)]
+        names = {person: args.drawing or celebv.drawing_of(root, [person]) for person in people}
+        return [celebv_job(root, person, args.out_dir, style(name=name), image_dir) for person, name in names.items()]
+    name = args.drawing or celebv.drawing_of(root, [wflw.ANNOTATIONS])
+    return [wflw_job(root, args.mode or "train", args.out_dir, args.seed, style(name=name), image_dir)]
 
 
 def check(root: Path, args: argparse.Namespace) -> None:

@@ -26,7 +26,7 @@ def main() -> None:
         return [heatmap_image(heatmap), face_image(output), face_image(image)]
 
     metadata = generated_metadata(f"face of {person} in the middle")
-    write_panels("decoder", decoder, dataset, person, tiles, args.num, args.info, metadata)
+    write_panels("decoder", decoder, dataset, person, tiles, args.num_test, args.info, metadata)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def parse_args() -> argparse.Namespace:
     help_smooth += "(default: 0.6 for landmarks found in --input, else 0)"
     parser.add_argument("--smooth", type=cli.share, metavar="S", help=help_smooth)
     cli.add_motion_arguments(parser, MOTIONS, MAX_STRENGTH)
-    parser.add_argument("-n", "--num", type=cli.count, help="number of frames (default: all)")
+    parser.add_argument("-n", "--num-test", type=cli.count, metavar="N", help="number of frames (default: all)")
     parser.add_argument("--batch-size", type=cli.batch_size, default=1, help="frames per batch (1)")
     cli.add_backend_argument(parser, BACKENDS)
     film = parser.add_mutually_exclusive_group()
@@ -141,8 +141,8 @@ def open_frames(args: argparse.Namespace, chain: Chain) -> Input:
     """Open `--input`, or the test split of the source."""
     if args.input is None:
         style = style_of(chain.networks["decoder"].config)
-        return open_test_split(chain.data_dir, chain.source, args.num, args.fps or DATA_SET_FPS, style)
-    return open_input(args.input, args.face, args.fps, args.num, args.audio)
+        return open_test_split(chain.data_dir, chain.source, args.num_test, args.fps or DATA_SET_FPS, style)
+    return open_input(args.input, args.face, args.fps, args.num_test, args.audio)
 
 
 def output_options(args: argparse.Namespace, chain: Chain) -> OutputOptions:

@@ -30,7 +30,7 @@ def main() -> None:
 
     for source in config.sources:
         dataset_a = open_dataset(config, source, "test", (HEATMAP,), draw_anew=True)
-        write_panels("transformer", transformer, dataset_a, f"{source}2{target}", tiles, args.num, args.info)
+        write_panels("transformer", transformer, dataset_a, f"{source}2{target}", tiles, args.num_test, args.info)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from models.networks import DECODER, DECODER_DISCRIMINATOR, HEATMAP_SHAPE, IMAGE
 from models.vgg import vgg_features
 from training.schedule import linear_decay
 from training.solver import Solver
+from utils.errors import ConfigError
 
 
 class Graph(NamedTuple):
@@ -52,6 +53,8 @@ class Solvers(NamedTuple):
 def build_graph(config: DecoderConfig) -> Graph:
     """Build networks and losses of one iteration."""
     train, planes, batch_size = config.train, config.model.planes, config.train.batch_size
+    if not (train.weight_L1 or train.feature_loss.lambda_) and (train.gan_start_at or not train.gan_loss.lambda_):
+        raise ConfigError("train: the weights of all losses are 0 (gan_loss, weight_L1, feature_loss)")
     heatmap = nn.Variable((batch_size, *HEATMAP_SHAPE))
     large_heatmap = nn.Variable((batch_size, *LARGE_HEATMAP_SHAPE))
     real = nn.Variable((batch_size, *IMAGE_SHAPE))
@@ -70,7 +73,8 @@ def build_graph(config: DecoderConfig) -> Graph:
     if train.feature_loss.lambda_ > 0:
         pixel_losses["vgg_feature_loss"] = feature_mse(*vgg_features((fake_leaf, real), train.feature_loss.layers))
     losses = {"loss_gan": gan_loss} | pixel_losses
-    weights = {"loss_gan": 1.0, "L1_loss": train.weight_L1, "vgg_feature_loss": train.feature_loss.lambda_}
+    weights = {"loss_gan": train.gan_loss.lambda_, "L1_loss": train.weight_L1}
+    weights["vgg_feature_loss"] = train.feature_loss.lambda_
     for loss in (*losses.values(), discriminator_loss):
         loss.persistent = True  # may be read after the backward pass
     return Graph(
@@ -138,6 +142,7 @@ def main() -> None:
     batches = training.batches(dataset)
     graph = build_graph(config)
     solvers = make_solvers(config)
+    gan_start_at = train.gan_start_at if train.gan_loss.lambda_ else train.epochs
     with training.run(
         networks=[DECODER], discriminators=[DECODER_DISCRIMINATOR], solvers=solvers._asdict(), batches={"B": batches}
     ) as run:
@@ -146,7 +151,7 @@ def main() -> None:
             solvers.generator.set_rate(rate)
             solvers.discriminator.set_rate(rate * train.discriminator.lr_factor)
             for iteration in iterations:
-                losses = train_step(graph, solvers, batches[iteration], with_gan=epoch > train.gan_start_at)
+                losses = train_step(graph, solvers, batches[iteration], with_gan=epoch > gan_start_at)
                 run.average.update(iteration)
                 run.log(losses, partial(save_panel, graph))
             passes = [([DECODER], lambda number: generate(graph, batches[number]))]

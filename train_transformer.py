@@ -49,7 +49,7 @@ class Graph(NamedTuple):
     shifted: dict[str, nn.Variable]  # moved to the other person by geometry, for the warm start
     fake: dict[str, nn.Variable]  # fake_A = G_B2A(real_B), fake_B = G_A2B(real_A)
     fake_leaf: dict[str, nn.Variable]  # unlinked from fake; the generators' losses begin here
-    recon: dict[str, nn.Variable]  # recon_A = G_B2A(fake_B), recon_B = G_A2B(fake_A)
+    recon: dict[str, nn.Variable]  # recon_A = G_B2A(fake_B), recon_B = G_A2B(fake_A); empty without the cycle loss
     discriminator_losses: dict[str, nn.Variable]
     discriminator_loss: nn.Variable
     generator_losses: dict[str, nn.Variable]
@@ -137,7 +137,7 @@ def build_graph(
     shifted = {person: nn.Variable(shape) for person in "AB"}
     fake = {"A": to_a(real["B"]), "B": to_b(real["A"])}
     fake_leaf = {person: x.get_unlinked_variable(need_grad=True) for person, x in fake.items()}
-    recon = {"A": to_a(fake_leaf["B"]), "B": to_b(fake_leaf["A"])}
+    recon = {"A": to_a(fake_leaf["B"]), "B": to_b(fake_leaf["A"])} if train.cycle_loss.lambda_ else {}
 
     discriminator_losses, losses, warm_start_losses, weights = {}, {}, {}, {}
     for person, other in PAIRS:
@@ -146,10 +146,12 @@ def build_graph(
             loss = lsgan(score(person, real[person]), True) + loss
         discriminator_losses[f"loss_netD_{person}"] = loss
 
-        losses[f"loss_gan_{person}"] = lsgan(score(person, fake_leaf[person], fixed=True), True)
-        weights[f"loss_gan_{person}"] = 1.0
-        losses[f"loss_cycle_{person}"] = mean_absolute_error(recon[person], real[person])
-        weights[f"loss_cycle_{person}"] = train.cycle_loss.lambda_
+        if train.gan_loss.lambda_:
+            losses[f"loss_gan_{person}"] = lsgan(score(person, fake_leaf[person], fixed=True), True)
+            weights[f"loss_gan_{person}"] = train.gan_loss.lambda_
+        if train.cycle_loss.lambda_:
+            losses[f"loss_cycle_{person}"] = mean_absolute_error(recon[person], real[person])
+            weights[f"loss_cycle_{person}"] = train.cycle_loss.lambda_
         if num_align_outputs is not None:
             codes = (fixed_shape_code(x, num_align_outputs) for x in (fake_leaf[other], real[person]))
             losses[f"loss_shape_{person}"] = mean_absolute_error(*codes)
@@ -158,6 +160,8 @@ def build_graph(
             loss = probability_bce(fake_leaf[other], shifted[person])
             losses[f"loss_warm_{person}"] = warm_start_losses[f"loss_warm_{person}"] = loss
             weights[f"loss_warm_{person}"] = train.warm_start.lambda_
+    if not any(weights.values()):
+        raise ConfigError("train: the weights of all losses are 0 (gan_loss, cycle_loss, shape_loss)")
     # read after a forward pass, which would otherwise free or overwrite them
     kept = (fake, fake_leaf, recon, discriminator_losses, losses)
     for variable in (x for part in kept for x in part.values()):
@@ -239,9 +243,11 @@ def warm_start_step(graphs: list[Graph], solvers: Solvers) -> Losses:
     return update_generators(graphs, solvers.generator, is_warm_start=True)
 
 
-def train_step(graphs: list[Graph], solvers: Solvers, weight_decay: float) -> Losses:
+def train_step(graphs: list[Graph], solvers: Solvers, weight_decay: float, with_gan: bool = True) -> Losses:
     """Generate, update the discriminators on the unlinked fakes, then update the generators."""
     generate_fakes(graphs)
+    if not with_gan:
+        return update_generators(graphs, solvers.generator, is_warm_start=False)
     solvers.discriminator.zero_grad()
     losses, totals = {}, {}
     for graph in graphs:
@@ -253,10 +259,14 @@ def train_step(graphs: list[Graph], solvers: Solvers, weight_decay: float) -> Lo
 
 
 def save_panel(graph: Graph, path: Path, is_warm_start: bool) -> None:
-    """Write real A, fake B, real B, reconstructed (in the warm start shifted) A, fake A, reconstructed B."""
+    """Write real A, fake B, real B, reconstructed (in the warm start shifted) A, fake A, reconstructed B.
+
+    Without the cycle loss nothing is reconstructed.
+    """
     last = "shifted" if is_warm_start else "recon"
     order = (("real", "A"), ("fake", "B"), ("real", "B"), (last, "A"), ("fake", "A"), (last, "B"))
-    tiles = [heatmap_image(getattr(graph, kind)[person].d[0]) for kind, person in order]
+    found = ((getattr(graph, kind), person) for kind, person in order)
+    tiles = [heatmap_image(variables[person].d[0]) for variables, person in found if variables]
     write_image(path, side_by_side(tiles))
 
 
@@ -325,7 +335,7 @@ def main() -> None:
                 if is_warm_start:
                     losses = warm_start_step(graphs, solvers)
                 else:
-                    losses = train_step(graphs, solvers, train.weight_decay)
+                    losses = train_step(graphs, solvers, train.weight_decay, train.gan_loss.lambda_ > 0)
                 run.average.update(iteration)
                 run.log(losses, partial(save_panels, graphs, warm_start.epochs))
             run.end_epoch(epoch, passes_of(graphs, batches_a, batches_b))

@@ -52,27 +52,33 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load_config(module: str, path: str | Path | None = None) -> Config:
-    """Read a configuration over the defaults of its module.
+def load_config(module: str, *paths: str | Path) -> Config:
+    """Read configuration files, each over the one before, and the first over the defaults of the module.
 
     Args:
         module: `encoder`, `transformer`, `decoder` or `shape_prior`.
-        path: a configuration file or a training_info.yaml; None returns the defaults.
+        paths: configuration files, or a training_info.yaml.
 
-    Raises ConfigError if the file cannot be read, or has an unknown key, a wrong type or an invalid value.
+    Raises ConfigError if a file cannot be read, or has an unknown key, a wrong type or an invalid value.
     """
-    return complete_config(module, {} if path is None else _read_yaml(Path(path)), path)
+    config = CLASSES[module]()
+    for path in paths:
+        config = complete_config(module, _read_yaml(Path(path)), path, config)
+    return config
 
 
-def complete_config(module: str, given: dict[str, Any], path: str | Path | None) -> Config:
-    """Override the defaults of a module. Raises ConfigError, which names `path`, if a key or value is invalid."""
+def complete_config(module: str, given: dict[str, Any], path: str | Path | None, over: Config | None = None) -> Config:
+    """Override a configuration, or the defaults of a module.
+
+    Raises ConfigError, which names `path`, if a key or value is invalid.
+    """
     belongs_to = given.get(MODULE_KEY, module)
     if belongs_to != module:
         raise ConfigError(f"{path}: is a configuration of the {belongs_to} ({MODULE_KEY}), not of the {module}")
     own = {name: value for name, value in given.items() if name != MODULE_KEY}
     if MODULE_KEY in given:  # published files do not name the drawing style
         own.setdefault("drawing", PUBLISHED)
-    return with_values(CLASSES[module](), own, path)
+    return with_values(over or CLASSES[module](), own, path)
 
 
 def _read_yaml(path: Path) -> dict:

@@ -14,8 +14,10 @@ from config.keys import (
     above,
     between,
     key,
+    odd,
     of_type,
     one_of,
+    only,
     section,
 )
 from utils.cli import CONTEXTS, MAX_BATCH, MAX_COUNT, MAX_DEVICE, MAX_SEED
@@ -25,6 +27,7 @@ MAX_PLANES = 256  # four times the paper's width
 MAX_EPOCHS = 1_000_000
 MAX_RATE = 1e38
 MAX_WEIGHT = 1_000_000  # largest weight of a loss
+SCRATCH = {"param_path": ""}  # finetune: null
 CACHES = {"with_file_cache": of_type(bool), "with_memory_cache": of_type(bool)}  # `test` keys without effect
 PUBLISHED, GAZE = DRAWINGS = ("published", "gaze")  # drawing styles, see `datasets.boundary.DrawingStyle`
 PEOPLE_KEYS = ("src_celeb_name", "src_celeb_names", "trg_celeb_name")
@@ -54,9 +57,20 @@ class TrainKeys(Keys):
 
 
 @dataclass(frozen=True)
+class Weight(Keys):
+    """Weight of a loss. 0 switches it off, as `null` instead of the section does."""
+
+    lambda_: float = key(1.0, between(0, MAX_WEIGHT))
+
+
+OFF = {"lambda": 0}  # what `null` means
+
+
+@dataclass(frozen=True)
 class GanTrainKeys(TrainKeys):
     """`train` keys of transformer and decoder."""
 
+    gan_loss: Weight = section(Weight, null=OFF, is_new=True)  # adversarial loss
     # batches from which running statistics of saved weights are estimated; 0 keeps the training's
     statistics_batches: int = key(40, between(0, MAX_COUNT))
     # decay of the average of the generators' weights, which is saved; 0 saves the newest weights
@@ -85,6 +99,17 @@ class GanMonitor(Keys):
 
 
 @dataclass(frozen=True)
+class Preprocess(Keys):
+    """How boundaries are drawn, in pixels of a 256-pixel image. Prepared files must have been drawn so, too."""
+
+    WITHOUT_EFFECT = {"resize_size": only(64, "the networks' size")}
+
+    gaussian_kernel: int = key(5, odd(31))  # width of the blur
+    gaussian_sigma: float = key(3.0, above(0, 100))  # of the blur
+    line_thickness: int = key(3, between(1, 64))
+
+
+@dataclass(frozen=True)
 class Config(Keys):
     """Keys of all modules."""
 
@@ -99,6 +124,7 @@ class Config(Keys):
     mode: str = key("all", one_of("all", "train", "test"))  # annotation list to train on
     # published, or gaze (subpixel, with pupils); '' is the style of the data's folders
     drawing: str = key("", one_of("", *DRAWINGS))
+    preprocess: Preprocess = section(Preprocess, is_new=True)
 
     @property
     def runs_folder(self) -> Path:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.common import MAX_EPOCHS, MAX_PLANES, MAX_RATE, MAX_WEIGHT, Finetune, GanConfig, GanTrainKeys
+from config.common import (
+    MAX_EPOCHS,
+    MAX_PLANES,
+    MAX_RATE,
+    MAX_WEIGHT,
+    OFF,
+    SCRATCH,
+    Finetune,
+    GanConfig,
+    GanTrainKeys,
+    Weight,
+)
 from config.keys import Keys, above, between, key, of_type, section, some_of
 from models.vgg import LAYERS
 
@@ -21,10 +32,10 @@ class Model(Keys):
 
 
 @dataclass(frozen=True)
-class FeatureLoss(Keys):
+class FeatureLoss(Weight):
     """Feature loss."""
 
-    lambda_: float = key(10.0, between(0, MAX_WEIGHT))  # 0 disables it; VGG-16 is then not needed
+    lambda_: float = key(10.0, between(0, MAX_WEIGHT))  # 0: VGG-16 is not needed
     layers: tuple[str, ...] = key(("relu2_2", "relu3_3"), some_of(*LAYERS))  # relu1_1 to relu5_3
 
 
@@ -43,8 +54,8 @@ class Train(GanTrainKeys):
     lr: float = key(2.0e-4, above(0, MAX_RATE))
     lr_decay_start_at: int = key(100, between(0, MAX_EPOCHS))  # epoch after which the rate decreases linearly to 0
     weight_L1: float = key(100.0, between(0, MAX_WEIGHT))
-    feature_loss: FeatureLoss = section(FeatureLoss)
-    discriminator: Discriminator = section(Discriminator)
+    feature_loss: FeatureLoss = section(FeatureLoss, null=OFF)
+    discriminator: Discriminator = section(Discriminator, is_new=True)
     gan_start_at: int = key(0, between(0, MAX_EPOCHS))  # epochs without the adversarial loss (the paper: 0)
 
 
@@ -55,8 +66,8 @@ class DecoderConfig(GanConfig):
     MODULE = "decoder"
     WITHOUT_EFFECT = {"isTrain": of_type(bool)}
 
-    finetune: Finetune = section(Finetune)
-    model: Model = section(Model)
+    finetune: Finetune = section(Finetune, null=SCRATCH, is_new=True)
+    model: Model = section(Model, is_new=True)
     train: Train = section(Train)
 
     @property

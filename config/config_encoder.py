@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.common import CACHES, MAX_EPOCHS, MAX_PLANES, FacesConfig, Finetune, TrainKeys
+from config.common import CACHES, MAX_EPOCHS, MAX_PLANES, SCRATCH, FacesConfig, Finetune, TrainKeys
 from config.keys import FOLDER_NAME, Keys, between, even, key, of_type, one_of, only, section
 from utils.cli import MAX_COUNT
 
@@ -72,7 +72,7 @@ class EncoderConfig(FacesConfig):
     path: WFLW = section(WFLW)
     # CelebV only: train (validation on test), or all (validation on all)
     mode: str = key("train", one_of("train", "all"))
-    finetune: Finetune = section(Finetune)
+    finetune: Finetune = section(Finetune, null=SCRATCH)
     model: Model = section(Model)
     train: Train = section(Train)
     test: Test = section(Test, free=True)

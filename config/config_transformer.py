@@ -5,8 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.common import MAX_EPOCHS, MAX_PLANES, MAX_RATE, MAX_WEIGHT, Finetune, GanConfig, GanTrainKeys
-from config.keys import FOLDER_NAME, FOLDER_NAMES, FRACTION, Keys, above, between, even, key, odd, one_of, only, section
+from config.common import (
+    MAX_EPOCHS,
+    MAX_PLANES,
+    MAX_RATE,
+    MAX_WEIGHT,
+    OFF,
+    SCRATCH,
+    Finetune,
+    GanConfig,
+    GanTrainKeys,
+    Preprocess,
+    Weight,
+)
+from config.keys import FOLDER_NAME, FOLDER_NAMES, FRACTION, Keys, above, between, even, key, one_of, section
 
 
 @dataclass(frozen=True)
@@ -17,28 +29,17 @@ class Model(Keys):
 
 
 @dataclass(frozen=True)
-class Preprocess(Keys):
-    """Drawing of boundaries if ref_dir is ''."""
-
-    WITHOUT_EFFECT = {"resize_size": only(64, "the networks' size")}
-
-    gaussian_kernel: int = key(5, odd(31))
-    gaussian_sigma: float = key(3.0, above(0, 100))
-    line_thickness: int = key(3, between(1, 64))
-
-
-@dataclass(frozen=True)
-class CycleLoss(Keys):
+class CycleLoss(Weight):
     """Cycle loss."""
 
     lambda_: float = key(50.0, between(0, MAX_WEIGHT))
 
 
 @dataclass(frozen=True)
-class ShapeLoss(Keys):
+class ShapeLoss(Weight):
     """Shape loss."""
 
-    lambda_: float = key(10.0, between(0, MAX_WEIGHT))  # 0 disables it; the prior is then not needed
+    lambda_: float = key(10.0, between(0, MAX_WEIGHT))  # 0: the shape prior is not needed
     align_param_path: str = key("./Align_40000.h5", path=True, free=True)
     PCA_param_path: str = key("./PCA_weights.h5", path=True, free=True)
 
@@ -65,11 +66,11 @@ class Train(GanTrainKeys):
     epochs: int = key(200, between(1, MAX_EPOCHS), free=True)
     lr: float = key(5.0e-5, above(0, MAX_RATE))  # of the generators; half of it for the discriminators
     beta2: float = key(0.999, FRACTION)
-    weight_decay: float = key(1.0e-4, between(0, 1))  # of the discriminators
+    weight_decay: float = key(1.0e-4, between(0, 1), null=0)  # of the discriminators
     edge_enhancement: bool = key(False)  # Sobel filters before the discriminators (the authors: on)
-    cycle_loss: CycleLoss = section(CycleLoss)
-    shape_loss: ShapeLoss = section(ShapeLoss)
-    warm_start: WarmStart = section(WarmStart)
+    cycle_loss: CycleLoss = section(CycleLoss, null=OFF)
+    shape_loss: ShapeLoss = section(ShapeLoss, null=OFF)
+    warm_start: WarmStart = section(WarmStart, null={"epochs": 0}, is_new=True)
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ class TransformerConfig(GanConfig):
     # several sources instead, which share the generator to the target (the authors: four)
     src_celeb_names: tuple[str, ...] = key((), FOLDER_NAMES)
     norm_type: str = key("batch_norm", one_of("batch_norm", "instance_norm"))
-    finetune: Finetune = section(Finetune)  # for the generators of both directions
-    model: Model = section(Model)
+    finetune: Finetune = section(Finetune, null=SCRATCH, is_new=True)  # for the generators of both directions
+    model: Model = section(Model, is_new=True)
     preprocess: Preprocess = section(Preprocess)
     train: Train = section(Train)
 

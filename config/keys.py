@@ -80,20 +80,28 @@ FOLDER_NAMES = Rule(_are_folder_names, "must be a list of distinct folder names 
 ANY = Rule(lambda value: True, "")
 
 
-def key(default: Any, rule: Rule = ANY, path: bool = False, free: bool = False) -> Any:
+def key(default: Any, rule: Rule = ANY, path: bool = False, free: bool = False, null: Any = None) -> Any:
     """Declare a key.
 
     Args:
         path: whether to expand '~'.
         free: whether a resumed run may change it, because it does not affect the numbers of an iteration (the content
             of a file is part of the data's identity, its path is not).
+        null: what `null` in a file means; None refuses it.
     """
-    return dataclasses.field(default=default, metadata={"rule": rule, "path": path, "free": free})
+    null = default if default in ("", ()) else null
+    return dataclasses.field(default=default, metadata={"rule": rule, "path": path, "free": free, "null": null})
 
 
-def section(kind: type, free: bool = False) -> Any:
-    """Declare a section of keys."""
-    return dataclasses.field(default_factory=kind, metadata={"free": free})
+def section(kind: type, free: bool = False, null: dict[str, Any] | None = None, is_new: bool = False) -> Any:
+    """Declare a section of keys.
+
+    Args:
+        null: the values that `null` in a file means, which switch something off; None refuses it.
+        is_new: whether the public port's configurations lack this section. Its loader fails on sections that it does
+            not know, so a section with its defaults is not written.
+    """
+    return dataclasses.field(default_factory=kind, metadata={"free": free, "null": null, "is_new": is_new})
 
 
 class Keys:
@@ -114,15 +122,19 @@ def name_of(field: dataclasses.Field) -> str:
     return field.name.rstrip("_")
 
 
-def to_dict(keys: Keys) -> dict[str, Any]:
-    """Return keys as the content of a file."""
-    values = {name_of(field): getattr(keys, field.name) for field in dataclasses.fields(keys)}
-    return {name: _to_plain(value) for name, value in values.items()}
+def to_dict(keys: Keys, all_sections: bool = True) -> dict[str, Any]:
+    """Return keys as the content of a file; without `all_sections`, such that the public port's loader can read it."""
+    values = {}
+    for field in dataclasses.fields(keys):
+        value = getattr(keys, field.name)
+        if all_sections or not field.metadata.get("is_new") or value != type(value)():
+            values[name_of(field)] = _to_plain(value, all_sections)
+    return values
 
 
-def _to_plain(value: Any) -> Any:
+def _to_plain(value: Any, all_sections: bool) -> Any:
     if isinstance(value, Keys):
-        return to_dict(value)
+        return to_dict(value, all_sections)
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -146,8 +158,8 @@ def with_values(keys: AnyKeys, given: dict[str, Any], source: Any = "configurati
             known = [*fields, *keys.WITHOUT_EFFECT]
             raise ConfigError(f"{source}: unknown key '{dotted}'; {_suggestion(str(name), known, prefix)}")
         before = getattr(keys, fields[name].name)
-        if value is None and (isinstance(before, Keys) or before in ("", ())):
-            continue  # 'key:' without a value
+        if value is None:  # also 'key:' without a value
+            value = fields[name].metadata["null"]
         if isinstance(before, Keys):
             if not isinstance(value, dict):
                 raise ConfigError(f"{source}: {dotted}: must be a section of keys, not {_short(value)}")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import cv2
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from config import to_dict
-from config.common import GAZE, PUBLISHED
+from config.common import GAZE, PUBLISHED, Config
 from faces.landmarks import IMAGE_SIZE, NUM_LANDMARKS
 
 NUM_BOUNDARIES = 15
@@ -69,11 +68,22 @@ class DrawingStyle:
         values = asdict(self)
         return {key: value for key, value in values.items() if key != "name" or value != PUBLISHED}
 
+    def __str__(self) -> str:
+        usual = asdict(DrawingStyle(name=self.name))
+        others = [f"{key} {value:g}" for key, value in asdict(self).items() if value != usual[key]]
+        return f"{self.name}, {', '.join(others)}" if others else self.name
 
-def style_of(config: Any) -> DrawingStyle:
-    """Return the drawing style of a configuration. Only the transformer's has more than a name."""
-    preprocess = to_dict(config.preprocess) if hasattr(config, "preprocess") else {}
-    return DrawingStyle(**preprocess, name=config.drawing or PUBLISHED)
+
+def style_of(config: Config) -> DrawingStyle:
+    """Return the drawing style of a configuration."""
+    return DrawingStyle(**config.preprocess.options(), name=config.drawing or PUBLISHED)
+
+
+def style_in(record: dict[str, Any] | None) -> DrawingStyle:
+    """Return the drawing style of prepared files by their record. The port's files have none."""
+    drawing = record["made_from"].get("drawing") if record else None
+    known = {field.name for field in fields(DrawingStyle)}
+    return DrawingStyle(**{key: value for key, value in (drawing or {}).items() if key in known})
 
 
 def draw_heatmap(

@@ -12,9 +12,9 @@ import numpy as np
 
 from config.common import DRAWINGS, PUBLISHED
 from datasets.annotations import NUM_COORDINATES, Annotations, read_annotations, read_names
-from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE
+from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, style_in
 from datasets.images import read_image
-from datasets.prepared import RECORD_ENDING, Archives, drawing_in, images_digest, read_record
+from datasets.prepared import RECORD_ENDING, Archives, images_digest, read_record
 from utils.errors import DataError
 from utils.files import file_digest, read_yaml
 
@@ -60,7 +60,8 @@ def drawing_of(root: str | Path, people: Sequence[str]) -> str:
 
 def prepared_drawing(ref_dir: str | Path, people: Sequence[str]) -> str:
     """Return the drawing style that the prepared files of people name. Raises DataError if they differ."""
-    return _only(ref_dir, {person: drawing_in(read_record(record_path(Path(ref_dir), person))) for person in people})
+    records = {person: read_record(record_path(Path(ref_dir), person)) for person in people}
+    return _only(ref_dir, {person: style_in(record).name for person, record in records.items()})
 
 
 def _only(root: str | Path, drawings: dict[str, str]) -> str:

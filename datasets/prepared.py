@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from zlib_ng import zlib_ng
 
-from config.common import PUBLISHED
 from utils.errors import DataError, is_of_system
 from utils.files import atomic_path, file_digest, open_file, read_yaml, write_yaml
 from utils.sampling import evenly
@@ -181,12 +180,6 @@ def read_record(record: Path) -> dict[str, Any] | None:
         return None
     is_record = isinstance(kept, dict) and all(isinstance(kept.get(key), dict) for key in ("made_from", "bytes"))
     return kept if is_record else None
-
-
-def drawing_in(record: dict[str, Any] | None) -> str:
-    """Return the drawing style of prepared files. The port's files have no record."""
-    drawing = record["made_from"].get("drawing") if record else None
-    return drawing.get("name", PUBLISHED) if isinstance(drawing, dict) else PUBLISHED
 
 
 @contextmanager

@@ -16,8 +16,8 @@ import numpy as np
 from config import Config
 from datasets import celebv
 from datasets.augment import Transform
-from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_heatmap, resize_heatmap, style_of
-from datasets.prepared import PreparedFile, drawing_in, images_digest, read_record
+from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, DrawingStyle, draw_heatmap, resize_heatmap, style_in, style_of
+from datasets.prepared import PreparedFile, images_digest, read_record
 from utils.errors import ConfigError, DataError
 from utils.files import file_digest
 
@@ -191,6 +191,8 @@ def _open_prepared(
     Raises DataError if they are missing or damaged, lack samples, or have another origin.
     """
     person = dataset.person
+    if not ref_dir.is_dir():
+        raise DataError(f"{ref_dir}: no such folder (ref_dir); run '{command}' first")
     record = read_record(celebv.record_path(ref_dir, person))
     made_from = record["made_from"] if record else {}  # the port's files have no record
     found = made_from.get("boundary", celebv.FROM_LANDMARKS)
@@ -198,11 +200,11 @@ def _open_prepared(
         raise DataError(
             f"{ref_dir}: {person} is prepared with 'boundary: {found}', not '{boundary}'; change boundary or ref_dir"
         )
-    drawn = drawing_in(record)
-    if drawn != dataset.style.name:
+    drawn = style_in(record)
+    if drawn != dataset.style:
         raise DataError(
-            f"{ref_dir}: {person} is prepared with 'drawing: {drawn}', not '{dataset.style.name}'; "
-            f"run '{command}', or change drawing"
+            f"{ref_dir}: {person} is prepared with 'drawing: {drawn}', not '{dataset.style}'; "
+            f"run '{command}', or change drawing or preprocess"
         )
     everything = celebv.list_path(dataset.root, person, "all")
     if "list" in made_from and made_from["list"] != file_digest(everything):

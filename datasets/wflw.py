@@ -10,9 +10,17 @@ import numpy as np
 
 from datasets.annotations import read_annotations
 from datasets.augment import Transform
-from datasets.boundary import HEATMAP_SIZE, IMAGE_SIZE, NUM_LANDMARKS, DrawingStyle, draw_heatmap, resize_heatmap
+from datasets.boundary import (
+    HEATMAP_SIZE,
+    IMAGE_SIZE,
+    NUM_LANDMARKS,
+    DrawingStyle,
+    draw_heatmap,
+    resize_heatmap,
+    style_in,
+)
 from datasets.images import read_image
-from datasets.prepared import RECORD_ENDING, PreparedFile, drawing_in, read_record
+from datasets.prepared import RECORD_ENDING, PreparedFile, read_record
 from faces.crop import Square, cut_square
 from utils.errors import DataError
 
@@ -119,7 +127,7 @@ def record_path(folder: Path, mode: str) -> Path:
 
 def prepared_drawing(data_dir: str | Path) -> str:
     """Return the drawing style of the prepared files."""
-    return drawing_in(read_record(record_path(Path(data_dir), "train")))
+    return style_in(read_record(record_path(Path(data_dir), "train"))).name
 
 
 def open_landmarks(data_dir: str | Path, mode: str) -> PreparedFile:
@@ -143,11 +151,11 @@ class WFLWDataset:
     ):
         self.mode, self.style = mode, style
         command = _command(data_dir, mode)
-        drawn = drawing_in(read_record(record_path(Path(data_dir), mode)))
-        if drawn != style.name:
+        drawn = style_in(read_record(record_path(Path(data_dir), mode)))
+        if drawn != style:
             raise DataError(
-                f"{data_dir}: WFLW is prepared with 'drawing: {drawn}', not '{style.name}'; "
-                f"run '{command} --drawing {style.name}', or change drawing"
+                f"{data_dir}: WFLW is prepared with 'drawing: {drawn}', not '{style}'; "
+                f"run '{command} --drawing {style.name}', or change drawing or preprocess"
             )
         images, heatmaps, _ = prepared_paths(Path(data_dir), mode)
         self._images = PreparedFile(images, (3, IMAGE_SIZE, IMAGE_SIZE), command)

@@ -36,6 +36,7 @@ from utils.parallel import available_cores
 BACKENDS = ("auto", "nnabla", "onnxruntime")
 FORMAT = 4  # version of cached ONNX files; increment it if they are exported differently
 OPSET = "11"
+NNP_NETWORK, NNP_INPUT = "reenactgan", "input"  # names in NNP files
 MAX_RELATIVE_ERROR = 1e-4
 EMPTY = 0.01  # lower bound of the maximum that errors are divided by: heatmaps of noise can be empty
 PACKAGES = {"onnxruntime": "onnxruntime", "onnx": "onnx", "nnabla.utils.converter.onnx": "nnabla-converter"}
@@ -194,10 +195,11 @@ def _converting_in(folder: Path) -> Iterator[None]:
 
 
 def export(networks: Networks, path: Path, batch_size: int = 1) -> float:
-    """Write one network, or several in a row, as one ONNX graph with an output for each.
+    """Write one network, or several in a row, as one graph with an output for each: `.onnx`, or `.nnp` for NNabla.
 
-    Returns the maximum error against nnabla on random input, relative to each output's maximum. Raises ConfigError for
-    batch statistics or a missing package, WeightsError if the weights do not fit or the export is inaccurate.
+    Returns the maximum error of the file against nnabla on random input, relative to each output's maximum. Raises
+    ConfigError for batch statistics or a missing package, WeightsError if the weights do not fit or the export is
+    inaccurate.
     """
     require_packages()
     for module, trained in networks.items():
@@ -211,31 +213,57 @@ def export(networks: Networks, path: Path, batch_size: int = 1) -> float:
             h = outputs[module] = load_network(module, trained, h)
             h.persistent = True
         with atomic_path(path) as temporary:
-            _convert(x, outputs, temporary, batch_size)
-            error = _compare(x, outputs, temporary)
+            if path.suffix == ".nnp":
+                _save_nnp(x, outputs, temporary, batch_size)
+                found = _run_nnp(temporary, x, list(outputs), batch_size)
+            else:
+                _convert(x, outputs, temporary, batch_size)
+                found = open_session(temporary)(_random_input(x))
+            error = _compare(x, outputs, found)
             if not error <= MAX_RELATIVE_ERROR:
                 raise WeightsError(f"{path}: the exported network differs from nnabla's by {error:.2g}; use nnabla")
     return error
+
+
+def _save_nnp(x: nn.Variable, outputs: dict[str, nn.Variable], path: Path, batch_size: int) -> None:
+    network = {"name": NNP_NETWORK, "batch_size": batch_size, "outputs": outputs, "names": {NNP_INPUT: x}}
+    executor = {"name": "run", "network": NNP_NETWORK, "data": [NNP_INPUT], "output": list(outputs)}
+    with _converting_in(path.parent):
+        nnabla.utils.save.save(str(path), {"networks": [network], "executors": [executor]})
+
+
+def _run_nnp(path: Path, x: nn.Variable, names: list[str], batch_size: int) -> list[np.ndarray]:
+    from nnabla.utils.nnp_graph import NnpLoader
+
+    with nn.parameter_scope("", OrderedDict()), _converting_in(path.parent):
+        network = NnpLoader(str(path)).get_network(NNP_NETWORK, batch_size)
+        network.inputs[NNP_INPUT].d = _random_input(x)
+        outputs = [network.outputs[name] for name in names]
+        for output in outputs:
+            output.persistent = True
+        nn.forward_all(outputs)
+        return [output.d for output in outputs]
 
 
 def _convert(x: nn.Variable, outputs: dict[str, nn.Variable], path: Path, batch_size: int) -> None:
     from nnabla.utils.converter.nnabla import NnpImporter
     from nnabla.utils.converter.onnx import OnnxExporter
 
-    network = {"name": "chain", "batch_size": batch_size, "outputs": outputs, "names": {"input": x}}
-    executor = {"name": "run", "network": "chain", "data": ["input"], "output": list(outputs)}
+    nnp = path.parent / "chain.nnp"
+    _save_nnp(x, outputs, nnp, batch_size)
     with _converting_in(path.parent):
-        nnp = str(path.parent / "chain.nnp")
-        nnabla.utils.save.save(nnp, {"networks": [network], "executors": [executor]})
-        importer = NnpImporter(nnp, expand_network=False, executor_index=0)
+        importer = NnpImporter(str(nnp), expand_network=False, executor_index=0)
         OnnxExporter(importer.execute(), batch_size, -1, opset=OPSET).execute(str(path))
 
 
-def _compare(x: nn.Variable, outputs: dict[str, nn.Variable], path: Path) -> float:
+def _random_input(x: nn.Variable) -> np.ndarray:
     low = -1 if x.shape[1] == 3 else 0
-    x.d = values = np.random.default_rng(0).uniform(low, 1, x.shape).astype(np.float32)
+    return np.random.default_rng(0).uniform(low, 1, x.shape).astype(np.float32)
+
+
+def _compare(x: nn.Variable, outputs: dict[str, nn.Variable], found: list[np.ndarray]) -> float:
+    x.d = _random_input(x)
     nn.forward_all(list(outputs.values()))
-    found = open_session(path)(values)
     truths = [output.d for output in outputs.values()]
     return max(float(np.abs(a - b).max() / max(np.abs(b).max(), EMPTY)) for a, b in zip(found, truths))
 

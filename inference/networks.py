@@ -10,8 +10,8 @@ from typing import NamedTuple
 import nnabla as nn
 
 from config import Config, load_config
-from config.common import PUBLISHED
 from config.runs import BEST_FILE
+from datasets.boundary import style_of
 from datasets.celebv import FROM_ENCODER
 from datasets.film import FILM_FILE, Film, read_film
 from datasets.shape_file import read_shape
@@ -78,7 +78,7 @@ def require_one_drawing(networks: Networks) -> None:
                 f"{trained.config_path}: the {module} was trained with 'boundary: encoder'; replace --landmarks by "
                 "--encoder-config"
             )
-    found = {trained.config_path: trained.config.drawing or PUBLISHED for trained in networks.values()}
+    found = {trained.config_path: style_of(trained.config) for trained in networks.values()}
     if len(set(found.values())) > 1:
         words = ", ".join(f"{path} on '{drawing}'" for path, drawing in found.items())
         raise ConfigError(

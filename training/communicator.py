@@ -92,13 +92,13 @@ class GpuCommunicator(Communicator):
         except Exception as error:  # the extension raises various types
             why = one_line(cuda.reason_of(error), MAX_REASON)
             raise ConfigError(
-                f"several GPUs require Open MPI's mpirun and NCCL ({why}); see 'Several GPUs' in docs/TRAINING.md"
+                f"several GPUs require Open MPI's mpirun and NCCL ({why}); see 'Several GPUs' in docs/GPU.md"
             ) from None
         self.rank, self.size = self._nccl.rank, self._nccl.size
         if self.size != num_started():  # each process would train on its own
             raise ConfigError(
                 f"{num_started()} processes were started, of which nnabla sees {self.size}: on GPUs it "
-                "requires the mpirun of Open MPI, not MPICH's; see 'Several GPUs' in docs/TRAINING.md"
+                "requires the mpirun of Open MPI, not MPICH's; see 'Several GPUs' in docs/GPU.md"
             )
 
     def average(self, variables: list[nn.Variable]) -> None:

@@ -48,9 +48,9 @@ class Training:
 
     def __init__(self, module: str, description: str):
         self._args = args = _parse_args(description)
-        config = load_config(module, args.conf)
+        config = load_config(module, *args.conf)
         self.resumed = None if args.resume is None else find_run(args.resume, config)
-        if self.resumed is not None and args.conf is None:
+        if self.resumed is not None and not args.conf:
             config = load_config(module, self.resumed / INFO_FILE)
             self.resumed = enter_origin(self.resumed, config)
         given = {"context": args.context, "device_id": args.device_id}
@@ -148,7 +148,8 @@ class Training:
         with locked(run.folder) if run.is_writer else nullcontext(), stop_requests() as stop:
             run.start(stop)
             if run.is_writer:
-                write_yaml(run.folder / INFO_FILE, {MODULE_KEY: config.MODULE, **to_dict(run.config)})
+                info = to_dict(run.config, all_sections=False)
+                write_yaml(run.folder / INFO_FILE, {MODULE_KEY: config.MODULE, **info})
             if checkpoint is not None:
                 run.restore(checkpoint)
             communicator.say(f"run: {run.folder}" + (f", from iteration {run.iteration}" if checkpoint else ""))
@@ -197,8 +198,8 @@ def _identity_of(path: Path) -> dict[str, str | int]:
 
 def _parse_args(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    help_conf = "configuration file, overrides the defaults of config/"
-    parser.add_argument("--conf", "--config", type=cli.text, metavar="FILE.yaml", help=help_conf)
+    help_conf = "configuration files; each overrides the one before, and the first the defaults of config/"
+    parser.add_argument("--conf", "--config", nargs="+", default=[], type=cli.text, metavar="FILE.yaml", help=help_conf)
     parser.add_argument("--info", default="", metavar="TEXT", help="appended to the name of the run")
     help_resume = "resume a run from its newest checkpoint (auto: the run that was saved last)"
     parser.add_argument("--resume", nargs="?", const="auto", type=cli.text, metavar="RUN|auto", help=help_resume)

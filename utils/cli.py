@@ -46,7 +46,8 @@ def parse_test_args(description: str) -> argparse.Namespace:
     """Parse the command line of the test scripts."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("training_info", type=path, metavar="INFO", help="training_info.yaml of a run")
-    parser.add_argument("-n", "--num", type=count, help="number of images (default: the whole test split)")
+    help_count = "number of images (default: the whole test split)"
+    parser.add_argument("-n", "--num-test", type=count, metavar="N", help=help_count)
     help_weights = "weights (default: best epoch by validation, else the last)"
     parser.add_argument("--param-file", type=path, metavar="FILE.h5", help=help_weights)
     help_data = "folder of the people (default: train_dir of the run)"

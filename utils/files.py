@@ -110,8 +110,8 @@ def new_result(parent: Path, name: str, info: str = "") -> Iterator[Draft]:
 
 
 def new_folder(parent: Path, name: str, info: str = "") -> Path:
-    """Create a folder `name` or `name-info`, numbered if it exists. Raises ConfigError if `info` is invalid."""
-    full_name = f"{name}-{info}" if info else name
+    """Create a folder named `name` and `info`, numbered if it exists. Raises ConfigError if `info` is invalid."""
+    full_name = name + info
     if not is_folder_name(full_name):
         raise ConfigError(f"--info {info}: together with the name it {FOLDER_NAME_RULE}")
     for number in itertools.count(1):

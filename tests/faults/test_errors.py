@@ -35,7 +35,6 @@ def decoder_conf(folder, **more) -> str:
 
 
 def test_usage(tmp_path):
-    must_fail(tmp_path, 2, "--dataset", "preprocess.py")
     must_fail(tmp_path, 2, "INFO", "test_decoder.py")
     must_fail(tmp_path, 2, "must be between 1 and", "test_decoder.py", "x.yaml", "-n", 0)
     must_fail(tmp_path, 2, "--decoder-config", "test_reenactment.py")

@@ -52,7 +52,7 @@ def test_outputs_are_checked_before_the_work(data, tmp_path):
     must_fail(tmp_path, 2, "is not a folder", *prepare, "--out-dir", "in.png")
     encoder = DEMO_NETWORKS[:1] + [tmp_path / "encoder.onnx"]
     (tmp_path / "encoder.onnx").write_bytes((DEMO / "encoder/training_info.yaml").read_bytes())
-    must_fail(tmp_path, 2, "is the input", "tools/export_onnx.py", *encoder, "--out-dir", ".")
+    must_fail(tmp_path, 2, "is the input", "tools/export.py", *encoder, "--out-dir", ".")
     (tmp_path / "a.pth").write_bytes(b"x")
     (tmp_path / "a.h5").symlink_to("a.pth")
     must_fail(tmp_path, 2, "TO a.h5: is the input a.pth", "tools/convert_authors_weights.py", "align", "a.pth", "a.h5")

@@ -65,9 +65,8 @@ def test_null_is_nothing_given(tmp_path, module, text, key, value):
     assert getattr(load(tmp_path, text, module), key) == value
 
 
-def test_null_for_a_whole_section_and_for_a_number(tmp_path):
-    assert load(tmp_path, "train:\n# lr: 1\nmodel: null") == load(tmp_path, "{}")
-    for text in ("train: {lr: null}", "seed: ~", "mode: null"):
+def test_null_for_a_number(tmp_path):
+    for text in ("train: {lr: null}", "seed: ~", "mode: null", "train: {feature_loss: {lambda: null}}"):
         with pytest.raises(ConfigError, match="must be"):
             load(tmp_path, text)
 

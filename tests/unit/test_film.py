@@ -240,8 +240,8 @@ def test_the_commands_flags(data, tmp_path):
     drive = (*decoder, "--landmarks", "--data-dir", people, "-n", 3)
 
     def painted(name: str, *flags: object) -> Path:
-        must_run(tmp_path, "test_reenactment.py", *drive, *flags, "--info", name)
-        return next(tmp_path.glob(f"reenactment_result/*/*-{name}"))
+        must_run(tmp_path, "test_reenactment.py", *drive, *flags, "--info", f"_{name}")
+        return next(tmp_path.glob(f"reenactment_result/*/*_{name}"))
 
     rowan = painted("rowan", "--film", people / "Rowan", "--src-celeb-name", "Linnea")
     assert rowan.parent.name == "Linnea2Rowan" and (rowan / "measured/layout.npz").exists()

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from helpers import ROOT, must_fail, must_run
+from nnabla.utils.nnp_graph import NnpLoader
 
 from config import complete_config, with_values
 from inference import backends as onnx
@@ -172,18 +173,25 @@ def test_the_script(tmp_path):
         ]  # fmt: skip
 
     every = flags("encoder", "transformer", "decoder")
-    out = must_run(tmp_path, "tools/export_onnx.py", *every, "--out-dir", "onnx", "--batch-size", 2)
-    assert out.count("maximum relative error") == 3
-    must_run(tmp_path, "tools/export_onnx.py", *every, "--out-dir", "onnx", "--chain")
+    out = must_run(tmp_path, "tools/export.py", *every, "--out-dir", "onnx", "--batch-size", 2)
+    assert out.count("maximum relative error") == 6
+    must_run(tmp_path, "tools/export.py", *every, "--out-dir", "onnx", "--chain")
     session = onnxruntime.InferenceSession(str(tmp_path / "onnx/chain.onnx"))
     assert [output.name for output in session.get_outputs()] == ["encoder", "transformer", "decoder"]
     assert session.get_inputs()[0].shape == [1, 3, 256, 256]
     assert sorted(path.name for path in (tmp_path / "onnx").iterdir()) == [
-        "chain.onnx", "decoder.onnx", "encoder.onnx", "transformer.onnx"
-    ]  # fmt: skip
-    must_fail(tmp_path, 2, "pass at least one", "tools/export_onnx.py", "--out-dir", "onnx")
+        f"{name}.{kind}" for name in ("chain", "decoder", "encoder", "transformer") for kind in ("nnp", "onnx")
+    ]
+    x = np.random.default_rng(1).uniform(-1, 1, (1, 3, 256, 256)).astype(np.float32)
+    truths = session.run(None, {"input": x})
+    network = NnpLoader(str(tmp_path / "onnx/chain.nnp")).get_network("reenactgan", batch_size=1)
+    network.inputs["input"].d = x
+    for name, truth in zip(("encoder", "transformer", "decoder"), truths):
+        network.outputs[name].forward()
+        assert np.abs(network.outputs[name].d - truth).max() < 1e-5 * max(np.abs(truth).max(), 1), name
+    must_fail(tmp_path, 2, "pass at least one", "tools/export.py", "--out-dir", "onnx")
     ends = flags("encoder", "decoder")
-    must_fail(tmp_path, 2, "requires the transformer", "tools/export_onnx.py", *ends, "--chain", "--out-dir", "onnx")
+    must_fail(tmp_path, 2, "requires the transformer", "tools/export.py", *ends, "--chain", "--out-dir", "onnx")
     wrong = [*flags("decoder")[:-1], DEMO / "encoder/weights.h5"]
-    must_fail(tmp_path, 4, "not the weights of this network", "tools/export_onnx.py", *wrong, "--out-dir", "none")
+    must_fail(tmp_path, 4, "not the weights of this network", "tools/export.py", *wrong, "--out-dir", "none")
     assert not list((tmp_path / "none").glob("*"))

@@ -1,12 +1,13 @@
-"""Export trained networks as ONNX files, and compare them with nnabla.
+"""Export trained networks as ONNX and NNP files, and compare them with nnabla.
 
-    python tools/export_onnx.py --encoder-config INFO --out-dir onnx
-    python tools/export_onnx.py --encoder-config INFO --transformer-config INFO --decoder-config INFO --chain \\
-        --out-dir onnx
+    python tools/export.py --encoder-config INFO --out-dir exported
+    python tools/export.py --encoder-config INFO --transformer-config INFO --decoder-config INFO --chain \\
+        --out-dir exported
 
-Writes encoder.onnx, transformer.onnx and decoder.onnx, or with --chain one graph, chain.onnx, with an output for each
-network. Images are (B, 3, 256, 256) RGB in [-1, 1], boundaries (B, 15, 64, 64) about [0, 1]. test_reenactment.py
-exports its own files automatically.
+Writes encoder.onnx and encoder.nnp, and so on, or with --chain one graph, chain.onnx and chain.nnp, with an output for
+each network. Images are (B, 3, 256, 256) RGB in [-1, 1], boundaries (B, 15, 64, 64) about [0, 1]. NNP files are for
+NNabla's runtimes; their network is called "reenactgan", its input "input". test_reenactment.py exports its own ONNX
+files automatically.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from models.networks import MODULES
 from utils import cli
 from utils.files import check_outputs
 
+KINDS = (".onnx", ".nnp")
+
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
@@ -41,9 +44,9 @@ def parse_args() -> argparse.Namespace:
         parser.error("--chain: requires the transformer between encoder and decoder")
     inputs = [getattr(args, f"{module}_{what}") for module in MODULES for what in ("config", "param_file")]
     names = ["chain"] if args.chain else named
-    check_outputs(
-        {"--out-dir": args.out_dir} | {f"{name} to": args.out_dir / f"{name}.onnx" for name in names}, inputs, ".onnx"
-    )
+    for kind in KINDS:
+        outputs = {f"{name} to": args.out_dir / f"{name}{kind}" for name in names}
+        check_outputs({"--out-dir": args.out_dir} | outputs, inputs, kind)
     return args
 
 
@@ -57,9 +60,10 @@ def main() -> None:
     }
     parts = {"chain": networks} if args.chain else {module: {module: networks[module]} for module in networks}
     for name, part in parts.items():
-        path = args.out_dir / f"{name}.onnx"
-        error = export(part, path, args.batch_size)
-        print(f"{path}: maximum relative error {error:.1e}, {path.stat().st_size / 1e6:.1f} MB")
+        for kind in KINDS:
+            path = args.out_dir / f"{name}{kind}"
+            error = export(part, path, args.batch_size)
+            print(f"{path}: maximum relative error {error:.1e}, {path.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
