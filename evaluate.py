@@ -32,11 +32,12 @@ from faces.geometry import MeanToMean, NeutralToNeutral, shape_of
 from inference.backends import BACKENDS, Backend, open_backend
 from inference.measures import (
     EXPRESSION_OF,
-    OPPOSITE,
+    FOLLOWS,
     Measure,
     Sequence,
     by_subject,
     correlation,
+    correlations,
     face_turn,
     gestures,
     measure_images,
@@ -142,15 +143,18 @@ def measure_gestures(run: Evaluation, expressions: list[Expression] | None = Non
     share = 100 * sum(face is not None for face in results) / len(results)
     measures = [Measure("a face is found in the result", "in", share, "{:.0f} % of the frames")]
     both = [i for i, pair in enumerate(zip(sources, results)) if None not in pair]
-    source, result = ([gestures(faces[i]) for i in both] for faces in (sources, results))
-    for name in EXPRESSION_OF:
-        value = correlation([found[name] for found in source], [found[name] for found in result])
-        measures.append(Measure("the result follows the source, correlations over time", name, value, "{:.2f}"))
-    for name, part in EXPRESSION_OF.items() if expressions is not None else ():
-        sign = -1 if part in OPPOSITE else 1
-        truth = [sign * getattr(expressions[i], part) for i in both]
-        value = correlation(truth, [found[name] for found in result])
-        measures.append(Measure("the result follows the true expression, correlations", name, value, "{:.2f}"))
+
+    def of(faces: list[Face | None]) -> dict[str, list[float]]:
+        found = [gestures(faces[i]) for i in both]
+        return {name: [face[name] for face in found] for name in EXPRESSION_OF}
+
+    result = of(results)
+    measures += correlations(FOLLOWS, of(sources), result)
+    if expressions is not None:
+        truth = {
+            name: [sign * getattr(expressions[i], part) for i in both] for name, (part, sign) in EXPRESSION_OF.items()
+        }
+        measures += correlations("the result follows the true expression, correlations", truth, result)
     return measures
 
 

@@ -3,11 +3,13 @@
     python test_reenactment.py --encoder-config INFO --transformer-config INFO --decoder-config INFO \\
         --src-celeb-name A --trg-celeb-name B [--video OUT.mp4]
     python test_reenactment.py --encoder-config ... --input me.mp4 --video out.mp4
+    python test_reenactment.py --encoder-config ... --aligned images/
     python test_reenactment.py --decoder-config ... --landmarks --input me.mp4 --video out.mp4
 
 The first command uses the test frames of a data set, the second a video, a folder of images, an image, or a camera
-(webcam:0). The third needs only a decoder: landmarks found by MediaPipe are moved to the target by geometry. Writes
-panels of input, boundary, transformed boundary, generated face and, for a data set, the input's true boundary.
+(webcam:0). The third uses images that are cropped already, as in the authors' test. The fourth needs only a decoder:
+MediaPipe finds landmarks, and geometry moves them to the target. Writes panels of input, boundary, transformed
+boundary, generated face and, for a data set, the input's true boundary.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from datasets.film import SIZES, Film, load_film
 from datasets.panels import generated_metadata
 from faces.motion import MAX_STRENGTH, MOTIONS, is_whole
 from inference.backends import BACKENDS
-from inference.inputs import Input, end_at_interrupt, open_input, open_test_split
+from inference.inputs import Input, end_at_interrupt, open_aligned, open_input, open_test_split
 from inference.networks import Networks, find_trained, require_one_drawing
 from inference.outputs import FRAMES_DIR, LAYOUTS, Output, OutputOptions, open_output
 from inference.reenactor import NO_FACE_CHOICES, MissingFaces, Reenactor, open_reenactor, results_of
@@ -50,7 +52,10 @@ def parse_args() -> argparse.Namespace:
     help_target = "name of the target (default: the transformer's or the decoder's target)"
     parser.add_argument("--trg-celeb-name", type=cli.folder_name, metavar="B", help=help_target)
     help_input = "a video, a folder of images, an image, or webcam[:N] instead of a data set"
-    parser.add_argument("--input", type=cli.text, metavar="PATH", help=help_input)
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--input", type=cli.text, metavar="PATH", help=help_input)
+    help_aligned = "256x256 faces that are taken as they are and keep their names: a folder, or a list of paths"
+    source.add_argument("--aligned", type=cli.text, metavar="PATH", help=help_aligned)
     help_face = "with --input: number of the face, counted from the left (default: the largest)"
     parser.add_argument("--face", type=cli.whole(1, MAX_FACES), metavar="N", help=help_face)
     help_no_face = "with --input: frames without a face repeat the last result, are left out, or are an error"
@@ -82,12 +87,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--info", default="", metavar="TEXT", help="appended to the name of the result folder")
     cli.add_device_arguments(parser)
     args = parser.parse_args()
+    if args.aligned and not (args.encoder_config and args.transformer_config):
+        parser.error("--aligned requires --encoder-config and --transformer-config: nothing finds landmarks there")
     if args.input is None and args.face is not None:
         parser.error("--face requires --input")
     if args.landmarks == (args.encoder_config is not None):
         parser.error("pass either --encoder-config or --landmarks, the source of boundaries")
     if args.input is None and args.transformer_config is None and args.src_celeb_name is None:
         parser.error("pass --src-celeb-name or --input; without a transformer the source is unknown")
+    args.input = args.input or args.aligned
     if args.encoder_config is not None and not is_whole(args.motion, args.strength):
         parser.error("--motion and --strength apply to landmarks; replace --encoder-config by --landmarks")
     inputs = [Path(args.input) if args.input else None]
@@ -142,6 +150,8 @@ def open_frames(args: argparse.Namespace, chain: Chain) -> Input:
     if args.input is None:
         style = style_of(chain.networks["decoder"].config)
         return open_test_split(chain.data_dir, chain.source, args.num_test, args.fps or DATA_SET_FPS, style)
+    if args.aligned:
+        return open_aligned(Path(args.aligned), args.num_test, args.fps or DATA_SET_FPS)
     return open_input(args.input, args.face, args.fps, args.num_test, args.audio)
 
 

@@ -30,6 +30,7 @@ from datasets.images import write_image
 from datasets.panels import contact_sheet, heatmap_image, monitor_path
 from datasets.samples import LandmarkDataset
 from faces.geometry import NeutralToNeutral, shape_of
+from faces.landmarks import normalized_error
 from models.align import SHAPE_CODE_SIZE
 from models.losses import mean, mean_squared_error
 from models.networks import ALIGN, HEATMAP_SHAPE
@@ -47,7 +48,6 @@ MIN_BETWEEN = 1e-3  # in heatmap pixels; smaller differences between people are 
 MAX_PAIRS, FRAMES_OF_PAIR = 6, 128
 COPIES = 6  # augmentations of each face
 LARGE_SHAPE_LOSS = 0.2  # between people with equal expressions; 0.6 if the prior depends on the identity
-OUTER_EYE_CORNERS = (60, 72)  # as in WFLW's normalized error
 SHOWN_DEVIATIONS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 TILE_PX = 128
 TO_HEATMAP = HEATMAP_SIZE / IMAGE_SIZE
@@ -101,14 +101,12 @@ def predict(graph: Graph, heatmaps: np.ndarray) -> np.ndarray:
 
 
 def measure_error(graph: Graph, batches: Batches) -> float:
-    """Return the normalized mean error: mean landmark error divided by the distance of the outer eye corners."""
+    """Return the normalized mean error of the landmarks."""
     errors = []
     for number in range(batches.batches_per_epoch):
         heatmaps, truth = batches[number]
         points, truth = (x.reshape(len(x), -1, 2) for x in (predict(graph, heatmaps), truth))
-        left, right = (truth[:, corner] for corner in OUTER_EYE_CORNERS)
-        distances = np.linalg.norm(points - truth, axis=2).mean(axis=1)
-        errors.append(distances / np.linalg.norm(left - right, axis=1))
+        errors.append(normalized_error(points, truth))
     return float(np.concatenate(errors)[: len(batches.dataset)].mean())
 
 

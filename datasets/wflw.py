@@ -28,7 +28,8 @@ MODES = ("train", "test")
 NOSE_TIP = 54
 MAX_MARGIN = 0.15
 ANNOTATIONS = "WFLW_annotations"
-NUM_EXTRAS = 10  # four box values and six attributes
+ATTRIBUTES = ("pose", "expression", "illumination", "make-up", "occlusion", "blur")  # 0 or 1, each a subset of the test
+NUM_EXTRAS = 4 + len(ATTRIBUTES)  # with the box
 
 
 def list_path(root: str | Path, mode: str) -> Path:
@@ -177,8 +178,12 @@ class WFLWDataset:
         name = self._images.names[index]
         return self._images[name], self._heatmaps[name]
 
+    def landmarks(self, index: int) -> np.ndarray:
+        """Return the landmarks (98, 2) of a sample in pixels of the crop."""
+        return self._landmarks[self._images.names[index]]
+
     def augmented(self, index: int, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
         """Return a transformed sample."""
         name = self._images.names[index]
-        large = draw_heatmap(transform.landmarks(self._landmarks[name]), style=self.style)
+        large = draw_heatmap(transform.landmarks(self.landmarks(index)), style=self.style)
         return transform.image(self._images[name]), resize_heatmap(large, HEATMAP_SIZE)

@@ -24,6 +24,7 @@ class Eye(NamedTuple):
 
 CONTOUR = slice(0, 33)
 BROWS = slice(33, 51)
+INNER_BROWS = [38, 50]  # ends of the lower edges
 NOSE = slice(51, 60)
 EYES = (
     Eye(slice(60, 68), (60, 64), 62, 66, (61, 62, 63, 65, 66, 67), 96, slice(33, 42)),
@@ -77,3 +78,9 @@ def brow_heights(landmarks: np.ndarray) -> np.ndarray:
     return np.stack(
         [landmarks[..., eye.ring, 1].mean(axis=-1) - landmarks[..., eye.brow, 1].mean(axis=-1) for eye in EYES], axis=-1
     )
+
+
+def normalized_error(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the mean error of each face's landmarks (N, 98, 2), relative to the distance of the outer eye corners."""
+    left, right = (truth[:, eye.corners[side]] for side, eye in enumerate(EYES))
+    return np.linalg.norm(found - truth, axis=2).mean(axis=1) / np.linalg.norm(left - right, axis=1)

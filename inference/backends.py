@@ -238,7 +238,7 @@ def _run_nnp(path: Path, x: nn.Variable, names: list[str], batch_size: int) -> l
     with nn.parameter_scope("", OrderedDict()), _converting_in(path.parent):
         network = NnpLoader(str(path)).get_network(NNP_NETWORK, batch_size)
         network.inputs[NNP_INPUT].d = _random_input(x)
-        outputs = [network.outputs[name] for name in names]
+        outputs = [network.variables[name] for name in names]  # `outputs` lacks inner ones
         for output in outputs:
             output.persistent = True
         nn.forward_all(outputs)

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from datasets.boundary import DrawingStyle
+from datasets.annotations import read_lines
+from datasets.boundary import IMAGE_SIZE, DrawingStyle
 from datasets.celebv import HEATMAP
 from datasets.images import IMAGE_ENDINGS, list_images, read_image
 from datasets.samples import DrawnDataset, FrameDataset
@@ -211,6 +212,7 @@ class Input(NamedTuple):
     calibration: Callable[[], Iterator[FaceFrame]] | None = None  # frames with a face, to estimate the shape
     landmarks: np.ndarray | None = None  # (N, 98, 2), if known in advance
     is_film: bool = True  # consecutive frames show the same scene
+    names: list[str] | None = None  # of the frames' images in the result; None is their numbers
 
 
 def open_test_split(
@@ -236,6 +238,33 @@ def open_test_split(
         return map(frame, evenly(len(images), MAX_CALIBRATION_FRAMES))
 
     return Input(map(frame, range(count)), fps, count, truth=truth, calibration=calibration, landmarks=landmarks)
+
+
+def open_aligned(path: Path, wanted: int | None, fps: float) -> Input:
+    """Open images that are cropped already, 256x256: those of a folder, or of a list with a path a line.
+
+    Paths in a list are relative to its folder. Raises DataError if an image is missing, damaged or of another size.
+    """
+    if path.is_dir():
+        files = sorted(list_images(path), key=natural_order)
+    else:
+        files = [path.parent / line.strip() for _, line in read_lines(path, "--aligned takes a folder or a list")]
+    if not files:
+        raise DataError(f"{path}: no images ({', '.join(IMAGE_ENDINGS)})")
+    files = files[:wanted]
+    seen: dict[str, Path] = {}
+    for file in files:
+        if seen.setdefault(file.stem, file) is not file:
+            raise DataError(f"{path}: {seen[file.stem]} and {file} would have results of the same name; rename one")
+
+    def frame(index: int) -> FaceFrame:
+        face = read_image(files[index])
+        if face.shape != (IMAGE_SIZE, IMAGE_SIZE, 3):
+            height, width = face.shape[:2]
+            raise DataError(f"{files[index]}: {width}x{height} pixels instead of 256x256; crop it, or use --input")
+        return FaceFrame(index, face, "", index / fps)
+
+    return Input(map(frame, range(len(files))), fps, len(files), is_film=False, names=[file.stem for file in files])
 
 
 def open_input(

@@ -14,11 +14,13 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from datasets.boundary import CHANNELS, IMAGE_SIZE
 from faces.finder import Face, angles_of, correction, fit_pose
-from faces.landmarks import BROWS, EYE_RINGS, EYES, LOWER_LIP, MOUTH, UPPER_LIP
+from faces.landmarks import BROWS, EYE_RINGS, EYES, INNER_BROWS, LOWER_LIP, MOUTH, MOUTH_CORNERS, UPPER_LIP
 
 MAX_PSNR = 100.0  # of identical images, whose PSNR is infinite
 FACE_MARGIN = 0.1
 COMB_PX = 2.5
+AU_MEAN = "mean of the AUs"
+FOLLOWS = "the result follows the source, correlations over time"
 BLANK = 0.1  # a heatmap below this value has no boundary
 
 EYE_CHANNELS = {side: [CHANNELS[f"{side}_eye_upper"], CHANNELS[f"{side}_eye_lower"]] for side in ("left", "right")}
@@ -128,7 +130,10 @@ def face_turn(heatmap: np.ndarray) -> float:
 
 
 def gestures(face: Face) -> dict[str, float]:
-    """Measure what a face does: distances relative to the distance of the eyes, and the pose in radians."""
+    """Measure what a face does: distances relative to the distance of the eyes, and the pose in radians.
+
+    Names begin with the action units (AU) of the Facial Action Coding System that they approximate.
+    """
     landmarks = face.landmarks
     unit = np.linalg.norm(landmarks[EYES[0].ring].mean(axis=0) - landmarks[EYES[1].ring].mean(axis=0))
     down = landmarks[MOUTH].mean(axis=0) - landmarks[EYE_RINGS].mean(axis=0)
@@ -139,25 +144,48 @@ def gestures(face: Face) -> dict[str, float]:
     def distance(first: int, second: int) -> float:
         return float(np.linalg.norm(landmarks[first] - landmarks[second]) / unit)
 
-    found = {"mouth opening": distance(UPPER_LIP, LOWER_LIP)}
-    for side, eye in zip(("left", "right"), EYES):
-        found[f"{side} eye"] = distance(eye.top, eye.bottom)
-    for side, eye in zip(("left", "right"), EYES):
+    gaze = []
+    for eye in EYES:
         # offset of the pupil from the middle of the corners, relative to the eye's width
         along = landmarks[eye.corners[1]] - landmarks[eye.corners[0]]
         offset = (landmarks[eye.pupil] - landmarks[list(eye.corners)].sum(axis=0) / 2) / (along @ along)
-        found[f"{side} gaze across"] = float(offset @ along)
-        found[f"{side} gaze up"] = float(offset @ (along[1], -along[0]))
-    return found | {"brows": float(brows @ down / unit), "yaw": yaw, "pitch": pitch, "roll": roll}
+        gaze.append((offset @ along, offset @ (along[1], -along[0])))
+    across, up = np.mean(gaze, axis=0)
+    return {
+        "AU1/2 brow height": float(brows @ down / unit),
+        "AU4 brows together": -distance(*INNER_BROWS),
+        "AU12 mouth width": distance(*MOUTH_CORNERS),
+        "AU25/26 mouth opening": distance(UPPER_LIP, LOWER_LIP),
+        "AU43/45 eyes closed": -float(np.mean([distance(eye.top, eye.bottom) for eye in EYES])),
+        "gaze across": float(across),
+        "gaze up": float(up),
+        "yaw": yaw,
+        "pitch": pitch,
+        "roll": roll,
+    }
 
 
-# Fields of a synthetic face's expression that correspond to the gestures
+# Field of a synthetic face's expression that corresponds to a gesture, and its sign
 EXPRESSION_OF = {
-    "mouth opening": "mouth_open", "left eye": "blink", "right eye": "blink", "brows": "brow_raise",
-    "left gaze across": "gaze_x", "right gaze across": "gaze_x", "left gaze up": "gaze_y", "right gaze up": "gaze_y",
-    "yaw": "yaw", "pitch": "pitch", "roll": "roll",
-}  # fmt: skip
-OPPOSITE = ("blink", "gaze_y")  # of opposite sign
+    "AU1/2 brow height": ("brow_raise", 1),
+    "AU4 brows together": ("brow_raise", -1),
+    "AU12 mouth width": ("smile", 1),
+    "AU25/26 mouth opening": ("mouth_open", 1),
+    "AU43/45 eyes closed": ("blink", 1),
+    "gaze across": ("gaze_x", 1),
+    "gaze up": ("gaze_y", -1),
+    "yaw": ("yaw", 1),
+    "pitch": ("pitch", 1),
+    "roll": ("roll", 1),
+}
+
+
+def correlations(of: str, truth: dict[str, list[float]], found: dict[str, list[float]]) -> list[Measure]:
+    """Correlate gestures over time, as the paper does intensities of action units: each, and the mean of the AUs."""
+    values = {name: correlation(truth[name], found[name]) for name in EXPRESSION_OF}
+    measured = [value for name, value in values.items() if name.startswith("AU") and value is not None]
+    values[AU_MEAN] = float(np.mean(measured)) if measured else None
+    return [Measure(of, name, value, "{:.2f}") for name, value in values.items()]
 
 
 def sharpness(image: np.ndarray) -> float:

@@ -83,8 +83,10 @@ def layout_size(layout: str, has_truth: bool, size: int = IMAGE_SIZE) -> tuple[i
 class FrameWriter:
     """Writer of frames as images, and of the arrays to measure."""
 
-    def __init__(self, folder: Path, measured: dict[str, PreparedWriter], metadata: dict[str, str]):
-        self.folder = folder / FRAMES_DIR
+    def __init__(
+        self, folder: Path, measured: dict[str, PreparedWriter], metadata: dict[str, str], names: list[str] | None
+    ):
+        self.folder, self._names = folder / FRAMES_DIR, names
         self.metrics: dict[str, dict[str, float]] = {}  # by the name of the frame's image
         self._measured, self._metadata = measured, metadata
         self._thread = ThreadPoolExecutor(1)  # compressing an image takes as long as generating it
@@ -92,7 +94,7 @@ class FrameWriter:
 
     def write(self, result: Result, image: np.ndarray) -> None:
         """Write a frame. Held frames are not measured; all measures are taken at 256 pixels."""
-        name = monitor_path(self.folder, result.index).name
+        name = f"{self._names[result.index]}.png" if self._names else monitor_path(self.folder, result.index).name
         self._wait()
         self._written = self._thread.submit(write_image, self.folder / name, image, self._metadata)
         self.metrics[name] = result.metrics
@@ -117,12 +119,17 @@ class FrameWriter:
 
 
 @contextmanager
-def open_frames(folder: Path, metadata: dict[str, str], has_film: bool = False) -> Iterator[FrameWriter]:
-    """Open a folder of frames while the block runs; with a film, the decoder's own output is also stored."""
+def open_frames(
+    folder: Path, metadata: dict[str, str], has_film: bool = False, names: list[str] | None = None
+) -> Iterator[FrameWriter]:
+    """Open a folder of frames while the block runs.
+
+    With a film, the decoder's own output is also stored. `names` are the images' names, without endings.
+    """
     with ExitStack() as stack:
         parts = ALL_MEASURED if has_film else MEASURED
         paths = {part: stack.enter_context(atomic_path(measured_path(folder, part))) for part in parts}
-        frames = FrameWriter(folder, {part: PreparedWriter(path) for part, path in paths.items()}, metadata)
+        frames = FrameWriter(folder, {part: PreparedWriter(path) for part, path in paths.items()}, metadata, names)
         stack.callback(frames.close)
         yield frames
         frames.finish()
@@ -270,7 +277,7 @@ def open_output(options: OutputOptions, frames_in: Input, metadata: dict[str, st
     size = layout_size(options.layout, frames_in.truth is not None, options.size)
     with new_result(options.parent, timestamp(), options.info) as draft:
         with (
-            open_frames(draft.path, metadata, has_film) as frames,
+            open_frames(draft.path, metadata, has_film, frames_in.names) as frames,
             open_result_video(options.video, size, frames_in, metadata["Comment"], options.with_sound) as video,
         ):
             output = Output(draft, frames, video, options, frames_in.truth is not None)

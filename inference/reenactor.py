@@ -58,6 +58,7 @@ class Reenactor:
         fps: frame rate.
         truth: true heatmaps of a data set.
         film: paints the target; None shows the decoder's output.
+        is_sequence: whether consecutive frames are related; otherwise the film starts anew with each.
     """
 
     def __init__(
@@ -72,7 +73,9 @@ class Reenactor:
         fps: float = 25.0,
         truth: DrawnDataset | None = None,
         film: FilmPainter | None = None,
+        is_sequence: bool = True,
     ):
+        self.is_sequence = is_sequence
         self.backend, self.geometry, self.batch_size, self.smooth = backend, geometry, batch_size, smooth
         self.has_encoder, self.truth, self.film = has_encoder, truth, film
         self._target = decoder.config.trg_celeb_name if film is None else film.film.person
@@ -123,6 +126,8 @@ class Reenactor:
         for row, frame in enumerate(frames):
             image, layout = face_image(generated[row]), None
             if self.film is not None:
+                if not self.is_sequence:
+                    self.film.reset()
                 image, layout = self.film.paint(transformed[row], image, moved[row]), image
             yield self._result(frame, heatmaps[row], transformed[row], image)._replace(layout=layout)
 
@@ -220,6 +225,7 @@ def open_reenactor(
         float(frames_in.fps),
         frames_in.truth,
         None if film is None else open_painter(film, decoder, computing, batch_size),
+        is_sequence=frames_in.names is None,
     )
 
 

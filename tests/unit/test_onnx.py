@@ -187,8 +187,8 @@ def test_the_script(tmp_path):
     network = NnpLoader(str(tmp_path / "onnx/chain.nnp")).get_network("reenactgan", batch_size=1)
     network.inputs["input"].d = x
     for name, truth in zip(("encoder", "transformer", "decoder"), truths):
-        network.outputs[name].forward()
-        assert np.abs(network.outputs[name].d - truth).max() < 1e-5 * max(np.abs(truth).max(), 1), name
+        network.variables[name].forward()
+        assert np.abs(network.variables[name].d - truth).max() < 1e-5 * max(np.abs(truth).max(), 1), name
     must_fail(tmp_path, 2, "pass at least one", "tools/export.py", "--out-dir", "onnx")
     ends = flags("encoder", "decoder")
     must_fail(tmp_path, 2, "requires the transformer", "tools/export.py", *ends, "--chain", "--out-dir", "onnx")

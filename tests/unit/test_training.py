@@ -20,7 +20,7 @@ from models.networks import ALIGN, DECODER, DECODER_DISCRIMINATOR, ENCODER, TRAN
 from training.communicator import Communicator
 from training.series import Series
 from training.solver import LossScale, Solver
-from utils.errors import NotFiniteError
+from utils.errors import ConfigError, NotFiniteError
 
 rng = np.random.default_rng(0)
 NETWORKS = {
@@ -100,6 +100,42 @@ def test_decoder_without_gan_leaves_the_discriminator_alone():
     _, _, losses, moved = decoder_step(with_gan=False)
     assert moved == {"netG_decoder": True, "netD_decoder": False}
     assert set(losses) == {"loss_netG", "L1_loss"}
+
+
+@pytest.mark.parametrize("off", ["gan", "cycle", "shape"])
+def test_transformer_without_a_loss(off):
+    """The ablations: the loss is left out, the others keep their weights, and no discriminator learns for nothing."""
+    config = plain.small_config("transformer", 2, 2, **{f"{off}_loss": None})
+    graph = train_transformer.build_graph(config, None if off == "shape" else plain.NUM_ALIGN_OUTPUTS)
+    solvers = train_transformer.make_solvers(config)
+    networks = NETWORKS["transformer"]
+    start, batch = snapshot(networks), plain.random_batch("transformer", 2)
+    train_transformer.set_batch(graph, batch[:1], batch[1:])
+    losses = read(train_transformer.train_step([graph], solvers, 1e-4, with_gan=off != "gan"))
+    end = snapshot(networks)
+    moved = {n.name: any((start[k] != end[k]).any() for k in start if k.startswith(n.name)) for n in networks}
+    assert moved == {n.name: n in TRANSFORMERS.values() or off != "gan" for n in networks}
+    weights = {kind: weight for kind, weight in {"gan": 1, "cycle": 50, "shape": 10}.items() if kind != off}
+    assert {name.split("_")[1] for name in losses if name[-2:] in ("_A", "_B")} == {*weights} | (
+        set() if off == "gan" else {"netD"}
+    )
+    expected = sum(weight * losses[f"loss_{kind}_{person}"] for kind, weight in weights.items() for person in "AB")
+    assert losses["loss_netG"] == pytest.approx(expected, rel=1e-5)
+    assert bool(graph.recon) == (off != "cycle")
+
+
+@pytest.mark.parametrize(
+    "module, train",
+    [
+        ("transformer", {"gan_loss": None, "cycle_loss": None, "shape_loss": None}),
+        ("decoder", {"gan_loss": None, "weight_L1": 0}),
+        ("decoder", {"gan_start_at": 1, "weight_L1": 0}),
+    ],
+)
+def test_a_training_without_any_loss_is_refused(module, train):
+    script = {"transformer": train_transformer, "decoder": train_decoder}[module]
+    with pytest.raises(ConfigError, match="the weights of all losses are 0"):
+        script.build_graph(plain.small_config(module, 2, 2, **train), *([None] if module == "transformer" else []))
 
 
 def test_encoder_learns_and_its_evaluation_follows():
