@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -129,6 +130,16 @@ def test_make_demo_train_calls_scripts_and_configurations_that_are_there(tmp_pat
     assert set(configs) == {"encoder", "transformer", "decoder", "shape_prior"}
     assert all(config.logdir.startswith("demo_train/") for config in configs.values())
     assert [words[0] for words in calls][-2:] == ["test_reenactment.py", "evaluate.py"]
+
+
+@pytest.mark.long
+def test_the_whole_demo_has_the_scores_that_ship(copy):
+    type_command(copy, "make demo")
+    (path,) = (copy / "demo_result/reenactment/Rowan2Linnea").glob("*/scores.json")
+    found, shipped = (json.loads(file.read_text()) for file in (path, ROOT / "demo/weights/scores.json"))
+    assert [(score["of"], score["name"]) for score in found] == [(score["of"], score["name"]) for score in shipped]
+    for score, other in zip(found, shipped):
+        assert score["value"] == pytest.approx(other["value"], abs=0.02), score
 
 
 @pytest.mark.long

@@ -8,12 +8,15 @@ import re
 from helpers import ROOT
 
 ROW = re.compile(r"^\| (.*) \|$", re.MULTILINE)
-PLACE = re.compile(r"`([\w/]+\.py) (\w+)`")
+PLACE = re.compile(r"`([\w/]+\.(?:py|sh)) (\w+)`")
 
 
 def names_in(path: str) -> set[str]:
     """The functions, classes and names that a file defines at its outermost level."""
-    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    text = (ROOT / path).read_text(encoding="utf-8")
+    if path.endswith(".sh"):
+        return set(re.findall(r"^(\w+)\(\) {", text, re.MULTILINE))
+    tree = ast.parse(text)
     found = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     return found | {target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets
                     if isinstance(target, ast.Name)}  # fmt: skip
