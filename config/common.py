@@ -46,21 +46,21 @@ class TrainKeys(Keys):
 
     WITHOUT_EFFECT = {"with_file_cache": of_type(bool)}
 
-    shuffle: bool = key(True)
+    shuffle: bool = key(True)  # a new order each epoch; false keeps the list's
     augmentation: bool = key(False)  # random rotation, zoom, shift and mirroring (the authors: on)
     with_memory_cache: bool = key(False, free=True)  # keep decoded samples in memory
     # processes that prepare batches; -1 is the number of cores minus one, at most 8
     num_workers: int = key(-1, between(-1, MAX_WORKERS), free=True)
-    epochs: int = key(1, between(1, MAX_EPOCHS), free=True)
-    batch_size: int = key(32, between(1, MAX_BATCH))
-    lr: float = key(1.0e-3, above(0, MAX_RATE))
+    epochs: int = key(1, between(1, MAX_EPOCHS), free=True)  # passes over the data
+    batch_size: int = key(32, between(1, MAX_BATCH))  # samples per process and update
+    lr: float = key(1.0e-3, above(0, MAX_RATE))  # learning rate of Adam
 
 
 @dataclass(frozen=True)
 class Weight(Keys):
     """Weight of a loss. 0 switches it off, as `null` instead of the section does."""
 
-    lambda_: float = key(1.0, between(0, MAX_WEIGHT))
+    lambda_: float = key(1.0, between(0, MAX_WEIGHT))  # factor in the sum of losses
 
 
 OFF = {"lambda": 0}  # what `null` means
@@ -75,7 +75,7 @@ class GanTrainKeys(TrainKeys):
     statistics_batches: int = key(40, between(0, MAX_COUNT))
     # decay of the average of the generators' weights, which is saved; 0 saves the newest weights
     average: float = key(0.0, FRACTION)
-    beta1: float = key(0.5, FRACTION)
+    beta1: float = key(0.5, FRACTION)  # of Adam; 0.5 is usual for GANs
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ class GanTest(Keys):
 
     WITHOUT_EFFECT = CACHES
 
-    batch_size: int = key(1, between(1, 256))
+    batch_size: int = key(1, between(1, 256))  # samples per pass of the test scripts
     batch_stat: bool = key(False)  # batch statistics instead of running statistics (the authors: on)
-    logdir: str = key("tmp.result", path=True)
-    vis_interval: int = key(1, between(1, MAX_COUNT))
+    logdir: str = key("tmp.result", path=True)  # folder of the test scripts' panels
+    vis_interval: int = key(1, between(1, MAX_COUNT))  # batches between panels
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Preprocess(Keys):
 
     gaussian_kernel: int = key(5, odd(31))  # width of the blur
     gaussian_sigma: float = key(3.0, above(0, 100))  # of the blur
-    line_thickness: int = key(3, between(1, 64))
+    line_thickness: int = key(3, between(1, 64))  # width of the lines
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,11 @@ class Config(Keys):
 
     MODULE = ""  # encoder, transformer, decoder or shape_prior
 
-    context: str = key("auto", one_of(*CONTEXTS), free=True)
-    device_id: int = key(0, between(0, MAX_DEVICE), free=True)
+    context: str = key("auto", one_of(*CONTEXTS), free=True)  # where to compute; auto is the GPU if there is one
+    device_id: int = key(0, between(0, MAX_DEVICE), free=True)  # number of the GPU
     experiment_name: str = key("", FOLDER_NAME_OR_NONE, free=True)  # name of the run; '' is date and time
-    seed: int = key(42, between(0, MAX_SEED))
-    logdir: str = key("tmp.monitor", path=True, free=True)
+    seed: int = key(42, between(0, MAX_SEED))  # of initial weights, order, augmentation and dropout
+    logdir: str = key("tmp.monitor", path=True, free=True)  # folder of the runs
     train_dir: str = key("datasets/CelebV", path=True, free=True)  # folder of the people
     mode: str = key("all", one_of("all", "train", "test"))  # annotation list to train on
     # published, or gaze (subpixel, with pupils); '' is the style of the data's folders

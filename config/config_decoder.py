@@ -50,10 +50,10 @@ class Discriminator(Keys):
 class Train(GanTrainKeys):
     """Keys of the training."""
 
-    epochs: int = key(150, between(1, MAX_EPOCHS), free=True)
-    lr: float = key(2.0e-4, above(0, MAX_RATE))
+    epochs: int = key(150, between(1, MAX_EPOCHS), free=True)  # passes over the data
+    lr: float = key(2.0e-4, above(0, MAX_RATE))  # of the generator; see discriminator for the other
     lr_decay_start_at: int = key(100, between(0, MAX_EPOCHS))  # epoch after which the rate decreases linearly to 0
-    weight_L1: float = key(100.0, between(0, MAX_WEIGHT))
+    weight_L1: float = key(100.0, between(0, MAX_WEIGHT))  # weight of the pixel loss
     feature_loss: FeatureLoss = section(FeatureLoss, null=OFF)
     discriminator: Discriminator = section(Discriminator, is_new=True)
     gan_start_at: int = key(0, between(0, MAX_EPOCHS))  # epochs without the adversarial loss (the paper: 0)

@@ -28,17 +28,17 @@ class Model(Keys):
     }
 
     planes: int = key(64, even(2, MAX_PLANES))  # base channels
-    num_stacks: int = key(2, between(1, 8))
+    num_stacks: int = key(2, between(1, 8))  # hourglasses in a row
 
 
 @dataclass(frozen=True)
 class Train(TrainKeys):
     """Keys of the training."""
 
-    epochs: int = key(500, between(1, MAX_EPOCHS), free=True)
+    epochs: int = key(500, between(1, MAX_EPOCHS), free=True)  # passes over the data
     # epoch after which the learning rate decreases linearly to 0; the default is never, as in the port
     lr_decay_start_at: int = key(MAX_EPOCHS, between(0, MAX_EPOCHS))
-    weight_decay: float = key(1.0e-5, between(0, 1))
+    weight_decay: float = key(1.0e-5, between(0, 1))  # L2 regularization
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class EncoderConfig(FacesConfig):
     WITHOUT_EFFECT = {"loss": of_type(dict), "use_reference": of_type(bool)}
 
     model_name: str = key("model", FOLDER_NAME)  # folder of the weights within a run
-    loss_name: str = key("mse", one_of("mse", "bce"))
+    loss_name: str = key("mse", one_of("mse", "bce"))  # mean squared error, or cross entropy of a sigmoid
     path: WFLW = section(WFLW)
     # CelebV only: train (validation on test), or all (validation on all)
     mode: str = key("train", one_of("train", "all"))

@@ -16,9 +16,9 @@ class Train(TrainKeys):
 
     WITHOUT_EFFECT = {}  # no published file is of it
 
-    augmentation: bool = key(True)
-    epochs: int = key(20, between(1, MAX_EPOCHS), free=True)
-    batch_size: int = key(32, between(2, MAX_BATCH))
+    augmentation: bool = key(True)  # random rotation, zoom and shift
+    epochs: int = key(20, between(1, MAX_EPOCHS), free=True)  # passes over the data
+    batch_size: int = key(32, between(2, MAX_BATCH))  # samples per process and update
 
 
 @dataclass(frozen=True)

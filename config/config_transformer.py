@@ -32,7 +32,7 @@ class Model(Keys):
 class CycleLoss(Weight):
     """Cycle loss."""
 
-    lambda_: float = key(50.0, between(0, MAX_WEIGHT))
+    lambda_: float = key(50.0, between(0, MAX_WEIGHT))  # factor in the sum of losses
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class ShapeLoss(Weight):
     """Shape loss."""
 
     lambda_: float = key(10.0, between(0, MAX_WEIGHT))  # 0: the shape prior is not needed
-    align_param_path: str = key("./Align_40000.h5", path=True, free=True)
-    PCA_param_path: str = key("./PCA_weights.h5", path=True, free=True)
+    align_param_path: str = key("./Align_40000.h5", path=True, free=True)  # heatmaps to landmarks
+    PCA_param_path: str = key("./PCA_weights.h5", path=True, free=True)  # landmarks to the shape code
 
 
 @dataclass(frozen=True)
@@ -52,20 +52,20 @@ class WarmStart(Keys):
     Afterwards that loss keeps the weight `lambda`.
     """
 
-    epochs: int = key(0, between(0, MAX_EPOCHS))
-    lr: float = key(1.0e-3, above(0, MAX_RATE))
+    epochs: int = key(0, between(0, MAX_EPOCHS))  # epochs of its loss alone; 0 is off
+    lr: float = key(1.0e-3, above(0, MAX_RATE))  # learning rate meanwhile
     # epoch after which its learning rate decreases linearly to 0; the default is never
     lr_decay_start_at: int = key(MAX_EPOCHS, between(0, MAX_EPOCHS))
-    lambda_: float = key(1.0, between(0, MAX_WEIGHT))
+    lambda_: float = key(1.0, between(0, MAX_WEIGHT))  # weight afterwards
 
 
 @dataclass(frozen=True)
 class Train(GanTrainKeys):
     """Keys of the training."""
 
-    epochs: int = key(200, between(1, MAX_EPOCHS), free=True)
+    epochs: int = key(200, between(1, MAX_EPOCHS), free=True)  # passes over the data, with the warm start's
     lr: float = key(5.0e-5, above(0, MAX_RATE))  # of the generators; half of it for the discriminators
-    beta2: float = key(0.999, FRACTION)
+    beta2: float = key(0.999, FRACTION)  # of Adam
     weight_decay: float = key(1.0e-4, between(0, 1), null=0)  # of the discriminators
     edge_enhancement: bool = key(False)  # Sobel filters before the discriminators (the authors: on)
     cycle_loss: CycleLoss = section(CycleLoss, null=OFF)
@@ -82,7 +82,7 @@ class TransformerConfig(GanConfig):
     src_celeb_name: str = key("Kathleen", FOLDER_NAME)  # A, the person whose motion drives
     # several sources instead, which share the generator to the target (the authors: four)
     src_celeb_names: tuple[str, ...] = key((), FOLDER_NAMES)
-    norm_type: str = key("batch_norm", one_of("batch_norm", "instance_norm"))
+    norm_type: str = key("batch_norm", one_of("batch_norm", "instance_norm"))  # of the generators
     finetune: Finetune = section(Finetune, null=SCRATCH, is_new=True)  # for the generators of both directions
     model: Model = section(Model, is_new=True)
     preprocess: Preprocess = section(Preprocess)
