@@ -209,9 +209,9 @@ def test_a_measure_sees_neither_the_label_nor_the_layout_but_the_smoothing(made,
         return {score["name"]: score["value"] for score in json.loads((run / "scores.json").read_text())}
 
     def reenacted(*flags: object) -> dict:
-        args = (*DEMO_NETWORKS, "--input", folder / "silent.mp4", "--info", flags[0].strip("-"))
+        args = (*DEMO_NETWORKS, "--input", folder / "silent.mp4", f"--info={flags[0]}")
         must_run(tmp_path, "test_reenactment.py", *args, *flags)
-        (run,) = tmp_path.glob(f"reenactment_result/*/*-{flags[0].strip('-')}")
+        (run,) = tmp_path.glob(f"reenactment_result/*/*{flags[0]}")
         return scores_of(run)
 
     labelled_panels = scores_of(run_dir_of(made))
