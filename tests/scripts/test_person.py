@@ -296,6 +296,9 @@ def test_from_a_video_to_a_decoder(video, tmp_path):
     # what does not fit together is refused
     write_yaml(tmp_path / "wrong.yaml", {**content, "ref_dir": ""})
     must_fail(tmp_path, 2, "requires ref_dir", "train_decoder.py", "--conf", "wrong.yaml")
+    write_yaml(tmp_path / "wrong.yaml", {**content, "ref_dir": "nowhere"})
+    line = must_fail(tmp_path, 3, "nowhere: no such folder (ref_dir)", "train_decoder.py", "--conf", "wrong.yaml")
+    assert "prepare_person.py" in line and "--out-dir nowhere" in line
     both = {**content, "src_celeb_name": "You", "drawing": "gaze"}
     both["train"] = {"warm_start": {"epochs": 1}, "shape_loss": {"lambda": 0}, "batch_size": 2}
     shutil.copytree(folder, folder.with_name("You"))
