@@ -31,6 +31,7 @@ from inference.reenactor import MissingFaces, open_reenactor, results_of
 from people.targets import Target
 from utils.errors import UserError, describe, one_line
 from utils.files import remove
+from utils.parallel import close_iterator
 from web.controls import read_controls
 from web.live import receive_message
 
@@ -41,6 +42,7 @@ MAX_UPLOADS = 8  # total size of all files, in units of the largest allowed file
 SPARE_BYTES = 256 << 20  # disk space that uploads leave free
 CHUNK_S, SLOWEST = 20.0, 50_000  # longest pause of an upload in seconds, and lowest rate in bytes per second
 MAX_JOB_S = 1800.0
+MAX_RATE = 60  # frames per second of a video of the maximum length
 MESSAGES_WAITING = 100
 
 
@@ -49,6 +51,13 @@ class Limits(NamedTuple):
 
     megabytes: int
     seconds: int
+
+    def check(self, name: str, count: int, fps: float) -> None:
+        """Check the length of a video. Raises UserError if it is too long, or has too many frames."""
+        if count / fps > self.seconds:
+            raise UserError(f"{name}: {count / fps:.0f} s long, more than {self.seconds} s; cut it")
+        if count > self.seconds * MAX_RATE:
+            raise UserError(f"{name}: {count} frames, more than {self.seconds * MAX_RATE}; lower its frame rate")
 
 
 class Refused(UserError):
@@ -290,18 +299,19 @@ class Videos:
         until = time.monotonic() + MAX_JOB_S
 
         def watched(items: Iterator[Any]) -> Iterator[Any]:
-            for item in items:
-                if stop.is_set():
-                    raise _Stop
-                if time.monotonic() > until:
-                    raise UserError(f"not finished after {MAX_JOB_S / 60:.0f} minutes; cut the video")
-                yield item
+            try:
+                for item in items:
+                    if stop.is_set():
+                        raise _Stop
+                    if time.monotonic() > until:
+                        raise UserError(f"not finished after {MAX_JOB_S / 60:.0f} minutes; cut the video")
+                    yield item
+            finally:
+                close_iterator(items)
 
         say("reading the video ...")
         frames_in = open_input(str(path))
-        seconds = (frames_in.count or 0) / float(frames_in.fps)
-        if seconds > self._limits.seconds:
-            raise UserError(f"{path}: {seconds:.0f} s long, more than {self._limits.seconds} s; cut it")
+        self._limits.check(str(path), frames_in.count or 0, float(frames_in.fps))
         frames_in = _watched(frames_in, watched)
         networks, film = {"decoder": target.decoder}, target.film(max(SIZES))
         size = IMAGE_SIZE if film is None else film.size
@@ -314,7 +324,7 @@ class Videos:
             open_result_video(out, layout_size(layout, False, size), frames_in, comment, with_sound=True) as made,
             results_of(reenactor, frames_in, missing) as results,
         ):
-            for count, result in enumerate(watched(results), 1):
+            for count, result in enumerate(results, 1):
                 made.write(result.time_s, lay_out(result, layout, controls["label"], size))
                 if time.monotonic() - reported_at > PROGRESS_S:
                     reported_at = time.monotonic()
@@ -324,9 +334,9 @@ class Videos:
 
 
 def _watched(frames_in: Input, watched: Callable[[Iterator[FaceFrame]], Iterator[FaceFrame]]) -> Input:
-    """Also allow to stop during the calibration, which may take many frames."""
+    """Watch every frame, also those without a face, which have no result, and those of the calibration."""
     calibration = frames_in.calibration
-    return frames_in._replace(calibration=lambda: watched(calibration()))
+    return frames_in._replace(frames=watched(frames_in.frames), calibration=lambda: watched(calibration()))
 
 
 async def _send(socket: WebSocket, session: Session) -> None:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from helpers import MAX_SECONDS, PATIENCE_S, Visitor, ask_page, files_of, wait_until
+from helpers import DEMO, MAX_SECONDS, PATIENCE_S, Visitor, ask_page, files_of, wait_until
 from starlette.requests import ClientDisconnect
 
+from inference.inputs import FaceFrame, Input
+from people.targets import Target, target_of
+from utils.errors import UserError
 from utils.video import open_film
-from web.videos import Limits, Refused, Session, Videos
+from web.controls import read_controls
+from web.videos import Limits, Refused, Session, Videos, _Stop
 
 
 def test_a_video_is_made_with_its_sound_and_goes_with_its_session(page, films, tmp_path):
@@ -77,6 +85,44 @@ def test_one_job_and_one_place_for_each_session_and_a_limit_for_all(page, films,
         other.make(target="Nobody")
         assert "cannot be shown any more" in other.next("failed")["failed"]
         assert "done" in visitor.next("done") and "done" in other.next("done")
+
+
+def test_stop_ends_a_film_without_a_face(tmp_path, monkeypatch):
+    """Nothing is painted then, and no result passes; also while the source is calibrated, and when time is up."""
+
+    def nobody() -> Iterator[FaceFrame]:
+        while True:
+            time.sleep(0.001)
+            yield FaceFrame(0, None, "no face", 0.0)
+
+    def work(shape: np.ndarray | None, stop: threading.Event) -> str:
+        frames_in = Input(nobody(), 25.0, 100, calibration=nobody, landmarks=shape)
+        monkeypatch.setattr("web.videos.open_input", lambda _: frames_in)
+        paths, controls = (tmp_path / "in", tmp_path / "out.mp4"), read_controls("video", {})
+        return videos_of(tmp_path)._reenact(paths[0], real_target(), controls, paths[1], stop, lambda words: None)
+
+    known = np.stack([real_target().decoder.shape().neutral] * 30)
+    for shape in (None, known):
+        stop = threading.Event()
+        threading.Timer(0.3, stop.set).start()
+        with pytest.raises(_Stop):
+            work(shape, stop)
+    monkeypatch.setattr("web.videos.MAX_JOB_S", 0.3)
+    with pytest.raises(UserError, match="not finished"):
+        work(known, threading.Event())
+    assert not list(tmp_path.iterdir())
+
+
+def real_target() -> Target:
+    return target_of(DEMO / "decoder/training_info.yaml")
+
+
+@pytest.mark.parametrize("count, fps", [(301, 60.0), (5001, 1000.0), (126, 25.0)])
+def test_frames_are_limited_as_well_as_seconds(count, fps):
+    Limits(1, 5).check("x", 125, 25.0)
+    Limits(1, 5).check("x", 300, 60.0)
+    with pytest.raises(UserError, match="more than"):
+        Limits(1, 5).check("x", count, fps)
 
 
 def videos_of(folder: Path, targets: dict | None = None, megabytes: int = 1) -> Videos:
