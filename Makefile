@@ -14,7 +14,7 @@ demo-train: $(READY)
 
 # page in the browser; options: APP="--logdir result.work/runs"
 app: $(READY)
-	$(PYTHON) app.py $(APP)
+	$(PYTHON) app.py --open $(APP)
 
 test: $(READY)
 	$(PYTHON) -m pytest

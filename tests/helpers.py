@@ -7,6 +7,7 @@ import http.server
 import importlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -26,7 +27,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from warm import run_warm
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from config import Config, load_config
 from datasets.boundary import DrawingStyle
@@ -52,6 +53,7 @@ BROWSER = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"]
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 COMMON = {"logdir": "runs", "experiment_name": "run", "monitor": {"interval": 2, "save_interval": 1}}
 GAZE = DrawingStyle(name="gaze")  # the style of tools/make_synthetic.py
+COOKIES: dict[str, dict[str, str]] = {}  # header of the browser of each page, by its address
 MAX_SECONDS = 5  # longest video of the tests' page
 MODULES = ("encoder", "transformer", "decoder", "shape_prior")
 
@@ -190,15 +192,27 @@ def serve_page(folder: Path, *command: str) -> Iterator[tuple[str, subprocess.Po
         while True:
             try:
                 urllib.request.urlopen(f"http://{address}/", timeout=PATIENCE_S).read()
+            except urllib.error.HTTPError:  # without a token
                 break
             except OSError:
                 assert server.poll() is None and time.monotonic() - since < PATIENCE_S, (folder / "log").read_text()
                 time.sleep(0.2)
+        token = re.findall(rf"page: http://{address}/\?token=(\S+)", (folder / "log").read_text())[-1]
+        COOKIES[address] = {"Cookie": f"reenactgan-{port}={token}"}
         try:
             yield address, server
         finally:
             server.terminate()
             server.wait(PATIENCE_S)
+
+
+def open_socket(page, path: str, origin: str | None = None, **options) -> ClientConnection:
+    """Open a web socket of the page, as its browser does."""
+    origin = f"http://{page[0]}" if origin is None else origin
+    headers = COOKIES[page[0]]
+    return connect(
+        f"ws://{page[0]}/{path}", origin=origin, additional_headers=headers, open_timeout=PATIENCE_S, **options
+    )
 
 
 def ask_page(
@@ -207,7 +221,7 @@ def ask_page(
     """Send a request like the page's script; return status, content and headers."""
     address = f"http://{page[0]}{path}"
     origin = {"Origin": f"http://{page[0]}"} if data is not None else {}
-    request = urllib.request.Request(address, data, {**origin, **headers}, method=method)
+    request = urllib.request.Request(address, data, {**COOKIES[page[0]], **origin, **headers}, method=method)
     try:
         with urllib.request.urlopen(request, timeout=PATIENCE_S) as found:
             return found.status, found.read(), dict(found.headers)
@@ -229,7 +243,7 @@ class Visitor:
 
     def __init__(self, page):
         self.page = page
-        self.socket = connect(f"ws://{page[0]}/session", origin=f"http://{page[0]}", open_timeout=PATIENCE_S)
+        self.socket = open_socket(page, "session")
         self.token = self.next("session")["session"]
 
     def next(self, *wanted: str) -> dict:

@@ -1,10 +1,12 @@
-"""Access control: only this machine's browser, and no pages of other sites."""
+"""Access control: only a browser with the server's token, and no pages of other sites."""
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
+COOKIE, MAX_QUERY = "reenactgan", 500
 LOCAL = frozenset(("127.0.0.1", "localhost", "::1"))
 CHANGING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 
@@ -37,11 +39,12 @@ class Guard:
     """ASGI middleware that restricts access to a web application.
 
     Only requests to a local host name are allowed, which prevents DNS rebinding. Cross-site requests are refused,
-    except for links to the page itself.
+    except for links to the page itself. All requests need the token, which keeps other users of this machine out: the
+    page's address has it at first, then a cookie, whose name has the port because cookies are shared by all ports.
     """
 
-    def __init__(self, application: Any):
-        self._application = application
+    def __init__(self, application: Any, port: int, token: str):
+        self._application, self._cookie, self._token = application, f"{COOKIE}-{port}", token
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -49,6 +52,10 @@ class Guard:
         kind, headers = scope["type"], _Headers(scope["headers"])
         if not self._is_allowed(scope, headers):
             return await _refuse(kind, send, 403, b"Forbidden: foreign origin or host.\n")
+        if kind == "http" and scope["path"] == "/" and self._fits(_token_in(scope.get("query_string", b""))):
+            return await self._let_in(send)
+        if not self._fits(headers.cookies.get(self._cookie, "")):
+            return await _refuse(kind, send, 403, b"Forbidden: open the address that app.py has printed.\n")
 
         async def send_with_headers(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -56,6 +63,16 @@ class Guard:
             await send(message)
 
         return await self._application(scope, receive, send_with_headers if kind == "http" else send)
+
+    def _fits(self, token: str) -> bool:
+        return secrets.compare_digest(token.encode(), self._token.encode())
+
+    async def _let_in(self, send: Any) -> None:
+        """Replace the token in the address by a cookie."""
+        cookie = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict"
+        headers = [(b"location", b"/"), (b"set-cookie", cookie.encode()), *HEADERS]
+        await send({"type": "http.response.start", "status": 303, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
 
     def _is_allowed(self, scope: dict[str, Any], headers: _Headers) -> bool:
         if headers.has_duplicates:
@@ -81,6 +98,12 @@ class _Headers(dict):
         super().__init__((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in pairs)
         names = [name.lower() for name, _ in pairs]
         self.has_duplicates = any(names.count(name) > 1 for name in (b"host", b"origin", b"sec-fetch-site"))
+        pieces = (piece.strip().partition("=") for piece in self.get("cookie", "").split(";"))
+        self.cookies = {name: value for name, _, value in pieces}
+
+
+def _token_in(query: bytes) -> str:
+    return parse_qs(query.decode("latin-1"), max_num_fields=8).get("token", [""])[0] if len(query) < MAX_QUERY else ""
 
 
 def _parts(address: str) -> tuple[str | None, str]:

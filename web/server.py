@@ -81,12 +81,15 @@ async def read_request(request: Request) -> dict[str, Any]:
     return read_message(body.decode(errors="replace"))
 
 
-def build_application(targets: dict[str, Target], context: str, folder: Path, learned: Path, limits: Limits) -> Any:
+def build_application(
+    targets: dict[str, Target], context: str, folder: Path, learned: Path, limits: Limits, port: int, token: str
+) -> Any:
     """Build the web application (ASGI).
 
     Args:
         folder: folder of uploads and results.
         learned: folder of people that are learned from the page.
+        port, token: see `Guard`.
     """
     learning, people = Learning(learned, targets, context), People(targets, context)
     videos, live = Videos(targets, context, limits, folder), LiveSockets(targets, context)
@@ -164,4 +167,4 @@ def build_application(targets: dict[str, Target], context: str, folder: Path, le
     ]
     application = Starlette(routes=routes, exception_handlers={UserError: refuse}, lifespan=lifespan)
     application.router.redirect_slashes = False
-    return Guard(application)
+    return Guard(application, port, token)

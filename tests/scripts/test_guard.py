@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import urllib.request
 
 import pytest
-from helpers import ROOT, Visitor, ask_page, demo_target, files_of, must_fail, wait_until
+from helpers import COOKIES, ROOT, Visitor, ask_page, demo_target, files_of, must_fail, open_socket, wait_until
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+import app
 from web.guard import Guard
 from web.server import build_application
 from web.videos import Limits
@@ -39,12 +41,12 @@ def test_nothing_but_the_pages_own_routes_answers(page):
             assert ask_page(page, path, b"x", method=method)[0] in (403, 405), path
     assert ask_page(page, "/upload")[0] == 405
     for path in ("/", "/gradio_api/queue", "/upload"):
-        with pytest.raises(InvalidStatus), connect(f"ws://{page[0]}{path}", origin=f"http://{page[0]}"):
+        with pytest.raises(InvalidStatus), open_socket(page, path.lstrip("/")):
             pass
 
 
 def test_every_route_is_in_the_documentation(tmp_path):
-    routes = build_application({"somebody": demo_target()}, "cpu", tmp_path, tmp_path, Limits(1, 1))
+    routes = build_application({"somebody": demo_target()}, "cpu", tmp_path, tmp_path, Limits(1, 1), 1, "x")
     text = (ROOT / "docs/REENACTMENT.md").read_text()
     paths = [route.path.replace(":str", "") for route in routes._application.routes]
     assert len(paths) == 16
@@ -89,12 +91,12 @@ def test_only_this_machine_by_its_own_names(page):
     for origin in ("http://[", "null", "http://evil.example", f"http://{address}.evil.example", f"ftp://{address}"):
         assert ask_page(page, "/upload", b"x", Origin=origin)[0] == 403
         for path in ("live", "session"):
-            with pytest.raises(InvalidStatus), connect(f"ws://{address}/{path}", origin=origin):
+            with pytest.raises(InvalidStatus), open_socket(page, path, origin=origin):
                 pass
     assert "Traceback" not in (page[1] / "log").read_text()
 
 
-def ask(guard: Guard, kind: str = "http", method: str = "GET", path: str = "/", **headers):
+def ask(guard: Guard, kind: str = "http", method: str = "GET", path: str = "/", query: bytes = b"", **headers):
     """Make a request; return the status, 0 for a web socket's close, 200 where it is let in; and its headers."""
     messages = []
 
@@ -103,6 +105,7 @@ def ask(guard: Guard, kind: str = "http", method: str = "GET", path: str = "/", 
 
     pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": kind, "method": method, "path": path, "scheme": "http", "headers": pairs}
+    scope["query_string"] = query
     asyncio.run(guard(scope, None, send))
     found = dict(messages[0].get("headers", []))
     return messages[0].get("status", 0), found
@@ -113,10 +116,10 @@ async def welcome(scope, receive, send):
 
 
 def test_what_other_sites_may_ask():
-    guard, here = Guard(welcome), {"host": "127.0.0.1:7860"}
+    guard, here = Guard(welcome, 7860, "secret"), {"host": "127.0.0.1:7860", "cookie": "a=b; reenactgan-7860=secret"}
     own = "http://127.0.0.1:7860"
     post = {"method": "POST", "path": "/upload"}
-    assert ask(guard, **here)[0] == 200 and ask(guard, host="10.0.0.1")[0] == 403
+    assert ask(guard, **here)[0] == 200 and ask(guard, **here | {"host": "10.0.0.1"})[0] == 403
     assert ask(guard, **here, origin=own, sec_fetch_site="same-origin", **post)[0] == 200
     assert ask(guard, **here, **post)[0] == 403  # without an origin
     assert ask(guard, **here, origin="null", **post)[0] == 403
@@ -130,7 +133,7 @@ def test_what_other_sites_may_ask():
         assert ask(guard, **here, **link, method="POST", origin=own)[0] == 403  # a form
         assert ask(guard, "websocket", **here, origin=own, sec_fetch_site=site)[0] == 0
     assert ask(guard, "websocket", **here)[0] == 0
-    twice = [(b"host", b"127.0.0.1"), (b"host", b"evil.example")]
+    twice = [(b"cookie", b"reenactgan-7860=secret"), (b"host", b"127.0.0.1"), (b"host", b"evil.example")]
     scope = {"type": "websocket", "path": "/", "headers": twice}
     closed = []
 
@@ -139,6 +142,50 @@ def test_what_other_sites_may_ask():
 
     asyncio.run(guard(scope, None, send))
     assert closed == ["websocket.close"]
+
+
+def test_another_user_of_this_machine_has_no_token(page, tmp_path):
+    address, port = page[0], page[0].partition(":")[2]
+    (cookie,) = COOKIES[address].values()
+    name, _, token = cookie.partition("=")
+    assert name == f"reenactgan-{port}" and len(token) > 30
+    for wrong in ("", f"{name}=", f"{name}={token[:-1]}", f"{name}={token}x", f"reenactgan-1={token}", "\u00fc", name):
+        for path in ("/", "/?token=", "/?token=x", f"/page.js?token={token}", "/people", "/learned", "/result/x"):
+            status, content, _ = ask_page(page, path, Cookie=wrong)
+            assert status == 403 and b"open the address that app.py has printed" in content, (wrong, path)
+        assert ask_page(page, "/upload", b"x", Cookie=wrong)[0] == 403
+        for path in ("live", "session"):
+            with (
+                pytest.raises(InvalidStatus),
+                connect(f"ws://{address}/{path}", origin=f"http://{address}", additional_headers={"Cookie": wrong}),
+            ):
+                pass
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with opener.open(f"http://{address}/?token={token}") as answer:  # once, and the cookie is enough
+        assert answer.url == f"http://{address}/" and b"ReenactGAN" in answer.read()
+    assert ask_page(page, "/", Cookie=f"a=b; {cookie}; c")[0] == 200
+    guard = Guard(welcome, 7860, "secret")
+    status, headers = ask(guard, host="127.0.0.1:7860", query=b"token=secret")
+    assert status == 303 and headers[b"location"] == b"/"
+    assert headers[b"set-cookie"] == b"reenactgan-7860=secret; Path=/; HttpOnly; SameSite=Strict"
+    foreign = {"host": "127.0.0.1:7860", "sec_fetch_site": "cross-site", "sec_fetch_mode": "cors"}
+    assert ask(guard, **foreign, query=b"token=secret")[0] == 403
+    assert ask(guard, host="127.0.0.1:7860", query=b"&" * 600 + b"token=secret")[0] == 403
+
+
+def test_the_token_is_the_users_own_and_stays(tmp_path):
+    path = tmp_path / "runs/.page-token"
+    token = app.read_token(path)
+    assert app.read_token(path) == token and path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o644)  # others may have read it
+    second = app.read_token(path)
+    assert second != token and path.stat().st_mode & 0o777 == 0o600
+    path.write_text("short")
+    assert len(app.read_token(path)) == len(token)
+    path.unlink()
+    (tmp_path / "elsewhere").write_text(second)
+    path.symlink_to(tmp_path / "elsewhere")
+    assert app.read_token(path) not in (token, second) and (tmp_path / "elsewhere").read_text() == second
 
 
 @pytest.mark.slow

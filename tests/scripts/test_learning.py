@@ -10,8 +10,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers import PATIENCE_S, ROOT, Visitor, ask_page, must_fail, must_run, serve_page, wait_until, write_frames
-from websockets.sync.client import connect
+from helpers import (
+    PATIENCE_S,
+    ROOT,
+    Visitor,
+    ask_page,
+    must_fail,
+    must_run,
+    open_socket,
+    serve_page,
+    wait_until,
+    write_frames,
+)
 
 from people.advice import what_is_missing
 from people.targets import DEMO, target_of
@@ -98,7 +108,7 @@ def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(fil
         assert " done; press Ctrl-C" in log and "from iteration" in log and log.count("== prepare") == 1
         assert page.news()["shown"] == ["Linnea, demo", "Mi_ra"]
         assert b"held-out frames" in ask_page(page.page, "/people")[1].split(b"<b>Mi_ra")[1]
-        with connect(f"ws://{address}/live", origin=f"http://{address}", open_timeout=PATIENCE_S) as live:
+        with open_socket(page.page, "live") as live:
             live.send(json.dumps({"target": "Mi_ra"}))
             grey = cv2.imencode(".jpg", np.full((90, 160, 3), 110, np.uint8))[1].tobytes()
             live.send(struct.pack(">I", 1) + grey)

@@ -13,9 +13,8 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from helpers import PATIENCE_S, jpeg
+from helpers import PATIENCE_S, jpeg, open_socket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
 
 from utils.errors import DataError, UserError
 from web.jpeg import decode
@@ -26,10 +25,8 @@ from web.live_reenactor import NEUTRAL_FRAMES, LatestFrame
 @contextmanager
 def open_live(page, target: str = "Linnea, demo", origin: str | None = None, first: bytes | None = None):
     """A live session whose browser has chosen a person, and sent its first image."""
-    address, _ = page
-    origin = f"http://{address}" if origin is None else origin
     first = jpeg(np.full((90, 160, 3), 110, np.uint8)) if first is None else first
-    with connect(f"ws://{address}/live", origin=origin, open_timeout=PATIENCE_S, max_size=None) as session:
+    with open_socket(page, "live", origin, max_size=None) as session:
         with suppress(ConnectionClosed):  # refused at once; the reason can be read
             session.send(json.dumps({"target": target}))
             session.send(struct.pack(">I", 1000) + first)
