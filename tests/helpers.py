@@ -239,11 +239,11 @@ def demo_target() -> Target:
 
 
 class Visitor:
-    """One open page."""
+    """The tab that uses the page; it takes over from the one before."""
 
     def __init__(self, page):
         self.page = page
-        self.socket = open_socket(page, "session")
+        self.socket = open_socket(page, "session?take")
         self.token = self.next("session")["session"]
 
     def next(self, *wanted: str) -> dict:

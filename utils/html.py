@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 import urllib.parse
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,3 +78,8 @@ def curve(name: str, points: list[tuple[int, float]], across_name: str = "iterat
         " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across, up)),
         f"{low:.4g} to {high:.4g}, {across_name} {left:.0f} to {right:.0f}",
     )
+
+
+def without_paths(words: str) -> str:
+    """Shorten absolute paths to their last part, because a page must not show the server's folders."""
+    return re.sub(r"(?<![\w:/.])/(?:[^/\s'\"]+/)+", "", words)

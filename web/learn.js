@@ -25,7 +25,7 @@ const learn = {
       const headers = { "Content-Type": "application/json", "X-Session": page.token || "" };
       answer = await fetch("learned", { method: "POST", headers, body: JSON.stringify(action) });
       words = await answer.json();
-    } catch { learn.say("The server has stopped; start it again and reload this page.", true); return false; }
+    } catch { learn.say("The server does not answer.", true); return false; }
     if (!answer.ok) { learn.say(words.error, true); return false; }
     learn.draw(words);
     return true;
@@ -41,7 +41,7 @@ const learn = {
   },
 
   async refresh() {
-    try { learn.draw(await (await fetch("learned")).json()); } catch { /* reported elsewhere */ }
+    try { learn.draw(await (await fetch("learned")).json()); } catch { /* the banner says so */ }
   },
 
   // poll while the tab is open

@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -26,11 +27,11 @@ from faces.landmarks import opening_of_eyes
 from people.advice import what_is_missing
 from people.recipe import total_iterations
 from people.targets import Target, free_name, instant_target, portrait, target_of
-from people.work import QUALITIES, Work, person_name, read_inputs
+from people.work import INPUTS_FILE, QUALITIES, Work, person_name, read_inputs
 from training.series import TIMER, read_series
 from utils.errors import UserError, one_line
 from utils.files import read_yaml, remove, write_yaml
-from utils.html import jpeg
+from utils.html import jpeg, without_paths
 from utils.parallel import available_cores
 from utils.steps import ROOT, STOPPED, end_with
 
@@ -106,10 +107,16 @@ class Learned:
 
 
 class Learning:
-    """The people that are learned, one at a time, and added to `targets` as soon as they can be shown."""
+    """The people that are learned, one at a time, and added to `targets` as soon as they can be shown.
 
-    def __init__(self, root: Path, targets: dict[str, Target], context: str):
+    `on_removed` is called with the name of a target that was removed.
+    """
+
+    def __init__(
+        self, root: Path, targets: dict[str, Target], context: str, on_removed: Callable[[str], Awaitable[None]]
+    ):
         self._root, self._targets, self._context = root.absolute(), targets, context
+        self._on_removed = on_removed
         self._people: dict[str, Learned] = {}
         self._task: asyncio.Task | None = None
         self._changing = asyncio.Lock()
@@ -119,6 +126,8 @@ class Learning:
     def _find(self, folder: Path) -> None:
         found = read_inputs(folder)
         if "target" not in found.names:
+            if (folder / VIDEO).is_file() and not (folder / INPUTS_FILE).exists():
+                remove(folder)  # the server was killed before it looked at the video
             return
         state: dict[str, Any] = {}
         with suppress(OSError, ValueError):
@@ -211,6 +220,7 @@ class Learning:
         async with self._changing:
             if self._people.pop(person.id, None) is not None:
                 self._targets.pop(person.shown_as, None)
+                await self._on_removed(person.shown_as)
                 await asyncio.to_thread(remove, person.folder)
 
     def _begin(self, person: Learned) -> None:
@@ -234,7 +244,7 @@ class Learning:
             else:
                 person.state, person.why = "failed", _last_words(person)
         except UserError as error:
-            person.state, person.why = "failed", one_line(error)
+            person.state, person.why = "failed", without_paths(one_line(error))
         finally:
             remove(person.folder / VIDEO)
             with suppress(OSError):
@@ -323,5 +333,4 @@ def _last_words(person: Learned) -> str:
         lines = log.read().decode(errors="replace").replace("\r", "\n").split("\n")
     errors = [line for line in lines if line.startswith("error: ")]
     words = next((line for line in (*errors, *reversed(lines)) if line.strip()), "no output")
-    video = str(person.folder / VIDEO)
-    return one_line(words.removeprefix("error: ").replace(video, "the video").replace(f"{person.folder}/", ""))
+    return without_paths(one_line(words.removeprefix("error: ").replace(str(person.folder / VIDEO), "the video")))

@@ -20,6 +20,7 @@ const live = {
   async start(target) {
     live.stop();
     if (!target) { live.say("Choose a target first."); return; }
+    if (!page.token) { live.say("The page is not connected."); return; }
     const turn = ++live.turn;
     live.say("Waiting for the camera ...");
     let stream;
@@ -37,16 +38,15 @@ const live = {
     video.srcObject = stream;
     await video.play().catch(() => {});
     if (turn !== live.turn) { giveBack(); return; }
-    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-    const socket = new WebSocket(`${scheme}//${location.host}/live`);
+    const socket = new WebSocket(`ws://${location.host}/live`);
     socket.binaryType = "arraybuffer";
     const session = { stream, socket, sent: new Map(), delays: [], number: 0, reason: "", room: live.IN_FLIGHT };
     live.session = session;
     stream.getVideoTracks()[0].onended = () => live.end(session, "The camera was disconnected. Connect it and press Start.");
     // the first frame requests a place on the server
-    socket.onopen = () => { socket.send(JSON.stringify({ target })); live.pump(session); };
+    socket.onopen = () => { socket.send(JSON.stringify({ target, session: page.token })); live.pump(session); };
     socket.onmessage = (event) => live.receive(session, event.data);
-    socket.onclose = (event) => live.end(session, event.reason || "The connection was closed; is the server running?");
+    socket.onclose = (event) => live.end(session, event.reason || "Stopped: the connection was closed.");
     live.say("Loading the network ...");
   },
 

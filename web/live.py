@@ -7,9 +7,9 @@ import json
 import struct
 import sys
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,12 +20,12 @@ from inference.outputs import lay_out
 from inference.reenactor import Result
 from people.targets import Target
 from utils.errors import UserError, describe, one_line
+from utils.html import without_paths
 from web.controls import read_controls
 from web.jpeg import MAX_IMAGE_BYTES, decode
 from web.live_reenactor import LiveReenactor
 
 MAX_TEXT = 1000
-MAX_SESSIONS = 2  # each uses about two cores
 FIRST_S = 10.0  # time to choose a person and send the first frame
 IDLE_S = 15.0  # a session without frames ends after this time
 NUMBER = struct.Struct(">I")  # precedes each frame
@@ -43,40 +43,58 @@ def encode(number: int, result: Result, is_learning: bool) -> bytes:
     return HEAD.pack(number, is_learning) + jpeg.tobytes()
 
 
+class Driven(NamedTuple):
+    """A target that is driven live."""
+
+    name: str
+    end: asyncio.Future[str]  # set to end it, with the reason
+    ended: asyncio.Event
+
+
 class LiveSockets:
-    """The live sessions."""
+    """The live session of the tab that uses the page."""
 
     def __init__(self, targets: Mapping[str, Target], context: str):
         self._targets, self._context = targets, context
-        self._num_sessions = 0
+        self._driven: Driven | None = None
+        self._beginning = asyncio.Lock()
 
-    async def serve(self, socket: WebSocket) -> None:
-        """Serve one session, from its first frame on."""
+    async def end(self, why: str, name: str = "") -> None:
+        """End the live session, or only that of a target."""
+        driven = self._driven
+        if driven is not None and name in ("", driven.name):
+            if not driven.end.done():
+                driven.end.set_result(why)
+            await driven.ended.wait()
+
+    async def serve(self, socket: WebSocket, is_current: Callable[[str], bool]) -> None:
+        """Serve a session, from its first frame on, which ends the one before.
+
+        `is_current` tells whether a token is that of the tab that uses the page.
+        """
         await socket.accept()
         try:
-            target, first = await _in_time(self._first_of(socket), FIRST_S)
-            if self._num_sessions >= MAX_SESSIONS:
-                raise UserError("Others are using the live page; try again later.")
-            self._num_sessions += 1
+            request, first = await _in_time(_first_of(socket), FIRST_S)
+            async with self._beginning:
+                await self.end("Stopped: started anew.")
+                name = str(request.get("target", ""))
+                if name not in self._targets:
+                    raise UserError("this person cannot be shown any more; reload the page")
+                if not is_current(str(request.get("session", ""))):
+                    raise UserError("Another tab uses the page.")
+                driven = Driven(name, asyncio.get_running_loop().create_future(), asyncio.Event())
+                self._driven = driven
             try:
-                await self._serve(socket, target, first)
+                await self._serve(socket, self._targets[name], first, driven.end)
             finally:
-                self._num_sessions -= 1
+                self._driven = None
+                driven.ended.set()
         except WebSocketDisconnect:
             pass
         except UserError as error:
             await _end(socket, one_line(error))
 
-    async def _first_of(self, socket: WebSocket) -> tuple[Target, Frame]:
-        """Receive the target and the first frame."""
-        target = self._targets.get(str((await receive_message(socket)).get("target", "")))
-        if target is None:
-            raise UserError("this person cannot be shown any more; reload the page")
-        while (frame := await _frame_of(await socket.receive())) is None:
-            pass
-        return target, frame
-
-    async def _serve(self, socket: WebSocket, target: Target, first: Frame) -> None:
+    async def _serve(self, socket: WebSocket, target: Target, first: Frame, end: asyncio.Future[str]) -> None:
         loop = asyncio.get_running_loop()
         results: asyncio.Queue[Any] = asyncio.Queue(RESULTS_WAITING)
 
@@ -103,13 +121,23 @@ class LiveSockets:
             await socket.send_text(json.dumps({"ready": True}))
             session.camera.offer(*first)
             tasks += map(asyncio.create_task, (_receive_all(socket, session), _send_all(socket, results)))
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([*tasks, end], return_when=asyncio.FIRST_COMPLETED)
+            if end in done:
+                raise UserError(end.result())
             for task in done:
                 task.result()  # raises its error
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.to_thread(session.end)
+
+
+async def _first_of(socket: WebSocket) -> tuple[dict[str, Any], Frame]:
+    """Receive the request and the first frame."""
+    request = await receive_message(socket)
+    while (frame := await _frame_of(await socket.receive())) is None:
+        pass
+    return request, frame
 
 
 async def _receive_all(socket: WebSocket, session: LiveReenactor) -> None:
@@ -185,5 +213,5 @@ def read_message(text: str) -> dict[str, Any]:
 
 async def _end(socket: WebSocket, why: str) -> None:
     with suppress(RuntimeError, WebSocketDisconnect):
-        await socket.send_text(json.dumps({"error": why}))
+        await socket.send_text(json.dumps({"error": without_paths(why)}))
         await socket.close()

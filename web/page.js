@@ -1,6 +1,7 @@
 // Tabs and videos: a file is uploaded, the server makes a video of it and reports its progress over a web socket.
 const page = {
   $: (id) => document.getElementById(id),
+  RETRY_MS: 2000,
   token: null, isUploading: false, isMaking: false, hasUpload: false, recorder: null,
   where: "video",  // section that uploads or records: video | add
 
@@ -26,7 +27,7 @@ const page = {
       page.$("people").innerHTML = await answer.text();
       page.showPortraits();
     } catch (error) {
-      page.$("people").textContent = "The server has stopped; start it again and reload this page.";
+      page.$("people").textContent = "";
     }
   },
 
@@ -41,21 +42,37 @@ const page = {
     }
   },
 
-  connect() {
-    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-    const socket = page.socket = new WebSocket(`${scheme}//${location.host}/session`);
+  // one tab uses the page; `take` ends the other's work
+  connect(take = false) {
+    const socket = page.socket = new WebSocket(`ws://${location.host}/session${take ? "?take" : ""}`);
+    page.isElsewhere = false;
     socket.onmessage = (event) => page.receive(JSON.parse(event.data));
     socket.onclose = () => {
       page.token = null;
       page.isMaking = page.hasUpload = false;
-      page.say(page.ended || "The server has stopped; start it again and reload this page.", true);
+      if (live.session) { live.end(live.session, "Stopped."); }
+      page.warn(page.isElsewhere ? "This page is open in another tab."
+        : "The server has stopped. Start it again, and this page goes on.", page.isElsewhere);
+      if (!page.isElsewhere) { setTimeout(page.connect, page.RETRY_MS); }
       page.update();
     };
   },
 
+  // a banner above all tabs
+  warn(words, mayTake = false) {
+    page.$("banner").hidden = !words;
+    page.$("banner-words").textContent = words;
+    page.$("banner-take").hidden = !mayTake;
+  },
+
   receive(news) {
-    if (news.session) { page.token = news.session; }
-    if (news.error) { page.ended = news.error; }
+    if (news.session) {
+      page.token = news.session;
+      page.warn("");
+      page.say("");
+      learn.refresh();
+    }
+    if (news.busy || news.taken) { page.isElsewhere = true; }
     if (news.progress) { page.say(news.progress); }
     if (news.failed) { page.isMaking = false; page.say(news.failed, true); }
     if (news.stopped) { page.isMaking = false; page.say("Stopped."); }
@@ -237,6 +254,7 @@ const page = {
     page.$("add-stop").onclick = () => page.stop();
     page.$("video-go").onclick = () => page.make();
     page.$("video-stop").onclick = () => page.stop();
+    page.$("banner-take").onclick = () => page.connect(true);
     page.update();
     page.connect();
     page.showPeople();

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from starlette.routing import Route, WebSocketRoute
 from people.targets import Target, portrait
 from utils.errors import UserError, one_line
 from utils.files import remove
-from utils.html import image_url, render_file
+from utils.html import image_url, render_file, without_paths
 from web.controls import CONTROLS
 from web.guard import Guard
 from web.learning import Learning
@@ -63,7 +64,7 @@ class People:
         try:
             return {"name": name, "facts": facts, "face": image_url(portrait(target, self._context))}
         except UserError as error:
-            return {"name": name, "facts": facts, "why": one_line(error)}
+            return {"name": name, "facts": facts, "why": without_paths(one_line(error))}
 
 
 def page_html(targets: dict[str, Target], limits: Limits) -> str:
@@ -91,8 +92,15 @@ def build_application(
         learned: folder of people that are learned from the page.
         port, token: see `Guard`.
     """
-    learning, people = Learning(learned, targets, context), People(targets, context)
-    videos, live = Videos(targets, context, limits, folder), LiveSockets(targets, context)
+    live, people = LiveSockets(targets, context), People(targets, context)
+    videos = Videos(targets, context, limits, folder, partial(live.end, "Another tab uses the page."))
+
+    async def forget(name: str) -> None:
+        """End whatever shows a person that is removed."""
+        await live.end("Stopped: the person was removed.", name)
+        await videos.forget(name)
+
+    learning = Learning(learned, targets, context, forget)
 
     async def show_page(_: Request) -> Response:
         return HTMLResponse(page_html(targets, limits))
@@ -144,7 +152,7 @@ def build_application(
     async def refuse(_: Request, error: Exception) -> Response:
         headers = {"connection": "close"}  # the rest of the body is not read
         status = error.status if isinstance(error, Refused) else 409
-        return JSONResponse({"error": one_line(error)}, status_code=status, headers=headers)
+        return JSONResponse({"error": without_paths(one_line(error))}, status_code=status, headers=headers)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -163,7 +171,7 @@ def build_application(
         Route("/learned/{id:str}/sheet", show_sheet),
         Route("/learned/{id:str}/face", show_face),
         WebSocketRoute("/session", videos.serve),
-        WebSocketRoute("/live", live.serve),
+        WebSocketRoute("/live", partial(live.serve, is_current=videos.is_current)),
     ]
     application = Starlette(routes=routes, exception_handlers={UserError: refuse}, lifespan=lifespan)
     application.router.redirect_slashes = False

@@ -1,7 +1,7 @@
-"""Videos of the page: each open page can upload one file at a time and have it reenacted.
+"""Videos of the page: one file at a time is uploaded and reenacted.
 
-A session lasts as long as the page's web socket. The server chooses all names and paths, and removes a session's files
-with the session.
+One browser tab uses the page at a time; another can take over. Its session lasts as long as its web socket. The server
+chooses all names and paths, and removes a session's files with the session.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,14 +30,12 @@ from inference.reenactor import MissingFaces, open_reenactor, results_of
 from people.targets import Target
 from utils.errors import UserError, describe, one_line
 from utils.files import remove
+from utils.html import without_paths
 from utils.parallel import close_iterator
 from web.controls import read_controls
 from web.live import receive_message
 
 PROGRESS_S = 0.5
-MAX_PAGES = 100
-MAX_JOBS = 20  # running and waiting, of all sessions
-MAX_UPLOADS = 8  # total size of all files, in units of the largest allowed file
 SPARE_BYTES = 256 << 20  # disk space that uploads leave free
 CHUNK_S, SLOWEST = 20.0, 50_000  # longest pause of an upload in seconds, and lowest rate in bytes per second
 MAX_JOB_S = 1800.0
@@ -73,19 +70,20 @@ class _Stop(Exception):
 
 
 class Session:
-    """State of one open page."""
+    """State of the tab that uses the page."""
 
     def __init__(self, folder: Path):
         self.token = secrets.token_urlsafe(24)
         self.folder = folder / f"session-{secrets.token_hex(8)}"
         self.messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MESSAGES_WAITING)
         self.upload: Path | None = None
-        self.upload_bytes = 0  # reserved before the upload
         self.is_uploading = False
         self.result: tuple[str, Path] | None = None  # name in URLs, and file
         self.job: asyncio.Task | None = None
+        self.target = ""  # name of the job's target
         self.stop = threading.Event()
         self.is_over = False
+        self.closed = asyncio.Event()
 
     def say(self, **message: Any) -> None:
         """Send a message to the page, unless its queue is full."""
@@ -93,28 +91,42 @@ class Session:
             self.messages.put_nowait(message)
 
     def is_busy(self) -> bool:
-        """Return whether a job is running or waiting."""
+        """Return whether a job is running."""
         return self.job is not None and not self.job.done()
 
 
 class Videos:
-    """The sessions of the video tab, whose uploads and results are in a folder."""
+    """The session of the tab that uses the page, whose upload and result are in a folder.
 
-    def __init__(self, targets: Mapping[str, Target], context: str, limits: Limits, folder: Path):
+    `on_end` is called when a session ends.
+    """
+
+    def __init__(
+        self,
+        targets: Mapping[str, Target],
+        context: str,
+        limits: Limits,
+        folder: Path,
+        on_end: Callable[[], Awaitable[None]],
+    ):
         self._targets, self._limits, self._folder = targets, limits, folder
-        self._context = context
-        self._sessions: dict[str, Session] = {}
-        self._turn = asyncio.Lock()
-        self._maker = ThreadPoolExecutor(1)
+        self._context, self._on_end = context, on_end
+        self._session: Session | None = None
+        self._entering = asyncio.Lock()
 
     async def serve(self, socket: WebSocket) -> None:
-        """Serve a page until it is closed, and remove its files."""
+        """Serve a tab until it is closed or another takes over (`?take`), and remove its files."""
         await socket.accept()
-        if len(self._sessions) >= MAX_PAGES:
-            await socket.send_text(json.dumps({"error": "Too many pages are open; try again later."}))
-            return await socket.close()
-        session = Session(self._folder)
-        self._sessions[session.token] = session
+        async with self._entering:
+            before = self._session
+            if before is not None and "take" not in socket.query_params:
+                await socket.send_text(json.dumps({"busy": True}))
+                return await socket.close()
+            if before is not None:
+                before.is_over = True
+                before.say(taken=True)
+                await before.closed.wait()
+            session = self._session = Session(self._folder)
         tasks = [asyncio.create_task(work) for work in (self._listen(socket, session), _send(socket, session))]
         try:
             session.say(session=session.token)
@@ -129,11 +141,20 @@ class Videos:
 
     async def _close(self, session: Session) -> None:
         session.is_over = True
-        self._sessions.pop(session.token, None)
         session.stop.set()
+        await self._on_end()
         if session.job is not None:
             await asyncio.gather(session.job, return_exceptions=True)
         await asyncio.to_thread(remove, session.folder)
+        self._session = None
+        session.closed.set()
+
+    async def forget(self, name: str) -> None:
+        """Stop the job that shows a target."""
+        session = self._session
+        if session is not None and session.is_busy() and session.target == name:
+            session.stop.set()
+            await asyncio.gather(session.job, return_exceptions=True)
 
     async def _listen(self, socket: WebSocket, session: Session) -> None:
         while True:
@@ -146,14 +167,20 @@ class Videos:
             except WebSocketDisconnect:
                 return
             except UserError as error:
-                session.say(failed=one_line(error))
+                session.say(failed=without_paths(one_line(error)))
 
     def session_of(self, token: str) -> Session:
         """Return the session of a token. Raises Refused if there is none."""
-        session = self._sessions.get(token)
-        if session is None:
-            raise Refused(403, "this page is not connected any more; reload it")
+        session = self._session
+        if session is None or not secrets.compare_digest(session.token.encode(), token.encode()):
+            raise Refused(403, "another tab uses the page; reload this one")
         return session
+
+    def is_current(self, token: str) -> bool:
+        """Return whether a token is that of the session."""
+        with suppress(Refused):
+            return self.session_of(token) is not None
+        return False
 
     async def take(self, request: Request) -> None:
         """Receive a session's file, which replaces the previous one.
@@ -168,14 +195,11 @@ class Videos:
             raise Refused(413, f"larger than {self._limits.megabytes} MB; cut or compress it")
         if session.is_uploading or session.is_busy():
             raise Refused(409, "one file at a time; wait for the current job, or stop it")
-        taken = sum(other.upload_bytes for other in self._sessions.values() if other is not session)
-        if taken + int(size) > MAX_UPLOADS * self._limits.megabytes << 20:
-            raise Refused(503, "too many uploads; try again later")
         self._drop_upload(session)
         self._drop_result(session)
         if shutil.disk_usage(self._folder).free < int(size) + SPARE_BYTES:
-            raise Refused(507, "the server has too little disk space (in TMPDIR); try again later")
-        session.is_uploading, session.upload_bytes = True, int(size)
+            raise Refused(507, "the disk has too little space (in TMPDIR)")
+        session.is_uploading = True
         path = session.folder / secrets.token_hex(8)
         try:
             session.folder.mkdir(exist_ok=True)
@@ -186,11 +210,10 @@ class Videos:
         except (asyncio.TimeoutError, ClientDisconnect):
             raise Refused(408, "the upload was interrupted; try again") from None
         except OSError as error:
-            raise Refused(507, f"the file cannot be stored ({error.strerror}); try again later") from None
+            raise Refused(507, f"the file cannot be stored ({error.strerror})") from None
         finally:
             session.is_uploading = False
             if session.upload is None:
-                session.upload_bytes = 0
                 path.unlink(missing_ok=True)
                 if session.is_over:
                     remove(session.folder)
@@ -200,7 +223,7 @@ class Videos:
         session = self.session_of(token)
         if session.is_uploading or session.is_busy() or session.upload is None:
             raise Refused(409, "choose or record a video first")
-        path, session.upload, session.upload_bytes = session.upload, None, 0
+        path, session.upload = session.upload, None
         return path
 
     @staticmethod
@@ -219,7 +242,7 @@ class Videos:
     def _drop_upload(session: Session) -> None:
         if session.upload is not None:
             session.upload.unlink(missing_ok=True)
-        session.upload, session.upload_bytes = None, 0
+        session.upload = None
 
     @staticmethod
     def _drop_result(session: Session) -> None:
@@ -229,15 +252,16 @@ class Videos:
 
     def result(self, name: str) -> Path:
         """Return the file of a result by its name in URLs. Raises Refused if it does not exist."""
-        for session in self._sessions.values():
-            if session.result is not None and secrets.compare_digest(session.result[0].encode(), name.encode()):
-                return session.result[1]
-        raise Refused(404, "not found")
+        result = self._session and self._session.result
+        if result is None or not secrets.compare_digest(result[0].encode(), name.encode()):
+            raise Refused(404, "not found")
+        return result[1]
 
     async def _begin(self, session: Session, request: Any) -> None:
-        """Start or queue a job. Raises UserError if the request is invalid, or the session is busy."""
+        """Start a job. Raises UserError if the request is invalid, or a job is running."""
         request = request if isinstance(request, dict) else {}
-        target = self._targets.get(str(request.get("target")))
+        name = str(request.get("target"))
+        target = self._targets.get(name)
         controls = read_controls("video", request)
         if target is None:
             raise UserError("this person cannot be shown any more; reload the page")
@@ -247,9 +271,8 @@ class Videos:
             raise UserError("a job is running; stop it first")
         if session.is_uploading or session.upload is None:
             raise UserError("choose or record a video first")
-        if sum(other.is_busy() for other in self._sessions.values()) >= MAX_JOBS:
-            raise UserError("too many jobs; try again later")
         session.stop.clear()
+        session.target = name
         session.job = asyncio.create_task(self._make(session, target, controls))
 
     async def _make(self, session: Session, target: Target, controls: dict[str, Any]) -> None:
@@ -260,31 +283,19 @@ class Videos:
                 loop.call_soon_threadsafe(lambda: session.say(progress=words))
 
         self._drop_result(session)
-        if self._turn.locked():
-            session.say(progress="waiting for other jobs ...")
-        waiting = asyncio.create_task(self._turn.acquire())
         try:
-            while not waiting.done() and not session.stop.is_set():
-                await asyncio.wait([waiting], timeout=PROGRESS_S)
-            if session.stop.is_set():
-                raise _Stop
             name, path = secrets.token_hex(16), session.folder / f"{secrets.token_hex(8)}.mp4"
             work = (session.upload, target, controls, path, session.stop, say)
-            words = await loop.run_in_executor(self._maker, self._reenact, *work)
+            words = await asyncio.to_thread(self._reenact, *work)
             session.result = (name, path)
             session.say(done=words, result=name, person=target.person)
         except _Stop:
             session.say(stopped=True)
         except UserError as error:
-            words = one_line(error).replace(str(session.upload), "the video").replace(str(session.folder), "")
-            session.say(failed=words)
+            session.say(failed=without_paths(one_line(error).replace(str(session.upload), "the video")))
         except Exception as error:
             print(describe(error)[0], file=sys.stderr, flush=True)
             session.say(failed="internal error; see the server's log")
-        finally:
-            if waiting.done() and not waiting.cancelled():
-                self._turn.release()
-            waiting.cancel()
 
     def _reenact(
         self,

@@ -54,7 +54,7 @@ def test_every_route_is_in_the_documentation(tmp_path):
 
 
 def test_nobody_names_files_of_others(page, films):
-    with Visitor(page) as visitor, Visitor(page) as other:
+    with Visitor(page) as visitor:
         visitor.upload((films / "silent.mp4").read_bytes())
         (kept,) = files_of(page)
         for token in ("", kept.parent.name, str(kept.parent), "../" + kept.parent.name, visitor.token[:-1]):
@@ -71,12 +71,14 @@ def test_nobody_names_files_of_others(page, films):
             '{"make": {"target": "Linnea, demo", "layout": "face", "motion": "arms"}}',
         ):
             for sent in (words, words.encode()):  # bytes are no message either
-                other.socket.send(sent)
-                assert "failed" in other.next("failed")
-        other.socket.send(json.dumps({"remember": str(kept.parent), "file": str(kept), "forget": True}))
-        other.make(upload=str(kept))
-        assert "choose or record" in other.next("failed")["failed"]
+                visitor.socket.send(sent)
+                assert "failed" in visitor.next("failed")
         assert kept.is_file()
+        with Visitor(page) as other:  # has taken over: the first one's file is gone
+            assert not files_of(page) and visitor.next("taken")
+            other.socket.send(json.dumps({"remember": str(kept.parent), "file": str(kept), "forget": True}))
+            other.make(upload=str(kept))
+            assert "choose or record" in other.next("failed")["failed"]
     wait_until(lambda: not files_of(page))
 
 

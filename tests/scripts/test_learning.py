@@ -109,13 +109,20 @@ def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(fil
         assert page.news()["shown"] == ["Linnea, demo", "Mi_ra"]
         assert b"held-out frames" in ask_page(page.page, "/people")[1].split(b"<b>Mi_ra")[1]
         with open_socket(page.page, "live") as live:
-            live.send(json.dumps({"target": "Mi_ra"}))
+            live.send(json.dumps({"target": "Mi_ra", "session": page.token}))
             grey = cv2.imencode(".jpg", np.full((90, 160, 3), 110, np.uint8))[1].tobytes()
             live.send(struct.pack(">I", 1) + grey)
             assert "ready" in live.recv(timeout=PATIENCE_S)
-        person = page.person()
-        assert page.wish(do="learn", id=person["id"])[0] == 409  # nothing is left to be learned
-        assert page.wish(do="remove", id=person["id"]) == (200, {"people": [], "shown": ["Linnea, demo"]})
+            person = page.person()
+            assert page.wish(do="learn", id=person["id"])[0] == 409  # nothing is left to be learned
+            page.upload(film.read_bytes())
+            page.make(target="Mi_ra")
+            # what drives or paints a person that is removed ends
+            assert page.wish(do="remove", id=person["id"]) == (200, {"people": [], "shown": ["Linnea, demo"]})
+            assert "stopped" in page.next("stopped", "done", "failed")
+            while "error" not in (words := str(live.recv(timeout=PATIENCE_S))):
+                pass
+            assert "was removed" in words
         assert not list(root.iterdir())
         assert ask_page(page.page, f"/learned/{person['id']}/sheet")[0] == 409
 
@@ -158,6 +165,9 @@ def test_a_video_without_a_face_is_said_and_what_strangers_ask_is_refused(film, 
         assert page.wish(do="remove", id=person["id"])[1]["people"] == []
 
 
+async def nothing(name: str) -> None: ...
+
+
 def test_bounds(tmp_path, monkeypatch):
     """No more people than may be, none without room on the disk, and each process only for a while."""
     monkeypatch.setattr("web.learning.MAX_PEOPLE", 1)
@@ -166,7 +176,7 @@ def test_bounds(tmp_path, monkeypatch):
     monkeypatch.setattr("web.learning.COMMAND", ["sh", "-c", "sleep 60"])
 
     async def run() -> None:
-        learning = Learning(tmp_path / "learned", {"somebody": target_of(DEMO / "training_info.yaml")}, "cpu")
+        learning = Learning(tmp_path / "learned", {"somebody": target_of(DEMO / "training_info.yaml")}, "cpu", nothing)
         (tmp_path / "film").write_text("x")
         person = await learning.look(tmp_path / "film", "Me", True)
         await learning._task
@@ -193,14 +203,18 @@ def test_what_a_killed_server_left_goes_on_and_what_is_damaged_hides_nobody(tmp_
     (tmp_path / "learned/c" / STATE_FILE).write_text("{")
     (tmp_path / "learned/d/inputs.yaml").write_text("[]")
     (tmp_path / "learned/e").write_text("no folder")
+    (tmp_path / "learned/f").mkdir()  # killed before the video was looked at: it is deleted
+    (tmp_path / "learned/f" / VIDEO).write_bytes(b"x")
 
     async def run() -> dict:
-        learning = Learning(tmp_path / "learned", {}, "cpu")
+        learning = Learning(tmp_path / "learned", {}, "cpu", nothing)
         await learning.start()
         await learning._task
         return {person["name"]: person["state"] for person in learning.as_json()["people"]}
 
-    assert asyncio.run(run()) == {"a": "done", "b": "stopped", "c": "stopped"}
+    found = asyncio.run(run())
+    assert not (tmp_path / "learned/f").exists() and (tmp_path / "learned/d").exists()
+    assert found == {"a": "done", "b": "stopped", "c": "stopped"}
     assert log.read_text().split() == ["--work-dir", str(tmp_path / "learned/a")]
 
 

@@ -6,14 +6,13 @@ import asyncio
 import json
 import struct
 import threading
-import time
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
-from helpers import PATIENCE_S, jpeg, open_socket
+from helpers import PATIENCE_S, Visitor, jpeg, open_socket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from utils.errors import DataError, UserError
@@ -23,29 +22,23 @@ from web.live_reenactor import NEUTRAL_FRAMES, LatestFrame
 
 
 @contextmanager
-def open_live(page, target: str = "Linnea, demo", origin: str | None = None, first: bytes | None = None):
+def open_live(page, token: str, target: str = "Linnea, demo", origin: str | None = None, first: bytes | None = None):
     """A live session whose browser has chosen a person, and sent its first image."""
     first = jpeg(np.full((90, 160, 3), 110, np.uint8)) if first is None else first
     with open_socket(page, "live", origin, max_size=None) as session:
         with suppress(ConnectionClosed):  # refused at once; the reason can be read
-            session.send(json.dumps({"target": target}))
+            session.send(json.dumps({"target": target, "session": token}))
             session.send(struct.pack(">I", 1000) + first)
         yield session
 
 
 @contextmanager
 def live(page):
-    """A session that is ready for images; sessions of other tests may take a moment to end."""
-    since = time.monotonic()
-    while True:
-        with open_live(page) as session:
-            first = session.recv(timeout=PATIENCE_S)
-            if "ready" in first:
-                assert "face" in json.loads(session.recv(timeout=PATIENCE_S))["reason"]  # the first image's, grey
-                yield session
-                return
-        assert "Others are using" in first and time.monotonic() - since < PATIENCE_S
-        time.sleep(0.2)
+    """A session that is ready for images."""
+    with Visitor(page) as tab, open_live(page, tab.token) as session:
+        assert "ready" in session.recv(timeout=PATIENCE_S)
+        assert "face" in json.loads(session.recv(timeout=PATIENCE_S))["reason"]  # the first image's, grey
+        yield session
 
 
 def answer(session, number: int, data: bytes) -> bytes | dict:
@@ -99,17 +92,32 @@ def test_what_is_no_picture_ends_a_live_session(page, data, words):
         assert words in json.loads(session.recv(timeout=PATIENCE_S))["error"]
 
 
-def test_a_stranger_and_a_third_are_turned_away(page):
-    with live(page), live(page), open_live(page) as third:
-        assert "Others are using" in json.loads(third.recv(timeout=PATIENCE_S))["error"]
-    with live(page):  # there is room for a second one then
-        since, words = time.monotonic(), "Others are using"
-        while "Others are using" in words and time.monotonic() - since < PATIENCE_S:
-            with open_live(page, target="Nobody") as session:
-                words = json.loads(session.recv(timeout=PATIENCE_S))["error"]
-        assert "cannot be shown any more" in words
+def end_of(session) -> str:
+    """Why a session ends."""
+    while True:
+        found = session.recv(timeout=PATIENCE_S)
+        if isinstance(found, str) and "error" in found:
+            return json.loads(found)["error"]
+
+
+def test_one_tab_at_a_time_drives(page):
+    with Visitor(page) as tab, open_live(page, tab.token) as session:
+        assert "ready" in session.recv(timeout=PATIENCE_S)
+        with open_socket(page, "session") as second:  # another tab is told so, and changes nothing
+            assert json.loads(second.recv(timeout=PATIENCE_S)) == {"busy": True}
+        with open_live(page, "x") as stranger:
+            assert "Another tab" in end_of(stranger)
+        with open_live(page, tab.token, target="Nobody") as wrong:
+            assert "cannot be shown any more" in end_of(wrong)
+    with Visitor(page) as tab, open_live(page, tab.token) as session:
+        assert "ready" in session.recv(timeout=PATIENCE_S)
+        with open_live(page, tab.token) as again:  # the same tab starts anew, with another person perhaps
+            assert "started anew" in end_of(session) and "ready" in again.recv(timeout=PATIENCE_S)
+            with Visitor(page):
+                assert "Another tab" in end_of(again)
+                assert tab.next("taken")
     for origin in ("http://evil.example", "http://127.0.0.1:1"):
-        with pytest.raises(InvalidStatus), open_live(page, origin=origin):
+        with pytest.raises(InvalidStatus), open_live(page, "x", origin=origin):
             pass
 
 
@@ -152,10 +160,11 @@ def serve(*browsers: Browser) -> list[list[str]]:
     sockets = LiveSockets({"somebody": SimpleNamespace(decoder=None, film=lambda: None)}, "cpu")
 
     async def all_of_them() -> None:
-        await asyncio.wait_for(asyncio.gather(*map(sockets.serve, browsers)), PATIENCE_S)
+        serving = (sockets.serve(browser, lambda token: True) for browser in browsers)
+        await asyncio.wait_for(asyncio.gather(*serving), PATIENCE_S)
 
     asyncio.run(all_of_them())
-    assert sockets._num_sessions == 0
+    assert sockets._driven is None
     return [browser.said for browser in browsers]
 
 

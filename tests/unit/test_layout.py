@@ -47,7 +47,7 @@ def test_the_map_names_what_is_there():
     """Every name of the README's map exists, and every folder and script is in it."""
     section = (ROOT / "README.md").read_text().split("\n## Where things are\n")[1].split("\n## ")[0]
     table = section.split("|", 1)[1]
-    within = ("authors/", "demo/", "network.py", "networks.py")
+    within = ("authors/", "demo/", "ablations/", "network.py", "networks.py")
     names = [name for name in re.findall(r"`([^`]+)`", table) if name not in within]
     mapped = {path for name in [*names, "demo"] for path in ROOT.glob(name.rstrip("/"))}
     assert all(list(ROOT.glob(name.rstrip("/"))) for name in names), names

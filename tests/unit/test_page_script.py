@@ -17,8 +17,12 @@ function element(id) {
 var window = {}, location = { protocol: "http:", host: "here" }, performance = { now: () => 0 };
 var document = { getElementById: element, querySelectorAll: () => [], querySelector: () => ({ value: "face" }),
                  body: { dataset: { megabytes: "1", seconds: "5" } } };
-function setTimeout() {}
-function WebSocket(address) { sockets.push(this); this.sent = []; this.send = (data) => this.sent.push(data);
+var timers = [];
+function setTimeout(call) { timers.push(call); }
+function clearTimeout() {}
+var fetch = () => new Promise(() => {});
+function WebSocket(address) { this.address = address; sockets.push(this);
+  this.sent = []; this.send = (data) => this.sent.push(data);
   this.close = () => { this.isClosed = true; }; }
 WebSocket.OPEN = 1;
 function stream() {
@@ -30,6 +34,7 @@ var navigator = { mediaDevices: { getUserMedia: () => new Promise((give) => wait
 function answer() { const all = waiting; waiting = []; all.forEach((give) => give()); }
 var running = () => tracks.filter((track) => track.state === "live").length;
 var status = () => element("live-status").textContent, progress = () => element("video-progress").textContent;
+var banner = () => element("banner-words").textContent;
 """
 
 
@@ -43,6 +48,7 @@ def browser():
 
 def test_start_and_stop(browser):
     run = browser.eval
+    run("page.token = 't'; 0")
     for words in ("live.start('x')", "live.start('x')", "live.stop()", "answer()"):
         run(f"{words}; 0")
     assert run("running()") == 0 and run("!live.session") and run("status()") == "Stopped."
@@ -58,9 +64,9 @@ def test_start_and_stop(browser):
     run("live.start('x'); live.start('y'); live.start('z'); 0")
     run("answer(); 0")
     run("sockets.at(-1).onopen(); 0")
-    assert run("running()") == 1 and json.loads(run("sockets.at(-1).sent[0]")) == {"target": "z"}
+    assert run("running()") == 1 and json.loads(run("sockets.at(-1).sent[0]")) == {"target": "z", "session": "t"}
     run("sockets.at(-1).onclose({ reason: '' }); 0")
-    assert run("running()") == 0 and "is the server running" in run("status()")
+    assert run("running()") == 0 and "the connection was closed" in run("status()")
 
 
 def test_make_and_stop_and_a_server_that_dies(browser):
@@ -77,9 +83,18 @@ def test_make_and_stop_and_a_server_that_dies(browser):
     assert [next(iter(json.loads(text))) for text in run("JSON.stringify(sockets[0].sent)") and
             [run(f"sockets[0].sent[{i}]") for i in range(3)]] == ["make", "stop", "make"]  # fmt: skip
     run("sockets[0].onclose({}); 0")
-    assert "server has stopped" in run("progress()") and run("element('video-go').disabled") is True
+    assert "server has stopped" in run("banner()") and run("element('video-go').disabled") is True
+    assert run("element('banner').hidden") is False and run("element('banner-take').hidden") is True
+    run("timers.pop()(); 0")  # the page connects again by itself
+    run("sockets.at(-1).onmessage({ data: JSON.stringify({ session: 't2' }) }); 0")
+    assert run("element('banner').hidden") is True and run("page.token") == "t2"
+    run("sockets.at(-1).onmessage({ data: JSON.stringify({ taken: true }) }); sockets.at(-1).onclose({}); 0")
+    assert "another tab" in run("banner()") and run("element('banner-take').hidden") is False
+    assert run("timers.length") == 0  # it does not take over by itself
+    run("element('banner-take').onclick(); 0")
+    assert run("sockets.at(-1).address").endswith("/session?take")
     # the camera that records, stopped while the browser still asks
-    run(tell.format("{session: 't'}"))
+    run(tell.format("{session: 't'}").replace("sockets[0]", "sockets.at(-1)"))
     run("page.record('video'); page.stop(); 0")
     run("answer(); 0")
     assert run("running()") == 0 and run("progress()") == "Stopped."
