@@ -81,7 +81,9 @@ const learn = {
       learn.$("tab-live").focus();
     };
     entry.part("remove").onclick = () => {
-      if (confirm(`Remove ${entry.name} with all files?`)) { learn.ask({ do: "remove", id }); }
+      if (!confirm(`Remove ${entry.name} with all files?`)) { return; }
+      learn.ask({ do: "remove", id });
+      learn.$("people-title").focus();
     };
     learn.$("learned").append(root);
     learn.people.set(id, entry);

@@ -2,7 +2,7 @@
 // keeps the delay small.
 const live = {
   IN_FLIGHT: 3, IN_FLIGHT_SLOW: 2, SLOW_MS: 250, FAST_MS: 100,
-  WIDTH: 640, QUALITY: 0.85, WINDOW_MS: 2000, SAY_MS: 3000, TILES: 4, TILE: 256, MIRRORED: 0, RESULT: 3,
+  WIDTH: 640, QUALITY: 0.85, WINDOW_MS: 2000, SAY_MS: 3000, TILES: 4, TILE: 256, RESULT: 3, NEUTRAL: 12,
 
   $: (id) => document.getElementById(id),
   said: { text: "", at: -Infinity },
@@ -25,7 +25,10 @@ const live = {
     live.say("Waiting for the camera ...");
     let stream;
     try {
-      stream = await navigator.mediaDevices.getUserMedia({ video: { width: live.WIDTH, facingMode: "user" } });
+      const deviceId = live.$("live-camera").value;
+      const which = deviceId ? { deviceId: { exact: deviceId } } : { facingMode: "user" };
+      stream = await navigator.mediaDevices.getUserMedia({ video: { width: live.WIDTH, ...which } });
+      live.listCameras();
     } catch (error) {
       if (turn === live.turn) {
         live.say(`No camera: ${error.message}. Is one connected, not in use, and allowed for this page?`);
@@ -42,6 +45,7 @@ const live = {
     socket.binaryType = "arraybuffer";
     const session = { stream, socket, sent: new Map(), delays: [], number: 0, reason: "", room: live.IN_FLIGHT };
     live.session = session;
+    live.update();
     stream.getVideoTracks()[0].onended = () => live.end(session, "The camera was disconnected. Connect it and press Start.");
     // the first frame requests a place on the server
     socket.onopen = () => { socket.send(JSON.stringify({ target, session: page.token })); live.pump(session); };
@@ -62,12 +66,42 @@ const live = {
     session.socket.close();
     live.$("live-video").srcObject = null;
     live.$("live-rate").textContent = "";
+    live.update();
     if (live.recorder) { live.recorder.stop(); }
     live.say(why);
   },
 
+  // Start and Stop are one button; a dot on the tab shows that the camera is on
+  update() {
+    const isOn = Boolean(live.session), go = live.$("live-go");
+    go.textContent = isOn ? "Stop" : "Start";
+    go.setAttribute("aria-pressed", isOn);
+    live.$("tab-live").classList.toggle("on", isOn);
+    for (const id of ["live-record", "live-neutral", "live-pop"]) { live.$(id).disabled = !isOn; }
+  },
+
+  async listCameras() {
+    const choice = live.$("live-camera"), chosen = choice.value;
+    const cameras = (await navigator.mediaDevices.enumerateDevices()).filter((device) => device.kind === "videoinput");
+    const options = cameras.map((camera, i) => new Option(camera.label || `camera ${i + 1}`, camera.deviceId));
+    choice.replaceChildren(new Option("default", ""), ...options);
+    choice.value = cameras.some((camera) => camera.deviceId === chosen) ? chosen : "";
+  },
+
   calibrate() {
-    if (live.session?.ready) { live.session.socket.send(JSON.stringify({ calibrate: true })); }
+    if (!live.session?.ready) { return; }
+    live.session.socket.send(JSON.stringify({ calibrate: true }));
+    live.session.neutral = live.NEUTRAL;  // results until it is taken
+  },
+
+  // the result in a window above others, for calls
+  async popOut() {
+    const video = live.$("live-window");
+    try {
+      video.srcObject = live.$(`live-${live.RESULT}`).captureStream();
+      await video.play();
+      await video.requestPictureInPicture();
+    } catch (error) { live.say(`This browser cannot show a window: ${error.message}`); }
   },
 
   choose() {
@@ -85,7 +119,7 @@ const live = {
     recorder.onstop = () => {
       clearTimeout(clock);
       live.recorder = null;
-      button.textContent = "Record the result";
+      button.textContent = "Record";
       if (save.href) { URL.revokeObjectURL(save.href); }
       save.href = URL.createObjectURL(new Blob(parts, { type: recorder.mimeType }));
       save.hidden = false;
@@ -110,17 +144,17 @@ const live = {
     const panel = await createImageBitmap(new Blob([data.slice(5)], { type: "image/jpeg" }));
     if (session !== live.session) { return; }
     live.draw(panel);
+    if (session.neutral && !--session.neutral) { live.say("Your neutral face was taken."); }
     session.reason = isLearning ? "Measuring your face: look at the camera, talk, close your mouth." : "Running.";
     live.count(session, number);
     live.report(session);
   },
 
-  // the panel has four images in a row; the camera's is mirrored
+  // the panel has four images in a row
   draw(panel) {
     const side = live.TILE;
     for (let i = 0; i < live.TILES; i++) {
       const context = live.$(`live-${i}`).getContext("2d");
-      context.setTransform(i === live.MIRRORED ? -1 : 1, 0, 0, 1, i === live.MIRRORED ? side : 0, 0);
       context.drawImage(panel, i * side, 0, side, side, 0, 0, side, side);
     }
     panel.close();
@@ -144,7 +178,7 @@ const live = {
     const shown = live.$("live-rate");
     shown.dataset.rate = rate.toFixed(1);
     shown.dataset.delay = delay.toFixed(0);
-    shown.textContent = `${rate.toFixed(1)} frames per second, delay ${delay.toFixed(0)} ms.`;
+    shown.textContent = `${rate.toFixed(0)} images per second, delay ${delay.toFixed(0)} ms`;
     live.say(session.reason, true);
   },
 
@@ -160,7 +194,9 @@ const live = {
     const canvas = live.$("live-in");
     canvas.width = Math.min(video.videoWidth, live.WIDTH);
     canvas.height = Math.round(video.videoHeight * canvas.width / video.videoWidth);
-    canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+    const context = canvas.getContext("2d");
+    if (live.$("live-mirror").checked) { context.setTransform(-1, 0, 0, 1, canvas.width, 0); }
+    context.drawImage(video, 0, 0, canvas.width, canvas.height);
     const number = session.number++;
     session.sent.set(number, performance.now());
     canvas.toBlob(async (blob) => {

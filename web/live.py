@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from faces.geometry import Shape
 from inference.inputs import FaceFrame
 from inference.outputs import lay_out
 from inference.reenactor import Result
@@ -57,6 +58,7 @@ class LiveSockets:
     def __init__(self, targets: Mapping[str, Target], context: str):
         self._targets, self._context = targets, context
         self._driven: Driven | None = None
+        self._face: tuple[str, Shape] | None = None  # token of a tab, and what was learned of its user's face
         self._beginning = asyncio.Lock()
 
     async def end(self, why: str, name: str = "") -> None:
@@ -85,7 +87,7 @@ class LiveSockets:
                 driven = Driven(name, asyncio.get_running_loop().create_future(), asyncio.Event())
                 self._driven = driven
             try:
-                await self._serve(socket, self._targets[name], first, driven.end)
+                await self._serve(socket, self._targets[name], first, driven.end, str(request.get("session", "")))
             finally:
                 self._driven = None
                 driven.ended.set()
@@ -94,7 +96,9 @@ class LiveSockets:
         except UserError as error:
             await _end(socket, one_line(error))
 
-    async def _serve(self, socket: WebSocket, target: Target, first: Frame, end: asyncio.Future[str]) -> None:
+    async def _serve(
+        self, socket: WebSocket, target: Target, first: Frame, end: asyncio.Future[str], token: str
+    ) -> None:
         loop = asyncio.get_running_loop()
         results: asyncio.Queue[Any] = asyncio.Queue(RESULTS_WAITING)
 
@@ -113,7 +117,8 @@ class LiveSockets:
                 tell(encode(number, item, session.geometry.is_learning))
 
         def open_session() -> LiveReenactor:
-            return LiveReenactor(target.decoder, self._context, take, tell, target.film())
+            source = self._face[1] if self._face is not None and self._face[0] == token else None
+            return LiveReenactor(target.decoder, self._context, take, tell, target.film(), source)
 
         session = await asyncio.to_thread(open_session)
         tasks: list[asyncio.Task] = []
@@ -130,6 +135,8 @@ class LiveSockets:
             for task in tasks:
                 task.cancel()
             await asyncio.to_thread(session.end)
+            if session.geometry.learned is not None:
+                self._face = token, session.geometry.learned
 
 
 async def _first_of(socket: WebSocket) -> tuple[dict[str, Any], Frame]:

@@ -73,7 +73,7 @@ class LearningGeometry:
     faces and grimaces. The estimate improves with each frame and is final after `LEARN_FRAMES`.
     """
 
-    def __init__(self, target: Shape):
+    def __init__(self, target: Shape, source: Shape | None = None):
         self._target = target
         self._seen: list[np.ndarray] = []
         self._source: Shape | None = None
@@ -82,6 +82,13 @@ class LearningGeometry:
         self._motion: Motion | None = None
         self._neutral_left = 0
         self.is_learning = True
+        if source is not None:
+            self._finish(source)
+
+    @property
+    def learned(self) -> Shape | None:
+        """Return the source's final shape; None if it is still being estimated."""
+        return None if self.is_learning else self._source
 
     def calibrate(self) -> None:
         """Use the next frames as the neutral face."""
@@ -129,8 +136,8 @@ class LearningGeometry:
 class LiveReenactor:
     """Reenactment of a live stream. Faces are found in one thread and painted in another.
 
-    `take` is called with each frame's number and result, `fail` with an error that ends the stream. Raises WeightsError
-    if the weights are invalid.
+    `take` is called with each frame's number and result, `fail` with an error that ends the stream. `source` is the
+    source's shape, if it is known. Raises WeightsError if the weights are invalid.
     """
 
     def __init__(
@@ -140,9 +147,10 @@ class LiveReenactor:
         take: Take,
         fail: Callable[[BaseException], None],
         film: Film | None = None,
+        source: Shape | None = None,
     ):
         self.camera = LatestFrame()
-        self.geometry = LearningGeometry(target_shape(decoder, film))
+        self.geometry = LearningGeometry(target_shape(decoder, film), source)
         backend, finder = open_decoder(decoder, context), FaceFinder(is_video=True)
         self._reenactor = Reenactor(
             backend,

@@ -69,7 +69,6 @@ const page = {
     if (news.session) {
       page.token = news.session;
       page.warn("");
-      page.say("");
       learn.refresh();
     }
     if (news.busy || news.taken) { page.isElsewhere = true; }
@@ -183,6 +182,44 @@ const page = {
     page.update();
   },
 
+  choose(file, where) {
+    if (file && !page.$(`${where}-file`).disabled && page.mayBegin(where)) { page.upload(file, where); }
+  },
+
+  // controls keep their values in this browser; Reset brings the defaults back
+  keepSettings() {
+    const inputs = [...document.querySelectorAll("[data-default]")];
+    const set = (input, value) => {
+      if (input.type === "checkbox") { input.checked = value === "True"; } else { input.value = value; }
+      if (input.nextElementSibling?.tagName === "OUTPUT") { input.nextElementSibling.textContent = input.value; }
+    };
+    for (const input of inputs) {
+      const kept = localStorage.getItem(input.id);
+      if (kept !== null) { set(input, kept); }
+      input.oninput = () => {
+        const value = input.type === "checkbox" ? (input.checked ? "True" : "False") : input.value;
+        localStorage.setItem(input.id, value);
+        set(input, value);
+        if (input.id.startsWith("live")) { live.choose(); }
+      };
+    }
+    for (const button of document.querySelectorAll("[data-reset]")) {
+      button.onclick = () => {
+        for (const input of inputs.filter((each) => each.id.startsWith(button.dataset.reset))) {
+          localStorage.removeItem(input.id);
+          set(input, input.dataset.default);
+        }
+        live.choose();
+      };
+    }
+    for (const zone of document.querySelectorAll("[data-drop]")) {
+      const mark = (isOver) => (event) => { event.preventDefault(); zone.classList.toggle("over", isOver); };
+      zone.ondragover = mark(true);
+      zone.ondragleave = mark(false);
+      zone.ondrop = (event) => { mark(false)(event); page.choose(event.dataTransfer.files[0], zone.dataset.drop); };
+    }
+  },
+
   mayBegin(where) {
     const objection = where === "add" ? learn.objection() : "";
     if (objection) { page.say(objection, true, where); }
@@ -223,19 +260,20 @@ const page = {
     tabs.forEach((tab, i) => {
       tab.onclick = () => page.show(tab.id.slice("tab-".length));
       tab.onkeydown = (event) => {
-        const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-        if (step) { const next = tabs[(i + step + tabs.length) % tabs.length]; next.focus(); next.click(); }
+        const last = tabs.length - 1;
+        const to = { ArrowRight: i < last ? i + 1 : 0, ArrowLeft: i ? i - 1 : last, Home: 0, End: last }[event.key];
+        if (to !== undefined) { event.preventDefault(); tabs[to].focus(); tabs[to].click(); }
       };
     });
-    page.$("live-start").onclick = () => live.start(page.$("live-target").value);
+    page.$("live-go").onclick = () => (live.session ? live.stop() : live.start(page.$("live-target").value));
     page.$("live-neutral").onclick = () => live.calibrate();
-    page.$("live-stop").onclick = () => live.stop();
-    page.$("live-target").onchange = () => {
-      page.showPortraits();
-      if (live.session) { live.start(page.$("live-target").value); }
-    };
+    page.$("live-full").onclick = () => page.$(`live-${live.RESULT}`).requestFullscreen();
+    page.$("live-pop").onclick = () => live.popOut();
+    const again = () => { if (live.session) { live.start(page.$("live-target").value); } };
+    page.$("live-target").onchange = () => { page.showPortraits(); again(); };
+    page.$("live-camera").onchange = again;
     page.$("video-target").onchange = () => page.showPortraits();
-    for (const input of document.querySelectorAll("[data-tab=live]")) { input.oninput = () => live.choose(); }
+    page.keepSettings();
     for (const button of document.querySelectorAll(".example")) {
       button.onclick = async () => {
         const answer = await fetch(`examples/${button.dataset.name}.mp4`);
@@ -247,7 +285,7 @@ const page = {
       page.$(`${where}-file`).onchange = (event) => {
         const [file] = event.target.files;
         event.target.value = "";
-        if (file && page.mayBegin(where)) { page.upload(file, where); }
+        page.choose(file, where);
       };
       page.$(`${where}-record`).onclick = () => { if (page.mayBegin(where)) { page.record(where); } };
     }

@@ -28,11 +28,10 @@ from web.videos import Limits, Refused, Videos
 HERE = Path(__file__).resolve().parent
 SCRIPTS = ("/page.js", "/live.js", "/learn.js")
 EXAMPLES = ("nils", "vera")  # videos of synthetic people from tools/make_synthetic.py
-FILES = {"/page.css": "text/css"} | dict.fromkeys(SCRIPTS, "text/javascript")
+FILES = {"/page.css": "text/css", "/icon.svg": "image/svg+xml"} | dict.fromkeys(SCRIPTS, "text/javascript")
 FILES |= {f"/examples/{name}.mp4": "video/mp4" for name in EXAMPLES}
 LEARNING_ACTIONS = ("learn", "stop", "remove")
 PORTRAIT_PX = 192
-PLANES = 64
 
 
 class People:
@@ -54,13 +53,12 @@ class People:
             return render_file(HERE / "people.html", cards=[*self._cards.values()], width=PORTRAIT_PX)
 
     def _card(self, name: str, target: Target) -> dict[str, Any]:
-        planes = target.decoder.config.model.planes
-        facts = [f"trained on {target.date}", f"{planes} base channels (the paper: {PLANES})"]
+        facts = [f"learned on {target.date}"]
         if target.film_path is not None:
-            facts = ["painted with frames of the video; no network has been trained for this person"]
+            facts = ["shown with images of the video; nothing has been learned yet"]
         if target.held_out:
-            facts.append("on held-out frames: PSNR {PSNR:.1f} dB, SSIM {SSIM:.2f}".format(**target.held_out))
-            facts.append("sharpness {sharpness:.2f} of the real frames".format(**target.held_out))
+            facts.append("{SSIM:.0%} like the real video (structural similarity)".format(**target.held_out))
+            facts.append("{sharpness:.0%} as sharp".format(**target.held_out))
         try:
             return {"name": name, "facts": facts, "face": image_url(portrait(target, self._context))}
         except UserError as error:

@@ -88,7 +88,7 @@ def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(fil
             assert person["state"] == "looked" and person["name"] == "Mi_ra", person
             assert person["frames"] == num_frames and f"film for longer ({num_frames}" in person["missing"][-1]
             assert page.news()["shown"] == ["Linnea, demo", "Mi_ra"]  # painted with the video's frames, at once
-            assert (folder / "film.npz").exists() and b"no network has been trained" in ask_page(page.page, "/people")[
+            assert (folder / "film.npz").exists() and b"nothing has been learned yet" in ask_page(page.page, "/people")[
                 1
             ]
             assert not (folder / VIDEO).exists() and read_yaml(folder / STATE_FILE)["agreed_on"]
@@ -107,7 +107,7 @@ def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(fil
         log = (folder / "log.txt").read_text()
         assert " done; press Ctrl-C" in log and "from iteration" in log and log.count("== prepare") == 1
         assert page.news()["shown"] == ["Linnea, demo", "Mi_ra"]
-        assert b"held-out frames" in ask_page(page.page, "/people")[1].split(b"<b>Mi_ra")[1]
+        assert b"like the real video" in ask_page(page.page, "/people")[1].split(b"<b>Mi_ra")[1]
         with open_socket(page.page, "live") as live:
             live.send(json.dumps({"target": "Mi_ra", "session": page.token}))
             grey = cv2.imencode(".jpg", np.full((90, 160, 3), 110, np.uint8))[1].tobytes()

@@ -150,7 +150,7 @@ class Idle:
 
     def __init__(self, *_):
         self.camera = LatestFrame()
-        self.geometry = SimpleNamespace(calibrate=lambda: None)
+        self.geometry = SimpleNamespace(calibrate=lambda: None, learned=None)
 
     def end(self) -> None: ...
 
@@ -192,7 +192,7 @@ def test_silent_browsers_take_no_place(monkeypatch):
 )
 def test_an_error_in_the_middle_is_said_and_frees_the_place(monkeypatch, capsys, error, words):
     class Failing(Idle):
-        def __init__(self, decoder, context, take, fail, film):
+        def __init__(self, decoder, context, take, fail, film, source):
             super().__init__()
             threading.Timer(0.1, fail, [error]).start()
 
