@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from faces.geometry import poses_of
 from faces.landmarks import EYES, LOWER_LIP, MOUTH_CORNERS, UPPER_LIP
 
-FEW_FRAMES = 400
+FEW_FRAMES, USUAL_FPS = 400, 25
 SEEN_PERCENTILES = (3, 97)  # rarer events are hardly learned
 LEAST_YAW, LEAST_PITCH = np.deg2rad(10), np.deg2rad(5)  # to either side
 LEAST_OPENING = 0.25  # of the mouth relative to its width
@@ -37,5 +39,8 @@ def what_is_missing(landmarks: np.ndarray) -> list[str]:
     }
     words = [words for words, is_missing in missing.items() if is_missing]
     if len(landmarks) < FEW_FRAMES:
-        words.append(f"film for longer ({len(landmarks)} usable frames; {FEW_FRAMES} or more are better)")
+        seconds = math.ceil((FEW_FRAMES - len(landmarks)) / USUAL_FPS)
+        words.append(
+            f"film for longer, about {seconds} s ({len(landmarks)} usable frames; {FEW_FRAMES} or more are better)"
+        )
     return words

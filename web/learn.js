@@ -102,7 +102,6 @@ const learn = {
       const seconds = Math.round(person.left_s);
       const left = seconds < 90 ? `${seconds} seconds` : `${Math.round(seconds / 60)} minutes`;
       words = `Training: ${Math.round(100 * person.done)} %, about ${left} left.`;
-      if (person.loss !== undefined) { words += ` Loss ${person.loss.toFixed(3)}.`; }
     }
     put("state", words + (person.state === "failed" || person.why ? person.why : ""));
     entry.part("state").classList.toggle("wrong", person.state === "failed");

@@ -44,7 +44,6 @@ LOW_PRIORITY = 10  # increment of the niceness
 WATCH_S = 2.0
 END_S = 60.0  # time to write a checkpoint
 LOG_TAIL = 4096
-LOSS = "L1_loss"
 WORKING = ("looking", "learning")
 
 
@@ -87,17 +86,16 @@ class Learned:
         write_yaml(self.folder / STATE_FILE, {"state": self.state, "agreed_on": self.agreed_on, "why": self.why})
 
     def progress(self) -> dict[str, float]:
-        """Return the progress from 0 to 1, the remaining seconds, and the loss, as far as they are known."""
+        """Return the progress from 0 to 1 and the remaining seconds, as far as they are known."""
         if self.state != "learning":
             return {}
         with suppress(OSError, ValueError, IndexError):  # files may be incomplete while they are written
             self._series = read_series(self.work.run("decoder"))
-        times, losses = self._series.get(TIMER), self._series.get(LOSS)
+        times = self._series.get(TIMER)
         if not times or not self.total:
             return {}
         done, seconds = times[-1][0] + 1, sum(each for _, each in times) / len(times)
-        found = {"done": min(done / self.total, 1.0), "left_s": max(self.total - done, 0) * seconds}
-        return found | ({"loss": losses[-1][1]} if losses else {})
+        return {"done": min(done / self.total, 1.0), "left_s": max(self.total - done, 0) * seconds}
 
     def as_json(self) -> dict[str, Any]:
         """Return the state for the page."""
