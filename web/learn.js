@@ -14,8 +14,8 @@ const learn = {
 
   // why a video cannot be uploaded yet, or ''
   objection() {
-    if (!learn.$("add-name").value.trim()) { return "Enter a name first."; }
-    if (!learn.$("add-agreed").checked) { return "Confirm first that the person has agreed."; }
+    if (!learn.$("add-name").value.trim()) { return "Enter a name; the video is used then."; }
+    if (!learn.$("add-agreed").checked) { return "Confirm that the person has agreed; the video is used then."; }
     return "";
   },
 

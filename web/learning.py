@@ -37,7 +37,7 @@ from utils.steps import ROOT, STOPPED, end_with
 
 FOLDER, STATE_FILE, LOG_FILE, VIDEO = "learned", "learned.yaml", "log.txt", "video"
 COMMAND = [sys.executable, str(ROOT / "reenact_people.py")]
-MAX_PEOPLE = 20
+MAX_PEOPLE, MAX_TITLE = 20, 40
 MAX_LEARN_S = 2 * 3600.0
 MIN_FREE_BYTES = 2 << 30
 LOW_PRIORITY = 10  # increment of the niceness
@@ -48,11 +48,11 @@ WORKING = ("looking", "learning")
 
 
 class Learned:
-    """A person that is learned."""
+    """A person that is learned. `title` is the name as it was typed, `name` that of the folder."""
 
-    def __init__(self, folder: Path, name: str, state: str, agreed_on: str = ""):
+    def __init__(self, folder: Path, name: str, title: str, state: str, agreed_on: str = ""):
         self.id = secrets.token_hex(8)  # in URLs
-        self.folder, self.name, self.agreed_on = folder, name, agreed_on
+        self.folder, self.name, self.title, self.agreed_on = folder, name, title, agreed_on
         self.state = state  # looking | looked | learning | stopped | done | failed
         self.why = ""  # reason of a failure
         self.missing: list[str] = []
@@ -83,7 +83,8 @@ class Learned:
 
     def keep(self) -> None:
         """Write the state, which a restarted server reads."""
-        write_yaml(self.folder / STATE_FILE, {"state": self.state, "agreed_on": self.agreed_on, "why": self.why})
+        state = {"state": self.state, "agreed_on": self.agreed_on, "why": self.why, "title": self.title}
+        write_yaml(self.folder / STATE_FILE, state)
 
     def progress(self) -> dict[str, float]:
         """Return the progress from 0 to 1 and the remaining seconds, as far as they are known."""
@@ -99,7 +100,7 @@ class Learned:
 
     def as_json(self) -> dict[str, Any]:
         """Return the state for the page."""
-        about = {"id": self.id, "name": self.name, "state": self.state, "why": self.why, "missing": self.missing}
+        about = {"id": self.id, "name": self.title, "state": self.state, "why": self.why, "missing": self.missing}
         about |= {"frames": self.num_frames, "sheet": self.sheet.exists(), "face": self.faces}
         return about | {"shown_as": self.shown_as} | self.progress()
 
@@ -130,7 +131,8 @@ class Learning:
         state: dict[str, Any] = {}
         with suppress(OSError, ValueError):
             state = read_yaml(folder / STATE_FILE) or {}
-        person = Learned(folder, found.names["target"], str(state.get("state", "stopped")))
+        name = found.names["target"]
+        person = Learned(folder, name, str(state.get("title") or name), str(state.get("state", "stopped")))
         person.agreed_on, person.why = str(state.get("agreed_on", "")), str(state.get("why", ""))
         self._people[person.id] = person
         self._look_at_frames(person)
@@ -162,7 +164,7 @@ class Learning:
     def _require_idle(self) -> None:
         busy = next((person for person in self._people.values() if person.process is not None), None)
         if busy is not None or (self._task is not None and not self._task.done()):
-            name = busy.name if busy else "another person"
+            name = busy.title if busy else "another person"
             raise UserError(f"{name} is being processed; stop that first, or wait")
 
     async def look(self, video: Path, name: str, has_agreed: bool) -> Learned:
@@ -182,7 +184,8 @@ class Learning:
             folder = self._root / secrets.token_hex(8)
             folder.mkdir()
             await asyncio.to_thread(shutil.move, video, folder / VIDEO)
-            person = Learned(folder, person_name(name, "person"), "looking", date.today().isoformat())
+            title = " ".join(name.split())[:MAX_TITLE] or "person"
+            person = Learned(folder, person_name(title, "person"), title, "looking", date.today().isoformat())
             person.keep()
             self._people[person.id] = person
             self._begin(person)
@@ -196,7 +199,7 @@ class Learning:
         async with self._changing:
             self._require_idle()
             if person.state not in ("looked", "stopped", "failed") or not person.num_frames:
-                raise UserError(f"{person.name} cannot be trained now")
+                raise UserError(f"{person.title} cannot be trained now")
             person.state = "learning"
             person.keep()
             self._begin(person)
@@ -214,7 +217,7 @@ class Learning:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._task), END_S)
         if person.process is not None:
-            raise UserError(f"{person.name} is still being processed; try again")
+            raise UserError(f"{person.title} is still being processed; try again")
         async with self._changing:
             if self._people.pop(person.id, None) is not None:
                 self._targets.pop(person.shown_as, None)
@@ -295,7 +298,7 @@ class Learning:
         with suppress(UserError, OSError):
             if not person.film.exists():
                 write_film(person.film, film_of(person.work.root(person.name), person.name, "all"))
-            person.shown_as = person.shown_as or free_name(person.name, self._targets)
+            person.shown_as = person.shown_as or free_name(person.title, self._targets)
             self._targets[person.shown_as] = instant_target(person.film, person.name)
 
     def _look_at_weights(self, person: Learned) -> None:
@@ -307,7 +310,7 @@ class Learning:
                 person.total = total_iterations(work, "decoder", {person.name: len(names)})
         with suppress(UserError, OSError):
             target = target_of(work.run("decoder") / INFO_FILE)
-            person.shown_as = person.shown_as or free_name(person.name, self._targets)
+            person.shown_as = person.shown_as or free_name(person.title, self._targets)
             self._targets[person.shown_as] = target
             if target.decoder.weights == person.weights:
                 return

@@ -182,8 +182,11 @@ const page = {
     page.update();
   },
 
+  // a file is kept until name and consent are there
   choose(file, where) {
-    if (file && !page.$(`${where}-file`).disabled && page.mayBegin(where)) { page.upload(file, where); }
+    if (!file || page.$(`${where}-file`).disabled) { return; }
+    page.kept = page.mayBegin(where) ? null : file;
+    if (!page.kept) { page.upload(file, where); }
   },
 
   // controls keep their values in this browser; Reset brings the defaults back
@@ -289,6 +292,10 @@ const page = {
       };
       page.$(`${where}-record`).onclick = () => { if (page.mayBegin(where)) { page.record(where); } };
     }
+    for (const id of ["add-name", "add-agreed"]) { page.$(id).onchange = () => page.choose(page.kept, "add"); }
+    window.onbeforeunload = (event) => {
+      if (page.isMaking || page.isUploading || page.recorder || live.recorder) { event.preventDefault(); }
+    };
     page.$("add-stop").onclick = () => page.stop();
     page.$("video-go").onclick = () => page.make();
     page.$("video-stop").onclick = () => page.stop();

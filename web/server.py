@@ -28,7 +28,9 @@ from web.videos import Limits, Refused, Videos
 HERE = Path(__file__).resolve().parent
 SCRIPTS = ("/page.js", "/live.js", "/learn.js")
 EXAMPLES = ("nils", "vera")  # videos of synthetic people from tools/make_synthetic.py
-FILES = {"/page.css": "text/css", "/icon.svg": "image/svg+xml"} | dict.fromkeys(SCRIPTS, "text/javascript")
+FILES = {"/page.css": "text/css", "/icon.svg": "image/svg+xml", "/example.png": "image/png"} | dict.fromkeys(
+    SCRIPTS, "text/javascript"
+)
 FILES |= {f"/examples/{name}.mp4": "video/mp4" for name in EXAMPLES}
 LEARNING_ACTIONS = ("learn", "stop", "remove")
 PORTRAIT_PX = 192

@@ -49,7 +49,7 @@ def test_every_route_is_in_the_documentation(tmp_path):
     routes = build_application({"somebody": demo_target()}, "cpu", tmp_path, tmp_path, Limits(1, 1), 1, "x")
     text = (ROOT / "docs/REENACTMENT.md").read_text()
     paths = [route.path.replace(":str", "") for route in routes._application.routes]
-    assert len(paths) == 17
+    assert len(paths) == 18
     assert sorted(paths) == sorted(re.findall(r"^\| (?:GET|POST|web socket) `([^`]+)`", text, re.MULTILINE))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+from html import escape
 from pathlib import Path
 
 import cv2
@@ -33,6 +34,7 @@ from utils.errors import UserError
 from utils.files import read_yaml, write_yaml
 from web.learning import STATE_FILE, VIDEO, Learning
 
+TYPED, NAME = "../Anna  <b>Müller-Östlund\n", "../Anna <b>Müller-Östlund"  # as typed, and no path or HTML
 TRAINED = (str(ROOT / "tests/drivers/small.py"), "app", "100")
 
 
@@ -76,18 +78,18 @@ def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(fil
     with serve_page(tmp_path, *driver) as (address, server):
         with Learner((address, tmp_path)) as page:
             page.upload(film.read_bytes())
-            status, words = page.wish(do="look", name="../Mi ra/", agreed="yes")  # a tick is true, no word
+            status, words = page.wish(do="look", name=TYPED, agreed="yes")  # a tick is true, no word
             assert status == 409 and "agreed" in words["error"] and not list(tmp_path.rglob("video"))
             page.upload(film.read_bytes())
-            assert page.wish(do="look", name="../Mi ra/", agreed=True)[0] == 200
+            assert page.wish(do="look", name=TYPED, agreed=True)[0] == 200
             (folder,) = root.iterdir()
             page.upload(film.read_bytes())
             status, words = page.wish(do="look", name="Other", agreed=True)
             assert status == 409 and "is being processed" in words["error"]
             person = page.wait_for("looked", "failed")
-            assert person["state"] == "looked" and person["name"] == "Mi_ra", person
+            assert person["state"] == "looked" and person["name"] == NAME, person
             assert person["frames"] == num_frames and f"({num_frames} usable" in person["missing"][-1]
-            assert page.news()["shown"] == ["Linnea, demo", "Mi_ra"]  # painted with the video's frames, at once
+            assert page.news()["shown"] == ["Linnea, demo", NAME]  # painted with the video's frames, at once
             assert (folder / "film.npz").exists() and b"nothing has been learned yet" in ask_page(page.page, "/people")[
                 1
             ]
@@ -98,7 +100,7 @@ def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(fil
         with Learner((address, tmp_path)) as page:  # another browser, or the same one later
             wait_until(lambda: page.person()["face"] > 0)
             person = page.person()
-            assert person["state"] == "learning" and page.news()["shown"] == ["Linnea, demo", "Mi_ra"]
+            assert person["state"] == "learning" and page.news()["shown"] == ["Linnea, demo", NAME]
             assert 0 < person["done"] <= 1 and person["left_s"] >= 0
             assert ask_page(page.page, f"/learned/{person['id']}/face")[1].startswith(b"\xff\xd8")
         server.kill()
@@ -106,17 +108,17 @@ def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(fil
         assert page.wait_for("done", "failed")["state"] == "done", (folder / "log.txt").read_text()[-3000:]
         log = (folder / "log.txt").read_text()
         assert " done; press Ctrl-C" in log and "from iteration" in log and log.count("== prepare") == 1
-        assert page.news()["shown"] == ["Linnea, demo", "Mi_ra"]
-        assert b"like the real video" in ask_page(page.page, "/people")[1].split(b"<b>Mi_ra")[1]
+        assert page.news()["shown"] == ["Linnea, demo", NAME]
+        assert b"like the real video" in ask_page(page.page, "/people")[1].split(f"<b>{escape(NAME)}".encode())[1]
         with open_socket(page.page, "live") as live:
-            live.send(json.dumps({"target": "Mi_ra", "session": page.token}))
+            live.send(json.dumps({"target": NAME, "session": page.token}))
             grey = cv2.imencode(".jpg", np.full((90, 160, 3), 110, np.uint8))[1].tobytes()
             live.send(struct.pack(">I", 1) + grey)
             assert "ready" in live.recv(timeout=PATIENCE_S)
             person = page.person()
             assert page.wish(do="learn", id=person["id"])[0] == 409  # nothing is left to be learned
             page.upload(film.read_bytes())
-            page.make(target="Mi_ra")
+            page.make(target=NAME)
             # what drives or paints a person that is removed ends
             assert page.wish(do="remove", id=person["id"]) == (200, {"people": [], "shown": ["Linnea, demo"]})
             assert "stopped" in page.next("stopped", "done", "failed")

@@ -98,3 +98,29 @@ def test_make_and_stop_and_a_server_that_dies(browser):
     run("page.record('video'); page.stop(); 0")
     run("answer(); 0")
     assert run("running()") == 0 and run("progress()") == "Stopped."
+
+
+def test_a_video_is_kept_until_name_and_consent_are_there(browser):
+    run = browser.eval
+    run("page.token = 't'; page.update(); var taken = []; page.upload = (file, where) => taken.push(where); 0")
+    run("element('add-name').value = ''; element('add-agreed').checked = false; page.choose({ size: 1 }, 'add'); 0")
+    assert run("taken.length") == 0 and "Enter a name" in run("element('add-progress').textContent")
+    run("element('add-name').value = 'Mi'; element('add-name').onchange(); 0")
+    assert run("taken.length") == 0 and "agreed" in run("element('add-progress').textContent")
+    run("element('add-agreed').checked = true; element('add-agreed').onchange(); 0")
+    assert run("taken[0]") == "add" and run("page.kept === null")
+    run("element('add-agreed').onchange(); 0")  # nothing is left to be uploaded
+    assert run("taken.length") == 1
+
+
+def test_the_camera_is_shown_to_be_on_and_a_reload_is_asked_about(browser):
+    run = browser.eval
+    run("page.token = 't'; live.start('x'); answer(); 0")
+    run("0")
+    assert run("element('live-go').textContent") == "Stop" and run("element('live-record').disabled") is False
+    run("live.stop(); 0")
+    assert run("element('live-go').textContent") == "Start" and run("element('live-pop').disabled") is True
+    run("var asked = 0, reload = { preventDefault() { asked++; } }; window.onbeforeunload(reload); 0")
+    assert run("asked") == 0
+    run("page.isMaking = true; window.onbeforeunload(reload); 0")
+    assert run("asked") == 1
