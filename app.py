@@ -35,6 +35,7 @@ LOCAL_HOST = "127.0.0.1"
 MAX_MESSAGE_BYTES = 2 * MAX_IMAGE_BYTES
 MAX_CONNECTIONS = 256
 POLL_S = 0.05
+DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME")
 TOKEN_FILE, TOKEN_BYTES = ".page-token", 24
 
 
@@ -42,7 +43,7 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=cli.whole(1, 65535), default=7860)
-    parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser, if there is a display")
     help_logdir = "log folder with decoder runs, can be repeated (default: logdir of the configuration)"
     parser.add_argument("--logdir", type=cli.path, action="append", metavar="DIR", help=help_logdir)
     help_size = "maximum size of an upload in MB (default 200)"
@@ -103,7 +104,7 @@ def main() -> None:
         settings |= {"ws_max_size": MAX_MESSAGE_BYTES, "ws_max_queue": 4, "limit_concurrency": MAX_CONNECTIONS}
         settings |= {"ws_per_message_deflate": False}  # JPEG images are compressed
         server = uvicorn.Server(uvicorn.Config(application, **settings))
-        if args.open:
+        if args.open and any(map(os.environ.get, DISPLAYS)):  # otherwise a text browser would take the terminal
             threading.Thread(target=show, args=(server, address), daemon=True).start()
         try:
             server.run()
