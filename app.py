@@ -96,16 +96,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="reenactgan-") as folder:
         limits = Limits(args.max_mb, args.max_seconds)
         learned = logdirs[0] / FOLDER
-        token = read_token(logdirs[0] / TOKEN_FILE)
-        application = build_application(targets, context.name, Path(folder), learned, limits, args.port, token)
-        address = f"http://{LOCAL_HOST}:{args.port}/?token={token}"
-        print(f"page: {address} (press Ctrl-C to stop)", flush=True)
+        token, once = read_token(logdirs[0] / TOKEN_FILE), secrets.token_urlsafe(TOKEN_BYTES)
+        guard = {"port": args.port, "token": token, "once": once}
+        application = build_application(targets, context.name, Path(folder), learned, limits, **guard)
+        address = f"http://{LOCAL_HOST}:{args.port}/?token="
+        print(f"page: {address}{token} (press Ctrl-C to stop)", flush=True)
         settings = {"host": LOCAL_HOST, "port": args.port, "log_level": "warning", "server_header": False}
         settings |= {"ws_max_size": MAX_MESSAGE_BYTES, "ws_max_queue": 4, "limit_concurrency": MAX_CONNECTIONS}
         settings |= {"ws_per_message_deflate": False}  # JPEG images are compressed
         server = uvicorn.Server(uvicorn.Config(application, **settings))
         if args.open and any(map(os.environ.get, DISPLAYS)):  # otherwise a text browser would take the terminal
-            threading.Thread(target=show, args=(server, address), daemon=True).start()
+            threading.Thread(target=show, args=(server, address + once), daemon=True).start()
         try:
             server.run()
         except SystemExit:  # raised by uvicorn if it cannot listen

@@ -40,11 +40,12 @@ class Guard:
 
     Only requests to a local host name are allowed, which prevents DNS rebinding. Cross-site requests are refused,
     except for links to the page itself. All requests need the token, which keeps other users of this machine out: the
-    page's address has it at first, then a cookie, whose name has the port because cookies are shared by all ports.
+    page's address has it at first, then a cookie, whose name has the port because cookies are shared by all ports. An
+    address with the token `once` works a single time: other users can see the command line of a browser.
     """
 
-    def __init__(self, application: Any, port: int, token: str):
-        self._application, self._cookie, self._token = application, f"{COOKIE}-{port}", token
+    def __init__(self, application: Any, port: int, token: str, once: str = ""):
+        self._application, self._cookie, self._token, self._once = application, f"{COOKIE}-{port}", token, once
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -52,7 +53,10 @@ class Guard:
         kind, headers = scope["type"], _Headers(scope["headers"])
         if not self._is_allowed(scope, headers):
             return await _refuse(kind, send, 403, b"Forbidden: foreign origin or host.\n")
-        if kind == "http" and scope["path"] == "/" and self._fits(_token_in(scope.get("query_string", b""))):
+        given = _token_in(scope.get("query_string", b"")) if kind == "http" and scope["path"] == "/" else ""
+        if self._once and secrets.compare_digest(given.encode(), self._once.encode()):
+            given, self._once = self._token, ""
+        if self._fits(given):
             return await self._let_in(send)
         if not self._fits(headers.cookies.get(self._cookie, "")):
             return await _refuse(kind, send, 403, b"Forbidden: open the address that app.py has printed.\n")

@@ -83,14 +83,14 @@ async def read_request(request: Request) -> dict[str, Any]:
 
 
 def build_application(
-    targets: dict[str, Target], context: str, folder: Path, learned: Path, limits: Limits, port: int, token: str
+    targets: dict[str, Target], context: str, folder: Path, learned: Path, limits: Limits, **guard: Any
 ) -> Any:
     """Build the web application (ASGI).
 
     Args:
         folder: folder of uploads and results.
         learned: folder of people that are learned from the page.
-        port, token: see `Guard`.
+        guard: options of `Guard`.
     """
     live, people = LiveSockets(targets, context), People(targets, context)
     videos = Videos(targets, context, limits, folder, partial(live.end, "Another tab uses the page."))
@@ -175,4 +175,4 @@ def build_application(
     ]
     application = Starlette(routes=routes, exception_handlers={UserError: refuse}, lifespan=lifespan)
     application.router.redirect_slashes = False
-    return Guard(application, port, token)
+    return Guard(application, **guard)

@@ -46,7 +46,7 @@ def test_nothing_but_the_pages_own_routes_answers(page):
 
 
 def test_every_route_is_in_the_documentation(tmp_path):
-    routes = build_application({"somebody": demo_target()}, "cpu", tmp_path, tmp_path, Limits(1, 1), 1, "x")
+    routes = build_application({"somebody": demo_target()}, "cpu", tmp_path, tmp_path, Limits(1, 1), port=1, token="x")
     text = (ROOT / "docs/REENACTMENT.md").read_text()
     paths = [route.path.replace(":str", "") for route in routes._application.routes]
     assert len(paths) == 18
@@ -170,6 +170,9 @@ def test_another_user_of_this_machine_has_no_token(page, tmp_path):
     status, headers = ask(guard, host="127.0.0.1:7860", query=b"token=secret")
     assert status == 303 and headers[b"location"] == b"/"
     assert headers[b"set-cookie"] == b"reenactgan-7860=secret; Path=/; HttpOnly; SameSite=Strict"
+    guard = Guard(welcome, 7860, "secret", "once")  # of the browser that app.py opens
+    assert [ask(guard, host="127.0.0.1:7860", query=b"token=once")[0] for _ in range(2)] == [303, 403]
+    assert ask(Guard(welcome, 7860, "secret"), host="127.0.0.1:7860", query=b"token=")[0] == 403
     foreign = {"host": "127.0.0.1:7860", "sec_fetch_site": "cross-site", "sec_fetch_mode": "cors"}
     assert ask(guard, **foreign, query=b"token=secret")[0] == 403
     assert ask(guard, host="127.0.0.1:7860", query=b"&" * 600 + b"token=secret")[0] == 403
