@@ -39,6 +39,7 @@ PROGRESS_S = 0.5
 SPARE_BYTES = 256 << 20  # disk space that uploads leave free
 CHUNK_S, SLOWEST = 20.0, 50_000  # longest pause of an upload in seconds, and lowest rate in bytes per second
 MAX_JOB_S = 1800.0
+RELOAD_S = 1.0
 MAX_RATE = 60  # frames per second of a video of the maximum length
 MESSAGES_WAITING = 100
 
@@ -120,8 +121,11 @@ class Videos:
         async with self._entering:
             before = self._session
             if before is not None and "take" not in socket.query_params:
-                await socket.send_text(json.dumps({"busy": True}))
-                return await socket.close()
+                with suppress(asyncio.TimeoutError):  # it may be just ending, as when a page is reloaded
+                    await asyncio.wait_for(before.closed.wait(), RELOAD_S)
+                if not before.is_over:
+                    await socket.send_text(json.dumps({"busy": True}))
+                    return await socket.close()
             if before is not None:
                 before.is_over = True
                 before.say(taken=True)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from helpers import PATIENCE_S, Visitor, jpeg, open_socket
+from helpers import PATIENCE_S, Visitor, ask_page, jpeg, open_socket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from utils.errors import DataError, UserError
@@ -119,6 +119,16 @@ def test_one_tab_at_a_time_drives(page):
     for origin in ("http://evil.example", "http://127.0.0.1:1"):
         with pytest.raises(InvalidStatus), open_live(page, "x", origin=origin):
             pass
+
+
+def test_a_page_that_is_reloaded_is_not_its_own_other_tab(page, films):
+    for _ in range(5):
+        with open_socket(page, "session") as tab:
+            token = json.loads(tab.recv(timeout=PATIENCE_S))["session"]
+            film = (films / "silent.mp4").read_bytes()
+            assert ask_page(page, "/upload", film, **{"X-Session": token})[0] == 200
+            tab.send(json.dumps({"make": {"target": "Linnea, demo"}}))  # it takes a moment to end
+            assert "progress" in json.loads(tab.recv(timeout=PATIENCE_S))
 
 
 class Browser:
