@@ -18,7 +18,7 @@ const live = {
   turn: 0,  // number of starts and stops, to detect that another one happened meanwhile
 
   async start(target) {
-    live.stop();
+    if (live.session) { live.end(live.session, "Stopped.", Boolean(target && page.token)); }
     if (!target) { live.say("Choose a target first."); return; }
     if (!page.token) { live.say("The page is not connected."); return; }
     const turn = ++live.turn;
@@ -59,7 +59,8 @@ const live = {
     if (live.session) { live.end(live.session, "Stopped."); } else { live.say("Stopped."); }
   },
 
-  end(session, why) {
+  // `goesOn`: another session follows at once
+  end(session, why, goesOn = false) {
     if (session !== live.session) { return; }
     live.session = null;
     session.stream.getTracks().forEach((track) => track.stop());
@@ -67,7 +68,7 @@ const live = {
     live.$("live-video").srcObject = null;
     live.$("live-rate").textContent = "";
     live.update();
-    if (live.recorder) { live.recorder.stop(); }
+    if (live.recorder && !goesOn) { live.recorder.stop(); }
     live.say(why);
   },
 
@@ -77,7 +78,7 @@ const live = {
     go.textContent = isOn ? "Stop" : "Start";
     go.setAttribute("aria-pressed", isOn);
     live.$("tab-live").classList.toggle("on", isOn);
-    for (const id of ["live-record", "live-neutral", "live-pop"]) { live.$(id).disabled = !isOn; }
+    for (const id of ["live-record", "live-neutral", "live-pop"]) { live.$(id).disabled = !isOn && !(id === "live-record" && live.recorder); }
   },
 
   async listCameras() {
@@ -108,21 +109,30 @@ const live = {
     if (live.session?.ready) { live.session.socket.send(JSON.stringify(page.controls("live"))); }
   },
 
-  // records the labelled result
-  record() {
+  // records the labelled result with the microphone's sound, also while the person is changed
+  async record() {
     if (live.recorder) { live.recorder.stop(); return; }
-    if (!live.session) { live.say("Press Start first."); return; }
-    const parts = [], save = live.$("live-save"), button = live.$("live-record");
-    const recorder = live.recorder = new MediaRecorder(live.$(`live-${live.RESULT}`).captureStream());
-    const clock = setTimeout(() => recorder.stop(), 1000 * Number(document.body.dataset.seconds));
-    recorder.ondataavailable = (event) => parts.push(event.data);
+    const sound = await navigator.mediaDevices.getUserMedia({ audio: true }).catch(() => null);
+    if (!live.session || live.recorder) { sound?.getTracks().forEach((track) => track.stop()); return; }
+    const parts = [], save = live.$("live-save"), button = live.$("live-record"), began = performance.now();
+    const stream = live.$(`live-${live.RESULT}`).captureStream();
+    sound?.getTracks().forEach((track) => stream.addTrack(track));
+    const recorder = live.recorder = new MediaRecorder(stream);
+    recorder.ondataavailable = (event) => {
+      parts.push(event.data);
+      const seconds = Math.round((performance.now() - began) / 1000);
+      button.textContent = `Stop recording (${seconds} s)`;
+      if (seconds >= Number(document.body.dataset.seconds) && recorder.state === "recording") { recorder.stop(); }
+    };
     recorder.onstop = () => {
-      clearTimeout(clock);
       live.recorder = null;
       button.textContent = "Record";
+      stream.getTracks().forEach((track) => track.stop());
       if (save.href) { URL.revokeObjectURL(save.href); }
       save.href = URL.createObjectURL(new Blob(parts, { type: recorder.mimeType }));
+      save.download = "synthetic.webm";
       save.hidden = false;
+      live.update();
     };
     button.textContent = "Stop recording";
     recorder.start(1000);
