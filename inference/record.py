@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from models.networks import MODULES
 from utils.errors import DataError
 from utils.files import read_text, read_yaml, write_text, write_yaml
 from utils.html import address, curve, render
@@ -45,7 +46,9 @@ def _read(folder: Path) -> dict[str, Any]:
         record = None
     if not isinstance(record, dict) or not all(isinstance(record.get(key), kind) for key, kind in RECORD.items()):
         raise DataError(f"{path}: damaged; run test_reenactment.py again")
-    if not all(isinstance(text, str) for key in ("configs", "weights") for text in record[key].values()):
+    configs, weights = record["configs"], record["weights"]
+    is_whole = configs.keys() == weights.keys() and {"decoder"} <= configs.keys() <= set(MODULES)
+    if not is_whole or not all(isinstance(text, str) for text in (*configs.values(), *weights.values())):
         raise DataError(f"{path}: damaged; run test_reenactment.py again")
     return record
 

@@ -184,12 +184,15 @@ def test_frames_of_a_result_that_are_damaged(tmp_path, text):
         add_scores(tmp_path, [])
 
 
-@pytest.mark.parametrize("key, value", [("configs", None), ("weights", {"encoder": 1}), ("input", [1])])
+@pytest.mark.parametrize(
+    "key, value",
+    [("configs", None), ("weights", {"decoder": 1}), ("input", [1]), ("weights", {True: "x"}), ("configs", {"x": "y"})],
+)
 def test_records_of_a_result_that_are_damaged(tmp_path, key, value):
     record = {"input": "", "source": "A", "target": "B", "data_dir": "../d", "video": "", "film": "", "frames": 9}
-    record |= {"configs": {"encoder": "a.yaml"}, "weights": {"encoder": "/w/a.h5"}}
+    record |= {"configs": {"decoder": "a.yaml"}, "weights": {"decoder": "/w/a.h5"}}
     write_yaml(tmp_path / "reenactment.yaml", record)
-    found = record | {"data_dir": f"{tmp_path.parent}/d", "configs": {"encoder": f"{tmp_path}/a.yaml"}}
+    found = record | {"data_dir": f"{tmp_path.parent}/d", "configs": {"decoder": f"{tmp_path}/a.yaml"}}
     assert read_record(tmp_path) == found
     write_yaml(tmp_path / "reenactment.yaml", record | {key: value})
     with pytest.raises(DataError, match="reenactment.yaml: damaged"):
