@@ -55,7 +55,7 @@ def parse_args() -> argparse.Namespace:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--input", type=cli.text, metavar="PATH", help=help_input)
     help_aligned = "256x256 faces that are taken as they are and keep their names: a folder, or a list of paths"
-    source.add_argument("--aligned", type=cli.text, metavar="PATH", help=help_aligned)
+    source.add_argument("--aligned", type=cli.path, metavar="PATH", help=help_aligned)
     help_face = "with --input: number of the face, counted from the left (default: the largest)"
     parser.add_argument("--face", type=cli.whole(1, MAX_FACES), metavar="N", help=help_face)
     help_no_face = "with --input: frames without a face repeat the last result, are left out, or are an error"
@@ -95,7 +95,7 @@ def parse_args() -> argparse.Namespace:
         parser.error("pass either --encoder-config or --landmarks, the source of boundaries")
     if args.input is None and args.transformer_config is None and args.src_celeb_name is None:
         parser.error("pass --src-celeb-name or --input; without a transformer the source is unknown")
-    args.input = args.input or args.aligned
+    args.input = str(args.aligned) if args.aligned else args.input
     if args.encoder_config is not None and not is_whole(args.motion, args.strength):
         parser.error("--motion and --strength apply to landmarks; replace --encoder-config by --landmarks")
     inputs = [Path(args.input) if args.input else None]
@@ -151,7 +151,7 @@ def open_frames(args: argparse.Namespace, chain: Chain) -> Input:
         style = style_of(chain.networks["decoder"].config)
         return open_test_split(chain.data_dir, chain.source, args.num_test, args.fps or DATA_SET_FPS, style)
     if args.aligned:
-        return open_aligned(Path(args.aligned), args.num_test, args.fps or DATA_SET_FPS)
+        return open_aligned(args.aligned, args.num_test, args.fps or DATA_SET_FPS)
     return open_input(args.input, args.face, args.fps, args.num_test, args.audio)
 
 

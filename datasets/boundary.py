@@ -70,7 +70,7 @@ class DrawingStyle:
 
     def __str__(self) -> str:
         usual = asdict(DrawingStyle(name=self.name))
-        others = [f"{key} {value:g}" for key, value in asdict(self).items() if value != usual[key]]
+        others = [f"{key} {value}" for key, value in asdict(self).items() if value != usual[key]]
         return f"{self.name}, {', '.join(others)}" if others else self.name
 
 
@@ -82,8 +82,10 @@ def style_of(config: Config) -> DrawingStyle:
 def style_in(record: dict[str, Any] | None) -> DrawingStyle:
     """Return the drawing style of prepared files by their record. The port's files have none."""
     drawing = record["made_from"].get("drawing") if record else None
+    if not isinstance(drawing, dict):
+        return DrawingStyle()
     known = {field.name for field in fields(DrawingStyle)}
-    return DrawingStyle(**{key: value for key, value in (drawing or {}).items() if key in known})
+    return DrawingStyle(**{key: value for key, value in drawing.items() if key in known})
 
 
 def draw_heatmap(

@@ -77,17 +77,17 @@ class LiveSockets:
         await socket.accept()
         try:
             request, first = await _in_time(_first_of(socket), FIRST_S)
+            name, token = str(request.get("target", "")), str(request.get("session", ""))
             async with self._beginning:
+                if not is_current(token):
+                    raise UserError("Another tab uses the page.")
                 await self.end("Stopped: started anew.")
-                name = str(request.get("target", ""))
                 if name not in self._targets:
                     raise UserError("this person cannot be shown any more; reload the page")
-                if not is_current(str(request.get("session", ""))):
-                    raise UserError("Another tab uses the page.")
                 driven = Driven(name, asyncio.get_running_loop().create_future(), asyncio.Event())
                 self._driven = driven
             try:
-                await self._serve(socket, self._targets[name], first, driven.end, str(request.get("session", "")))
+                await self._serve(socket, self._targets[name], first, driven.end, token)
             finally:
                 self._driven = None
                 driven.ended.set()

@@ -107,6 +107,9 @@ def test_one_tab_at_a_time_drives(page):
             assert json.loads(second.recv(timeout=PATIENCE_S)) == {"busy": True}
         with open_live(page, "x") as stranger:
             assert "Another tab" in end_of(stranger)
+        session.send(struct.pack(">I", 1) + jpeg(np.full((90, 160, 3), 110, np.uint8)))
+        answers = [json.loads(session.recv(timeout=PATIENCE_S)) for _ in range(2)]
+        assert answers[-1]["number"] == 1  # goes on
         with open_live(page, tab.token, target="Nobody") as wrong:
             assert "cannot be shown any more" in end_of(wrong)
     with Visitor(page) as tab, open_live(page, tab.token) as session:
