@@ -100,7 +100,7 @@ class GanMonitor(Keys):
 
 @dataclass(frozen=True)
 class Preprocess(Keys):
-    """How boundaries are drawn, in pixels of a 256-pixel image. Prepared files must have been drawn so, too."""
+    """How boundaries are drawn, in pixels of a 256-pixel image. Prepared files must agree."""
 
     WITHOUT_EFFECT = {"resize_size": only(64, "the networks' size")}
 
@@ -153,6 +153,7 @@ class FacesConfig(Config):
 class GanConfig(Config):
     """Keys of transformer and decoder."""
 
+    finetune: Finetune = section(Finetune, null=SCRATCH, is_new=True)  # of the generators
     trg_celeb_name: str = key("Donald_Trump", FOLDER_NAME)  # B, the person that is shown
     # origin of boundaries; encoder requires ref_dir (docs/PEOPLE.md)
     boundary: str = key("landmarks", one_of("landmarks", "encoder"))

@@ -5,18 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.common import (
-    MAX_EPOCHS,
-    MAX_PLANES,
-    MAX_RATE,
-    MAX_WEIGHT,
-    OFF,
-    SCRATCH,
-    Finetune,
-    GanConfig,
-    GanTrainKeys,
-    Weight,
-)
+from config.common import MAX_EPOCHS, MAX_PLANES, MAX_RATE, MAX_WEIGHT, OFF, GanConfig, GanTrainKeys, Weight
 from config.keys import Keys, above, between, key, of_type, section, some_of
 from models.vgg import LAYERS
 
@@ -66,7 +55,6 @@ class DecoderConfig(GanConfig):
     MODULE = "decoder"
     WITHOUT_EFFECT = {"isTrain": of_type(bool)}
 
-    finetune: Finetune = section(Finetune, null=SCRATCH, is_new=True)
     model: Model = section(Model, is_new=True)
     train: Train = section(Train)
 

@@ -5,19 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.common import (
-    MAX_EPOCHS,
-    MAX_PLANES,
-    MAX_RATE,
-    MAX_WEIGHT,
-    OFF,
-    SCRATCH,
-    Finetune,
-    GanConfig,
-    GanTrainKeys,
-    Preprocess,
-    Weight,
-)
+from config.common import MAX_EPOCHS, MAX_PLANES, MAX_RATE, MAX_WEIGHT, OFF, GanConfig, GanTrainKeys, Preprocess, Weight
 from config.keys import FOLDER_NAME, FOLDER_NAMES, FRACTION, Keys, above, between, even, key, one_of, section
 
 
@@ -83,7 +71,6 @@ class TransformerConfig(GanConfig):
     # several sources instead, which share the generator to the target (the authors: four)
     src_celeb_names: tuple[str, ...] = key((), FOLDER_NAMES)
     norm_type: str = key("batch_norm", one_of("batch_norm", "instance_norm"))  # of the generators
-    finetune: Finetune = section(Finetune, null=SCRATCH, is_new=True)  # for the generators of both directions
     model: Model = section(Model, is_new=True)
     preprocess: Preprocess = section(Preprocess)
     train: Train = section(Train)

@@ -173,7 +173,7 @@ def exported(module: str, trained: Trained, batch_size: int) -> Path:
         print(f"weights of the {module}: {trained.weights}")
     else:
         print(f"exporting the {module} once: {path}")
-        export({module: trained}, path, batch_size)
+        export({module: trained}, path, batch_size=batch_size)
     return path
 
 
@@ -194,10 +194,10 @@ def _converting_in(folder: Path) -> Iterator[None]:
             logger.setLevel(level)
 
 
-def export(networks: Networks, path: Path, batch_size: int = 1) -> float:
+def export(networks: Networks, *paths: Path, batch_size: int = 1) -> list[float]:
     """Write one network, or several in a row, as one graph with an output for each: `.onnx`, or `.nnp` for NNabla.
 
-    Returns the maximum error of the file against nnabla on random input, relative to each output's maximum. Raises
+    Returns the maximum error of each file against nnabla on random input, relative to each output's maximum. Raises
     ConfigError for batch statistics or a missing package, WeightsError if the weights do not fit or the export is
     inaccurate.
     """
@@ -212,16 +212,20 @@ def export(networks: Networks, path: Path, batch_size: int = 1) -> float:
         for module, trained in networks.items():
             h = outputs[module] = load_network(module, trained, h)
             h.persistent = True
-        with atomic_path(path) as temporary:
-            if path.suffix == ".nnp":
-                _save_nnp(x, outputs, temporary, batch_size)
-                found = _run_nnp(temporary, x, list(outputs), batch_size)
-            else:
-                _convert(x, outputs, temporary, batch_size)
-                found = open_session(temporary)(_random_input(x))
-            error = _compare(x, outputs, found)
-            if not error <= MAX_RELATIVE_ERROR:
-                raise WeightsError(f"{path}: the exported network differs from nnabla's by {error:.2g}; use nnabla")
+        return [_export_to(path, x, outputs, batch_size) for path in paths]
+
+
+def _export_to(path: Path, x: nn.Variable, outputs: dict[str, nn.Variable], batch_size: int) -> float:
+    with atomic_path(path) as temporary:
+        if path.suffix == ".nnp":
+            _save_nnp(x, outputs, temporary, batch_size)
+            found = _run_nnp(temporary, x, list(outputs), batch_size)
+        else:
+            _convert(x, outputs, temporary, batch_size)
+            found = open_session(temporary)(_random_input(x))
+        error = _compare(x, outputs, found)
+        if not error <= MAX_RELATIVE_ERROR:
+            raise WeightsError(f"{path}: the exported network differs from nnabla's by {error:.2g}; use nnabla")
     return error
 
 

@@ -60,9 +60,8 @@ def main() -> None:
     }
     parts = {"chain": networks} if args.chain else {module: {module: networks[module]} for module in networks}
     for name, part in parts.items():
-        for kind in KINDS:
-            path = args.out_dir / f"{name}{kind}"
-            error = export(part, path, args.batch_size)
+        paths = [args.out_dir / f"{name}{kind}" for kind in KINDS]
+        for path, error in zip(paths, export(part, *paths, batch_size=args.batch_size)):
             print(f"{path}: maximum relative error {error:.1e}, {path.stat().st_size / 1e6:.1f} MB")
 
 

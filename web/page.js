@@ -104,6 +104,7 @@ const page = {
     const most = Number(document.body.dataset.megabytes);
     page.hideResult();
     page.hasUpload = false;
+    page.kept = null;  // also if another video was recorded instead
     page.where = where;
     if (file.size > most * 2 ** 20) {
       page.say(`The file is larger than ${most} MB; cut or compress it.`, true, where);
@@ -185,8 +186,7 @@ const page = {
   // a file is kept until name and consent are there
   choose(file, where) {
     if (!file || page.$(`${where}-file`).disabled) { return; }
-    page.kept = page.mayBegin(where) ? null : file;
-    if (!page.kept) { page.upload(file, where); }
+    if (page.mayBegin(where)) { page.upload(file, where); } else { page.kept = file; }
   },
 
   // controls keep their values in this browser; Reset brings the defaults back

@@ -102,7 +102,8 @@ def test_make_and_stop_and_a_server_that_dies(browser):
 
 def test_a_video_is_kept_until_name_and_consent_are_there(browser):
     run = browser.eval
-    run("page.token = 't'; page.update(); var taken = []; page.upload = (file, where) => taken.push(where); 0")
+    run("page.token = 't'; page.update(); var taken = []; const whole = page.upload; 0")
+    run("page.upload = (file, where) => { try { whole(file, where); } catch { taken.push(where); } }; 0")
     run("element('add-name').value = ''; element('add-agreed').checked = false; page.choose({ size: 1 }, 'add'); 0")
     assert run("taken.length") == 0 and "Enter a name" in run("element('add-progress').textContent")
     run("element('add-name').value = 'Mi'; element('add-name').onchange(); 0")
@@ -111,6 +112,9 @@ def test_a_video_is_kept_until_name_and_consent_are_there(browser):
     assert run("taken[0]") == "add" and run("page.kept === null")
     run("element('add-agreed').onchange(); 0")  # nothing is left to be uploaded
     assert run("taken.length") == 1
+    run("element('add-agreed').checked = false; page.choose({ size: 1 }, 'add'); 0")
+    run("page.upload({ size: 1 }, 'add'); 0")  # another one was recorded instead
+    assert run("page.kept === null") and run("taken.length") == 2
 
 
 def test_the_camera_is_shown_to_be_on_and_a_reload_is_asked_about(browser):
