@@ -26,8 +26,7 @@ from utils import cli
 from utils.context import set_context
 from utils.errors import ConfigError, ResourceError, WeightsError
 from utils.files import read_text
-from web.jpeg import MAX_IMAGE_BYTES
-from web.learning import FOLDER
+from web.live import MAX_IMAGE_BYTES
 from web.server import build_application
 from web.videos import Limits
 
@@ -95,10 +94,9 @@ def main() -> None:
         raise WeightsError("no decoder was found; restore the demo's weights with: git checkout demo/weights")
     with tempfile.TemporaryDirectory(prefix="reenactgan-") as folder:
         limits = Limits(args.max_mb, args.max_seconds)
-        learned = logdirs[0] / FOLDER
         token, once = read_token(logdirs[0] / TOKEN_FILE), secrets.token_urlsafe(TOKEN_BYTES)
         guard = {"port": args.port, "token": token, "once": once}
-        application = build_application(targets, context.name, Path(folder), learned, limits, **guard)
+        application = build_application(targets, context.name, Path(folder), logdirs[0], limits, **guard)
         address = f"http://{LOCAL_HOST}:{args.port}/?token="
         print(f"page: {address}{token} (press Ctrl-C to stop)", flush=True)
         settings = {"host": LOCAL_HOST, "port": args.port, "log_level": "warning", "server_header": False}

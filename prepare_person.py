@@ -1,6 +1,6 @@
 """Create a person in CelebV's format, with landmarks, from videos or folders of images.
 
-    python prepare_person.py me.mp4 [more.mp4 ...] --name Me [--every N]
+    python prepare_person.py me.mp4 [more.mp4 ...] --name Me [--every N] [--part 2.5 30] [--face 1]
     python prepare_person.py datasets/CelebV/Kathleen --name Kathleen --encoder-config INFO
 
 The first command finds face and landmarks in each frame, crops it smoothly over time, and writes datasets/CelebV/Me.
@@ -46,13 +46,14 @@ from utils.context import set_configured_context
 from utils.errors import ConfigError, DataError
 from utils.files import atomic_folder, check_outputs, file_digest, locked, write_text, write_yaml
 from utils.parallel import WorkerPool, available_cores
+from utils.progress import Progress
 from utils.sampling import evenly
 
 FRAMES_AT_ONCE = 16  # frames per task of a worker
 MIN_LARGE_PX = 320  # median side of crops from which frames are also stored at 512 pixels
 MAX_FILM_CANDIDATES = 5000
 LEAD = 3  # preceding frames that a task also searches, to track a face that is lost for a moment
-ANOTHER = "face of another person, who is seen less often"
+ANOTHER = "face of another person"
 SHEET_TILES, SHEET_COLUMNS, SHEET_TILE_PX = 48, 8, 128
 
 
@@ -71,8 +72,11 @@ class Stretch(NamedTuple):
     frames: list[np.ndarray | None]
 
 
-def find_faces(source: FrameSource, num_workers: int) -> list[Placed | str]:
-    """Return a crop for each frame, or the reason why it is left out."""
+def find_faces(source: FrameSource, num_workers: int, number: int | None = None) -> list[Placed | str]:
+    """Return a crop for each frame, or the reason why it is left out.
+
+    `number` selects a face from 1, counted from the left; None is the person who is seen most.
+    """
     sizes: list[tuple[int, int] | None] = []
 
     def stretches() -> Iterator[Stretch]:
@@ -93,24 +97,26 @@ def find_faces(source: FrameSource, num_workers: int) -> list[Placed | str]:
         found = [[] if x is None else [face._replace(mesh=None) for face in finder().find(x)] for x in frames]
         return found[len(stretch.lead) :]
 
-    with WorkerPool(find, num_workers) as pool, tqdm(desc="finding faces", total=source.count, disable=None) as bar:
+    with WorkerPool(find, num_workers) as pool, Progress("finding faces", source.count) as bar:
         faces: list[list[Face]] = []
         for found in pool.map(stretches(), at_once=1):
             faces += found
             bar.update(len(found))
-    crops = follow_face(faces, sizes, source.fps, source.min_shot_s, WAIT_S if source.is_film else 0.0)
+    crops = follow_face(faces, sizes, source.fps, source.min_shot_s, WAIT_S if source.is_film else 0.0, number)
     counts = Counter(crop.person for crop in crops if isinstance(crop, Placed))
-    most = max(counts, key=counts.get, default=0)
-    crops = [ANOTHER if isinstance(crop, Placed) and crop.person != most else crop for crop in crops]
+    person = max(counts, key=counts.get, default=0) if number is None else 0  # the first one followed
+    crops = [ANOTHER if isinstance(crop, Placed) and crop.person != person else crop for crop in crops]
     return [UNREADABLE if size is None else crop for crop, size in zip(crops, sizes)]
 
 
-def make_person(sources: list[FrameSource], folder: Path, num_workers: int, every: int) -> None:
+def make_person(
+    sources: list[FrameSource], folder: Path, num_workers: int, every: int, number: int | None = None
+) -> None:
     """Write Image/, all_98pt.txt and a contact sheet of a person, atomically, from one usable frame out of `every`.
 
     Raises DataError if there is none.
     """
-    crops = [crop for source in sources for crop in find_faces(source, num_workers)]
+    crops = [crop for source in sources for crop in find_faces(source, num_workers, number)]
     usable = [number for number, crop in enumerate(crops) if not isinstance(crop, str)]
     reasons = Counter(crop for crop in crops if isinstance(crop, str))
     kept = usable[::every]
@@ -123,9 +129,9 @@ def make_person(sources: list[FrameSource], folder: Path, num_workers: int, ever
     on_sheet = {kept[index] for index in evenly(len(kept), SHEET_TILES)}
     remaining, large = set(kept), large_ones(crops, kept)
     lines, tiles, style = [], [], DrawingStyle(name=GAZE)
-    with atomic_folder(folder) as temporary:
-        bar = tqdm(chain(*sources), desc="cropping", total=len(crops), unit="frame", disable=None)
-        for number, (frame, crop) in enumerate(zip(bar, crops)):
+    with atomic_folder(folder) as temporary, Progress("cropping", len(crops)) as bar:
+        for number, (frame, crop) in enumerate(zip(chain(*sources), crops)):
+            bar.update()
             if number not in remaining:
                 continue
             face, name = cut_square(frame, crop.square), f"{number + 1:06d}.jpg"
@@ -214,6 +220,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--name", required=True, type=cli.folder_name, help="name of the person and its folder")
     help_every = "keep one usable frame out of N; consecutive ones are similar (default 1)"
     parser.add_argument("--every", type=cli.whole(1, 1000), default=1, metavar="N", help=help_every)
+    cli.add_part_arguments(parser)
     help_data = "folder of the people (default datasets/CelebV)"
     parser.add_argument("--data-dir", type=cli.path, default=Path("datasets/CelebV"), help=help_data)
     cli.add_network_arguments(parser, ("encoder",))
@@ -251,8 +258,8 @@ def main() -> None:
     elif os.path.lexists(root / args.name):
         raise DataError(f"{root / args.name}: already exists; choose another --name, or remove the folder")
     else:
-        sources = [FrameSource(path) for path in args.inputs]
-        make_person(sources, root / args.name, args.num_workers, args.every)
+        sources = [FrameSource(path, part=args.part) for path in args.inputs]
+        make_person(sources, root / args.name, args.num_workers, args.every, args.face)
     if network is not None:
         with locked(args.out_dir):
             write_heatmaps(network, root, args.name, args.out_dir)

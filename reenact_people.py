@@ -66,6 +66,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--name", type=cli.folder_name, help=help_name)
     help_look = "without --source: only prepare the person and report what the video lacks"
     parser.add_argument("--look", action="store_true", help=help_look)
+    cli.add_part_arguments(parser.add_argument_group("without --source, of the target's video"))
     args = parser.parse_args()
     if args.source is None:
         if args.out is not None or args.encoder or args.transformer:
@@ -77,8 +78,8 @@ def parse_args() -> argparse.Namespace:
     else:
         if args.target is None or args.out is None:
             parser.error("--source requires --target and --out")
-        if args.name or args.look:
-            parser.error("--name and --look apply without --source")
+        if args.name or args.look or args.part or args.face:
+            parser.error("--name, --look, --part and --face apply without --source")
         if args.encoder and not is_whole(args.motion, args.strength):
             parser.error("--motion and --strength apply to landmarks, which --encoder does not use")
         args.work_dir = args.work_dir or args.out.with_suffix(".work")
@@ -138,7 +139,9 @@ def learn(args: argparse.Namespace, work: Work) -> None:
     if not person.exists():
         if args.target is None:
             raise DataError(f"{person}: the person is not prepared yet; pass --target again")
-        prepare(work, {work.target: args.target})
+        flags = ("--part", *args.part) if args.part else ()
+        flags += ("--face", args.face) if args.face else ()
+        prepare(work, {work.target: args.target}, *flags)
     landmarks = read_person(work.root(work.target), work.target, "all").landmarks
     print(f"{len(landmarks)} usable frames; check {person / 'contact_sheet.png'}")
     for words in what_is_missing(landmarks):

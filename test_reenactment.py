@@ -38,7 +38,6 @@ from utils.files import check_outputs
 from utils.video import MAX_FPS, MIN_FPS
 
 DATA_SET_FPS = 30
-MAX_FACES = 100
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,7 +56,7 @@ def parse_args() -> argparse.Namespace:
     help_aligned = "256x256 faces that are taken as they are and keep their names: a folder, or a list of paths"
     source.add_argument("--aligned", type=cli.path, metavar="PATH", help=help_aligned)
     help_face = "with --input: number of the face, counted from the left (default: the largest)"
-    parser.add_argument("--face", type=cli.whole(1, MAX_FACES), metavar="N", help=help_face)
+    parser.add_argument("--face", type=cli.whole(1, cli.MAX_FACES), metavar="N", help=help_face)
     help_no_face = "with --input: frames without a face repeat the last result, are left out, or are an error"
     parser.add_argument("--no-face", choices=NO_FACE_CHOICES, default="hold", help=help_no_face)
     help_smooth = "temporal smoothing: weight of the previous frame, 0 to below 1 "

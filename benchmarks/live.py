@@ -45,12 +45,11 @@ from synthetic.moving import moving_head
 from synthetic.painter import render  # noqa: E402
 from synthetic.people import random_identity
 from utils import cli  # noqa: E402
-from web.jpeg import decode  # noqa: E402
-from web.live import encode  # noqa: E402
+from web.live import decode, encode  # noqa: E402
 from web.live_reenactor import LiveReenactor
 
 PLANES = (8, 12, 16, 24, 32, 48, 64)
-IN_FLIGHT, IN_FLIGHT_SLOW, SLOW_S, FAST_S = 3, 2, 0.25, 0.1  # the same as in web/live.js
+IN_FLIGHT, IN_FLIGHT_SLOW, SLOW_S, FAST_S = 3, 2, 0.25, 0.1  # the same as in web/static/live.js
 LAST, WARM_UP = 10, 20
 CAMERA = (640, 360)
 LENGTHS = (40, 200)  # frames of the whole commands

@@ -288,9 +288,10 @@ def follow_face(
     fps: float,
     min_shot_s: float = MIN_SHOT_S,
     wait_s: float = WAIT_S,
+    number: int | None = None,
 ) -> list[Placed | str]:
     """Return the crops of a whole sequence, given the faces and the size (height, width) of each image."""
-    follower = FaceFollower(fps, min_shot_s, wait_s=wait_s)
+    follower = FaceFollower(fps, min_shot_s, number=number, wait_s=wait_s)
     crops = [crop for found, size in zip(faces, sizes) for crop in follower.add(found, size)]
     return [*crops, *follower.finish()]
 

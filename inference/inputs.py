@@ -43,26 +43,33 @@ MAX_NOTES = 20
 MAX_DIGITS = 18  # of a number in a file name
 
 
+Part = tuple[float, float]  # start and end in seconds
+
+
 class FrameSource:
     """The frames of a video file, the images of a folder in natural order, or one image. It can be iterated repeatedly.
 
     Args:
         fps: frame rate; frames of a video are repeated or dropped. None is the video's own.
         wanted: number of frames that will be used; None is all.
+        part: start and end in seconds of the part of a video that is used; None is all.
 
     Raises DataError if the file cannot be read, or the folder has no images.
     """
 
-    def __init__(self, path: Path, fps: float | None = None, wanted: int | None = None):
+    def __init__(self, path: Path, fps: float | None = None, wanted: int | None = None, part: Part | None = None):
         self.path = path
         self.video: Video | None = None
         self.unreadable: dict[Path, str] = {}  # files that cannot be decoded, and why
         self._change_times: set[float] = set()
         if path.is_file():
             # `wanted` frames last longest at the lowest frame rate
-            self.video = open_film(path, None if wanted is None else wanted / (fps or MIN_FPS))
+            self.video = open_film(path, None if wanted is None or part else wanted / (fps or MIN_FPS))
+            self.video = self.video.part(*part) if part else self.video
             self.fps: float | Fraction = fps or self.video.fps
             self.count = self.video.num_frames(self.fps)
+        elif part:
+            raise DataError(f"{path}: not a video file, so it has no parts; remove --part")
         elif path.is_dir():
             self._files = sorted(list_images(path), key=natural_order)
             if not self._files:
@@ -273,6 +280,7 @@ def open_input(
     fps: float | None = None,
     wanted: int | None = None,
     with_sound: bool = True,
+    part: Part | None = None,
 ) -> Input:
     """Open a video, a folder of images, an image, or a camera (`webcam[:N]`).
 
@@ -280,6 +288,7 @@ def open_input(
         face_number: number of the face from 1, counted from the left; None is the largest.
         fps: frame rate; None is the input's own.
         wanted: number of frames; None is all.
+        part: start and end in seconds of the part of a video that is used; None is all.
 
     Raises DataError if the input cannot be read, ResourceError if a camera cannot be opened.
     """
@@ -289,7 +298,7 @@ def open_input(
         camera = Camera(int(device or 0))
         frames = Replayed(islice(faces_of_camera(camera, finder, face_number), wanted))
         return Input(frames, fps or camera.fps, wanted, camera=camera)
-    source = FrameSource(Path(os.path.expanduser(name)), fps, wanted)
+    source = FrameSource(Path(os.path.expanduser(name)), fps, wanted, part)
     finder = FaceFinder(is_video=source.is_film)
 
     def calibration() -> Iterator[FaceFrame]:

@@ -33,12 +33,12 @@ def require_frames(video: Path) -> None:
         raise DataError(f"{video}: {count} frames; at least {MIN_FRAMES} are needed to learn a face")
 
 
-def prepare(work: Work, videos: dict[str, Path]) -> None:
-    """Prepare people from videos, unless they exist. Long videos are subsampled."""
+def prepare(work: Work, videos: dict[str, Path], *flags: object) -> None:
+    """Prepare people from videos with flags of prepare_person.py, unless they exist. Long videos are subsampled."""
     for name, video in videos.items():
         if not work.person(name).exists():
             every = math.ceil(FrameSource(video).count / MAX_FRAMES)
-            args = (video, "--name", name, "--data-dir", work.root(name), "--every", every)
+            args = (video, "--name", name, "--data-dir", work.root(name), "--every", every, *flags)
             run_steps(Step(f"prepare {name}", "prepare_person.py", args))
         link = work.people / name
         if not link.is_symlink():

@@ -24,6 +24,7 @@ INPUTS_FILE = "inputs.yaml"
 class Quality(NamedTuple):
     """Size and training of the decoder."""
 
+    name: str
     planes: int
     batch_size: int
     iterations: int  # 0 trains nothing and paints with a film
@@ -31,10 +32,10 @@ class Quality(NamedTuple):
 
 
 QUALITIES = {
-    "instant": Quality(planes=12, batch_size=4, iterations=0, lr=0.0),
-    "draft": Quality(planes=12, batch_size=4, iterations=340, lr=2e-3),
-    "good": Quality(planes=24, batch_size=4, iterations=4000, lr=1e-3),
-    "full": Quality(planes=40, batch_size=4, iterations=16_000, lr=1e-3),
+    "instant": Quality("instant", planes=12, batch_size=4, iterations=0, lr=0.0),
+    "draft": Quality("draft", planes=12, batch_size=4, iterations=340, lr=2e-3),
+    "good": Quality("good", planes=24, batch_size=4, iterations=4000, lr=1e-3),
+    "full": Quality("full", planes=40, batch_size=4, iterations=16_000, lr=1e-3),
 }
 
 
@@ -69,7 +70,11 @@ class Work(NamedTuple):
 
     def keys(self, module: str) -> dict[str, Any]:
         """Return the configuration keys that name people and folders."""
-        keys = {"experiment_name": module, "logdir": str(self.folder / "runs"), "train_dir": str(self.people)}
+        keys = {
+            "experiment_name": self.experiment(module),
+            "logdir": str(self.folder / "runs"),
+            "train_dir": str(self.people),
+        }
         keys["mode"] = "train"
         if module == "encoder":
             return keys | {"celeb_names": [self.source]}
@@ -78,9 +83,13 @@ class Work(NamedTuple):
         keys["trg_celeb_name"] = self.target
         return keys if module == "decoder" else keys | {"src_celeb_name": self.source}
 
+    def experiment(self, module: str) -> str:
+        """Return the name of a module's run; each quality has its own."""
+        return f"{module}-{self.quality.name}"
+
     def run(self, module: str) -> Path:
         """Return the folder of a module's run."""
-        return with_values(CLASSES[module](), self.keys(module)).runs_folder / module
+        return with_values(CLASSES[module](), self.keys(module)).runs_folder / self.experiment(module)
 
     @property
     def is_instant(self) -> bool:
@@ -141,7 +150,7 @@ def record_inputs(folder: Path, videos: dict[str, Path], names: dict[str, str], 
         names: names of the people by role; the default is the recorded name, else that of the video.
         quality: one of `QUALITIES`.
 
-    Raises ConfigError if the folder contains work on another video, another name, or a decoder of another quality.
+    Raises ConfigError if the folder contains work on another video, or another name.
     """
     found = read_inputs(folder)
     digests = {role: input_digest(video) for role, video in videos.items()}
@@ -155,11 +164,6 @@ def record_inputs(folder: Path, videos: dict[str, Path], names: dict[str, str], 
     named = {role: person_name(video.stem, role) for role, video in videos.items()} | found.names | names
     if len(set(named.values())) < len(named):
         named = {role: f"{name}-{role}" for role, name in named.items()}
-    if found.quality not in ("", quality) and list(folder.glob(f"runs/*/*/*/{INFO_FILE}")):
-        raise ConfigError(
-            f"--quality {quality}: the networks in {folder} are trained with --quality {found.quality}; choose another "
-            f"--work-dir, or remove {folder / 'runs'}"
-        )
     inputs = Inputs(named, found.digests | digests, quality)
     write_yaml(folder / INPUTS_FILE, inputs._asdict())
     return inputs

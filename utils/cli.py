@@ -17,6 +17,8 @@ MAX_BATCH = 4096  # in training
 MAX_INFERENCE_BATCH = 64
 MAX_SEED = 2**32 - 1
 MAX_DEVICE = 255
+MAX_FACES = 100
+MAX_SECONDS = 1e6
 
 
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +42,14 @@ def add_motion_arguments(parser: argparse.ArgumentParser, motions: Sequence[str]
     parser.add_argument("--motion", choices=motions, default="all", help=help_motion)
     help_strength = f"factor of the motion, 0 to {max_strength:g} (default 1)"
     parser.add_argument("--strength", type=number(0, max_strength), default=1.0, metavar="S", help=help_strength)
+
+
+def add_part_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--part` and `--face`."""
+    help_part = "use the part of a video between two times in seconds"
+    parser.add_argument("--part", nargs=2, type=number(0, MAX_SECONDS), metavar=("START", "END"), help=help_part)
+    help_face = "number of the face, counted from the left (default: the one that is seen most)"
+    parser.add_argument("--face", type=whole(1, MAX_FACES), metavar="N", help=help_face)
 
 
 def parse_test_args(description: str) -> argparse.Namespace:

@@ -41,10 +41,19 @@ class Video(NamedTuple):
     has_sound: bool
     lead_s: float  # start of the video after the start of the file
     sound_lead_s: float  # start of the audio after the start of the file
+    is_part: bool = False  # whether frames follow the end
 
     def num_frames(self, fps: float | Fraction) -> int:
         """Return the approximate number of frames at a frame rate."""
         return max(round(self.seconds * float(fps)), 1)
+
+    def part(self, start_s: float, end_s: float) -> Video:
+        """Return the part between two times; the end is limited to the video's. Raises DataError if it is empty."""
+        seconds = min(end_s, self.seconds) - start_s
+        if seconds <= 0:
+            raise DataError(f"{self.path}: {self.seconds:.1f} s long; nothing from {start_s:g} s to {end_s:g} s")
+        leads = {"lead_s": self.lead_s - start_s, "sound_lead_s": self.sound_lead_s - start_s}
+        return self._replace(seconds=seconds, is_part=True, **leads)
 
 
 def exact_rate(fps: float) -> Fraction:
@@ -215,6 +224,8 @@ def read_video(video: Video, fps: float | Fraction | None = None, at_most: int |
     fps = fps or video.fps
     width, height = video.size
     expected = min(video.num_frames(fps), at_most or video.num_frames(fps))
+    if video.is_part:
+        at_most = expected
     count, damaged = 0, []
     with _opened(video.path) as container:
         stream = _best(container.streams.video)

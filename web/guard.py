@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import secrets
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
-COOKIE, MAX_QUERY = "reenactgan", 500
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse, RedirectResponse
+
+COOKIE = "reenactgan"
 LOCAL = frozenset(("127.0.0.1", "localhost", "::1"))
 CHANGING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
+CHECKED = ("host", "origin", "sec-fetch-site")
 
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' blob: data:",
-        "media-src 'self' blob:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
-)
-HEADERS = [
-    (b"content-security-policy", POLICY.encode()),
-    (b"x-frame-options", b"DENY"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"permissions-policy", b"camera=(self), microphone=(self)"),
-    (b"cache-control", b"no-store"),
-]
+POLICY = "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self'; manifest-src 'self'; "
+POLICY += "img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; base-uri 'none'; "
+POLICY += "form-action 'none'; frame-ancestors 'none'"
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-frame-options": "DENY",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(self), microphone=(self)",
+    "cache-control": "no-store",
+}
 
 
 class Guard:
@@ -50,64 +45,53 @@ class Guard:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] not in ("http", "websocket"):
             return await self._application(scope, receive, send)
-        kind, headers = scope["type"], _Headers(scope["headers"])
-        if not self._is_allowed(scope, headers):
-            return await _refuse(kind, send, 403, b"Forbidden: foreign origin or host.\n")
-        given = _token_in(scope.get("query_string", b"")) if kind == "http" and scope["path"] == "/" else ""
-        if self._once and secrets.compare_digest(given.encode(), self._once.encode()):
-            given, self._once = self._token, ""
-        if self._fits(given):
-            return await self._let_in(send)
-        if not self._fits(headers.cookies.get(self._cookie, "")):
-            return await _refuse(kind, send, 403, b"Forbidden: open the address that app.py has printed.\n")
-
-        async def send_with_headers(message: dict[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *HEADERS]
-            await send(message)
-
-        return await self._application(scope, receive, send_with_headers if kind == "http" else send)
-
-    def _fits(self, token: str) -> bool:
-        return secrets.compare_digest(token.encode(), self._token.encode())
-
-    async def _let_in(self, send: Any) -> None:
-        """Replace the token in the address by a cookie."""
-        cookie = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict"
-        headers = [(b"location", b"/"), (b"set-cookie", cookie.encode()), *HEADERS]
-        await send({"type": "http.response.start", "status": 303, "headers": headers})
-        await send({"type": "http.response.body", "body": b""})
-
-    def _is_allowed(self, scope: dict[str, Any], headers: _Headers) -> bool:
-        if headers.has_duplicates:
-            return False
-        host, origin, site = (headers.get(name, "") for name in ("host", "origin", "sec-fetch-site"))
-        if _parts(f"//{host}")[0] not in LOCAL:
-            return False
-        if "origin" in headers and (_parts(origin)[1] != host or not origin.startswith(("http://", "https://"))):
-            return False
-        is_changing = scope["type"] == "websocket" or scope["method"] in CHANGING
-        if is_changing and "origin" not in headers:
-            return False
-        if site in ("", "same-origin", "none"):
-            return True
-        is_link = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
-        return is_link and not is_changing and scope["path"] == "/"
+        request, is_page = HTTPConnection(scope), scope["type"] == "http" and scope["path"] == "/"
+        given = request.query_params.get("token", "") if is_page else ""
+        if not _is_allowed(request):
+            answer = PlainTextResponse("Forbidden: foreign origin or host.\n", 403, HEADERS)
+        elif _are_equal(given, self._token) or (self._once and _are_equal(given, self._once)):
+            self._once = "" if _are_equal(given, self._once) else self._once
+            answer = RedirectResponse("/", 303, HEADERS)
+            answer.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
+        elif not _are_equal(request.cookies.get(self._cookie, ""), self._token):
+            answer = PlainTextResponse("Forbidden: open the address that app.py has printed.\n", 403, HEADERS)
+        else:
+            return await self._application(scope, receive, _with_headers(send))
+        if scope["type"] == "websocket":
+            return await send({"type": "websocket.close", "code": 1008})
+        await answer(scope, receive, send)
 
 
-class _Headers(dict):
-    """Headers of a request by name. `has_duplicates` tells whether one for access control was sent twice."""
-
-    def __init__(self, pairs: list[tuple[bytes, bytes]]):
-        super().__init__((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in pairs)
-        names = [name.lower() for name, _ in pairs]
-        self.has_duplicates = any(names.count(name) > 1 for name in (b"host", b"origin", b"sec-fetch-site"))
-        pieces = (piece.strip().partition("=") for piece in self.get("cookie", "").split(";"))
-        self.cookies = {name: value for name, _, value in pieces}
+def _are_equal(first: str, second: str) -> bool:
+    return secrets.compare_digest(first.encode(), second.encode())
 
 
-def _token_in(query: bytes) -> str:
-    return parse_qs(query.decode("latin-1"), max_num_fields=8).get("token", [""])[0] if len(query) < MAX_QUERY else ""
+def _with_headers(send: Any) -> Any:
+    async def send_with_headers(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(HEADERS)
+        await send(message)
+
+    return send_with_headers
+
+
+def _is_allowed(request: HTTPConnection) -> bool:
+    """Return whether a request comes from the page itself, or is a link to it."""
+    scope, headers = request.scope, request.headers
+    if any(len(headers.getlist(name)) > 1 for name in CHECKED):
+        return False
+    host, origin, site = (headers.get(name, "") for name in CHECKED)
+    if _parts(f"//{host}")[0] not in LOCAL:
+        return False
+    if "origin" in headers and (_parts(origin)[1] != host or not origin.startswith(("http://", "https://"))):
+        return False
+    is_changing = scope["type"] == "websocket" or scope["method"] in CHANGING
+    if is_changing and "origin" not in headers:
+        return False
+    if site in ("", "same-origin", "none"):
+        return True
+    is_link = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    return is_link and not is_changing and scope["path"] == "/"
 
 
 def _parts(address: str) -> tuple[str | None, str]:
@@ -117,11 +101,3 @@ def _parts(address: str) -> tuple[str | None, str]:
         return parts.hostname, parts.netloc
     except ValueError:
         return None, ""
-
-
-async def _refuse(kind: str, send: Any, status: int, words: bytes) -> None:
-    if kind == "websocket":
-        return await send({"type": "websocket.close", "code": 1008})
-    headers = [(b"content-type", b"text/plain"), *HEADERS]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": words})

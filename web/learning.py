@@ -19,7 +19,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from config.runs import INFO_FILE
+from config.runs import HELD_OUT_FILE, INFO_FILE
 from datasets.celebv import read_frame, read_person
 from datasets.film import FILM_FILE, film_of, write_film
 from datasets.panels import side_by_side
@@ -33,76 +33,87 @@ from utils.errors import UserError, one_line
 from utils.files import read_yaml, remove, write_yaml
 from utils.html import jpeg, without_paths
 from utils.parallel import available_cores
+from utils.progress import VARIABLE, progress_of, read_progress
 from utils.steps import ROOT, STOPPED, end_with
+from web.controls import read_choice
 
-FOLDER, STATE_FILE, LOG_FILE, VIDEO = "learned", "learned.yaml", "log.txt", "video"
+FOLDER, STATE_FILE, LOG_FILE, PROGRESS_FILE, VIDEO = "learned", "learned.yaml", "log.txt", "progress.json", "video"
 COMMAND = [sys.executable, str(ROOT / "reenact_people.py")]
+LEVELS = ("draft", "good")  # qualities, in the order in which they are trained
 MAX_PEOPLE, MAX_TITLE = 20, 40
-MAX_LEARN_S = 2 * 3600.0
+MAX_LEARN_S = 12 * 3600.0
 MIN_FREE_BYTES = 2 << 30
 LOW_PRIORITY = 10  # increment of the niceness
-WATCH_S = 2.0
+WATCH_S = 1.0
 END_S = 60.0  # time to write a checkpoint
 LOG_TAIL = 4096
+KEPT = ("title", "state", "agreed_on", "why", "quality", "flags")
 WORKING = ("looking", "learning")
 
 
 class Learned:
     """A person that is learned. `title` is the name as it was typed, `name` that of the folder."""
 
-    def __init__(self, folder: Path, name: str, title: str, state: str, agreed_on: str = ""):
+    def __init__(self, folder: Path, name: str, title: str):
         self.id = secrets.token_hex(8)  # in URLs
-        self.folder, self.name, self.title, self.agreed_on = folder, name, title, agreed_on
-        self.state = state  # looking | looked | learning | stopped | done | failed
-        self.why = ""  # reason of a failure
+        self.folder, self.name, self.title = folder, name, title
+        self.state = "looking"  # looking | looked | learning | stopped | done | failed
+        self.agreed_on, self.why, self.quality = date.today().isoformat(), "", LEVELS[0]
+        self.flags: list[str] = []  # part of the video, and number of the face
         self.missing: list[str] = []
-        self.num_frames = 0
+        self.num_frames = self.total = 0
         self.shown_as = ""  # name among the targets, if there is a film
         self.weights: Path | None = None
         self.face = b""  # JPEG image of a held-out frame, real and painted with the newest weights
         self.faces = 0  # number of faces so far
-        self.total = 0
-        self._series: dict[str, list[tuple[int, float]]] = {}
         self.process: asyncio.subprocess.Process | None = None
         self.log_start = 0  # position of the process's output in the log
 
-    @property
-    def work(self) -> Work:
-        """Return the work folder."""
-        return Work(self.folder, "", self.name, QUALITIES["draft"], ("decoder",), available_cores())
+    def work(self, quality: str = "") -> Work:
+        """Return the work folder with a quality, or the current one."""
+        return Work(self.folder, "", self.name, QUALITIES[quality or self.quality], ("decoder",), available_cores())
 
     @property
     def sheet(self) -> Path:
         """Return the contact sheet."""
-        return self.work.person(self.name) / "contact_sheet.png"
+        return self.work().person(self.name) / "contact_sheet.png"
 
-    @property
-    def film(self) -> Path:
-        """Return the path of the film."""
-        return self.folder / FILM_FILE
+    def next_quality(self) -> str:
+        """Return the quality that can be trained now; '' if there is none."""
+        if not self.num_frames or self.state in WORKING:
+            return ""
+        later = LEVELS[LEVELS.index(self.quality) + 1 :]
+        return self.quality if self.state != "done" else later[0] if later else ""
 
     def keep(self) -> None:
         """Write the state, which a restarted server reads."""
-        state = {"state": self.state, "agreed_on": self.agreed_on, "why": self.why, "title": self.title}
-        write_yaml(self.folder / STATE_FILE, state)
+        write_yaml(self.folder / STATE_FILE, {key: getattr(self, key) for key in KEPT})
 
-    def progress(self) -> dict[str, float]:
-        """Return the progress from 0 to 1 and the remaining seconds, as far as they are known."""
-        if self.state != "learning":
-            return {}
-        with suppress(OSError, ValueError, IndexError):  # files may be incomplete while they are written
-            self._series = read_series(self.work.run("decoder"))
-        times = self._series.get(TIMER)
-        if not times or not self.total:
-            return {}
-        done, seconds = times[-1][0] + 1, sum(each for _, each in times) / len(times)
-        return {"done": min(done / self.total, 1.0), "left_s": max(self.total - done, 0) * seconds}
+    def restore(self) -> None:
+        """Read the state of an earlier server; damaged values keep their defaults."""
+        self.state = "stopped"
+        with suppress(OSError, ValueError, AttributeError):
+            for key, value in (read_yaml(self.folder / STATE_FILE) or {}).items():
+                if key in KEPT and type(value) is type(getattr(self, key)):
+                    setattr(self, key, value)
+        self.quality = self.quality if self.quality in LEVELS else LEVELS[0]
 
-    def as_json(self) -> dict[str, Any]:
+    def progress(self) -> dict[str, Any]:
+        """Return what is done, the progress from 0 to 1 and the remaining seconds, as far as they are known."""
+        if self.state == "looking":
+            return read_progress(self.folder / PROGRESS_FILE)
+        with suppress(OSError, ValueError, IndexError, KeyError):  # files may be incomplete while they are written
+            if self.state == "learning" and self.total:
+                times = read_series(self.work().run("decoder"))[TIMER]
+                done, mean_s = times[-1][0] + 1, sum(seconds for _, seconds in times) / len(times)
+                return {"what": "learning", **progress_of(done, self.total, done * mean_s)}
+        return {}
+
+    def card(self) -> dict[str, Any]:
         """Return the state for the page."""
-        about = {"id": self.id, "name": self.title, "state": self.state, "why": self.why, "missing": self.missing}
+        about = {"id": self.id, "title": self.title, "state": self.state, "why": self.why, "missing": self.missing}
         about |= {"frames": self.num_frames, "sheet": self.sheet.exists(), "face": self.faces}
-        return about | {"shown_as": self.shown_as} | self.progress()
+        return about | {"next": self.next_quality()} | self.progress()
 
 
 class Learning:
@@ -116,67 +127,53 @@ class Learning:
     ):
         self._root, self._targets, self._context = root.absolute(), targets, context
         self._on_removed = on_removed
-        self._people: dict[str, Learned] = {}
+        self.people: dict[str, Learned] = {}
         self._task: asyncio.Task | None = None
         self._changing = asyncio.Lock()
         for folder in sorted(self._root.glob("*"))[:MAX_PEOPLE]:
-            self._find(folder)
-
-    def _find(self, folder: Path) -> None:
-        found = read_inputs(folder)
-        if "target" not in found.names:
-            if (folder / VIDEO).is_file() and not (folder / INPUTS_FILE).exists():
+            name = read_inputs(folder).names.get("target")
+            if name is not None:
+                person = Learned(folder, name, name)
+                person.restore()
+                self.people[person.id] = person
+                self._look_at(person)
+            elif (folder / VIDEO).is_file() and not (folder / INPUTS_FILE).exists():
                 remove(folder)  # the server was killed before it looked at the video
-            return
-        state: dict[str, Any] = {}
-        with suppress(OSError, ValueError):
-            state = read_yaml(folder / STATE_FILE) or {}
-        name = found.names["target"]
-        person = Learned(folder, name, str(state.get("title") or name), str(state.get("state", "stopped")))
-        person.agreed_on, person.why = str(state.get("agreed_on", "")), str(state.get("why", ""))
-        self._people[person.id] = person
-        self._look_at_frames(person)
-        if person.film.exists():
-            self._show_at_once(person)
-        self._look_at_weights(person)
 
     async def start(self) -> None:
         """Resume the work of an earlier server."""
-        begun = False
-        for person in self._people.values():
-            if person.state in WORKING and not begun:
-                begun = True
-                self._begin(person)
-            elif person.state in WORKING:
-                person.state = "stopped" if person.state == "learning" else "failed"
-
-    def as_json(self) -> dict[str, Any]:
-        """Return all people and the names of all targets."""
-        return {"people": [person.as_json() for person in self._people.values()], "shown": list(self._targets)}
+        working = [person for person in self.people.values() if person.state in WORKING]
+        for person in working[1:]:
+            person.state = "stopped" if person.state == "learning" else "failed"
+        if working:
+            self._begin(working[0])
 
     def person(self, name: object) -> Learned:
         """Return a person by its name in URLs. Raises UserError if it does not exist."""
-        found = self._people.get(name) if isinstance(name, str) else None
+        found = self.people.get(name) if isinstance(name, str) else None
         if found is None:
-            raise UserError("this person does not exist any more; reload the page")
+            raise UserError("this person does not exist any more")
         return found
 
     def _require_idle(self) -> None:
-        busy = next((person for person in self._people.values() if person.process is not None), None)
+        busy = next((person for person in self.people.values() if person.process is not None), None)
         if busy is not None or (self._task is not None and not self._task.done()):
             name = busy.title if busy else "another person"
             raise UserError(f"{name} is being processed; stop that first, or wait")
 
-    async def look(self, video: Path, name: str, has_agreed: bool) -> Learned:
+    async def look(self, wish: dict[str, Any], video: Path) -> None:
         """Add a person, and prepare its video.
 
-        Raises UserError if there is no consent, too little space, or another person is being processed.
+        Raises UserError if there is no consent or video, too little space, or another person is being processed.
         """
         async with self._changing:
             self._require_idle()
-            if has_agreed is not True:
+            part, face = read_choice(wish)
+            if wish.get("agreed") is not True:
                 raise UserError("confirm that the person has agreed")
-            if len(self._people) >= MAX_PEOPLE:
+            if not video.exists():
+                raise UserError("choose or record a video first")
+            if len(self.people) >= MAX_PEOPLE:
                 raise UserError(f"there are already {MAX_PEOPLE} people; remove one first")
             self._root.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self._root).free < MIN_FREE_BYTES:
@@ -184,42 +181,49 @@ class Learning:
             folder = self._root / secrets.token_hex(8)
             folder.mkdir()
             await asyncio.to_thread(shutil.move, video, folder / VIDEO)
-            title = " ".join(name.split())[:MAX_TITLE] or "person"
-            person = Learned(folder, person_name(title, "person"), title, "looking", date.today().isoformat())
+            title = " ".join(str(wish.get("name", "")).split())[:MAX_TITLE] or "person"
+            person = Learned(folder, person_name(title, "person"), title)
+            person.flags = ["--part", *map(str, part)] if part else []
+            person.flags += ["--face", str(face)] if face else []
             person.keep()
-            self._people[person.id] = person
+            self.people[person.id] = person
             self._begin(person)
-            return person
 
-    async def learn(self, person: Learned) -> None:
-        """Start or resume the training.
+    async def learn(self, wish: dict[str, Any]) -> None:
+        """Start or resume the training, or that of the next quality.
 
         Raises UserError if the person cannot be trained, or another one is being processed.
         """
         async with self._changing:
+            person = self.person(wish.get("id"))
             self._require_idle()
-            if person.state not in ("looked", "stopped", "failed") or not person.num_frames:
+            quality = person.next_quality()
+            if not quality:
                 raise UserError(f"{person.title} cannot be trained now")
-            person.state = "learning"
+            person.state, person.quality, person.total = "learning", quality, 0
             person.keep()
             self._begin(person)
 
-    async def stop(self, person: Learned) -> None:
+    async def pause(self, wish: dict[str, Any]) -> None:
         """Stop a person's process, which writes a checkpoint first."""
+        self._end(self.person(wish.get("id")))
+
+    def _end(self, person: Learned) -> None:
         if person.process is not None:
             with suppress(ProcessLookupError):
                 person.process.send_signal(signal.SIGTERM)
 
-    async def remove(self, person: Learned) -> None:
-        """Remove a person with all its files."""
-        await self.stop(person)
-        if person.process is not None:
+    async def remove(self, wish: dict[str, Any]) -> None:
+        """Remove a person with all its files. Raises UserError if its process does not end."""
+        person = self.person(wish.get("id"))
+        self._end(person)
+        if person.state in WORKING and self._task is not None:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._task), END_S)
-        if person.process is not None:
+        if person.state in WORKING:
             raise UserError(f"{person.title} is still being processed; try again")
         async with self._changing:
-            if self._people.pop(person.id, None) is not None:
+            if self.people.pop(person.id, None) is not None:
                 self._targets.pop(person.shown_as, None)
                 await self._on_removed(person.shown_as)
                 await asyncio.to_thread(remove, person.folder)
@@ -230,13 +234,10 @@ class Learning:
 
     async def _run(self, person: Learned) -> None:
         """Run a person's process, and follow its progress."""
+        was_looking = person.state == "looking"
         try:
             exit_code = await self._run_process(person)
-            was_looking = person.state == "looking"
-            await asyncio.to_thread(self._look_at_frames, person)
-            if exit_code == 0 and was_looking:
-                await asyncio.to_thread(self._show_at_once, person)
-            await asyncio.to_thread(self._look_at_weights, person)
+            await asyncio.to_thread(self._look_at, person)
             if exit_code == 0:
                 person.state = "looked" if was_looking else "done"
             elif exit_code in (*STOPPED, -signal.SIGTERM):  # the last one before its handlers are installed
@@ -259,9 +260,9 @@ class Learning:
             os.nice(LOW_PRIORITY)
             ends()
 
-        args = ["--work-dir", str(person.folder)]
+        args = ["--quality", person.quality, "--work-dir", str(person.folder)]
         if person.state == "looking":
-            args = ["--target", str(person.folder / VIDEO), "--name", person.name, "--look", *args]
+            args = ["--target", str(person.folder / VIDEO), "--name", person.name, "--look", *person.flags, *args]
         with open(person.folder / LOG_FILE, "ab") as log:
             person.log_start = log.tell()
             person.process = await asyncio.create_subprocess_exec(
@@ -270,6 +271,7 @@ class Learning:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={**os.environ, VARIABLE: str(person.folder / PROGRESS_FILE)},
                 start_new_session=True,
                 preexec_fn=prepare,
             )
@@ -279,47 +281,44 @@ class Learning:
                 with suppress(asyncio.TimeoutError):
                     return await asyncio.wait_for(asyncio.shield(person.process.wait()), WATCH_S)
                 if person.state == "learning":
-                    await asyncio.to_thread(self._look_at_weights, person)
+                    await asyncio.to_thread(self._look_at, person)
                 if time.monotonic() > until:
                     person.why = f"not finished after {MAX_LEARN_S / 3600:.0f} hours"
-                    await self.stop(person)
+                    self._end(person)
         finally:
             person.process = None
 
-    def _look_at_frames(self, person: Learned) -> None:
-        """Read how many frames a person has, and what they lack."""
-        work = person.work
-        with suppress(UserError, OSError):
-            landmarks = read_person(work.root(person.name), person.name, "all").landmarks
-            person.num_frames, person.missing = len(landmarks), what_is_missing(landmarks)
+    def _look_at(self, person: Learned) -> None:
+        """Read what a person has, paint a held-out frame with the newest weights, and show the best among the targets.
 
-    def _show_at_once(self, person: Learned) -> None:
-        """Add a person to the targets with a film of all its frames."""
+        Those are a film of all frames at first, then a decoder of the first quality with the newest weights, and one of
+        a later quality when it is complete.
+        """
+        work, root = person.work(), person.work().root(person.name)
         with suppress(UserError, OSError):
-            if not person.film.exists():
-                write_film(person.film, film_of(person.work.root(person.name), person.name, "all"))
-            person.shown_as = person.shown_as or free_name(person.title, self._targets)
-            self._targets[person.shown_as] = instant_target(person.film, person.name)
-
-    def _look_at_weights(self, person: Learned) -> None:
-        """Add a person to the targets with its newest weights, and paint a held-out frame."""
-        work = person.work
-        if not person.total:
-            with suppress(UserError, OSError):
-                names = read_person(work.root(person.name), person.name, "train").names
+            if not person.num_frames:
+                landmarks = read_person(root, person.name, "all").landmarks
+                person.num_frames, person.missing = len(landmarks), what_is_missing(landmarks)
+            if not (film := person.folder / FILM_FILE).exists():
+                write_film(film, film_of(root, person.name, "all"))
+            if not person.shown_as:
+                person.shown_as = free_name(person.title, self._targets)
+                self._targets[person.shown_as] = instant_target(film, person.name)
+            if not person.total:
+                names = read_person(root, person.name, "train").names
                 person.total = total_iterations(work, "decoder", {person.name: len(names)})
-        with suppress(UserError, OSError):
-            target = target_of(work.run("decoder") / INFO_FILE)
-            person.shown_as = person.shown_as or free_name(person.title, self._targets)
-            self._targets[person.shown_as] = target
-            if target.decoder.weights == person.weights:
-                return
-            person.weights = target.decoder.weights
-            person.face, person.faces = self._paint(person, target), person.faces + 1
+            for quality in LEVELS[: LEVELS.index(person.quality) + 1]:
+                run = person.work(quality).run("decoder")
+                target = target_of(run / INFO_FILE)
+                if quality == LEVELS[0] or (run / HELD_OUT_FILE).exists():
+                    self._targets[person.shown_as] = target
+                if quality == person.quality and target.decoder.weights != person.weights:
+                    person.weights = target.decoder.weights
+                    person.face, person.faces = self._paint(person, target), person.faces + 1
 
     def _paint(self, person: Learned, target: Target) -> bytes:
         """Return a held-out frame with open eyes, real and painted, as a JPEG image."""
-        root = person.work.root(person.name)
+        root = person.work().root(person.name)
         test = read_person(root, person.name, "test")
         number = int(opening_of_eyes(test.landmarks).mean(axis=1).argmax())
         real = read_frame(root, person.name, test.names[number])

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import io
 import struct
 import sys
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from faces.geometry import Shape
@@ -23,18 +23,30 @@ from people.targets import Target
 from utils.errors import UserError, describe, one_line
 from utils.html import without_paths
 from web.controls import read_controls
-from web.jpeg import MAX_IMAGE_BYTES, decode
 from web.live_reenactor import LiveReenactor
+from web.session import read_message
 
-MAX_TEXT = 1000
-FIRST_S = 10.0  # time to choose a person and send the first frame
-IDLE_S = 15.0  # a session without frames ends after this time
+MAX_IMAGE_BYTES = 1 << 20
+MAX_PIXELS = 1920 * 1080
+MAX_SCANS = 4  # of a JPEG image; each costs a pass over it
+SCAN = b"\xff\xda"
 NUMBER = struct.Struct(">I")  # precedes each frame
 HEAD = struct.Struct(">IB")  # number of the frame, and whether the source's shape is still being estimated
 JPEG_QUALITY = 88
 RESULTS_WAITING = 8
 
-Frame = tuple[int, np.ndarray]  # number, and (H, W, 3) uint8 RGB
+
+def decode(data: bytes) -> np.ndarray:
+    """Decode a baseline JPEG image to (H, W, 3) uint8 RGB. Raises UserError if it is anything else, or too large."""
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError("the camera's frames are too large")
+            if image.info.get("progressive") or data.count(SCAN) > MAX_SCANS:
+                raise UserError("the frame is not a baseline JPEG image")
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise UserError("the frame is not a JPEG image") from None
 
 
 def encode(number: int, result: Result, is_learning: bool) -> bytes:
@@ -69,36 +81,37 @@ class LiveSockets:
                 driven.end.set_result(why)
             await driven.ended.wait()
 
-    async def serve(self, socket: WebSocket, is_current: Callable[[str], bool]) -> None:
-        """Serve a session, from its first frame on, which ends the one before.
+    async def serve(self, socket: WebSocket, require_session: Callable[[str], Any]) -> None:
+        """Serve a session, whose first message has target and token, and which ends the one before.
 
-        `is_current` tells whether a token is that of the tab that uses the page.
+        `require_session` raises UserError if a token is not that of the tab that uses the page.
         """
         await socket.accept()
         try:
-            request, first = await _in_time(_first_of(socket), FIRST_S)
+            request = await _receive(socket)
+            if isinstance(request, bytes):
+                raise UserError("invalid message")
             name, token = str(request.get("target", "")), str(request.get("session", ""))
             async with self._beginning:
-                if not is_current(token):
-                    raise UserError("Another tab uses the page.")
+                require_session(token)
                 await self.end("Stopped: started anew.")
                 if name not in self._targets:
-                    raise UserError("this person cannot be shown any more; reload the page")
+                    raise UserError("this person cannot be shown any more")
                 driven = Driven(name, asyncio.get_running_loop().create_future(), asyncio.Event())
                 self._driven = driven
             try:
-                await self._serve(socket, self._targets[name], first, driven.end, token)
+                await self._serve(socket, self._targets[name], driven.end, token)
             finally:
                 self._driven = None
                 driven.ended.set()
         except WebSocketDisconnect:
             pass
         except UserError as error:
-            await _end(socket, one_line(error))
+            with suppress(RuntimeError, WebSocketDisconnect):
+                await socket.send_json({"error": without_paths(one_line(error))})
+                await socket.close()
 
-    async def _serve(
-        self, socket: WebSocket, target: Target, first: Frame, end: asyncio.Future[str], token: str
-    ) -> None:
+    async def _serve(self, socket: WebSocket, target: Target, end: asyncio.Future[str], token: str) -> None:
         loop = asyncio.get_running_loop()
         results: asyncio.Queue[Any] = asyncio.Queue(RESULTS_WAITING)
 
@@ -112,7 +125,7 @@ class LiveSockets:
 
         def take(number: int, item: Result | FaceFrame) -> None:
             if isinstance(item, FaceFrame):
-                tell(json.dumps({"number": number, "reason": item.reason}))
+                tell({"number": number, "reason": item.reason})
             else:
                 tell(encode(number, item, session.geometry.is_learning))
 
@@ -123,8 +136,7 @@ class LiveSockets:
         session = await asyncio.to_thread(open_session)
         tasks: list[asyncio.Task] = []
         try:
-            await socket.send_text(json.dumps({"ready": True}))
-            session.camera.offer(*first)
+            await socket.send_json({"ready": True})
             tasks += map(asyncio.create_task, (_receive_all(socket, session), _send_all(socket, results)))
             done, _ = await asyncio.wait([*tasks, end], return_when=asyncio.FIRST_COMPLETED)
             if end in done:
@@ -139,86 +151,35 @@ class LiveSockets:
                 self._face = token, session.geometry.learned
 
 
-async def _first_of(socket: WebSocket) -> tuple[dict[str, Any], Frame]:
-    """Receive the request and the first frame."""
-    request = await receive_message(socket)
-    while (frame := await _frame_of(await socket.receive())) is None:
-        pass
-    return request, frame
-
-
 async def _receive_all(socket: WebSocket, session: LiveReenactor) -> None:
-    seen_at = time.monotonic()
     while True:
-        message = await _in_time(socket.receive(), seen_at + IDLE_S - time.monotonic())
-        frame = await _frame_of(message)
-        if frame is not None:
-            session.camera.offer(*frame)
-            seen_at = time.monotonic()
-            continue
-        request = read_message(message["text"])
-        if request.get("calibrate"):
+        message = await _receive(socket)
+        if isinstance(message, bytes):
+            if not NUMBER.size < len(message) <= MAX_IMAGE_BYTES:
+                raise UserError("the frame is empty or too large")
+            frame = await asyncio.to_thread(decode, message[NUMBER.size :])
+            session.camera.offer(*NUMBER.unpack_from(message), frame)
+        elif message.get("calibrate"):
             session.geometry.calibrate()
         else:
-            session.apply(read_controls("live", request))
+            session.apply(read_controls("live", message))
 
 
-async def _frame_of(message: dict[str, Any]) -> Frame | None:
-    """Return the frame of a message; None if it is text."""
+async def _receive(socket: WebSocket) -> bytes | dict[str, Any]:
+    """Receive a frame or a message. Raises UserError if it is invalid, WebSocketDisconnect at the end."""
+    message = await socket.receive()
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect
-    if message.get("text") is not None:
-        return None
-    data = message.get("bytes") or b""
-    if not NUMBER.size < len(data) <= MAX_IMAGE_BYTES:
-        raise UserError("the frame is empty or too large")
-    (number,) = NUMBER.unpack_from(data)
-    return number, await asyncio.to_thread(decode, data[NUMBER.size :])
-
-
-async def _in_time(work: Awaitable[Any], seconds: float) -> Any:
-    try:
-        return await asyncio.wait_for(work, seconds)
-    except asyncio.TimeoutError:
-        raise UserError("Stopped: no frames arrived. Press Start to continue.") from None
+    text = message.get("text")
+    return message["bytes"] if text is None else read_message(text)
 
 
 async def _send_all(socket: WebSocket, results: asyncio.Queue) -> None:
     while True:
         item = await results.get()
+        if isinstance(item, UserError):
+            raise item
         if isinstance(item, BaseException):
-            if isinstance(item, UserError):
-                raise item
             print(describe(item)[0], file=sys.stderr, flush=True)
             raise UserError("internal error; see the server's log")
-        await (socket.send_text(item) if isinstance(item, str) else socket.send_bytes(item))
-
-
-async def receive_message(socket: WebSocket) -> dict[str, Any]:
-    """Receive a message of the page.
-
-    Raises:
-        UserError: it is invalid.
-        WebSocketDisconnect: the connection is closed.
-    """
-    message = await socket.receive()
-    if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect
-    return read_message(message.get("text") or "")
-
-
-def read_message(text: str) -> dict[str, Any]:
-    """Parse a message of the page. Raises UserError if it is invalid."""
-    try:
-        found = json.loads(text[:MAX_TEXT])
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise UserError("invalid message")
-    return found
-
-
-async def _end(socket: WebSocket, why: str) -> None:
-    with suppress(RuntimeError, WebSocketDisconnect):
-        await socket.send_text(json.dumps({"error": without_paths(why)}))
-        await socket.close()
+        await (socket.send_bytes(item) if isinstance(item, bytes) else socket.send_json(item))

@@ -3,128 +3,119 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+import zlib
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
 
 from people.targets import Target, portrait
 from utils.errors import UserError, one_line
-from utils.files import remove
-from utils.html import image_url, render_file, without_paths
+from utils.html import jpeg, render_file, without_paths
 from web.controls import CONTROLS
 from web.guard import Guard
-from web.learning import Learning
-from web.live import MAX_TEXT, LiveSockets, read_message
-from web.videos import Limits, Refused, Videos
+from web.learning import FOLDER, Learning
+from web.live import LiveSockets
+from web.session import MAX_TEXT, Refused, Tabs, read_message
+from web.videos import Limits, Videos
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ("/page.js", "/live.js", "/learn.js")
 EXAMPLES = ("nils", "vera")  # videos of synthetic people from tools/make_synthetic.py
-FILES = {"/page.css": "text/css", "/icon.svg": "image/svg+xml", "/example.png": "image/png"} | dict.fromkeys(
-    SCRIPTS, "text/javascript"
-)
-FILES |= {f"/examples/{name}.mp4": "video/mp4" for name in EXAMPLES}
-LEARNING_ACTIONS = ("learn", "stop", "remove")
-PORTRAIT_PX = 192
+RESULTS = "page_results"
 
 
-class People:
-    """Cards of all targets. Portraits are painted once for each weights file."""
+class Portraits:
+    """Portraits of all targets, painted once for each weights file."""
 
     def __init__(self, targets: dict[str, Target], context: str):
         self._targets, self._context = targets, context
         self._lock = threading.Lock()
-        self._cards: dict[tuple[Any, ...], dict[str, Any]] = {}  # by name, weights, and whether there are measures
+        self._painted: dict[str, tuple[str, bytes]] = {}  # address and JPEG image by name
 
-    def html(self) -> str:
-        """Return the cards as HTML."""
+    def address(self, name: str) -> str:
+        """Return the address of a target's portrait, which changes with its weights."""
+        version = zlib.crc32(str((self._targets[name].decoder.weights, self._targets[name].film_path)).encode())
+        return f"portrait?{urlencode({'name': name, 'v': version})}"
+
+    def paint(self, name: str) -> bytes:
+        """Return a target's portrait as JPEG. Raises UserError if it does not exist, or cannot be painted."""
         with self._lock:
-            shown = dict(self._targets)
-            old, self._cards = self._cards, {}
-            for name, target in shown.items():
-                known = (name, str(target.decoder.weights), bool(target.held_out))
-                self._cards[known] = old.get(known) or self._card(name, target)
-            return render_file(HERE / "people.html", cards=[*self._cards.values()], width=PORTRAIT_PX)
-
-    def _card(self, name: str, target: Target) -> dict[str, Any]:
-        facts = [f"learned on {target.date}"]
-        if target.film_path is not None:
-            facts = ["shown with images of the video; nothing has been learned yet"]
-        if target.held_out:
-            facts.append("{SSIM:.0%} like the real video (structural similarity)".format(**target.held_out))
-            facts.append("{sharpness:.0%} as sharp".format(**target.held_out))
-        try:
-            return {"name": name, "facts": facts, "face": image_url(portrait(target, self._context))}
-        except UserError as error:
-            return {"name": name, "facts": facts, "why": without_paths(one_line(error))}
+            target = self._targets.get(name)
+            if target is None:
+                raise Refused(404, "not found")
+            self._painted = {known: value for known, value in self._painted.items() if known in self._targets}
+            if self._painted.get(name, ("",))[0] != (address := self.address(name)):
+                self._painted[name] = address, jpeg(portrait(target, self._context))
+            return self._painted[name][1]
 
 
-def page_html(targets: dict[str, Target], limits: Limits) -> str:
-    """Return the page."""
-    return render_file(HERE / "page.html", people=list(targets), limits=limits, controls=CONTROLS, examples=EXAMPLES)
-
-
-async def read_request(request: Request) -> dict[str, Any]:
-    """Read the JSON body of a request, up to a maximum length. Raises UserError if it is invalid or too long."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_TEXT:
-            raise Refused(413, "too long")
-    return read_message(body.decode(errors="replace"))
+def facts_of(target: Target) -> list[str]:
+    """Return what the page says about a target."""
+    if target.film_path is not None:
+        return ["shown with images of the video"]
+    facts = [f"learned on {target.date}"]
+    if target.held_out:  # images of the video that were not learned from
+        facts.append("{SSIM:.0%} like images of the video".format(**target.held_out))
+        facts.append("{sharpness:.0%} as sharp".format(**target.held_out))
+    return facts
 
 
 def build_application(
-    targets: dict[str, Target], context: str, folder: Path, learned: Path, limits: Limits, **guard: Any
+    targets: dict[str, Target], context: str, folder: Path, logdir: Path, limits: Limits, **guard: Any
 ) -> Any:
     """Build the web application (ASGI).
 
     Args:
-        folder: folder of uploads and results.
-        learned: folder of people that are learned from the page.
+        folder: folder of uploads.
+        logdir: folder of results and of people that are learned from the page.
         guard: options of `Guard`.
     """
-    live, people = LiveSockets(targets, context), People(targets, context)
-    videos = Videos(targets, context, limits, folder, partial(live.end, "Another tab uses the page."))
+    live, portraits = LiveSockets(targets, context), Portraits(targets, context)
+    videos = Videos(targets, context, limits, logdir / RESULTS)
 
     async def forget(name: str) -> None:
         """End whatever shows a person that is removed."""
         await live.end("Stopped: the person was removed.", name)
-        await videos.forget(name)
+        await videos.end(name)
 
-    learning = Learning(learned, targets, context, forget)
+    async def end_session() -> None:
+        await live.end("Another tab uses the page.")
+        await videos.end()
+        videos.state = {}
+
+    def news() -> dict[str, Any]:
+        learned = {person.shown_as or person.id: person.card() for person in learning.people.values()}
+        people = [
+            {"name": name, "facts": facts_of(target), "portrait": portraits.address(name)} | learned.pop(name, {})
+            for name, target in list(targets.items())
+        ]
+        return {"people": people + list(learned.values()), "job": videos.state, "results": videos.results()}
+
+    learning, tabs = Learning(logdir / FOLDER, targets, context, forget), Tabs(folder, news, end_session)
 
     async def show_page(_: Request) -> Response:
-        return HTMLResponse(page_html(targets, limits))
+        values = {"limits": limits, "controls": CONTROLS, "examples": EXAMPLES}
+        return HTMLResponse(render_file(HERE / "page.html", **values))
 
-    def show_file(path: str) -> Callable[[Request], Awaitable[Response]]:
-        content = (HERE / path.lstrip("/")).read_bytes()
+    async def show_portrait(request: Request) -> Response:
+        image = await run_in_threadpool(portraits.paint, request.query_params.get("name", ""))
+        return Response(image, media_type="image/jpeg")
 
-        async def show(_: Request) -> Response:
-            return Response(content, media_type=FILES[path])
-
-        return show
-
-    async def show_people(_: Request) -> Response:
-        return HTMLResponse(await run_in_threadpool(people.html))
-
-    async def take_upload(request: Request) -> Response:
-        await videos.take(request)
-        return JSONResponse({"taken": True})
+    async def upload(request: Request) -> Response:
+        session = tabs.session_of(request.headers.get("x-session", ""))
+        return JSONResponse(await videos.take(request, session, request.path_params["kind"]))
 
     async def show_result(request: Request) -> Response:
         return FileResponse(videos.result(request.path_params["name"]), media_type="video/mp4")
-
-    async def show_learned(_: Request) -> Response:
-        return JSONResponse(learning.as_json())
 
     async def show_sheet(request: Request) -> Response:
         sheet = learning.person(request.path_params["id"]).sheet
@@ -135,19 +126,27 @@ def build_application(
     async def show_face(request: Request) -> Response:
         return Response(learning.person(request.path_params["id"]).face, media_type="image/jpeg")
 
-    async def change_learned(request: Request) -> Response:
-        action = await read_request(request)
-        if action.get("do") == "look":
-            video = videos.give_away(request.headers.get("x-session", ""))
-            try:
-                await learning.look(video, str(action.get("name", "")), action.get("agreed") is True)
-            finally:
-                remove(video)  # unless it was moved
-        elif action.get("do") in LEARNING_ACTIONS:
-            await getattr(learning, action["do"])(learning.person(action.get("id")))
-        else:
-            raise Refused(400, "unknown action")
-        return JSONResponse(learning.as_json())
+    async def do(request: Request) -> Response:
+        session, body = tabs.session_of(request.headers.get("x-session", "")), b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_TEXT:
+                raise Refused(413, "too long")
+        wish = read_message(body.decode(errors="replace"))
+        match wish.get("do"):
+            case "make":
+                await videos.make(wish, session)
+            case "stop":
+                videos.stop()
+            case "delete":
+                videos.delete(wish)
+            case "look":
+                await learning.look(wish, session.folder / "person")
+            case "learn" | "pause" | "remove" as action:
+                await getattr(learning, action)(wish)
+            case _:
+                raise Refused(400, "unknown action")
+        return JSONResponse({})
 
     async def refuse(_: Request, error: Exception) -> Response:
         headers = {"connection": "close"}  # the rest of the body is not read
@@ -162,16 +161,15 @@ def build_application(
     # docs/REENACTMENT.md explains each route
     routes = [
         Route("/", show_page),
-        *(Route(path, show_file(path)) for path in FILES),
-        Route("/people", show_people),
-        Route("/upload", take_upload, methods=["POST"]),
+        Route("/portrait", show_portrait),
+        Route("/upload/{kind:str}", upload, methods=["POST"]),
+        Route("/do", do, methods=["POST"]),
         Route("/result/{name:str}", show_result),
-        Route("/learned", show_learned),
-        Route("/learned", change_learned, methods=["POST"]),
         Route("/learned/{id:str}/sheet", show_sheet),
         Route("/learned/{id:str}/face", show_face),
-        WebSocketRoute("/session", videos.serve),
-        WebSocketRoute("/live", partial(live.serve, is_current=videos.is_current)),
+        WebSocketRoute("/session", tabs.serve),
+        WebSocketRoute("/live", partial(live.serve, require_session=tabs.session_of)),
+        Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
     application = Starlette(routes=routes, exception_handlers={UserError: refuse}, lifespan=lifespan)
     application.router.redirect_slashes = False

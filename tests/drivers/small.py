@@ -32,7 +32,7 @@ def narrow(work, module, num_train):
 
 script, iterations = sys.argv.pop(1), sys.argv.pop(1)
 recipe.config_of = narrow
-work.QUALITIES["draft"] = work.Quality(planes=2, batch_size=2, iterations=int(iterations), lr=2e-3)
+work.QUALITIES["draft"] = work.Quality("draft", planes=2, batch_size=2, iterations=int(iterations), lr=2e-3)
 steps.MIN_FRAMES = 12
 learning.COMMAND = [sys.executable, __file__, "reenact_people", iterations]
 call_main(importlib.import_module(script).main)

@@ -67,13 +67,13 @@ def test_from_two_videos_to_a_page_with_a_full_disk_and_a_stop_in_between(films,
     assert "repeat the command" in out
     process = begin(tmp_path, films, ITERATIONS)  # there is room again
     deadline = time.monotonic() + PATIENCE_S
-    while not list(tmp_path.glob("o.work/runs/decoder/b_b/decoder/checkpoints/*/state.json")):
+    while not list(tmp_path.glob("o.work/runs/decoder/b_b/decoder-draft/checkpoints/*/state.json")):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 143 and "the same command resumes" in out and "Traceback" not in out, out
-    stopped_at = max(int(path.name) for path in tmp_path.glob("o.work/runs/decoder/b_b/decoder/checkpoints/*"))
+    stopped_at = max(int(path.name) for path in tmp_path.glob("o.work/runs/decoder/b_b/decoder-draft/checkpoints/*"))
     process = begin(tmp_path, films, ITERATIONS)
     out, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, out
@@ -82,7 +82,7 @@ def test_from_two_videos_to_a_page_with_a_full_disk_and_a_stop_in_between(films,
     assert not list(tmp_path.rglob(".*unfinished*"))
     page = (tmp_path / "o.work/index.html").read_text()
     assert "PSNR" in page and "mouth opening" in page and 'src="../o.mp4"' in page
-    for address in ("prepared/b_b/b_b/contact_sheet.png", "runs/decoder/b_b/decoder/index.html"):
+    for address in ("prepared/b_b/b_b/contact_sheet.png", "runs/decoder/b_b/decoder-draft/index.html"):
         assert address in page and (tmp_path / "o.work" / address).exists()
     # a third time: nothing is done again
     before = os.stat(tmp_path / "o.mp4").st_mtime_ns
@@ -135,7 +135,7 @@ def test_the_papers_networks_between_them_side_by_side(films, tmp_path):
     assert record["boundaries"] == "encoder" and record["transfer"] == "transformer"
     page = page_of(tmp_path)
     assert "encoder: validation" in page and "training of the transformer" in page
-    for address in ("prepared/a/a/contact_sheet.png", "runs/decoder/b_b/decoder/index.html"):
+    for address in ("prepared/a/a/contact_sheet.png", "runs/decoder/b_b/decoder-draft/index.html"):
         assert address in page and (work / address).exists()
     _, found = find_targets([work / "runs"]).values()  # the page of app.py can show it, by its film
     assert found.person == "b_b" and found.held_out["PSNR"] > 5 and found.film().person == "b_b", found
@@ -239,7 +239,7 @@ def test_a_result_is_made_anew_with_other_weights_and_kept_when_everything_moves
     for name in ("o.work", "o.mp4"):
         Path(name).rename(f"new/{name}")
     assert stubs(monkeypatch, *videos[:5], "new/o.mp4") == []  # also of the recorded quality
-    Path("new/o.work/runs/decoder/long/decoder/SHA256SUMS").write_text("others")
+    Path("new/o.work/runs/decoder/long/decoder-draft/SHA256SUMS").write_text("others")
     assert stubs(monkeypatch, *videos[:5], "new/o.mp4") == ["reenact: held-out", "measure: held-out", *MEASURED]
 
 
