@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 
 import cv2
@@ -74,25 +75,23 @@ def live(decoder: Trained, pictures: list[bytes], seconds: float, film: Film | N
     """Drive a target live; return frames a second and the mean delay in milliseconds."""
     results: queue.Queue = queue.Queue()
 
-    def take(number: int, item: object) -> None:
+    def take(item: object) -> None:
         if not isinstance(item, Result):
-            raise RuntimeError(f"picture {number} has no result: {item.reason}")
-        encode(number, item, False)
-        results.put(number)
+            raise RuntimeError(f"a picture has no result: {item.reason}")
+        encode(item, False)
+        results.put(None)
 
     session = LiveReenactor(decoder, "cpu", take, results.put, film)
-    sent, delays, number, room, start = {}, [], 0, IN_FLIGHT, time.perf_counter()
+    sent, delays, number, room, start = deque(), [], 0, IN_FLIGHT, time.perf_counter()
     while len(delays) < WARM_UP or time.perf_counter() - start < seconds:
         while len(sent) < room:
-            sent[number] = time.perf_counter()
-            session.camera.offer(number, decode(pictures[number % len(pictures)]))
+            sent.append(time.perf_counter())
+            session.camera.offer(decode(pictures[number % len(pictures)]))
             number += 1
         came = results.get()
         if isinstance(came, BaseException):
             raise came
-        delays.append(time.perf_counter() - sent[came])
-        for earlier in [key for key in sent if key <= came]:  # dropped frames no longer wait
-            del sent[earlier]
+        delays.append(time.perf_counter() - sent.popleft())
         delay = np.mean(delays[-LAST:])
         room = IN_FLIGHT_SLOW if delay > SLOW_S else IN_FLIGHT if delay < FAST_S else room
         if len(delays) == WARM_UP:

@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -244,23 +244,37 @@ class Visitor:
     def __init__(self, page):
         self.page = page
         self.socket = open_socket(page, "session?take")
-        self.token = self.next("session")["session"]
+        self.token = self.next()["session"]
+        self.news = self.next()
 
-    def next(self, *wanted: str) -> dict:
-        while True:
-            news = json.loads(self.socket.recv(timeout=PATIENCE_S))
-            if set(wanted) & set(news):
-                return news
+    def next(self, timeout_s: float = PATIENCE_S) -> dict:
+        return json.loads(self.socket.recv(timeout=timeout_s))
 
-    def upload(self, data: bytes) -> tuple[int, bytes]:
-        return ask_page(self.page, "/upload", data, **{"X-Session": self.token})[:2]
+    def wait_for(self, is_so: Callable[[dict], object]) -> dict:
+        """Wait for a state of the page."""
+        while not is_so(self.news):
+            self.news = self.next()
+        return self.news
 
-    def make(self, **wish: object) -> None:
-        wish = {"target": "Linnea, demo", "layout": "side-by-side", "label": True, **wish}
-        self.socket.send(json.dumps({"make": wish}))
+    def ended(self) -> dict:
+        """Wait for the end of the job."""
+        return self.wait_for(lambda news: news["job"] and "what" not in news["job"])["job"]
 
-    def stop(self) -> None:
-        self.socket.send(json.dumps({"stop": True}))
+    def upload(self, data: bytes, kind: str = "video") -> tuple[int, dict]:
+        status, content, _ = ask_page(self.page, f"/upload/{kind}", data, **{"X-Session": self.token})
+        return status, json.loads(content)
+
+    def do(self, do: object, **wish: object) -> tuple[int, dict]:
+        wish = json.dumps({"do": do, **wish}).encode()
+        status, content, _ = ask_page(self.page, "/do", wish, **{"X-Session": self.token})
+        return status, json.loads(content)
+
+    def make(self, target: str = "Linnea, demo", **wish: object) -> tuple[int, dict]:
+        with suppress(TimeoutError):  # what is older than this request
+            while True:
+                self.news = self.next(0.01)
+        self.news["job"] = {}
+        return self.do("make", target=target, **wish)
 
     def __enter__(self) -> Visitor:
         return self

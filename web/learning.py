@@ -39,7 +39,7 @@ from web.controls import read_choice
 
 FOLDER, STATE_FILE, LOG_FILE, PROGRESS_FILE, VIDEO = "learned", "learned.yaml", "log.txt", "progress.json", "video"
 COMMAND = [sys.executable, str(ROOT / "reenact_people.py")]
-LEVELS = ("draft", "good")  # qualities, in the order in which they are trained
+LEVELS = ("draft", "good", "full")  # qualities, in the order in which they are trained
 MAX_PEOPLE, MAX_TITLE = 20, 40
 MAX_LEARN_S = 12 * 3600.0
 MIN_FREE_BYTES = 2 << 30
@@ -89,9 +89,9 @@ class Learned:
         """Write the state, which a restarted server reads."""
         write_yaml(self.folder / STATE_FILE, {key: getattr(self, key) for key in KEPT})
 
-    def restore(self) -> None:
+    def restore(self, quality: str) -> None:
         """Read the state of an earlier server; damaged values keep their defaults."""
-        self.state = "stopped"
+        self.state, self.quality = "stopped", quality
         with suppress(OSError, ValueError, AttributeError):
             for key, value in (read_yaml(self.folder / STATE_FILE) or {}).items():
                 if key in KEPT and type(value) is type(getattr(self, key)):
@@ -131,10 +131,10 @@ class Learning:
         self._task: asyncio.Task | None = None
         self._changing = asyncio.Lock()
         for folder in sorted(self._root.glob("*"))[:MAX_PEOPLE]:
-            name = read_inputs(folder).names.get("target")
-            if name is not None:
+            inputs = read_inputs(folder)
+            if name := inputs.names.get("target"):
                 person = Learned(folder, name, name)
-                person.restore()
+                person.restore(inputs.quality)
                 self.people[person.id] = person
                 self._look_at(person)
             elif (folder / VIDEO).is_file() and not (folder / INPUTS_FILE).exists():
@@ -307,7 +307,8 @@ class Learning:
             if not person.total:
                 names = read_person(root, person.name, "train").names
                 person.total = total_iterations(work, "decoder", {person.name: len(names)})
-            for quality in LEVELS[: LEVELS.index(person.quality) + 1]:
+        for quality in LEVELS[: LEVELS.index(person.quality) + 1]:
+            with suppress(UserError, OSError):
                 run = person.work(quality).run("decoder")
                 target = target_of(run / INFO_FILE)
                 if quality == LEVELS[0] or (run / HELD_OUT_FILE).exists():

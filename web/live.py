@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import struct
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -30,8 +29,6 @@ MAX_IMAGE_BYTES = 1 << 20
 MAX_PIXELS = 1920 * 1080
 MAX_SCANS = 4  # of a JPEG image; each costs a pass over it
 SCAN = b"\xff\xda"
-NUMBER = struct.Struct(">I")  # precedes each frame
-HEAD = struct.Struct(">IB")  # number of the frame, and whether the source's shape is still being estimated
 JPEG_QUALITY = 88
 RESULTS_WAITING = 8
 
@@ -49,11 +46,14 @@ def decode(data: bytes) -> np.ndarray:
         raise UserError("the frame is not a JPEG image") from None
 
 
-def encode(number: int, result: Result, is_learning: bool) -> bytes:
-    """Encode the panel of a result, with the label 'synthetic', as a message."""
+def encode(result: Result, is_learning: bool) -> bytes:
+    """Encode the panel of a result, with the label 'synthetic', as JPEG.
+
+    The first byte tells whether the source's shape is still being estimated.
+    """
     panel = cv2.cvtColor(lay_out(result, "panel", has_label=True), cv2.COLOR_RGB2BGR)
     _, jpeg = cv2.imencode(".jpg", panel, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return HEAD.pack(number, is_learning) + jpeg.tobytes()
+    return bytes([is_learning]) + jpeg.tobytes()
 
 
 class Driven(NamedTuple):
@@ -116,18 +116,19 @@ class LiveSockets:
         results: asyncio.Queue[Any] = asyncio.Queue(RESULTS_WAITING)
 
         def put(item: Any) -> None:
-            with suppress(asyncio.QueueFull):  # the browser is too slow
+            try:
                 results.put_nowait(item)
+            except asyncio.QueueFull:
+                if not end.done():
+                    end.set_result("Stopped: the browser does not take the results.")
 
         def tell(item: Any) -> None:
             with suppress(RuntimeError):  # the event loop has ended
                 loop.call_soon_threadsafe(put, item)
 
-        def take(number: int, item: Result | FaceFrame) -> None:
-            if isinstance(item, FaceFrame):
-                tell({"number": number, "reason": item.reason})
-            else:
-                tell(encode(number, item, session.geometry.is_learning))
+        def take(item: Result | FaceFrame) -> None:
+            is_face = isinstance(item, Result)
+            tell(encode(item, session.geometry.is_learning) if is_face else {"reason": item.reason})
 
         def open_session() -> LiveReenactor:
             source = self._face[1] if self._face is not None and self._face[0] == token else None
@@ -155,10 +156,9 @@ async def _receive_all(socket: WebSocket, session: LiveReenactor) -> None:
     while True:
         message = await _receive(socket)
         if isinstance(message, bytes):
-            if not NUMBER.size < len(message) <= MAX_IMAGE_BYTES:
-                raise UserError("the frame is empty or too large")
-            frame = await asyncio.to_thread(decode, message[NUMBER.size :])
-            session.camera.offer(*NUMBER.unpack_from(message), frame)
+            if len(message) > MAX_IMAGE_BYTES:
+                raise UserError("the frame is too large")
+            session.camera.offer(await asyncio.to_thread(decode, message))
         elif message.get("calibrate"):
             session.geometry.calibrate()
         else:

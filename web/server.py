@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -31,31 +29,12 @@ from web.videos import Limits, Videos
 HERE = Path(__file__).resolve().parent
 EXAMPLES = ("nils", "vera")  # videos of synthetic people from tools/make_synthetic.py
 RESULTS = "page_results"
+MAX_PORTRAITS = 100
 
 
-class Portraits:
-    """Portraits of all targets, painted once for each weights file."""
-
-    def __init__(self, targets: dict[str, Target], context: str):
-        self._targets, self._context = targets, context
-        self._lock = threading.Lock()
-        self._painted: dict[str, tuple[str, bytes]] = {}  # address and JPEG image by name
-
-    def address(self, name: str) -> str:
-        """Return the address of a target's portrait, which changes with its weights."""
-        version = zlib.crc32(str((self._targets[name].decoder.weights, self._targets[name].film_path)).encode())
-        return f"portrait?{urlencode({'name': name, 'v': version})}"
-
-    def paint(self, name: str) -> bytes:
-        """Return a target's portrait as JPEG. Raises UserError if it does not exist, or cannot be painted."""
-        with self._lock:
-            target = self._targets.get(name)
-            if target is None:
-                raise Refused(404, "not found")
-            self._painted = {known: value for known, value in self._painted.items() if known in self._targets}
-            if self._painted.get(name, ("",))[0] != (address := self.address(name)):
-                self._painted[name] = address, jpeg(portrait(target, self._context))
-            return self._painted[name][1]
+def version_of(target: Target) -> str:
+    """Return a number that changes with the images that show a target."""
+    return str(zlib.crc32(f"{target.decoder.weights} {target.film_path}".encode()))
 
 
 def facts_of(target: Target) -> list[str]:
@@ -79,8 +58,13 @@ def build_application(
         logdir: folder of results and of people that are learned from the page.
         guard: options of `Guard`.
     """
-    live, portraits = LiveSockets(targets, context), Portraits(targets, context)
-    videos = Videos(targets, context, limits, logdir / RESULTS)
+    live, videos = LiveSockets(targets, context), Videos(targets, context, limits, logdir / RESULTS)
+
+    @lru_cache(MAX_PORTRAITS)
+    def painted(name: str, version: str) -> bytes:
+        if name not in targets or version_of(targets[name]) != version:
+            raise Refused(404, "not found")
+        return jpeg(portrait(targets[name], context))
 
     async def forget(name: str) -> None:
         """End whatever shows a person that is removed."""
@@ -95,7 +79,7 @@ def build_application(
     def news() -> dict[str, Any]:
         learned = {person.shown_as or person.id: person.card() for person in learning.people.values()}
         people = [
-            {"name": name, "facts": facts_of(target), "portrait": portraits.address(name)} | learned.pop(name, {})
+            {"name": name, "facts": facts_of(target), "portrait": version_of(target)} | learned.pop(name, {})
             for name, target in list(targets.items())
         ]
         return {"people": people + list(learned.values()), "job": videos.state, "results": videos.results()}
@@ -107,8 +91,8 @@ def build_application(
         return HTMLResponse(render_file(HERE / "page.html", **values))
 
     async def show_portrait(request: Request) -> Response:
-        image = await run_in_threadpool(portraits.paint, request.query_params.get("name", ""))
-        return Response(image, media_type="image/jpeg")
+        asked = (request.query_params.get(key, "") for key in ("name", "version"))
+        return Response(await run_in_threadpool(painted, *asked), media_type="image/jpeg")
 
     async def upload(request: Request) -> Response:
         session = tabs.session_of(request.headers.get("x-session", ""))

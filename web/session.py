@@ -74,7 +74,8 @@ class Tabs:
                 before.taken.set()
                 await before.closed.wait()
             session = self._session = Session(self._folder)
-        work = (_until_closed(socket), self._send_news(socket, session), session.taken.wait())
+        # the page sends nothing: what is received is the end
+        work = (socket.receive(), self._send_news(socket, session), session.taken.wait())
         tasks = [asyncio.create_task(each) for each in work]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -102,11 +103,6 @@ class Tabs:
                 await socket.send_text(news)
             last = news
             await asyncio.sleep(NEWS_S)
-
-
-async def _until_closed(socket: WebSocket) -> None:
-    while (await socket.receive())["type"] != "websocket.disconnect":
-        pass
 
 
 def read_message(text: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from faces.follower import NO_FACE, FaceFollower, Placed
 from inference.inputs import UNREADABLE, Camera, FrameSource, faces_of, faces_of_camera
 from inference.outputs import ResultVideo
 from synthetic.moving import VIDEO_FPS, VIDEO_SIZE, moving_head
-from utils.errors import ResourceError
+from utils.errors import DataError, ResourceError
 from utils.video import exact_rate, open_film, open_video, read_video
 
 FRAMES, GONE = 28, range(12, 18)
@@ -83,6 +83,28 @@ def test_another_rate_keeps_the_length(folder):
     assert FrameSource(folder / "silent.mp4").fps == VIDEO_FPS
     half = FrameSource(folder / "silent.mp4", VIDEO_FPS / 2)
     assert half.fps == VIDEO_FPS / 2 and sum(1 for _ in half) == pytest.approx(FRAMES / 2, abs=1)
+
+
+@pytest.mark.parametrize("start_s, end_s, first, count", [(0.4, 0.8, 10, 10), (0.0, 0.2, 0, 5), (0.72, 99.0, 18, None)])
+def test_a_part_of_a_video_has_its_frames_and_its_sound(folder, tmp_path, start_s, end_s, first, count):
+    whole = list(FrameSource(folder / "video.mp4"))
+    source = FrameSource(folder / "video.mp4", part=(start_s, end_s))
+    found, expected = list(source), whole[first : None if count is None else first + count]
+    assert len(found) == len(expected) == source.count
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected))
+    assert len(list(source.first(2))) == 2
+    with open_video(tmp_path / "part.mp4", source.video.size, VIDEO_FPS, "", source.video, source.video.seconds) as out:
+        for frame in found:
+            out.write(frame)
+    if start_s < CLICK_S < end_s:
+        assert loudest_moment(tmp_path / "part.mp4") == pytest.approx(CLICK_S - start_s, abs=0.05)
+
+
+def test_a_part_that_is_empty_is_said(folder, tmp_path):
+    with pytest.raises(DataError, match="nothing from 50 s to 60 s"):
+        FrameSource(folder / "video.mp4", part=(50.0, 60.0))
+    with pytest.raises(DataError, match="has no parts"):
+        FrameSource(tmp_path, part=(0.0, 1.0))
 
 
 def test_rotated_videos_are_upright(folder, tmp_path):

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import struct
-from html import escape
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlencode
 
-import cv2
 import numpy as np
 import pytest
-from helpers import (
-    PATIENCE_S,
-    ROOT,
-    Visitor,
-    ask_page,
-    must_fail,
-    must_run,
-    open_socket,
-    serve_page,
-    wait_until,
-    write_frames,
-)
+from helpers import PATIENCE_S, ROOT, Visitor, ask_page, must_fail, must_run, open_socket, serve_page, write_frames
 
+from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
+from datasets.film import FILM_FILE
 from people.advice import what_is_missing
 from people.targets import DEMO, target_of
 from synthetic.expressions import Expression
@@ -32,7 +23,7 @@ from synthetic.moving import moving_head
 from synthetic.people import random_identity
 from utils.errors import UserError
 from utils.files import read_yaml, write_yaml
-from web.learning import STATE_FILE, VIDEO, Learning
+from web.learning import STATE_FILE, VIDEO, Learned, Learning
 
 TYPED, NAME = "../Anna  <b>Müller-Östlund\n", "../Anna <b>Müller-Östlund"  # as typed, and no path or HTML
 TRAINED = (str(ROOT / "tests/drivers/small.py"), "app", "100")
@@ -48,21 +39,23 @@ def film(tmp_path_factory) -> Path:
 class Learner(Visitor):
     """A page whose People tab is open."""
 
-    def wish(self, **wish: object) -> tuple[int, dict]:
-        headers = {"X-Session": self.token, "Content-Type": "application/json"}
-        status, content, _ = ask_page(self.page, "/learned", json.dumps(wish).encode(), **headers)
-        return status, json.loads(content)
+    def look(self, name: str, **wish: object) -> tuple[int, dict]:
+        return self.do("look", name=name, **{"agreed": True, **wish})
 
-    def news(self) -> dict:
-        return json.loads(ask_page(self.page, "/learned")[1])
+    def person(self, is_so: Callable[[dict], object]) -> dict:
+        """Wait for a state of the only person that is learned."""
+        return next(iter(learned(self.wait_for(lambda news: any(map(is_so, learned(news)))))))
 
-    def person(self) -> dict:
-        (person,) = self.news()["people"]
-        return person
+    def names(self) -> list[str]:
+        return [person["name"] for person in self.news["people"] if "name" in person]
 
-    def wait_for(self, *states: str) -> dict:
-        wait_until(lambda: self.person()["state"] in states)
-        return self.person()
+
+def learned(news: dict) -> list[dict]:
+    return [person for person in news["people"] if "id" in person]
+
+
+def is_over(person: dict) -> bool:
+    return person["state"] in ("looked", "done", "failed")
 
 
 @pytest.fixture(params=["copied", pytest.param("trained", marks=pytest.mark.long)])
@@ -77,51 +70,48 @@ def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(fil
     root, num_frames = tmp_path / "tmp.monitor/learned", 50 if driver == TRAINED else 14
     with serve_page(tmp_path, *driver) as (address, server):
         with Learner((address, tmp_path)) as page:
-            page.upload(film.read_bytes())
-            status, words = page.wish(do="look", name=TYPED, agreed="yes")  # a tick is true, no word
+            page.upload(film.read_bytes(), "person")
+            status, words = page.look(TYPED, agreed="yes")  # a tick is true, no word
             assert status == 409 and "agreed" in words["error"] and not list(tmp_path.rglob("video"))
-            page.upload(film.read_bytes())
-            assert page.wish(do="look", name=TYPED, agreed=True)[0] == 200
+            assert page.look(TYPED)[0] == 200
             (folder,) = root.iterdir()
-            page.upload(film.read_bytes())
-            status, words = page.wish(do="look", name="Other", agreed=True)
+            page.upload(film.read_bytes(), "person")
+            status, words = page.look("Other")
             assert status == 409 and "is being processed" in words["error"]
-            person = page.wait_for("looked", "failed")
-            assert person["state"] == "looked" and person["name"] == NAME, person
+            person = page.person(is_over)
+            assert person["state"] == "looked" and person["title"] == NAME, person
             assert person["frames"] == num_frames and f"({num_frames} usable" in person["missing"][-1]
-            assert page.news()["shown"] == ["Linnea, demo", NAME]  # painted with the video's frames, at once
-            assert (folder / "film.npz").exists() and b"nothing has been learned yet" in ask_page(page.page, "/people")[
-                1
-            ]
+            # painted with the video's frames, at once
+            assert page.names() == ["Linnea, demo", NAME] and person["facts"] == ["shown with images of the video"]
+            query = urlencode({"name": NAME, "version": person["portrait"]})
+            assert ask_page(page.page, f"/portrait?{query}")[1].startswith(b"\xff\xd8")
+            assert (folder / "film.npz").exists() and person["next"] == "draft"
             assert not (folder / VIDEO).exists() and read_yaml(folder / STATE_FILE)["agreed_on"]
             status, sheet, headers = ask_page(page.page, f"/learned/{person['id']}/sheet")
             assert status == 200 and sheet.startswith(b"\x89PNG") and headers["content-type"] == "image/png"
-            assert page.wish(do="learn", id=person["id"])[0] == 200
+            assert page.do("learn", id=person["id"])[0] == 200
         with Learner((address, tmp_path)) as page:  # another browser, or the same one later
-            wait_until(lambda: page.person()["face"] > 0)
-            person = page.person()
-            assert person["state"] == "learning" and page.news()["shown"] == ["Linnea, demo", NAME]
-            assert 0 < person["done"] <= 1 and person["left_s"] >= 0
+            person = page.person(lambda person: person["face"] and "done" in person)
+            assert person["state"] == "learning" and page.names() == ["Linnea, demo", NAME]
+            assert 0 < person["done"] <= 1 and person["left_s"] >= 0 and person["what"] == "learning"
             assert ask_page(page.page, f"/learned/{person['id']}/face")[1].startswith(b"\xff\xd8")
         server.kill()
     with serve_page(tmp_path, *driver) as (address, _), Learner((address, tmp_path)) as page:
-        assert page.wait_for("done", "failed")["state"] == "done", (folder / "log.txt").read_text()[-3000:]
+        person = page.person(is_over)
+        assert person["state"] == "done", (folder / "log.txt").read_text()[-3000:]
         log = (folder / "log.txt").read_text()
         assert " done; press Ctrl-C" in log and "from iteration" in log and log.count("== prepare") == 1
-        assert page.news()["shown"] == ["Linnea, demo", NAME]
-        assert b"like the real video" in ask_page(page.page, "/people")[1].split(f"<b>{escape(NAME)}".encode())[1]
+        assert page.names() == ["Linnea, demo", NAME] and "like images of the video" in person["facts"][1]
         with open_socket(page.page, "live") as live:
             live.send(json.dumps({"target": NAME, "session": page.token}))
-            grey = cv2.imencode(".jpg", np.full((90, 160, 3), 110, np.uint8))[1].tobytes()
-            live.send(struct.pack(">I", 1) + grey)
             assert "ready" in live.recv(timeout=PATIENCE_S)
-            person = page.person()
-            assert page.wish(do="learn", id=person["id"])[0] == 409  # nothing is left to be learned
+            assert person["next"] == "good"  # it can become better still
             page.upload(film.read_bytes())
             page.make(target=NAME)
             # what drives or paints a person that is removed ends
-            assert page.wish(do="remove", id=person["id"]) == (200, {"people": [], "shown": ["Linnea, demo"]})
-            assert "stopped" in page.next("stopped", "done", "failed")
+            assert page.do("remove", id=person["id"])[0] == 200
+            assert page.ended() == {"said": "Stopped."}
+            page.wait_for(lambda news: not learned(news))
             while "error" not in (words := str(live.recv(timeout=PATIENCE_S))):
                 pass
             assert "was removed" in words
@@ -130,41 +120,55 @@ def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(fil
 
 
 @pytest.mark.slow
-def test_a_video_without_a_face_is_said_and_what_strangers_ask_is_refused(film, tmp_path):
+def test_a_video_without_a_face_is_said_and_what_cannot_be_done_is_refused(film, tmp_path):
     nobody = (str(ROOT / "tests/drivers/page.py"), "nowhere")
     with serve_page(tmp_path, *nobody) as (address, _), Learner((address, tmp_path)) as page:
-        status, words = page.wish(do="look", name="x", agreed=True)
-        assert status == 409 and "choose or record" in words["error"]
-        page.upload(film.read_bytes())
-        assert page.wish(do="look", name="", agreed=True)[0] == 200
-        person = page.wait_for("failed", "looked")
-        assert person["state"] == "failed" and "no usable face" in person["why"] and person["name"] == "person", person
+        assert "choose or record" in page.look("x")[1]["error"]
+        page.upload(film.read_bytes(), "person")
+        assert page.look("", part=[3, 1])[0] == 409
+        assert page.look("", part=[0, 1.5], face=1)[0] == 200
+        person = page.person(is_over)
+        assert person["state"] == "failed" and "no usable face" in person["why"] and person["title"] == "person", person
         assert str(tmp_path) not in person["why"]
-        assert page.wish(do="learn", id=person["id"])[0] == 409
-        for wish in (
-            {"do": "__init__", "id": person["id"]},
-            {"do": "_begin", "id": person["id"]},
-            {"do": "as_json"},
-            {"do": "start"},
-            {"do": ["learn"], "id": person["id"]},
-            {"do": "remove", "id": f"../{person['id']}"},
-            {"do": "remove", "id": None},
-            {"do": "remove", "id": ["x"]},
-            {},
-        ):
-            assert page.wish(**wish)[0] in (400, 409), wish
-        for words in (b"[]", b"null", b"{" * 900, b'{"do": "remove", "id": "' + b"x" * 5000 + b'"}', b"\xff\xfe"):
-            assert ask_page(page.page, "/learned", words, **{"X-Session": page.token})[0] in (409, 413)
+        (state,) = (tmp_path / "tmp.monitor/learned").glob(f"*/{STATE_FILE}")
+        assert read_yaml(state)["flags"] == ["--part", "0.0", "1.5", "--face", "1"]
+        assert page.do("learn", id=person["id"])[0] == 409
+        for action, name in (("remove", f"../{person['id']}"), ("learn", None), ("pause", ["x"])):
+            assert page.do(action, id=name)[0] == 409, action
         for path in ("/learned/x/sheet", "/learned/..%2f..%2f/sheet", f"/learned/{person['id']}/log.txt"):
             assert ask_page(page.page, path)[0] in (404, 409), path
-        # no pages of other sites, and no requests without the session's token
-        foreign = {"X-Session": page.token, "Origin": "http://evil.example"}
-        assert ask_page(page.page, "/learned", b"{}", **foreign)[0] == 403
-        page.upload(film.read_bytes())
-        wish = json.dumps({"do": "look", "name": "x", "agreed": True}).encode()
-        assert ask_page(page.page, "/learned", wish)[0] == 403
-        assert page.person()["id"] == person["id"]
-        assert page.wish(do="remove", id=person["id"])[1]["people"] == []
+        assert page.do("remove", id=person["id"])[0] == 200
+        page.wait_for(lambda news: not learned(news))
+
+
+def test_what_is_trained_next_and_shown_meanwhile(tmp_path):
+    """A better quality is shown when it is complete, not when it has begun."""
+    person = Learned(tmp_path, "b", "B")
+    assert person.next_quality() == ""  # nothing is known of it yet
+    person.num_frames, person.state = 50, "looked"
+    assert person.next_quality() == "draft"
+    person.state = "done"
+    assert person.next_quality() == "good"
+    person.quality, person.state = "good", "stopped"
+    assert person.next_quality() == "good"
+    person.quality, person.state = "full", "done"
+    assert person.next_quality() == ""
+    person.quality = "good"
+    targets: dict = {}
+    learning = Learning(tmp_path / "none", targets, "cpu", nothing)
+    learning._paint = lambda *_: b"x"
+    person.shown_as, person.total = "B", 1
+    (tmp_path / FILM_FILE).touch()
+    for quality in ("draft", "good"):
+        run = person.work(quality).run("decoder")
+        run.mkdir(parents=True)
+        for own, given in (("netG_decoder_1.h5", "weights.h5"), (GEOMETRY_FILE,) * 2, (INFO_FILE,) * 2):
+            shutil.copy(DEMO / given, run / own)  # of a person's decoder
+    learning._look_at(person)
+    assert targets["B"].decoder.config_path.parent.name == "decoder-draft" and person.faces == 1
+    (run / HELD_OUT_FILE).write_text('{"PSNR": 25.0, "SSIM": 0.8, "sharpness": 0.5}')
+    learning._look_at(person)
+    assert targets["B"].decoder.config_path.parent.name == "decoder-good" and person.faces == 1
 
 
 async def nothing(name: str) -> None: ...
@@ -179,16 +183,19 @@ def test_bounds(tmp_path, monkeypatch):
 
     async def run() -> None:
         learning = Learning(tmp_path / "learned", {"somebody": target_of(DEMO / "training_info.yaml")}, "cpu", nothing)
-        (tmp_path / "film").write_text("x")
-        person = await learning.look(tmp_path / "film", "Me", True)
+        film, me = tmp_path / "film", {"name": "Me", "agreed": True}
+        film.write_text("x")
+        await learning.look(me, film)
+        (person,) = learning.people.values()
         await learning._task
         assert person.state == "failed" and "not finished after" in person.why
         with pytest.raises(UserError, match="already 1 people"):
-            await learning.look(tmp_path / "film", "Me", True)
-        await learning.remove(person)
+            film.write_text("x")
+            await learning.look(me, film)
+        await learning.remove({"id": person.id})
         monkeypatch.setattr("web.learning.MIN_FREE_BYTES", 1 << 62)
         with pytest.raises(UserError, match="too little space"):
-            await learning.look(tmp_path / "film", "Me", True)
+            await learning.look(me, film)
         assert not list((tmp_path / "learned").iterdir())
 
     asyncio.run(run())
@@ -212,12 +219,12 @@ def test_what_a_killed_server_left_goes_on_and_what_is_damaged_hides_nobody(tmp_
         learning = Learning(tmp_path / "learned", {}, "cpu", nothing)
         await learning.start()
         await learning._task
-        return {person["name"]: person["state"] for person in learning.as_json()["people"]}
+        return {person.name: person.state for person in learning.people.values()}
 
     found = asyncio.run(run())
     assert not (tmp_path / "learned/f").exists() and (tmp_path / "learned/d").exists()
     assert found == {"a": "done", "b": "stopped", "c": "stopped"}
-    assert log.read_text().split() == ["--work-dir", str(tmp_path / "learned/a")]
+    assert log.read_text().split() == ["--quality", "draft", "--work-dir", str(tmp_path / "learned/a")]
 
 
 def test_what_a_video_lacks():

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-import struct
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from helpers import PATIENCE_S, Visitor, ask_page, jpeg, open_socket
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 
+from faces.learning import NEUTRAL_FRAMES
+from inference.inputs import FaceFrame
 from utils.errors import DataError, UserError
-from web.jpeg import decode
-from web.live import LiveSockets
-from web.live_reenactor import NEUTRAL_FRAMES, LatestFrame
+from web.live import RESULTS_WAITING, LiveSockets, decode
+from web.live_reenactor import FRAMES_WAITING, LiveFrames
 
 
 @contextmanager
-def open_live(page, token: str, target: str = "Linnea, demo", origin: str | None = None, first: bytes | None = None):
-    """A live session whose browser has chosen a person, and sent its first image."""
-    first = jpeg(np.full((90, 160, 3), 110, np.uint8)) if first is None else first
+def open_live(page, token: str, target: str = "Linnea, demo", origin: str | None = None):
+    """A live session whose browser has chosen a person."""
     with open_socket(page, "live", origin, max_size=None) as session:
-        with suppress(ConnectionClosed):  # refused at once; the reason can be read
-            session.send(json.dumps({"target": target, "session": token}))
-            session.send(struct.pack(">I", 1000) + first)
+        session.send(json.dumps({"target": target, "session": token}))
         yield session
 
 
@@ -37,12 +34,11 @@ def live(page):
     """A session that is ready for images."""
     with Visitor(page) as tab, open_live(page, tab.token) as session:
         assert "ready" in session.recv(timeout=PATIENCE_S)
-        assert "face" in json.loads(session.recv(timeout=PATIENCE_S))["reason"]  # the first image's, grey
         yield session
 
 
-def answer(session, number: int, data: bytes) -> bytes | dict:
-    session.send(struct.pack(">I", number) + data)
+def answer(session, data: bytes) -> bytes | dict:
+    session.send(data)
     found = session.recv(timeout=PATIENCE_S)
     return json.loads(found) if isinstance(found, str) else found
 
@@ -50,21 +46,21 @@ def answer(session, number: int, data: bytes) -> bytes | dict:
 def test_a_face_is_driven_live(page, faces):
     with live(page) as session:
         panels = []
-        for number, face in enumerate(faces[:3]):
-            found = answer(session, number, jpeg(face))
-            assert struct.unpack(">IB", found[:5]) == (number, 1)
-            panels.append(cv2.imdecode(np.frombuffer(found[5:], np.uint8), cv2.IMREAD_COLOR).astype(int))
+        for face in faces[:3]:
+            found = answer(session, jpeg(face))
+            assert found[0] == 1  # the face is being learned
+            panels.append(cv2.imdecode(np.frombuffer(found[1:], np.uint8), cv2.IMREAD_COLOR).astype(int))
         assert all(panel.shape == (256, 1024, 3) for panel in panels)
         generated = panels[0][:, 768:]
         assert generated[60:200, 60:200].std() > 20 and abs(panels[2][:, 768:] - generated).mean() > 0.5
         # the mark: black about white in the lower left corner
         corner = generated[236:252, 4:76]
         assert (corner.min(axis=2) > 200).sum() > 60 and (corner.max(axis=2) < 60).sum() > 60
-        assert "face" in answer(session, 3, jpeg(faces[0] * 0 + 110))["reason"]
+        assert "face" in answer(session, jpeg(faces[0] * 0 + 110))["reason"]
         session.send(json.dumps({"motion": "expression", "strength": 1.5, "smooth": 0.9}))
-        assert len(answer(session, 3, jpeg(faces[0]))) > 1000
+        assert len(answer(session, jpeg(faces[0]))) > 1000
         session.send(json.dumps({"calibrate": True}))
-        learning = [answer(session, 4 + i, jpeg(faces[i]))[4] for i in range(NEUTRAL_FRAMES)]
+        learning = [answer(session, jpeg(faces[i]))[0] for i in range(NEUTRAL_FRAMES)]
         assert learning == [1] * (NEUTRAL_FRAMES - 1) + [0]
 
 
@@ -72,8 +68,8 @@ def test_a_face_is_driven_live(page, faces):
     "data, words",
     [
         (b"no image", "not a JPEG image"),
-        (b"", "empty or too large"),
-        (b"0" * (1 << 20), "too large"),
+        (b"", "not a JPEG image"),
+        (b"0" * ((1 << 20) + 1), "too large"),
         ("no message", "invalid message"),
         ("[" * 900, "invalid message"),
         ('{"motion": "arms"}', "motion must be one of all, expression"),
@@ -88,7 +84,7 @@ def test_a_face_is_driven_live(page, faces):
 )
 def test_what_is_no_picture_ends_a_live_session(page, data, words):
     with live(page) as session:
-        session.send(data if isinstance(data, str) else struct.pack(">I", 0) + data)
+        session.send(data)
         assert words in json.loads(session.recv(timeout=PATIENCE_S))["error"]
 
 
@@ -107,9 +103,7 @@ def test_one_tab_at_a_time_drives(page):
             assert json.loads(second.recv(timeout=PATIENCE_S)) == {"busy": True}
         with open_live(page, "x") as stranger:
             assert "Another tab" in end_of(stranger)
-        session.send(struct.pack(">I", 1) + jpeg(np.full((90, 160, 3), 110, np.uint8)))
-        answers = [json.loads(session.recv(timeout=PATIENCE_S)) for _ in range(2)]
-        assert answers[-1]["number"] == 1  # goes on
+        assert "face" in answer(session, jpeg(np.full((90, 160, 3), 110, np.uint8)))["reason"]  # goes on
         with open_live(page, tab.token, target="Nobody") as wrong:
             assert "cannot be shown any more" in end_of(wrong)
     with Visitor(page) as tab, open_live(page, tab.token) as session:
@@ -118,7 +112,7 @@ def test_one_tab_at_a_time_drives(page):
             assert "started anew" in end_of(session) and "ready" in again.recv(timeout=PATIENCE_S)
             with Visitor(page):
                 assert "Another tab" in end_of(again)
-                assert tab.next("taken")
+                assert "Another tab" in tab.do("stop")[1]["error"]
     for origin in ("http://evil.example", "http://127.0.0.1:1"):
         with pytest.raises(InvalidStatus), open_live(page, "x", origin=origin):
             pass
@@ -127,11 +121,10 @@ def test_one_tab_at_a_time_drives(page):
 def test_a_page_that_is_reloaded_is_not_its_own_other_tab(page, films):
     for _ in range(5):
         with open_socket(page, "session") as tab:
-            token = json.loads(tab.recv(timeout=PATIENCE_S))["session"]
-            film = (films / "silent.mp4").read_bytes()
-            assert ask_page(page, "/upload", film, **{"X-Session": token})[0] == 200
-            tab.send(json.dumps({"make": {"target": "Linnea, demo"}}))  # it takes a moment to end
-            assert "progress" in json.loads(tab.recv(timeout=PATIENCE_S))
+            headers = {"X-Session": json.loads(tab.recv(timeout=PATIENCE_S))["session"]}
+            assert ask_page(page, "/upload/video", (films / "silent.mp4").read_bytes(), **headers)[0] == 200
+            wish = b'{"do": "make", "target": "Linnea, demo"}'  # it takes a moment to end
+            assert ask_page(page, "/do", wish, **headers)[0] == 200
 
 
 class Browser:
@@ -150,19 +143,19 @@ class Browser:
         await asyncio.sleep(wait_s)
         return {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
 
-    async def send_text(self, text: str) -> None:
-        self.said.append(text)
+    async def send_json(self, message: dict) -> None:
+        self.said.append(json.dumps(message))
 
 
 TARGET = (0.0, '{"target": "somebody"}')
-PICTURE = struct.pack(">I", 0) + cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
+PICTURE = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
 
 
 class Idle:
     """A live reenactor that does nothing."""
 
     def __init__(self, *_):
-        self.camera = LatestFrame()
+        self.camera = LiveFrames()
         self.geometry = SimpleNamespace(calibrate=lambda: None, learned=None)
 
     def end(self) -> None: ...
@@ -181,23 +174,22 @@ def serve(*browsers: Browser) -> list[list[str]]:
     return [browser.said for browser in browsers]
 
 
-def test_a_browser_that_sends_no_pictures_gives_its_place_up(monkeypatch):
-    monkeypatch.setattr("web.live.LiveReenactor", Idle)
-    monkeypatch.setattr("web.live.IDLE_S", 0.3)
-    # words alone do not keep the place
-    ((ready, said),) = serve(Browser(TARGET, (0, PICTURE), *[(0.1, '{"calibrate": true}')] * 100))
-    assert "ready" in ready and "Press Start" in json.loads(said)["error"]
+def test_pictures_that_come_too_fast_end_the_session(monkeypatch):
+    monkeypatch.setattr("web.live.LiveReenactor", Idle)  # takes none
+    ((ready, said),) = serve(Browser(TARGET, *[(0, PICTURE)] * (FRAMES_WAITING + 1)))
+    assert "ready" in ready and "faster than" in json.loads(said)["error"]
 
 
-def test_silent_browsers_take_no_place(monkeypatch):
-    monkeypatch.setattr("web.live.LiveReenactor", Idle)
-    monkeypatch.setattr("web.live.IDLE_S", 0.2)
-    monkeypatch.setattr("web.live.FIRST_S", 1.0)
-    silent, without_picture = [Browser()] * 3, [Browser(TARGET), Browser(TARGET, *[(0.1, "{}")] * 100)]
-    one_picture = Browser((0.3, TARGET[1]), (0.0, PICTURE))
-    *others, said = serve(*silent, *without_picture, one_picture)
-    assert "ready" in said[0]  # though all the others were there before
-    assert all("Press Start" in json.loads(words)["error"] for of_one in others for words in of_one)
+def test_a_browser_that_takes_no_results_is_ended(monkeypatch):
+    class Busy(Idle):
+        def __init__(self, decoder, context, take, fail, film, source):
+            super().__init__()
+            for _ in range(RESULTS_WAITING + 1):
+                take(FaceFrame(0, None, "no face", 0.0))
+
+    monkeypatch.setattr("web.live.LiveReenactor", Busy)
+    ((ready, *_, said),) = serve(Browser(TARGET))
+    assert "ready" in ready and "does not take the results" in json.loads(said)["error"]
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ class Stubs:
                 error, self.error = self.error, None
                 raise error
             conf = yaml.safe_load(args["--conf"].read_text())
-            run = Path(conf["logdir"]) / "decoder" / conf["trg_celeb_name"] / "decoder"
+            run = Path(conf["logdir"]) / "decoder" / conf["trg_celeb_name"] / conf["experiment_name"]
             (run / "checkpoints" / f"{conf['train']['epochs'] * 13:09d}").mkdir(parents=True)  # 51 frames, 4 at once
             write_yaml(run / INFO_FILE, {})
             (run / "SHA256SUMS").write_text("weights")
@@ -177,6 +177,7 @@ class Stubs:
 
     def run(self, *steps: Step) -> None:
         for step in steps:
+            self.args = step.args
             self.make(step)
             self.done.append(step.name)
 
@@ -243,9 +244,11 @@ def test_a_result_is_made_anew_with_other_weights_and_kept_when_everything_moves
     assert stubs(monkeypatch, *videos[:5], "new/o.mp4") == ["reenact: held-out", "measure: held-out", *MEASURED]
 
 
-def test_a_person_keeps_its_name_and_takes_another_quality_before_it_is_trained(films, stubs, monkeypatch):
+def test_a_person_keeps_its_name_and_each_quality_has_its_own_training(films, stubs, monkeypatch):
     learn = ("--work-dir", "w", "--target", films / "long.mp4")
-    assert stubs(monkeypatch, *learn, "--name", "runs", "--quality", "draft", "--look") == ["prepare runs"]
+    part = ("--part", 0.5, 2, "--face", 2)
+    assert stubs(monkeypatch, *learn, *part, "--name", "runs", "--quality", "draft", "--look") == ["prepare runs"]
+    assert stubs.args[-5:] == ("--part", 0.5, 2.0, "--face", 2)
     with pytest.raises(ConfigError, match="--name Me: w contains runs"):
         stubs(monkeypatch, *learn, "--name", "Me")
     with pytest.raises(ConfigError, match="grey.mp4: w contains work on another target"):
@@ -255,9 +258,10 @@ def test_a_person_keeps_its_name_and_takes_another_quality_before_it_is_trained(
     assert stubs.done == ["split runs", "train the decoder"]
     config = yaml.safe_load(Path("w/decoder.yaml").read_text())
     assert config["model"]["planes"] == QUALITIES["good"].planes
-    with pytest.raises(ConfigError, match="--quality draft: the networks in w are trained with --quality good"):
-        stubs(monkeypatch, "--work-dir", "w", "--quality", "draft")
     assert stubs(monkeypatch, "--work-dir", "w") == []  # as before
+    assert stubs(monkeypatch, "--work-dir", "w", "--quality", "draft") == ["train the decoder"]
+    assert [stubs(monkeypatch, "--work-dir", "w", "--quality", quality) for quality in ("good", "draft")] == [[], []]
+    assert sorted(path.name for path in Path("w/runs/decoder/runs").iterdir()) == ["decoder-draft", "decoder-good"]
     Path("copy").mkdir()  # the same video under another name
     (Path("copy") / "renamed.mp4").write_bytes((films / "long.mp4").read_bytes())
     assert stubs(monkeypatch, "--work-dir", "w", "--target", "copy/renamed.mp4") == []

@@ -5,27 +5,36 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+import pytest
 from helpers import DEMO
 
 from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
 from faces.geometry import NeutralToNeutral, Shape, looking_ahead, shape_of, typical_neutral
+from faces.learning import LEARN_FRAMES, NEUTRAL_FRAMES, LearningGeometry
 from faces.motion import Motion
-from people.targets import find_targets
+from people.targets import find_targets, portrait
 from synthetic.expressions import Expression, expression_track
 from synthetic.geometry import landmarks_of
 from synthetic.people import random_identity
-from web.live_reenactor import LEARN_FRAMES, NEUTRAL_FRAMES, LatestFrame, LearningGeometry
-from web.server import People
+from utils.errors import UserError, WeightsError
+from web.live_reenactor import FRAMES_WAITING, LiveFrames
+from web.server import facts_of
 
 
-def test_pictures_that_are_not_taken_give_way():
-    camera = LatestFrame()
-    for number in range(5):
-        camera.offer(number, np.full((1, 1, 3), number, np.uint8))
+def test_pictures_are_taken_in_order_until_the_end():
+    camera = LiveFrames()
+    for number in range(3):
+        camera.offer(np.full((1, 1, 3), number, np.uint8))
     pictures = iter(camera)
-    assert next(pictures)[0, 0, 0] == 4 and camera.next_number() == 4 and camera.dropped == 4
+    assert [next(pictures)[0, 0, 0] for _ in range(3)] == [0, 1, 2]
     threading.Timer(0.1, camera.end).start()
     assert list(pictures) == []
+    for _ in range(FRAMES_WAITING):
+        camera.offer(np.zeros((1, 1, 3), np.uint8))
+    with pytest.raises(UserError, match="faster than"):
+        camera.offer(np.zeros((1, 1, 3), np.uint8))
+    camera.end()
+    assert list(camera) == []
 
 
 def track(seed: int, count: int) -> np.ndarray:
@@ -119,6 +128,7 @@ def test_people_of_one_name_are_all_shown_and_a_damaged_one_hides_nobody(tmp_pat
     (tmp_path / "b/decoder/Linnea/demo").rename(tmp_path / "b/decoder/Linnea/good")
     weights = people["Linnea, good"].decoder.weights
     weights.write_bytes(weights.read_bytes()[:-1000])
-    shown = People(people, "cpu").html()
-    assert shown.count("<figure") == 3 and shown.count("<img") == 2
-    assert "cannot be shown" in shown and "(2)" in shown
+    assert facts_of(people["Linnea, demo"])[1:] == ["91% like images of the video", "54% as sharp"]
+    assert portrait(people["Linnea, demo"], "cpu").shape == (256, 256, 3)
+    with pytest.raises(WeightsError):
+        portrait(people["Linnea, good"], "cpu")

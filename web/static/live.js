@@ -33,14 +33,13 @@ const live = {
       if (turn === live.turn) { live.say(live.noCamera(error)); }
       return;
     }
-    const giveBack = () => stream.getTracks().forEach((track) => track.stop());
-    if (turn !== live.turn) { giveBack(); return; }
+    if (turn !== live.turn) { page.giveBack(stream); return; }
     $("live-video").srcObject = stream;
     await $("live-video").play().catch(() => {});
-    if (turn !== live.turn) { giveBack(); return; }
+    if (turn !== live.turn) { page.giveBack(stream); return; }
     const socket = new WebSocket(`ws://${location.host}/live`);
     socket.binaryType = "arraybuffer";
-    const session = { stream, socket, giveBack, sent: new Map(), delays: [], number: 0, reason: "", room: live.IN_FLIGHT };
+    const session = { stream, socket, sent: [], delays: [], reason: "", room: live.IN_FLIGHT };
     live.session = session;
     live.update();
     stream.getVideoTracks()[0].onended = () => live.end(session, "The camera was disconnected. Connect it and press Start.");
@@ -59,7 +58,7 @@ const live = {
   end(session, why, goesOn = false) {
     if (session !== live.session) { return; }
     live.session = null;
-    session.giveBack();
+    page.giveBack(session.stream);
     session.socket.close();
     $("live-video").srcObject = null;
     $("live-rate").textContent = "";
@@ -111,26 +110,19 @@ const live = {
     const sound = await navigator.mediaDevices.getUserMedia({ audio: true }).catch(() => null);
     const stream = $(`live-${live.RESULT}`).captureStream();
     sound?.getTracks().forEach((track) => stream.addTrack(track));
-    const giveBack = () => stream.getTracks().forEach((track) => track.stop());
-    if (!live.session || live.recorder) { giveBack(); return; }
-    const parts = [], words = $("live-record").lastElementChild, recorder = live.recorder = new MediaRecorder(stream);
-    recorder.ondataavailable = (event) => {
-      parts.push(event.data);
-      words.textContent = `Stop recording (${parts.length} s)`;
-      if (parts.length >= Number(document.body.dataset.seconds) && recorder.state === "recording") { recorder.stop(); }
-    };
-    recorder.onstop = async () => {
-      giveBack();
-      live.recorder = null;
-      words.textContent = "Record";
-      live.update();
-      const found = await page.post("upload/recording", new Blob(parts, { type: recorder.mimeType }), "live");
-      if (found) { Object.assign($("live-save"), { href: video.address(found.result), download: found.result, hidden: false }); }
-    };
+    if (!live.session || live.recorder) { page.giveBack(stream); return; }
+    const words = $("live-record").lastElementChild;
     words.textContent = "Stop recording";
-    recorder.start(1000);
+    live.recorder = page.record(stream, (seconds) => { words.textContent = `Stop recording (${seconds} s)`; });
+    const file = await live.recorder.done;
+    live.recorder = null;
+    words.textContent = "Record";
+    live.update();
+    const found = await page.post("upload/recording", file, "live");
+    if (found) { Object.assign($("live-save"), { href: video.address(found.result), download: found.result, hidden: false }); }
   },
 
+  // each frame has an answer, in order
   async receive(session, data) {
     if (session !== live.session) { return; }
     if (typeof data === "string") {
@@ -138,12 +130,11 @@ const live = {
       if (news.error) { live.end(session, news.error); return; }
       if (news.ready) { session.ready = true; live.say("Running."); live.choose(); live.pump(session); return; }
       session.reason = news.reason;
-      live.count(session, news.number);
+      live.count(session, session.sent.shift());
       return;
     }
-    const view = new DataView(data);
-    const number = view.getUint32(0), isLearning = view.getUint8(4);
-    const panel = await createImageBitmap(new Blob([data.slice(5)], { type: "image/jpeg" }));
+    const sent = session.sent.shift(), isLearning = new Uint8Array(data)[0];
+    const panel = await createImageBitmap(new Blob([data.slice(1)], { type: "image/jpeg" }));
     if (session !== live.session) { return; }
     for (let i = 0; i < live.TILES; i++) {  // the panel has four images in a row
       $(`live-${i}`).getContext("2d").drawImage(panel, i * live.TILE, 0, live.TILE, live.TILE, 0, 0, live.TILE, live.TILE);
@@ -151,15 +142,13 @@ const live = {
     panel.close();
     if (session.neutral && !--session.neutral) { live.say("Your neutral face was taken."); }
     session.reason = isLearning ? "Measuring your face: look at the camera, talk, close your mouth." : "Running.";
-    live.count(session, number);
+    live.count(session, sent);
   },
 
   // the rate and the delay of the last seconds
-  count(session, number) {
-    const now = performance.now(), sent = session.sent.get(number), { delays } = session;
-    if (sent === undefined) { return; }  // a later frame was displayed first
+  count(session, sent) {
+    const now = performance.now(), { delays } = session;
     delays.push([now, now - sent]);
-    for (const earlier of session.sent.keys()) { if (earlier <= number) { session.sent.delete(earlier); } }
     while (delays[0][0] < now - live.WINDOW_MS) { delays.shift(); }
     const rate = delays.length > 1 ? 1000 * (delays.length - 1) / Math.max(now - delays[0][0], 1) : 0;
     const delay = delays.reduce((sum, [, ms]) => sum + ms, 0) / delays.length;
@@ -178,21 +167,17 @@ const live = {
 
   send(session) {
     const video = $("live-video"), canvas = $("live-in");
-    if (!session?.ready || session.sent.size >= session.room || session.encoding || !video.videoWidth) { return; }
+    if (!session?.ready || session.sent.length >= session.room || session.encoding || !video.videoWidth) { return; }
     session.encoding = true;
     canvas.width = Math.min(video.videoWidth, live.WIDTH);
     canvas.height = Math.round(video.videoHeight * canvas.width / video.videoWidth);
     const context = canvas.getContext("2d");
     if ($("live-mirror").checked) { context.setTransform(-1, 0, 0, 1, canvas.width, 0); }
     context.drawImage(video, 0, 0, canvas.width, canvas.height);
-    const number = session.number++;
-    session.sent.set(number, performance.now());
-    canvas.toBlob(async (blob) => {
-      const bytes = new Uint8Array(4 + blob.size);
-      new DataView(bytes.buffer).setUint32(0, number);
-      bytes.set(new Uint8Array(await blob.arrayBuffer()), 4);
+    session.sent.push(performance.now());
+    canvas.toBlob((blob) => {
       session.encoding = false;
-      if (session === live.session && session.socket.readyState === WebSocket.OPEN) { session.socket.send(bytes); }
+      if (session === live.session && session.socket.readyState === WebSocket.OPEN) { session.socket.send(blob); }
     }, "image/jpeg", live.QUALITY);
   },
 

@@ -92,6 +92,20 @@ const page = {
     return found !== null;
   },
 
+  // records until it is stopped or too long; `tell` gets the seconds, and `done` gives the file
+  record(stream, tell) {
+    const parts = [], recorder = new MediaRecorder(stream), most = Number(document.body.dataset.seconds);
+    const stop = () => recorder.state === "recording" && recorder.stop();
+    stream.getVideoTracks()[0].onended = stop;
+    recorder.ondataavailable = (event) => { tell(parts.push(event.data)); if (parts.length >= most) { stop(); } };
+    const done = new Promise((give) => { recorder.onstop = () => give(new Blob(parts, { type: recorder.mimeType })); })
+      .finally(() => page.giveBack(stream));
+    recorder.start(1000);
+    return { stop, done };
+  },
+
+  giveBack: (stream) => stream.getTracks().forEach((track) => track.stop()),
+
   // values of all controls of a tab, see web/controls.py
   controls(tab) {
     const value = (input) => (input.type === "checkbox" ? input.checked : input.type === "range" ? Number(input.value) : input.value);

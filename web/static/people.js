@@ -24,9 +24,11 @@ const people = {
 
   showPortrait(where) {
     const person = page.news?.people.find((each) => each.name === $(`${where}-target`).value);
-    people.setImage($(`${where}-portrait`), person?.portrait);
-    if (where === "live" && person) { $("live-3").style.backgroundImage = `url("${person.portrait}")`; }
+    people.setImage($(`${where}-portrait`), people.portrait(person));
+    if (where === "live") { $("live-3").style.backgroundImage = person ? `url("${people.portrait(person)}")` : ""; }
   },
+
+  portrait: (person) => (person?.name ? `portrait?${new URLSearchParams({ name: person.name, version: person.portrait })}` : ""),
 
   setImage(image, address) {
     image.hidden = !address;
@@ -52,7 +54,7 @@ const people = {
       $("people-title").focus();
     };
     card.part("portrait").onerror = async () => {  // the server says why
-      const found = await fetch(card.person.portrait).then((answer) => answer.json()).catch(() => ({}));
+      const found = await fetch(people.portrait(card.person)).then((answer) => answer.json()).catch(() => ({}));
       card.part("about").textContent = `cannot be shown: ${found.error}`;
     };
     $("people").append(root);
@@ -77,7 +79,7 @@ const people = {
     card.part("pause").hidden = !isWorking;
     card.part("live").hidden = !person.name;
     card.part("remove").hidden = !person.id;
-    people.setImage(card.part("portrait"), person.portrait);
+    people.setImage(card.part("portrait"), people.portrait(person));
     card.part("portrait").alt = `face of ${person.title || person.name}, generated`;
     card.part("face").parentElement.hidden = !person.face;
     people.setImage(card.part("face"), person.face ? `learned/${person.id}/face?${person.face}` : "");

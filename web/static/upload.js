@@ -94,7 +94,6 @@ class Upload {
   }
 
   async record() {
-    const most = Number(document.body.dataset.seconds);
     const asking = this.recorder = { stop: () => { this.recorder = null; page.update(); } };  // until the browser has answered
     page.update();
     this.say("Waiting for the camera ...");
@@ -108,26 +107,16 @@ class Upload {
       page.update();
       return;
     }
-    const giveBack = () => stream.getTracks().forEach((track) => track.stop());
-    if (this.recorder !== asking) { giveBack(); this.say("Stopped."); return; }
-    const parts = [], preview = this.part("in"), recorder = this.recorder = new MediaRecorder(stream);
-    const stop = () => recorder.state === "recording" && recorder.stop();
-    stream.getVideoTracks()[0].onended = stop;
-    recorder.ondataavailable = (event) => {
-      parts.push(event.data);
-      this.say(`Recording: ${parts.length} s of at most ${most} s.`);
-      if (parts.length >= most) { stop(); }
-    };
-    recorder.onstop = () => {
-      giveBack();
-      this.recorder = preview.srcObject = null;
-      this.send(new Blob(parts, { type: recorder.mimeType }));
-    };
+    if (this.recorder !== asking) { page.giveBack(stream); this.say("Stopped."); return; }
+    const preview = this.part("in");
     preview.srcObject = stream;
     preview.hidden = false;
     preview.play().catch(() => {});
-    recorder.start(1000);
     this.say("Recording.");
+    this.recorder = page.record(stream, (s) => this.say(`Recording: ${s} s of at most ${document.body.dataset.seconds} s.`));
     page.update();
+    const file = await this.recorder.done;
+    this.recorder = preview.srcObject = null;
+    this.send(file);
   }
 }

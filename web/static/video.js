@@ -18,15 +18,15 @@ const video = {
   },
 
   entry({ name, time }) {
-    const item = document.createElement("li"), words = document.createElement("span"), save = document.createElement("a");
+    const item = $("result").content.firstElementChild.cloneNode(true), [words, play, save, remove] = item.children;
     words.textContent = `${name.replace(/\.mp4$/, "")}, ${new Date(1000 * time).toLocaleString()}`;
-    Object.assign(save, { textContent: "Save", href: video.address(name), download: name });
-    const button = (text, onclick) => Object.assign(document.createElement("button"), { textContent: text, onclick });
-    item.append(words, button("Play", () => video.play(name)), save, button("Delete", () => {
+    play.onclick = () => video.play(name);
+    Object.assign(save, { href: video.address(name), download: name });
+    remove.onclick = () => {
       if (!confirm(`Delete ${name}?`)) { return; }
       page.ask({ do: "delete", name }, "video");
       $("results-title").focus();
-    }));
+    };
     return item;
   },
 
