@@ -26,12 +26,11 @@ from utils import cli
 from utils.context import set_context
 from utils.errors import ConfigError, ResourceError, WeightsError
 from utils.files import read_text
-from web.live import MAX_IMAGE_BYTES
 from web.server import build_application
 from web.videos import Limits
 
 LOCAL_HOST = "127.0.0.1"
-MAX_MESSAGE_BYTES = 2 * MAX_IMAGE_BYTES
+MAX_MESSAGE_BYTES = 1 << 20
 MAX_CONNECTIONS = 256
 POLL_S = 0.05
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME")

@@ -60,6 +60,7 @@ class Learned:
         self.state = "looking"  # looking | looked | learning | stopped | done | failed
         self.agreed_on, self.why, self.quality = date.today().isoformat(), "", LEVELS[0]
         self.flags: list[str] = []  # part of the video, and number of the face
+        self.sheet = self.work().person(name) / "contact_sheet.png"
         self.missing: list[str] = []
         self.num_frames = self.total = 0
         self.shown_as = ""  # name among the targets, if there is a film
@@ -73,17 +74,11 @@ class Learned:
         """Return the work folder with a quality, or the current one."""
         return Work(self.folder, "", self.name, QUALITIES[quality or self.quality], ("decoder",), available_cores())
 
-    @property
-    def sheet(self) -> Path:
-        """Return the contact sheet."""
-        return self.work().person(self.name) / "contact_sheet.png"
-
     def next_quality(self) -> str:
         """Return the quality that can be trained now; '' if there is none."""
         if not self.num_frames or self.state in WORKING:
             return ""
-        later = LEVELS[LEVELS.index(self.quality) + 1 :]
-        return self.quality if self.state != "done" else later[0] if later else ""
+        return (*LEVELS, "")[LEVELS.index(self.quality) + (self.state == "done")]
 
     def keep(self) -> None:
         """Write the state, which a restarted server reads."""
@@ -104,6 +99,8 @@ class Learned:
             return read_progress(self.folder / PROGRESS_FILE)
         with suppress(OSError, ValueError, IndexError, KeyError):  # files may be incomplete while they are written
             if self.state == "learning" and self.total:
+                if self.work().done("decoder") >= self.total:
+                    return {"what": "measuring the result"}
                 times = read_series(self.work().run("decoder"))[TIMER]
                 done, mean_s = times[-1][0] + 1, sum(seconds for _, seconds in times) / len(times)
                 return {"what": "learning", **progress_of(done, self.total, done * mean_s)}

@@ -25,22 +25,17 @@ from web.controls import read_controls
 from web.live_reenactor import LiveReenactor
 from web.session import read_message
 
-MAX_IMAGE_BYTES = 1 << 20
 MAX_PIXELS = 1920 * 1080
-MAX_SCANS = 4  # of a JPEG image; each costs a pass over it
-SCAN = b"\xff\xda"
 JPEG_QUALITY = 88
 RESULTS_WAITING = 8
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Decode a baseline JPEG image to (H, W, 3) uint8 RGB. Raises UserError if it is anything else, or too large."""
+    """Decode a JPEG image to (H, W, 3) uint8 RGB. Raises UserError if it is anything else, or too large."""
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError("the camera's frames are too large")
-            if image.info.get("progressive") or data.count(SCAN) > MAX_SCANS:
-                raise UserError("the frame is not a baseline JPEG image")
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise UserError("the frame is not a JPEG image") from None
@@ -156,8 +151,6 @@ async def _receive_all(socket: WebSocket, session: LiveReenactor) -> None:
     while True:
         message = await _receive(socket)
         if isinstance(message, bytes):
-            if len(message) > MAX_IMAGE_BYTES:
-                raise UserError("the frame is too large")
             session.camera.offer(await asyncio.to_thread(decode, message))
         elif message.get("calibrate"):
             session.geometry.calibrate()

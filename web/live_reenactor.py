@@ -24,8 +24,6 @@ from utils.parallel import prefetched
 
 FACES_AHEAD, FRAMES_WAITING = 1, 8
 
-Take = Callable[["Result | FaceFrame"], None]
-
 
 class LiveFrames:
     """A camera whose frames come from another thread."""
@@ -63,7 +61,7 @@ class LiveReenactor:
         self,
         decoder: Trained,
         context: str,
-        take: Take,
+        take: Callable[[Result | FaceFrame], None],
         fail: Callable[[BaseException], None],
         film: Film | None = None,
         source: Shape | None = None,

@@ -87,8 +87,7 @@ def build_application(
     learning, tabs = Learning(logdir / FOLDER, targets, context, forget), Tabs(folder, news, end_session)
 
     async def show_page(_: Request) -> Response:
-        values = {"limits": limits, "controls": CONTROLS, "examples": EXAMPLES}
-        return HTMLResponse(render_file(HERE / "page.html", **values))
+        return HTMLResponse(render_file(HERE / "page.html", limits=limits, controls=CONTROLS, examples=EXAMPLES))
 
     async def show_portrait(request: Request) -> Response:
         asked = (request.query_params.get(key, "") for key in ("name", "version"))
@@ -111,19 +110,17 @@ def build_application(
         return Response(learning.person(request.path_params["id"]).face, media_type="image/jpeg")
 
     async def do(request: Request) -> Response:
-        session, body = tabs.session_of(request.headers.get("x-session", "")), b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_TEXT:
-                raise Refused(413, "too long")
-        wish = read_message(body.decode(errors="replace"))
+        session = tabs.session_of(request.headers.get("x-session", ""))
+        if not 0 < int(request.headers.get("content-length", 0)) <= MAX_TEXT:
+            raise Refused(413, "too long, or of unknown length")
+        wish = read_message((await request.body()).decode(errors="replace"))
         match wish.get("do"):
             case "make":
                 await videos.make(wish, session)
             case "stop":
-                videos.stop()
+                videos.stop.set()
             case "delete":
-                videos.delete(wish)
+                videos.result(wish.get("name")).unlink(missing_ok=True)
             case "look":
                 await learning.look(wish, session.folder / "person")
             case "learn" | "pause" | "remove" as action:

@@ -35,7 +35,7 @@ class Session:
         self.token = secrets.token_urlsafe(24)
         self.folder = folder / f"session-{secrets.token_hex(8)}"
         self.folder.mkdir()
-        self.taken, self.closed = asyncio.Event(), asyncio.Event()
+        self.taken, self.ending, self.closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
 
 class Tabs:
@@ -66,8 +66,8 @@ class Tabs:
             before = self._session
             if before is not None and "take" not in socket.query_params:
                 with suppress(asyncio.TimeoutError):  # it may be just ending, as when a page is reloaded
-                    await asyncio.wait_for(before.closed.wait(), RELOAD_S)
-                if not before.closed.is_set():
+                    await asyncio.wait_for(before.ending.wait(), RELOAD_S)
+                if not before.ending.is_set():
                     await socket.send_json({"busy": True})
                     return await socket.close()
             if before is not None:
@@ -80,6 +80,7 @@ class Tabs:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            session.ending.set()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -70,7 +70,7 @@ class Videos:
         self._targets, self._context, self._limits, self._results = targets, context, limits, results
         self._job: asyncio.Task | None = None
         self._target = ""  # name of the job's target
-        self._stop = threading.Event()
+        self.stop = threading.Event()  # ends the job
         self.state: dict[str, Any] = {}  # of the job, for the page
 
     def is_busy(self) -> bool:
@@ -80,12 +80,8 @@ class Videos:
     async def end(self, name: str = "") -> None:
         """Stop the job, or only that of a target, and wait for its end."""
         if self.is_busy() and name in ("", self._target):
-            self._stop.set()
+            self.stop.set()
             await asyncio.gather(self._job, return_exceptions=True)
-
-    def stop(self) -> None:
-        """Stop the job."""
-        self._stop.set()
 
     async def take(self, request: Request, session: Session, kind: str) -> dict[str, Any]:
         """Receive a file, which replaces the previous one of its kind, and return what the page shows of it.
@@ -156,10 +152,6 @@ class Videos:
             raise Refused(404, "This result does not exist any more.")
         return self._results / name
 
-    def delete(self, wish: dict[str, Any]) -> None:
-        """Delete a result. Raises Refused if it does not exist."""
-        self.result(wish.get("name")).unlink(missing_ok=True)
-
     def _new_result(self, person: str) -> Path:
         """Return the path of a new result. Raises UserError if there are too many."""
         names = [result["name"] for result in self.results()]
@@ -175,13 +167,13 @@ class Videos:
         target, controls, video = self._targets.get(name), read_controls("video", wish), session.folder / "video"
         if target is None:
             raise UserError("this person cannot be shown any more")
-        if self._stop.is_set():
+        if self.stop.is_set():
             await self.end()
         if self.is_busy():
             raise UserError("a video is being made; stop that first")
         if not video.exists():
             raise UserError("choose or record a video first")
-        self._stop.clear()
+        self.stop.clear()
         self._target, self.state, out = name, {"what": "reading the video"}, self._new_result(target.person)
         self._job = asyncio.create_task(self._run(video, target, controls, part, face, out))
 
@@ -202,7 +194,7 @@ class Videos:
         try:
             for done, item in enumerate(items, 1):
                 seconds = time.monotonic() - begun_at
-                if self._stop.is_set():
+                if self.stop.is_set():
                     raise _Stop
                 if seconds > MAX_JOB_S:
                     raise UserError(f"not finished after {MAX_JOB_S / 60:.0f} minutes; cut the video")

@@ -133,7 +133,7 @@ def test_stop_ends_a_film_without_a_face(tmp_path, monkeypatch):
         frames_in = Input(nobody(), 25.0, 100, calibration=nobody, landmarks=shape)
         monkeypatch.setattr("web.videos.open_input", lambda *_, **__: frames_in)
         videos = Videos({}, "cpu", Limits(1, MAX_SECONDS), tmp_path / "results")
-        threading.Timer(stop_s, videos.stop).start()
+        threading.Timer(stop_s, videos.stop.set).start()
         videos._reenact(tmp_path / "in", real_target(), read_controls("video", {}), None, None, tmp_path / "out.mp4")
 
     known = np.stack([real_target().decoder.shape().neutral] * 30)

@@ -70,7 +70,7 @@ const people = {
     const put = (name, text) => { card.part(name).textContent = text; card.part(name).hidden = !text; };
     put("name", person.title || person.name);
     put("about", [...(person.facts || []), ...(person.frames ? [`${person.frames} usable images`] : [])].join("; "));
-    const words = `${people.WORDS[state] || ""}${isWorking ? " ..." : person.why || ""}`;
+    const words = `${person.what || people.WORDS[state] || ""}${isWorking ? " ..." : person.why || ""}`;
     put("state", person.done === undefined ? words : `${person.what}, ${page.timeLeft(person.left_s)}`);
     card.part("state").classList.toggle("wrong", state === "failed");
     put("missing", person.missing?.length && state !== "done" ? `For a better result, film this too: ${person.missing.join("; ")}.` : "");
