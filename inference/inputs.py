@@ -53,12 +53,20 @@ class FrameSource:
         fps: frame rate; frames of a video are repeated or dropped. None is the video's own.
         wanted: number of frames that will be used; None is all.
         part: start and end in seconds of the part of a video that is used; None is all.
+        on_frame: called before each frame is returned; its exceptions end the iteration.
 
     Raises DataError if the file cannot be read, or the folder has no images.
     """
 
-    def __init__(self, path: Path, fps: float | None = None, wanted: int | None = None, part: Part | None = None):
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        fps: float | None = None,
+        wanted: int | None = None,
+        part: Part | None = None,
+        on_frame: Callable[[], object] = lambda: None,
+    ):
+        self.path, self._on_frame = path, on_frame
         self.video: Video | None = None
         self.unreadable: dict[Path, str] = {}  # files that cannot be decoded, and why
         self._change_times: set[float] = set()
@@ -87,9 +95,12 @@ class FrameSource:
     def first(self, count: int | None) -> Iterator[np.ndarray | None]:
         """Yield the first frames (H, W, 3) uint8, upright; None for an image of a folder that cannot be decoded."""
         if self.video is not None:
-            yield from read_video(self.video, self.fps, count)
+            for frame in read_video(self.video, self.fps, count):
+                self._on_frame()
+                yield frame
             return
         for file in self._files[:count]:
+            self._on_frame()
             try:
                 yield read_image(file, upright=True)
             except DataError as error:
@@ -281,6 +292,7 @@ def open_input(
     wanted: int | None = None,
     with_sound: bool = True,
     part: Part | None = None,
+    on_frame: Callable[[], object] = lambda: None,
 ) -> Input:
     """Open a video, a folder of images, an image, or a camera (`webcam[:N]`).
 
@@ -288,7 +300,7 @@ def open_input(
         face_number: number of the face from 1, counted from the left; None is the largest.
         fps: frame rate; None is the input's own.
         wanted: number of frames; None is all.
-        part: start and end in seconds of the part of a video that is used; None is all.
+        part, on_frame: see `FrameSource`.
 
     Raises DataError if the input cannot be read, ResourceError if a camera cannot be opened.
     """
@@ -298,7 +310,7 @@ def open_input(
         camera = Camera(int(device or 0))
         frames = Replayed(islice(faces_of_camera(camera, finder, face_number), wanted))
         return Input(frames, fps or camera.fps, wanted, camera=camera)
-    source = FrameSource(Path(os.path.expanduser(name)), fps, wanted, part)
+    source = FrameSource(Path(os.path.expanduser(name)), fps, wanted, part, on_frame)
     finder = FaceFinder(is_video=source.is_film)
 
     def calibration() -> Iterator[FaceFrame]:

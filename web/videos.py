@@ -22,7 +22,7 @@ from datasets.boundary import IMAGE_SIZE
 from datasets.film import SIZES
 from datasets.panels import generated_metadata
 from faces.crop import Square, cut_square
-from faces.finder import Face, FaceFinder
+from faces.finder import FaceFinder
 from inference.inputs import MAX_CALIBRATION_FRAMES, FaceFrame, FrameSource, Part, open_input
 from inference.outputs import lay_out, layout_size, open_result_video
 from inference.reenactor import MissingFaces, open_reenactor, results_of
@@ -126,7 +126,9 @@ class Videos:
             faces = finder.find(frame)
             shown, most = (frame, faces) if len(faces) > len(most) else (shown, most)
         faces = sorted(most, key=lambda face: face.box[0] + face.box[2] / 2)
-        return {"seconds": source.video.seconds, "faces": [image_url(_cut(shown, face)) for face in faces]}
+        squares = [Square(*map(round, face.box[:3].tolist())) for face in faces]
+        cuts = [image_url(cut_square(shown, square, size=FACE_PX)) for square in squares]
+        return {"seconds": source.video.seconds, "faces": cuts}
 
     def _keep(self, path: Path) -> dict[str, Any]:
         """Write a recording of the live tab as a result, with metadata that mark it as generated."""
@@ -189,16 +191,11 @@ class Videos:
             self.state = {"failed": "internal error; see the server's log"}
 
     def _watched(self, items: Iterator[FaceFrame], what: str, total: int) -> Iterator[FaceFrame]:
-        """Report the progress of a loop over frames, which Stop and the time limit end."""
+        """Report the progress of a loop over frames."""
         begun_at = time.monotonic()
         try:
             for done, item in enumerate(items, 1):
-                seconds = time.monotonic() - begun_at
-                if self.stop.is_set():
-                    raise _Stop
-                if seconds > MAX_JOB_S:
-                    raise UserError(f"not finished after {MAX_JOB_S / 60:.0f} minutes; cut the video")
-                self.state = {"what": what, **progress_of(done, total, seconds)}
+                self.state = {"what": what, **progress_of(done, total, time.monotonic() - begun_at)}
                 yield item
         finally:
             close_iterator(items)
@@ -207,10 +204,17 @@ class Videos:
         self, path: Path, target: Target, controls: dict[str, Any], part: Part | None, face: int | None, out: Path
     ) -> dict[str, Any]:
         """Reenact a video; return the final state. Raises UserError if it is invalid, _Stop on request."""
-        frames_in = open_input(str(path), face, part=part)
+        until = time.monotonic() + MAX_JOB_S
+
+        def check() -> None:
+            if self.stop.is_set():
+                raise _Stop
+            if time.monotonic() > until:
+                raise UserError(f"not finished after {MAX_JOB_S / 60:.0f} minutes; cut the video")
+
+        frames_in = open_input(str(path), face, part=part, on_frame=check)
         count, calibration = frames_in.count, frames_in.calibration
         self._limits.check(count, float(frames_in.fps))
-        # frames without a face have no result, so the inputs are watched, not the results
         frames_in = frames_in._replace(
             frames=self._watched(frames_in.frames, "painting", count),
             calibration=lambda: self._watched(calibration(), "measuring the face", min(count, MAX_CALIBRATION_FRAMES)),
@@ -230,12 +234,6 @@ class Videos:
             missing.require_some(str(path))
         without = f" Without a face: {missing.counts()}." if missing.reasons else ""
         return {"said": f"Done: {made.count} frames.{without}", "result": out.name}
-
-
-def _cut(frame: Any, face: Face) -> Any:
-    """Cut a face for the page, (72, 72, 3) uint8."""
-    left, top, width, height = face.box
-    return cut_square(frame, Square(round(left), round(top), round(max(width, height))), size=FACE_PX)
 
 
 def _of_upload(error: UserError, path: Path) -> UserError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +14,6 @@ import pytest
 from helpers import DEMO, MAX_SECONDS, Visitor, ask_page, files_of, wait_until, write_frames
 from starlette.requests import ClientDisconnect
 
-from inference.inputs import FaceFrame, Input
 from people.targets import Target, target_of
 from utils.errors import DataError, UserError
 from utils.video import open_film
@@ -121,28 +119,42 @@ def test_one_job_at_a_time_which_can_be_stopped_and_begun_again(page, films):
                 other.do("delete", name=result["name"])
 
 
-def test_stop_ends_a_film_without_a_face(tmp_path, monkeypatch):
-    """Nothing is painted then, and no result passes; also while the source is calibrated, and when time is up."""
+class Blind:
+    """A finder that finds nothing, slowly."""
 
-    def nobody() -> Iterator[FaceFrame]:
-        while True:
-            time.sleep(0.001)
-            yield FaceFrame(0, None, "no face", 0.0)
+    def __init__(self, is_video: bool):
+        pass
 
-    def work(shape: np.ndarray | None, stop_s: float) -> Videos:
-        frames_in = Input(nobody(), 25.0, 100, calibration=nobody, landmarks=shape)
-        monkeypatch.setattr("web.videos.open_input", lambda *_, **__: frames_in)
-        videos = Videos({}, "cpu", Limits(1, MAX_SECONDS), tmp_path / "results")
+    def reset(self) -> None: ...
+
+    def find(self, image: np.ndarray) -> list:
+        time.sleep(0.02)
+        seen.append(image.mean())
+        return []
+
+
+seen: list[float] = []
+
+
+def test_stop_ends_a_film_without_a_face_at_once(tmp_path, films, monkeypatch):
+    """Though nothing is painted; also while the source is measured, and when time is up."""
+    monkeypatch.setattr("inference.inputs.FaceFinder", Blind)
+
+    def work(is_measured: bool, stop_s: float) -> None:
+        if is_measured:
+            monkeypatch.setattr("inference.reenactor.shape_of_source", lambda _: real_target().decoder.shape())
+        videos, controls = Videos({}, "cpu", Limits(1, 60), tmp_path / "results"), read_controls("video", {})
         threading.Timer(stop_s, videos.stop.set).start()
-        videos._reenact(tmp_path / "in", real_target(), read_controls("video", {}), None, None, tmp_path / "out.mp4")
+        seen.clear()
+        videos._reenact(films / "long.mp4", real_target(), controls, None, None, tmp_path / "out.mp4")
 
-    known = np.stack([real_target().decoder.shape().neutral] * 30)
-    for shape in (None, known):
+    for is_measured in (False, True):
         with pytest.raises(_Stop):
-            work(shape, 0.3)
+            work(is_measured, 0.3)
+        assert 0 < len(seen) < 60  # fewer than the tracker looks ahead
     monkeypatch.setattr("web.videos.MAX_JOB_S", 0.3)
     with pytest.raises(UserError, match="not finished"):
-        work(known, 60.0)
+        work(True, 60.0)
     assert not list(tmp_path.iterdir())
 
 
