@@ -304,15 +304,17 @@ class Learning:
             if not person.total:
                 names = read_person(root, person.name, "train").names
                 person.total = total_iterations(work, "decoder", {person.name: len(names)})
+        newest: Target | None = None
         for quality in LEVELS[: LEVELS.index(person.quality) + 1]:
             with suppress(UserError, OSError):
                 run = person.work(quality).run("decoder")
-                target = target_of(run / INFO_FILE)
+                newest = target_of(run / INFO_FILE)
                 if quality == LEVELS[0] or (run / HELD_OUT_FILE).exists():
-                    self._targets[person.shown_as] = target
-                if quality == person.quality and target.decoder.weights != person.weights:
-                    person.weights = target.decoder.weights
-                    person.face, person.faces = self._paint(person, target), person.faces + 1
+                    self._targets[person.shown_as] = newest
+        with suppress(UserError, OSError):
+            if newest is not None and newest.decoder.weights != person.weights:
+                person.weights = newest.decoder.weights
+                person.face, person.faces = self._paint(person, newest), person.faces + 1
 
     def _paint(self, person: Learned, target: Target) -> bytes:
         """Return a held-out frame with open eyes, real and painted, as a JPEG image."""

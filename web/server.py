@@ -29,7 +29,6 @@ from web.videos import Limits, Videos
 HERE = Path(__file__).resolve().parent
 EXAMPLES = ("nils", "vera")  # videos of synthetic people from tools/make_synthetic.py
 RESULTS = "page_results"
-MAX_PORTRAITS = 100
 
 
 def version_of(target: Target) -> str:
@@ -60,7 +59,7 @@ def build_application(
     """
     live, videos = LiveSockets(targets, context), Videos(targets, context, limits, logdir / RESULTS)
 
-    @lru_cache(MAX_PORTRAITS)
+    @lru_cache(maxsize=100)
     def painted(name: str, version: str) -> bytes:
         if name not in targets or version_of(targets[name]) != version:
             raise Refused(404, "not found")

@@ -118,7 +118,7 @@ def test_make_and_stop_and_a_server_that_dies(browser):
     wish = json.loads(wish)
     assert path == "do" and wish == {"do": "make", "part": [2, 5], "face": None, "target": "Linnea"}
     state(job={"what": "painting", "done": 0.25, "left_s": 30})
-    assert run("status('video')") == "painting: about 30 seconds left" and run("element('video-bar').value") == 0.25
+    assert run("status('video')") == "Painting: about 30 seconds left" and run("element('video-bar').value") == 0.25
     assert run("element('video-go>last').textContent") == "Stop"
     do("video.go()")
     assert json.loads(run("posts[1][1]")) == {"do": "stop"}
@@ -214,7 +214,7 @@ def test_a_person_that_is_learned_can_be_driven_before(browser):
     browser.state(people=[*STATE["people"], {**person, "what": "finding faces", "done": 0.5, "left_s": 100}])
     (card,) = json.loads(run("JSON.stringify([...people.cards.values()].slice(1).map((card) => card.root.id))"))
     part = lambda name: json.loads(run(f"JSON.stringify(element({json.dumps(card + '.')} + {json.dumps(name)}))"))  # noqa: E731
-    assert part("state")["textContent"] == "finding faces, about 2 minutes left" and part("live")["hidden"] is True
+    assert part("state")["textContent"] == "Finding faces, about 2 minutes left" and part("live")["hidden"] is True
     browser.state(
         people=[*STATE["people"], {**person, "name": "Mi", "state": "looked", "portrait": "2", "next": "draft"}]
     )

@@ -1,5 +1,4 @@
-// The Live tab: frames of the camera are sent to the server, which returns results. Only two or three are in flight at a
-// time, which keeps the delay small.
+// The Live tab: sends frames of the camera to the server and shows its results. Few are in flight, which keeps the delay small.
 const live = {
   IN_FLIGHT: 3, IN_FLIGHT_SLOW: 2, SLOW_MS: 250, FAST_MS: 100,
   WIDTH: 640, QUALITY: 0.85, WINDOW_MS: 2000, SAY_MS: 3000, TILES: 4, TILE: 256, RESULT: 3, NEUTRAL: 12,

@@ -2,13 +2,14 @@
 const $ = (id) => document.getElementById(id);
 
 const page = {
-  RETRY_MS: 2000,
-  token: null, news: null,
+  RETRY_MS: 2000, token: null, news: null,
+
+  sentence: (text) => text && text[0].toUpperCase() + text.slice(1),
 
   // `where`: live | video | person
   say(where, text, isWrong = false) {
-    const status = $(`${where}-status`);
-    if (status.textContent !== text) { status.textContent = text; }
+    const status = $(`${where}-status`), words = page.sentence(text);
+    if (status.textContent !== words) { status.textContent = words; }
     status.classList.toggle("wrong", isWrong);
   },
 
@@ -79,7 +80,7 @@ const page = {
       found = await answer.json();
     } catch { page.say(where, "The server does not answer.", true); return null; }
     if (answer.ok) { return found; }
-    page.say(where, `${found.error[0].toUpperCase()}${found.error.slice(1)}`, true);
+    page.say(where, found.error, true);
     return null;
   },
 

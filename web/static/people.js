@@ -71,7 +71,7 @@ const people = {
     put("name", person.title || person.name);
     put("about", [...(person.facts || []), ...(person.frames ? [`${person.frames} usable images`] : [])].join("; "));
     const words = `${person.what || people.WORDS[state] || ""}${isWorking ? " ..." : person.why || ""}`;
-    put("state", person.done === undefined ? words : `${person.what}, ${page.timeLeft(person.left_s)}`);
+    put("state", page.sentence(person.done === undefined ? words : `${person.what}, ${page.timeLeft(person.left_s)}`));
     card.part("state").classList.toggle("wrong", state === "failed");
     put("missing", person.missing?.length && state !== "done" ? `For a better result, film this too: ${person.missing.join("; ")}.` : "");
     page.showProgress(card.root.querySelector("progress"), isWorking, person.done);
