@@ -41,8 +41,6 @@ UNREADABLE = "image that cannot be decoded"
 IMAGES_AHEAD, CROPS_AHEAD = 4, 64
 MAX_NOTES = 20
 MAX_DIGITS = 18  # of a number in a file name
-
-
 Part = tuple[float, float]  # start and end in seconds
 
 
@@ -52,7 +50,7 @@ class FrameSource:
     Args:
         fps: frame rate; frames of a video are repeated or dropped. None is the video's own.
         wanted: number of frames that will be used; None is all.
-        part: start and end in seconds of the part of a video that is used; None is all.
+        part: start and end in seconds of the part of a video; None is all.
         on_frame: called before each frame is returned; its exceptions end the iteration.
 
     Raises DataError if the file cannot be read, or the folder has no images.
@@ -94,13 +92,12 @@ class FrameSource:
 
     def first(self, count: int | None) -> Iterator[np.ndarray | None]:
         """Yield the first frames (H, W, 3) uint8, upright; None for an image of a folder that cannot be decoded."""
-        if self.video is not None:
-            for frame in read_video(self.video, self.fps, count):
-                self._on_frame()
-                yield frame
-            return
-        for file in self._files[:count]:
+        for frame in self._images(count) if self.video is None else read_video(self.video, self.fps, count):
             self._on_frame()
+            yield frame
+
+    def _images(self, count: int | None) -> Iterator[np.ndarray | None]:
+        for file in self._files[:count]:
             try:
                 yield read_image(file, upright=True)
             except DataError as error:

@@ -24,8 +24,10 @@ from faces.finder import Face, FaceFinder
 from faces.follower import NO_FACE, FaceFollower, Placed
 from inference.inputs import UNREADABLE, Camera, FrameSource, faces_of, faces_of_camera
 from inference.outputs import ResultVideo
+from prepare_person import find_faces
 from synthetic.moving import VIDEO_FPS, VIDEO_SIZE, moving_head
 from utils.errors import DataError, ResourceError
+from utils.progress import VARIABLE, read_progress
 from utils.video import exact_rate, open_film, open_video, read_video
 
 FRAMES, GONE = 28, range(12, 18)
@@ -105,6 +107,34 @@ def test_a_part_that_is_empty_is_said(folder, tmp_path):
         FrameSource(folder / "video.mp4", part=(50.0, 60.0))
     with pytest.raises(DataError, match="has no parts"):
         FrameSource(tmp_path, part=(0.0, 1.0))
+
+
+class Two:
+    """A finder of two people, the one at the left being seen less often."""
+
+    def __init__(self, is_video: bool):
+        pass
+
+    def reset(self) -> None: ...
+
+    def find(self, image: np.ndarray) -> list[Face]:
+        centers = (500, 100) if round(float(image.mean()) / 4) < 20 else (500,)
+        boxes = [np.array([center - 45.0, 155, 90, 90]) for center in centers]
+        return [Face(box, np.full((98, 2), box[:2] + 45), look=np.full(88, box[0])) for box in boxes]
+
+
+@pytest.mark.parametrize("number, count, center", [(None, 50, 500), (1, 20, 100), (2, 50, 500)])
+def test_a_face_is_chosen_by_its_number_and_the_progress_is_told(tmp_path, number, count, center, monkeypatch):
+    write_frames(tmp_path / "m.mp4", [np.full((*VIDEO_SIZE[::-1], 3), 4 * shade, np.uint8) for shade in range(50)])
+    monkeypatch.setattr("prepare_person.FaceFinder", Two)
+    progress = tmp_path / "progress.json"
+    monkeypatch.setenv(VARIABLE, str(progress))
+    monkeypatch.setattr("utils.progress.INTERVAL_S", -1)
+    crops = [crop for crop in find_faces(FrameSource(tmp_path / "m.mp4"), 1, number) if not isinstance(crop, str)]
+    assert len(crops) == count and {round(crop.face.box[0] + 45) for crop in crops} == {center}
+    assert read_progress(progress) == {"what": "finding faces", "done": 1.0, "left_s": 0.0}
+    progress.write_text("[]")
+    assert read_progress(progress) == {}
 
 
 def test_rotated_videos_are_upright(folder, tmp_path):

@@ -24,7 +24,6 @@ from inference.networks import Trained
 from prepare_person import find_faces, large_ones, to_uint8
 from synthetic.moving import VIDEO_FPS, VIDEO_SIZE, moving_head
 from utils.files import write_yaml
-from utils.progress import VARIABLE, read_progress
 from utils.video import open_film, read_video
 
 SIZE = VIDEO_SIZE[::-1]  # height, width
@@ -236,28 +235,6 @@ class Forgetful:
         number = round(float(image.mean()) / 4)
         self.saw_it = self.saw_it or number not in (31, 32, 33)
         return [Face(np.array([80, 80, 90, 90]), np.full((98, 2), 125.0))] if self.saw_it else []
-
-
-class Two(Forgetful):
-    """A finder of two people, the one at the left being seen less often."""
-
-    def find(self, image: np.ndarray) -> list[Face]:
-        number = round(float(image.mean()) / 4)
-        return [*face(500, 200, 90, 1), *(face(100, 200, 90, 0) if number < 20 else NOTHING)]
-
-
-@pytest.mark.parametrize("number, count, center", [(None, 50, 500), (1, 20, 100), (2, 50, 500)])
-def test_a_face_is_chosen_by_its_number(tmp_path, number, count, center, monkeypatch):
-    write_frames(tmp_path / "m.mp4", [np.full((*SIZE, 3), 4 * number, np.uint8) for number in range(50)])
-    monkeypatch.setattr("prepare_person.FaceFinder", Two)
-    progress = tmp_path / "progress.json"
-    monkeypatch.setenv(VARIABLE, str(progress))
-    monkeypatch.setattr("utils.progress.INTERVAL_S", -1)
-    crops = [crop for crop in find_faces(FrameSource(tmp_path / "m.mp4"), 1, number) if not isinstance(crop, str)]
-    assert len(crops) == count and {round(crop.face.box[0] + 45) for crop in crops} == {center}
-    assert read_progress(progress) == {"what": "finding faces", "done": 1.0, "left_s": 0.0}
-    progress.write_text("[]")
-    assert read_progress(progress) == {}
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])

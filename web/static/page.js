@@ -93,7 +93,7 @@ const page = {
     return found !== null;
   },
 
-  // records until it is stopped or too long; `tell` gets the seconds, and `done` gives the file
+  // records until it is stopped or too long; `tell` gets the seconds, and `done` resolves to the file
   record(stream, tell) {
     const parts = [], recorder = new MediaRecorder(stream), most = Number(document.body.dataset.seconds);
     const stop = () => recorder.state === "recording" && recorder.stop();
