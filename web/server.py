@@ -32,7 +32,7 @@ RESULTS = "page_results"
 
 
 def version_of(target: Target) -> str:
-    """Return a number that changes with the images that show a target."""
+    """Return a text that changes with the images that show a target."""
     return str(zlib.crc32(f"{target.decoder.weights} {target.film_path}".encode()))
 
 
@@ -69,6 +69,7 @@ def build_application(
         """End whatever shows a person that is removed."""
         await live.end("Stopped: the person was removed.", name)
         await videos.end(name)
+        painted.cache_clear()
 
     async def end_session() -> None:
         await live.end("Another tab uses the page.")

@@ -102,6 +102,7 @@ def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(fil
         log = (folder / "log.txt").read_text()
         assert " done; press Ctrl-C" in log and "from iteration" in log and log.count("== prepare") == 1
         assert page.names() == ["Linnea, demo", NAME] and "like images of the video" in person["facts"][1]
+        portrait = ask_page(page.page, f"/portrait?{urlencode({'name': NAME, 'version': person['portrait']})}")
         with open_socket(page.page, "live") as live:
             live.send(json.dumps({"target": NAME, "session": page.token}))
             assert "ready" in live.recv(timeout=PATIENCE_S)
@@ -116,6 +117,8 @@ def test_a_person_is_learned_though_the_page_is_closed_and_the_server_killed(fil
                 pass
             assert "was removed" in words
         assert not list(root.iterdir())
+        query = urlencode({"name": NAME, "version": person["portrait"]})
+        assert portrait[0] == 200 and ask_page(page.page, f"/portrait?{query}")[0] == 404
         assert ask_page(page.page, f"/learned/{person['id']}/sheet")[0] == 409
 
 

@@ -94,8 +94,7 @@ const people = {
     if (!await page.ask({ do: "look", name, agreed, ...upload.choice() }, "person")) { return; }
     upload.forget();
     upload.say("Added.");
-    $("person-in").hidden = true;
-    $("person-agreed").checked = false;
+    $("person-in").hidden = !($("person-agreed").checked = false);
     page.update();
   },
 

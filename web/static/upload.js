@@ -30,6 +30,7 @@ class Upload {
   forget() {
     this.isReady = false;
     this.part("chosen").hidden = true;
+    this.say("Choose a video.");
   }
 
   async send(file) {
