@@ -93,8 +93,8 @@ const people = {
     if (!name || !agreed) { upload.say(name ? "Confirm that the person has agreed." : "Enter a name.", true); return; }
     if (!await page.ask({ do: "look", name, agreed, ...upload.choice() }, "person")) { return; }
     upload.forget();
-    upload.say("Added.");
-    $("person-in").hidden = !($("person-agreed").checked = false);
+    $("person-in").hidden = true;
+    $("person-agreed").checked = false;
     page.update();
   },
 
