@@ -33,6 +33,7 @@ from training.series import Series
 from training.solver import LossScale, Solver
 from utils.errors import NotFiniteError, Stopped
 from utils.files import check_room, check_writable, existing_part, write_yaml
+from utils.progress import ProgressFile
 
 SHOW_INTERVAL_S = 0.5  # between updates of the progress bar's losses
 LOG_INTERVAL_S, FIRST_LOG_S = 30, 5  # between lines of a log file
@@ -152,7 +153,7 @@ class Run:
         self.series = Series(self.folder, self.series_interval)
         self._bar: tqdm | None = None
         self._shown_at = self._begun_at = time.monotonic()
-        self._begun_with = self.iteration
+        self._begun_with, self._progress = self.iteration, ProgressFile("learning")
         self._log_interval_s = FIRST_LOG_S
 
     def epochs(self) -> Iterator[tuple[int, Iterator[int]]]:
@@ -192,6 +193,7 @@ class Run:
         self.series.add(self.iteration, losses)
         self._show(losses)
         done = self.iteration + 1
+        self._progress.write(done, self.iterations_in_all, self._begun_with)
         is_due = done % self.config.monitor.interval == 0 or done % self.batches_per_epoch == 0
         if panel is not None and is_due:
             panel(self.folder / "result", done, self.iteration // self.batches_per_epoch + 1)

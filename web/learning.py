@@ -25,15 +25,13 @@ from datasets.film import FILM_FILE, film_of, write_film
 from datasets.panels import side_by_side
 from faces.landmarks import opening_of_eyes
 from people.advice import what_is_missing
-from people.recipe import total_iterations
 from people.targets import Target, free_name, instant_target, portrait, target_of
 from people.work import INPUTS_FILE, QUALITIES, Work, person_name, read_inputs
-from training.series import TIMER, read_series
 from utils.errors import UserError, one_line
 from utils.files import read_yaml, remove, write_yaml
 from utils.html import jpeg, without_paths
 from utils.parallel import available_cores
-from utils.progress import VARIABLE, progress_of, read_progress
+from utils.progress import VARIABLE, read_progress
 from utils.steps import ROOT, STOPPED, end_with
 from web.controls import read_choice
 
@@ -62,7 +60,7 @@ class Learned:
         self.flags: list[str] = []  # part of the video, and number of the face
         self.sheet = self.work().person(name) / "contact_sheet.png"
         self.missing: list[str] = []
-        self.num_frames = self.total = 0
+        self.num_frames = 0
         self.shown_as = ""  # name among the targets, if there is a film
         self.weights: Path | None = None
         self.face = b""  # JPEG image of a held-out frame, real and painted with the newest weights
@@ -95,16 +93,9 @@ class Learned:
 
     def progress(self) -> dict[str, Any]:
         """Return what is done, the progress from 0 to 1 and the remaining seconds, as far as they are known."""
-        if self.state == "looking":
-            return read_progress(self.folder / PROGRESS_FILE)
-        with suppress(OSError, ValueError, IndexError, KeyError):  # files may be incomplete while they are written
-            if self.state == "learning" and self.total:
-                if self.work().done("decoder") >= self.total:
-                    return {"what": "measuring the result"}
-                times = read_series(self.work().run("decoder"))[TIMER]
-                done, mean_s = times[-1][0] + 1, sum(seconds for _, seconds in times) / len(times)
-                return {"what": "learning", **progress_of(done, self.total, done * mean_s)}
-        return {}
+        found = read_progress(self.folder / PROGRESS_FILE) if self.state in WORKING else {}
+        is_over = self.state == "learning" and found.get("done", 0.0) == 1.0
+        return {"what": "measuring the result"} if is_over else found
 
     def card(self) -> dict[str, Any]:
         """Return the state for the page."""
@@ -197,23 +188,21 @@ class Learning:
             quality = person.next_quality()
             if not quality:
                 raise UserError(f"{person.title} cannot be trained now")
-            person.state, person.quality, person.total = "learning", quality, 0
+            person.state, person.quality = "learning", quality
             person.keep()
             self._begin(person)
 
     async def pause(self, wish: dict[str, Any]) -> None:
         """Stop a person's process, which writes a checkpoint first."""
-        self._end(self.person(wish.get("id")))
-
-    def _end(self, person: Learned) -> None:
-        if person.process is not None:
+        process = self.person(wish.get("id")).process
+        if process is not None:
             with suppress(ProcessLookupError):
-                person.process.send_signal(signal.SIGTERM)
+                process.send_signal(signal.SIGTERM)
 
     async def remove(self, wish: dict[str, Any]) -> None:
         """Remove a person with all its files. Raises UserError if its process does not end."""
         person = self.person(wish.get("id"))
-        self._end(person)
+        await self.pause(wish)
         if person.state in WORKING and self._task is not None:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._task), END_S)
@@ -260,6 +249,7 @@ class Learning:
         args = ["--quality", person.quality, "--work-dir", str(person.folder)]
         if person.state == "looking":
             args = ["--target", str(person.folder / VIDEO), "--name", person.name, "--look", *person.flags, *args]
+        remove(person.folder / PROGRESS_FILE)
         with open(person.folder / LOG_FILE, "ab") as log:
             person.log_start = log.tell()
             person.process = await asyncio.create_subprocess_exec(
@@ -281,7 +271,7 @@ class Learning:
                     await asyncio.to_thread(self._look_at, person)
                 if time.monotonic() > until:
                     person.why = f"not finished after {MAX_LEARN_S / 3600:.0f} hours"
-                    self._end(person)
+                    await self.pause({"id": person.id})
         finally:
             person.process = None
 
@@ -291,7 +281,7 @@ class Learning:
         Those are a film of all frames at first, then a decoder of the first quality with the newest weights, and one of
         a later quality when it is complete.
         """
-        work, root = person.work(), person.work().root(person.name)
+        root, newest = person.work().root(person.name), None
         with suppress(UserError, OSError):
             if not person.num_frames:
                 landmarks = read_person(root, person.name, "all").landmarks
@@ -301,10 +291,6 @@ class Learning:
             if not person.shown_as:
                 person.shown_as = free_name(person.title, self._targets)
                 self._targets[person.shown_as] = instant_target(film, person.name)
-            if not person.total:
-                names = read_person(root, person.name, "train").names
-                person.total = total_iterations(work, "decoder", {person.name: len(names)})
-        newest: Target | None = None
         for quality in LEVELS[: LEVELS.index(person.quality) + 1]:
             with suppress(UserError, OSError):
                 run = person.work(quality).run("decoder")

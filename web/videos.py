@@ -6,13 +6,13 @@ The server chooses all names and paths. Uploads are removed with the tab's sessi
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +43,7 @@ MAX_RESULTS = 50
 CHECK_S, CHECKS = 3.0, 6  # duration and number of the frames in which faces are searched first
 FACE_PX = 72
 KINDS = ("video", "person", "recording")
+READING = "looking for a face"
 
 
 class Limits(NamedTuple):
@@ -122,7 +123,7 @@ class Videos:
         self._limits.check(source.count, float(source.fps))
         count = min(round(CHECK_S * source.fps), source.count)
         finder, shown, most = FaceFinder(), None, []
-        for frame in islice(source.first(count), 0, None, max(count // CHECKS, 1)):
+        for frame in itertools.islice(source.first(count), 0, None, max(count // CHECKS, 1)):
             faces = finder.find(frame)
             shown, most = (frame, faces) if len(faces) > len(most) else (shown, most)
         faces = sorted(most, key=lambda face: face.box[0] + face.box[2] / 2)
@@ -176,7 +177,7 @@ class Videos:
         if not video.exists():
             raise UserError("choose or record a video first")
         self.stop.clear()
-        self._target, self.state, out = name, {"what": "reading the video"}, self._new_result(target.person)
+        self._target, self.state, out = name, {"what": READING}, self._new_result(target.person)
         self._job = asyncio.create_task(self._run(video, target, controls, part, face, out))
 
     async def _run(self, video: Path, target: Target, controls: dict[str, Any], *work: Any) -> None:
@@ -204,12 +205,15 @@ class Videos:
         self, path: Path, target: Target, controls: dict[str, Any], part: Part | None, face: int | None, out: Path
     ) -> dict[str, Any]:
         """Reenact a video; return the final state. Raises UserError if it is invalid, _Stop on request."""
-        until = time.monotonic() + MAX_JOB_S
+        begun_at, decoded = time.monotonic(), itertools.count(1)
 
         def check() -> None:
+            seconds, done = time.monotonic() - begun_at, next(decoded) / 2  # frames are decoded twice
+            if self.state.get("what") == READING:
+                self.state = {"what": READING, **progress_of(done, count, seconds)}
             if self.stop.is_set():
                 raise _Stop
-            if time.monotonic() > until:
+            if seconds > MAX_JOB_S:
                 raise UserError(f"not finished after {MAX_JOB_S / 60:.0f} minutes; cut the video")
 
         frames_in = open_input(str(path), face, part=part, on_frame=check)

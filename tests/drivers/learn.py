@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import sys
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from config.runs import GEOMETRY_FILE, HELD_OUT_FILE, INFO_FILE
 from people.work import QUALITIES, Work, read_inputs, record_inputs
+from utils.progress import VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,8 +52,7 @@ run, demo = work.run("decoder"), ROOT / "demo/weights/decoder"
 begun = run.exists()
 print("from iteration 1" if begun else "from the beginning", flush=True)
 run.mkdir(parents=True, exist_ok=True)
-(run / "time_training.timer.txt").write_text("10 0.5 1 0.5\n")
-(run / "L1_loss.series.txt").write_text("10 0.25\n")
+Path(os.environ[VARIABLE]).write_text('{"what": "learning", "done": 0.25, "left_s": 100}')
 for own, given in (("netG_decoder_1.h5", "weights.h5"), (GEOMETRY_FILE, GEOMETRY_FILE), (INFO_FILE, INFO_FILE)):
     shutil.copy(demo / given, run / own)
 if not begun:

@@ -160,7 +160,7 @@ def test_what_is_trained_next_and_shown_meanwhile(tmp_path):
     targets: dict = {}
     learning = Learning(tmp_path / "none", targets, "cpu", nothing)
     learning._paint = lambda *_: b"x"
-    person.shown_as, person.total = "B", 1
+    person.shown_as = "B"
     (tmp_path / FILM_FILE).touch()
     for quality in ("draft", "good"):
         run = person.work(quality).run("decoder")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +17,7 @@ from utils.errors import DataError, UserError
 from utils.video import open_film
 from web.controls import read_controls
 from web.session import Refused
-from web.videos import Limits, Videos, _Stop
+from web.videos import READING, Limits, Videos, _Stop
 
 
 def test_a_video_is_made_with_its_sound_and_kept_until_it_is_deleted(page, films, tmp_path):
@@ -120,41 +118,42 @@ def test_one_job_at_a_time_which_can_be_stopped_and_begun_again(page, films):
 
 
 class Blind:
-    """A finder that finds nothing, slowly."""
+    """A finder that finds nothing, while whose tenth frame Stop is pressed."""
+
+    videos: Videos
+    count = 0
 
     def __init__(self, is_video: bool):
-        pass
+        Blind.count = 0
 
     def reset(self) -> None: ...
 
     def find(self, image: np.ndarray) -> list:
-        time.sleep(0.02)
-        seen.append(image.mean())
+        Blind.count += 1
+        if Blind.count == 10:
+            self.videos.stop.set()
         return []
-
-
-seen: list[float] = []
 
 
 def test_stop_ends_a_film_without_a_face_at_once(tmp_path, films, monkeypatch):
     """Though nothing is painted; also while the source is measured, and when time is up."""
     monkeypatch.setattr("inference.inputs.FaceFinder", Blind)
 
-    def work(is_measured: bool, stop_s: float) -> None:
-        if is_measured:
-            monkeypatch.setattr("inference.reenactor.shape_of_source", lambda _: real_target().decoder.shape())
-        videos, controls = Videos({}, "cpu", Limits(1, 60), tmp_path / "results"), read_controls("video", {})
-        threading.Timer(stop_s, videos.stop.set).start()
-        seen.clear()
-        videos._reenact(films / "long.mp4", real_target(), controls, None, None, tmp_path / "out.mp4")
+    def work() -> None:
+        Blind.videos = Videos({}, "cpu", Limits(1, 60), tmp_path / "results")
+        Blind.videos.state = {"what": READING}
+        controls = read_controls("video", {})
+        Blind.videos._reenact(films / "long.mp4", real_target(), controls, None, None, tmp_path / "out.mp4")
 
-    for is_measured in (False, True):
+    for _ in ("measured", "painted"):
         with pytest.raises(_Stop):
-            work(is_measured, 0.3)
-        assert 0 < len(seen) < 60  # fewer than the tracker looks ahead
-    monkeypatch.setattr("web.videos.MAX_JOB_S", 0.3)
+            work()
+        assert 10 <= Blind.count < 60  # fewer than the tracker looks ahead
+        assert Blind.videos.state["what"] == READING and 0 < Blind.videos.state["done"] < 0.5
+        monkeypatch.setattr("inference.reenactor.shape_of_source", lambda _: real_target().decoder.shape())
+    monkeypatch.setattr("web.videos.MAX_JOB_S", 0.0)
     with pytest.raises(UserError, match="not finished"):
-        work(True, 60.0)
+        work()
     assert not list(tmp_path.iterdir())
 
 

@@ -14,7 +14,7 @@ const page = {
   },
 
   timeLeft(seconds) {
-    return seconds < 90 ? `about ${Math.ceil(seconds)} seconds left` : `about ${Math.round(seconds / 60)} minutes left`;
+    return seconds < 90 ? `about ${Math.ceil(seconds)} s left` : `about ${Math.round(seconds / 60)} minutes left`;
   },
 
   showProgress(bar, isShown, done) {
@@ -55,7 +55,11 @@ const page = {
   },
 
   receive(news) {
-    if (news.session) { page.token = news.session; page.warn(""); }
+    if (news.session) {
+      page.token = news.session;
+      page.warn("");
+      for (const upload of page.uploads) { upload.send(upload.file); }  // again, if the server was started anew
+    }
     if (news.busy || news.taken) { page.isElsewhere = true; }
     if (news.people) {
       page.news = news;

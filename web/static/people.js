@@ -68,7 +68,7 @@ const people = {
     Object.assign(card, { seen, person });
     const { state } = person, isWorking = ["looking", "learning"].includes(state);
     const put = (name, text) => { card.part(name).textContent = text; card.part(name).hidden = !text; };
-    put("name", person.title || person.name);
+    put("name", person.name || person.title);
     put("about", [...(person.facts || []), ...(person.frames ? [`${person.frames} usable images`] : [])].join("; "));
     const words = `${person.what || people.WORDS[state] || ""}${isWorking ? " ..." : person.why || ""}`;
     put("state", page.sentence(person.done === undefined ? words : `${person.what}, ${page.timeLeft(person.left_s)}`));
@@ -93,6 +93,7 @@ const people = {
     if (!name || !agreed) { upload.say(name ? "Confirm that the person has agreed." : "Enter a name.", true); return; }
     if (!await page.ask({ do: "look", name, agreed, ...upload.choice() }, "person")) { return; }
     upload.forget();
+    upload.file = null;
     $("person-in").hidden = true;
     $("person-agreed").checked = false;
     page.update();

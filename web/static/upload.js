@@ -40,6 +40,7 @@ class Upload {
       this.say(`The file is larger than ${document.body.dataset.megabytes} MB; cut or compress it.`, true);
       return;
     }
+    this.file = file;
     this.isBusy = true;
     this.say("Checking the video ...");
     page.update();
