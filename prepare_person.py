@@ -110,13 +110,13 @@ def find_faces(source: FrameSource, num_workers: int, number: int | None = None)
 
 
 def make_person(
-    sources: list[FrameSource], folder: Path, num_workers: int, every: int, number: int | None = None
+    sources: list[FrameSource], folder: Path, num_workers: int, every: int, face_number: int | None = None
 ) -> None:
     """Write Image/, all_98pt.txt and a contact sheet of a person, atomically, from one usable frame out of `every`.
 
     Raises DataError if there is none.
     """
-    crops = [crop for source in sources for crop in find_faces(source, num_workers, number)]
+    crops = [crop for source in sources for crop in find_faces(source, num_workers, face_number)]
     usable = [number for number, crop in enumerate(crops) if not isinstance(crop, str)]
     reasons = Counter(crop for crop in crops if isinstance(crop, str))
     kept = usable[::every]

@@ -139,9 +139,7 @@ def learn(args: argparse.Namespace, work: Work) -> None:
     if not person.exists():
         if args.target is None:
             raise DataError(f"{person}: the person is not prepared yet; pass --target again")
-        flags = ("--part", *args.part) if args.part else ()
-        flags += ("--face", args.face) if args.face else ()
-        prepare(work, {work.target: args.target}, *flags)
+        prepare(work, {work.target: args.target}, args.part, args.face)
     landmarks = read_person(work.root(work.target), work.target, "all").landmarks
     print(f"{len(landmarks)} usable frames; check {person / 'contact_sheet.png'}")
     for words in what_is_missing(landmarks):
@@ -180,7 +178,7 @@ def main() -> None:
     args = parse_args()
     set_context("auto", 0)
     if args.target is not None:
-        require_frames(args.target)
+        require_frames(args.target, args.part)
     is_new = not args.work_dir.exists()
     try:
         with locked(args.work_dir):

@@ -12,10 +12,11 @@ from datasets.annotations import NUM_COORDINATES, read_names
 from datasets.celebv import list_path
 from datasets.film import film_of, write_film
 from faces.motion import is_whole
-from inference.inputs import FrameSource
+from inference.inputs import FrameSource, Part
 from people.page import read_scores
 from people.work import Work, input_digest
 from training.checkpoints import CHECKPOINTS
+from utils.cli import part_flags
 from utils.errors import DataError
 from utils.files import atomic_path, file_digest, read_text, remove, write_text
 from utils.steps import Step, run_steps
@@ -26,19 +27,22 @@ MIN_FRAMES, MIN_SOURCE_FRAMES = 40, 10  # of people to train on
 MAX_FRAMES = 6000  # of a person
 
 
-def require_frames(video: Path) -> None:
-    """Raise a DataError if a video is too short to train on."""
-    count = FrameSource(video).count
+def require_frames(video: Path, part: Part | None) -> None:
+    """Raise a DataError if a video, or the used part of it, is too short to train on."""
+    count = FrameSource(video, part=part).count
     if count < MIN_FRAMES:
         raise DataError(f"{video}: {count} frames; at least {MIN_FRAMES} are needed to learn a face")
 
 
-def prepare(work: Work, videos: dict[str, Path], *flags: object) -> None:
-    """Prepare people from videos with flags of prepare_person.py, unless they exist. Long videos are subsampled."""
+def prepare(work: Work, videos: dict[str, Path], part: Part | None = None, face: int | None = None) -> None:
+    """Prepare people from videos, unless they exist. Long videos are subsampled.
+
+    `part` and `face` select a part of the videos and a face, see prepare_person.py.
+    """
     for name, video in videos.items():
         if not work.person(name).exists():
-            every = math.ceil(FrameSource(video).count / MAX_FRAMES)
-            args = (video, "--name", name, "--data-dir", work.root(name), "--every", every, *flags)
+            every = math.ceil(FrameSource(video, part=part).count / MAX_FRAMES)
+            args = (video, "--name", name, "--data-dir", work.root(name), "--every", every, *part_flags(part, face))
             run_steps(Step(f"prepare {name}", "prepare_person.py", args))
         link = work.people / name
         if not link.is_symlink():

@@ -74,8 +74,8 @@ class Work(NamedTuple):
             "experiment_name": self.experiment(module),
             "logdir": str(self.folder / "runs"),
             "train_dir": str(self.people),
+            "mode": "train",
         }
-        keys["mode"] = "train"
         if module == "encoder":
             return keys | {"celeb_names": [self.source]}
         if module == "shape_prior":

@@ -52,6 +52,12 @@ def add_part_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--face", type=whole(1, MAX_FACES), metavar="N", help=help_face)
 
 
+def part_flags(part: Sequence[float] | None, face: int | None) -> tuple[object, ...]:
+    """Return `--part` and `--face` for another script; None leaves a flag out."""
+    flags = ("--part", *part) if part else ()
+    return flags + (("--face", face) if face else ())
+
+
 def parse_test_args(description: str) -> argparse.Namespace:
     """Parse the command line of the test scripts."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -25,7 +25,7 @@ from people.recipe import config_of, total_iterations, training_steps
 from people.targets import find_targets
 from people.work import QUALITIES, Work
 from synthetic.moving import moving_head
-from utils.errors import ConfigError, Stopped, UserError
+from utils.errors import ConfigError, DataError, Stopped, UserError
 from utils.files import write_yaml
 from utils.steps import Step, StepFailed
 from utils.video import open_film
@@ -246,9 +246,12 @@ def test_a_result_is_made_anew_with_other_weights_and_kept_when_everything_moves
 
 def test_a_person_keeps_its_name_and_each_quality_has_its_own_training(films, stubs, monkeypatch):
     learn = ("--work-dir", "w", "--target", films / "long.mp4")
-    part = ("--part", 0.5, 2, "--face", 2)
+    with pytest.raises(DataError, match="25 frames; at least 40"):
+        stubs(monkeypatch, *learn, "--part", 0, 1)
+    monkeypatch.setattr("people.steps.MAX_FRAMES", 50)  # of the part, not of all 60
+    part = ("--part", 0.25, 2, "--face", 2)
     assert stubs(monkeypatch, *learn, *part, "--name", "runs", "--quality", "draft", "--look") == ["prepare runs"]
-    assert stubs.args[-5:] == ("--part", 0.5, 2.0, "--face", 2)
+    assert stubs.args[-7:] == ("--every", 1, "--part", 0.25, 2.0, "--face", 2)
     with pytest.raises(ConfigError, match="--name Me: w contains runs"):
         stubs(monkeypatch, *learn, "--name", "Me")
     with pytest.raises(ConfigError, match="grey.mp4: w contains work on another target"):
