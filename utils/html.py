@@ -14,6 +14,8 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from utils.errors import one_line
+
 CHART_WIDTH, CHART_HEIGHT, MAX_POINTS = 320, 120, 400
 
 _templates = jinja2.Environment(
@@ -80,6 +82,7 @@ def curve(name: str, points: list[tuple[int, float]], across_name: str = "iterat
     )
 
 
-def without_paths(words: str) -> str:
-    """Shorten absolute paths to their last part, because a page must not show the server's folders."""
+def for_page(message: object, video: Path | None = None) -> str:
+    """Return a message as one line without the server's folders, and with the path of an uploaded video replaced."""
+    words = one_line(message if video is None else str(message).replace(str(video), "the video"))
     return re.sub(r"(?<![\w:/.])/(?:[^/\s'\"]+/)+", "", words)

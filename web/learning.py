@@ -27,9 +27,10 @@ from faces.landmarks import opening_of_eyes
 from people.advice import what_is_missing
 from people.targets import Target, free_name, instant_target, portrait, target_of
 from people.work import INPUTS_FILE, QUALITIES, Work, person_name, read_inputs
-from utils.errors import UserError, one_line
+from utils.cli import part_flags
+from utils.errors import UserError
 from utils.files import read_yaml, remove, write_yaml
-from utils.html import jpeg, without_paths
+from utils.html import for_page, jpeg
 from utils.parallel import available_cores
 from utils.progress import VARIABLE, read_progress
 from utils.steps import ROOT, STOPPED, end_with
@@ -42,7 +43,7 @@ MAX_PEOPLE, MAX_TITLE = 20, 40
 MAX_LEARN_S = 12 * 3600.0
 MIN_FREE_BYTES = 2 << 30
 LOW_PRIORITY = 10  # increment of the niceness
-WATCH_S = 1.0
+WATCH_S = 2.0
 END_S = 60.0  # time to write a checkpoint
 LOG_TAIL = 4096
 KEPT = ("title", "state", "agreed_on", "why", "quality", "flags")
@@ -171,8 +172,7 @@ class Learning:
             await asyncio.to_thread(shutil.move, video, folder / VIDEO)
             title = " ".join(str(wish.get("name", "")).split())[:MAX_TITLE] or "person"
             person = Learned(folder, person_name(title, "person"), title)
-            person.flags = ["--part", *map(str, part)] if part else []
-            person.flags += ["--face", str(face)] if face else []
+            person.flags = [*map(str, part_flags(part, face))]
             person.keep()
             self.people[person.id] = person
             self._begin(person)
@@ -232,7 +232,7 @@ class Learning:
             else:
                 person.state, person.why = "failed", _last_words(person)
         except UserError as error:
-            person.state, person.why = "failed", without_paths(one_line(error))
+            person.state, person.why = "failed", for_page(error)
         finally:
             remove(person.folder / VIDEO)
             with suppress(OSError):
@@ -289,18 +289,21 @@ class Learning:
             if not (film := person.folder / FILM_FILE).exists():
                 write_film(film, film_of(root, person.name, "all"))
             if not person.shown_as:
-                person.shown_as = free_name(person.title, self._targets)
-                self._targets[person.shown_as] = instant_target(film, person.name)
+                self._show(person, instant_target(film, person.name))
         for quality in LEVELS[: LEVELS.index(person.quality) + 1]:
             with suppress(UserError, OSError):
                 run = person.work(quality).run("decoder")
                 newest = target_of(run / INFO_FILE)
                 if quality == LEVELS[0] or (run / HELD_OUT_FILE).exists():
-                    self._targets[person.shown_as] = newest
+                    self._show(person, newest)
         with suppress(UserError, OSError):
             if newest is not None and newest.decoder.weights != person.weights:
                 person.weights = newest.decoder.weights
                 person.face, person.faces = self._paint(person, newest), person.faces + 1
+
+    def _show(self, person: Learned, target: Target) -> None:
+        person.shown_as = person.shown_as or free_name(person.title, self._targets)
+        self._targets[person.shown_as] = target
 
     def _paint(self, person: Learned, target: Target) -> bytes:
         """Return a held-out frame with open eyes, real and painted, as a JPEG image."""
@@ -319,4 +322,4 @@ def _last_words(person: Learned) -> str:
         lines = log.read().decode(errors="replace").replace("\r", "\n").split("\n")
     errors = [line for line in lines if line.startswith("error: ")]
     words = next((line for line in (*errors, *reversed(lines)) if line.strip()), "no output")
-    return without_paths(one_line(words.removeprefix("error: ").replace(str(person.folder / VIDEO), "the video")))
+    return for_page(words.removeprefix("error: "), person.folder / VIDEO)

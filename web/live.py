@@ -19,8 +19,8 @@ from inference.inputs import FaceFrame
 from inference.outputs import lay_out
 from inference.reenactor import Result
 from people.targets import Target
-from utils.errors import UserError, describe, one_line
-from utils.html import without_paths
+from utils.errors import UserError, describe
+from utils.html import for_page
 from web.controls import read_controls
 from web.live_reenactor import LiveReenactor
 from web.session import read_message
@@ -103,7 +103,7 @@ class LiveSockets:
             pass
         except UserError as error:
             with suppress(RuntimeError, WebSocketDisconnect):
-                await socket.send_json({"error": without_paths(one_line(error))})
+                await socket.send_json({"error": for_page(error)})
                 await socket.close()
 
     async def _serve(self, socket: WebSocket, target: Target, end: asyncio.Future[str], token: str) -> None:

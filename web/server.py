@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,8 +18,8 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from people.targets import Target, portrait
-from utils.errors import UserError, one_line
-from utils.html import jpeg, render_file, without_paths
+from utils.errors import UserError
+from utils.html import for_page, jpeg, render_file
 from web.controls import CONTROLS
 from web.guard import Guard
 from web.learning import FOLDER, Learning
@@ -59,6 +60,8 @@ def build_application(
     """
     live, videos = LiveSockets(targets, context), Videos(targets, context, limits, logdir / RESULTS)
 
+    painting = asyncio.Lock()  # the page asks for a portrait in several places at once
+
     @lru_cache(maxsize=100)
     def painted(name: str, version: str) -> bytes:
         if name not in targets or version_of(targets[name]) != version:
@@ -90,8 +93,9 @@ def build_application(
         return HTMLResponse(render_file(HERE / "page.html", limits=limits, controls=CONTROLS, examples=EXAMPLES))
 
     async def show_portrait(request: Request) -> Response:
-        asked = (request.query_params.get(key, "") for key in ("name", "version"))
-        return Response(await run_in_threadpool(painted, *asked), media_type="image/jpeg")
+        name, version = (request.query_params.get(key, "") for key in ("name", "version"))
+        async with painting:
+            return Response(await run_in_threadpool(painted, name, version), media_type="image/jpeg")
 
     async def upload(request: Request) -> Response:
         session = tabs.session_of(request.headers.get("x-session", ""))
@@ -132,7 +136,7 @@ def build_application(
     async def refuse(_: Request, error: Exception) -> Response:
         headers = {"connection": "close"}  # the rest of the body is not read
         status = error.status if isinstance(error, Refused) else 409
-        return JSONResponse({"error": without_paths(one_line(error))}, status_code=status, headers=headers)
+        return JSONResponse({"error": for_page(error)}, status_code=status, headers=headers)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -28,8 +28,8 @@ from inference.outputs import lay_out, layout_size, open_result_video
 from inference.reenactor import MissingFaces, open_reenactor, results_of
 from people.targets import Target, free_name
 from people.work import person_name
-from utils.errors import DataError, UserError, describe, one_line
-from utils.html import image_url, without_paths
+from utils.errors import DataError, UserError, describe
+from utils.html import for_page, image_url
 from utils.parallel import close_iterator
 from utils.progress import progress_of
 from utils.video import open_film, open_video, read_video
@@ -106,12 +106,14 @@ class Videos:
             found = await asyncio.to_thread(self._keep if kind == "recording" else self._check, part)
             part.replace(session.folder / kind)
             return found
+        except Refused:
+            raise
         except ClientDisconnect:
             raise Refused(408, "The upload was interrupted; try again.") from None
         except OSError as error:
             raise Refused(507, f"The file cannot be stored ({error.strerror}).") from None
         except UserError as error:
-            raise _of_upload(error, part) from None
+            raise UserError(for_page(error, part)) from None
         finally:
             part.unlink(missing_ok=True)
 
@@ -186,7 +188,7 @@ class Videos:
         except _Stop:
             self.state = {"said": "Stopped."}
         except UserError as error:
-            self.state = {"failed": str(_of_upload(error, video))}
+            self.state = {"failed": for_page(error, video)}
         except Exception as error:
             print(describe(error)[0], file=sys.stderr, flush=True)
             self.state = {"failed": "internal error; see the server's log"}
@@ -238,10 +240,3 @@ class Videos:
             missing.require_some(str(path))
         without = f" Without a face: {missing.counts()}." if missing.reasons else ""
         return {"said": f"Done: {made.count} frames.{without}", "result": out.name}
-
-
-def _of_upload(error: UserError, path: Path) -> UserError:
-    """Return an error about the upload without the server's path."""
-    if isinstance(error, Refused):
-        return error
-    return UserError(without_paths(one_line(error).replace(str(path), "the video")))

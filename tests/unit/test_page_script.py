@@ -110,7 +110,7 @@ def test_start_and_stop(browser):
 def test_make_and_stop_and_a_server_that_dies(browser):
     run, do, state = browser.run, browser.do, browser.state
     assert run("element('video-go').disabled") is True
-    do("page.uploads[0].isReady = true; page.uploads[0].seconds = 9; element('video-from').value = 2")
+    do("page.uploads.video.isReady = true; page.uploads.video.seconds = 9; element('video-from').value = 2")
     do("element('video-to').value = 5; element('video-target').value = 'Linnea'; page.update()")
     assert run("element('video-go').disabled") is False
     do("video.go()")
@@ -148,11 +148,11 @@ def test_a_video_is_checked_and_kept_until_name_and_consent_are_there(browser):
     run, do = browser.run, browser.do
     do("element('person-name').value = ' '; element('person-agreed').checked = false")
     do("answers.push([false, { error: 'the file is an image; choose a video' }])")
-    do("page.uploads[1].send({ size: 1 })")
+    do("page.uploads.person.send({ size: 1 })")
     assert run("status('person')") == "The file is an image; choose a video"
     assert run("element('person-go').disabled") is True
     do("answers.push([true, { seconds: 9, faces: [] }])")
-    do("page.uploads[1].send({ size: 1 })")
+    do("page.uploads.person.send({ size: 1 })")
     assert "No face was found" in run("status('person')") and run("element('person-go').disabled") is False
     do("people.add()")
     assert run("posts.length") == 2 and "Enter a name" in run("status('person')")
@@ -161,24 +161,27 @@ def test_a_video_is_checked_and_kept_until_name_and_consent_are_there(browser):
     do("element('person-agreed').checked = true; people.add()")
     do("0")
     assert json.loads(run("posts[2][1]")) == {"do": "look", "name": "Mi", "agreed": True, "part": None, "face": None}
-    assert run("page.uploads[1].isReady") is False and run("element('person-agreed').checked") is False
-    do("page.uploads[0].send({ size: 7 })")
+    assert run("page.uploads.person.isReady") is False and run("element('person-agreed').checked") is False
+    do("page.uploads.video.send({ size: 7 })")
     do("page.socket.onclose({})")  # the server is started anew: what was not used yet is sent again
-    assert "server has stopped" in run("banner()") and run("page.uploads[0].isReady") is False
+    assert "server has stopped" in run("banner()") and run("page.uploads.video.isReady") is False
+    do("page.uploads.person.send({ size: 8 })")  # chosen meanwhile
     do("timers.pop()()")
     browser.tell(session="t2")
+    assert json.loads(run("JSON.stringify(posts.slice(3).map((post) => post[1].size))")) == [7, 7, 8]
+    do("posts.pop()")
     assert [run(f"posts[{i}][1].size") for i in (3, 4)] == [7, 7] and run("posts.length") == 5
-    do("page.uploads[0].send({ size: 2 ** 21 })")
+    do("page.uploads.video.send({ size: 2 ** 21 })")
     assert run("posts.length") == 5 and "larger than 1 MB" in run("status('video')")
 
 
 def test_recording_is_ended_and_given_to_the_server(browser):
     run, do = browser.run, browser.do
-    do("page.uploads[0].record()")
-    do("page.uploads[0].recorder.stop()")  # while the browser still asks
+    do("page.uploads.video.record()")
+    do("page.uploads.video.recorder.stop()")  # while the browser still asks
     do("answer()")
     assert run("running()") == 0 and run("status('video')") == "Stopped."
-    do("page.uploads[0].record()")
+    do("page.uploads.video.record()")
     do("answer()")
     do("recorders.at(-1).ondataavailable({ data: 1 })")
     assert run("status('video')") == "Recording: 1 s of at most 5 s."

@@ -2,7 +2,6 @@
 const live = {
   IN_FLIGHT: 3, IN_FLIGHT_SLOW: 2, SLOW_MS: 250, FAST_MS: 100,
   WIDTH: 640, QUALITY: 0.85, WINDOW_MS: 2000, SAY_MS: 3000, TILES: 4, TILE: 256, RESULT: 3, NEUTRAL: 12,
-
   said: { text: "", at: -Infinity },
 
   // for screen readers: important messages at once, frequent ones rarely
@@ -47,6 +46,8 @@ const live = {
     socket.onclose = () => live.end(session, "Stopped: the connection was closed.");
     live.say("Loading the network ...");
   },
+
+  again() { if (live.session) { live.start($("live-target").value); } },  // with another person or camera
 
   stop() {
     live.turn++;
@@ -182,7 +183,7 @@ const live = {
 
   begin() {
     $("live-go").onclick = () => (live.session ? live.stop() : live.start($("live-target").value));
-    $("live-camera").onchange = () => { if (live.session) { live.start($("live-target").value); } };
+    $("live-camera").onchange = live.again;
     $("live-neutral").onclick = live.calibrate;
     $("live-full").onclick = () => $(`live-${live.RESULT}`).requestFullscreen();
     $("live-pop").onclick = live.popOut;

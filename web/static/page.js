@@ -39,7 +39,7 @@ const page = {
     socket.onclose = () => {
       page.token = page.news = null;
       if (live.session) { live.end(live.session, "Stopped."); }
-      for (const upload of page.uploads) { upload.forget(); }
+      for (const upload of Object.values(page.uploads)) { upload.forget(); }
       page.warn(page.isElsewhere ? "This page is open in another tab."
         : "The server has stopped. Start it again, and this page goes on.", page.isElsewhere);
       if (!page.isElsewhere) { setTimeout(page.connect, page.RETRY_MS); }
@@ -58,7 +58,7 @@ const page = {
     if (news.session) {
       page.token = news.session;
       page.warn("");
-      for (const upload of page.uploads) { upload.send(upload.file); }  // again, if the server was started anew
+      for (const upload of Object.values(page.uploads)) { upload.send(upload.file); }  // again, if the server was started anew
     }
     if (news.busy || news.taken) { page.isElsewhere = true; }
     if (news.people) {
@@ -71,9 +71,10 @@ const page = {
 
   update() {
     const isOff = !page.token || page.isAsking;
-    for (const upload of page.uploads) { upload.update(isOff || (upload.kind === "video" && video.isMaking())); }
-    $("video-go").disabled = isOff || !(video.isMaking() || page.uploads[0].isReady);
-    $("person-go").disabled = isOff || !page.uploads[1].isReady;
+    page.uploads.video.update(isOff || video.isMaking());
+    page.uploads.person.update(isOff);
+    $("video-go").disabled = isOff || !(video.isMaking() || page.uploads.video.isReady);
+    $("person-go").disabled = isOff || !page.uploads.person.isReady;
   },
 
   // returns the server's answer, or null after it has said what is wrong
@@ -154,13 +155,13 @@ const page = {
         if (to !== undefined) { event.preventDefault(); tabs[to].focus(); tabs[to].click(); }
       };
     });
-    page.uploads = [new Upload("video"), new Upload("person")];
+    page.uploads = { video: new Upload("video"), person: new Upload("person") };
     page.keepSettings();
     live.begin();
     video.begin();
     people.begin();
     window.onbeforeunload = (event) => {
-      if (video.isMaking() || live.recorder || page.uploads.some((upload) => upload.isBusy || upload.recorder)) { event.preventDefault(); }
+      if (video.isMaking() || live.recorder || Object.values(page.uploads).some((upload) => upload.isBusy || upload.recorder)) { event.preventDefault(); }
     };
     $("banner-take").onclick = () => page.connect(true);
     page.update();

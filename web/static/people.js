@@ -1,6 +1,6 @@
 // The People tab, and the choice of a person on the others: the server prepares a video, trains, and reports its progress.
 const people = {
-  WORDS: { looking: "Starting", looked: "Ready. Learning gives a better result.", stopped: "Stopped.", done: "", failed: "Failed: ", learning: "Starting" },
+  WORDS: { looking: "Starting", looked: "Ready. Learning improves the result.", stopped: "Stopped.", done: "", failed: "Failed: ", learning: "Starting" },
   DOES: { looked: "Learn (minutes)", stopped: "Continue", failed: "Try again", done: "Improve (an hour or more)" },
   cards: new Map(),
 
@@ -45,9 +45,8 @@ const people = {
       $("tab-live").focus();
       live.start(card.person.name);
     };
-    for (const [name, action] of [["go", "learn"], ["pause", "pause"]]) {
-      card.part(name).onclick = () => page.ask({ do: action, id: card.person.id }, "person");
-    }
+    card.part("go").onclick = () => page.ask({ do: "learn", id: card.person.id }, "person");
+    card.part("pause").onclick = () => page.ask({ do: "pause", id: card.person.id }, "person");
     card.part("remove").onclick = () => {
       if (!confirm(`Remove ${card.person.title} with all files?`)) { return; }
       page.ask({ do: "remove", id: card.person.id }, "person");
@@ -89,7 +88,7 @@ const people = {
   },
 
   async add() {
-    const name = $("person-name").value.trim(), agreed = $("person-agreed").checked, upload = page.uploads[1];
+    const name = $("person-name").value.trim(), agreed = $("person-agreed").checked, upload = page.uploads.person;
     if (!name || !agreed) { upload.say(name ? "Confirm that the person has agreed." : "Enter a name.", true); return; }
     if (!await page.ask({ do: "look", name, agreed, ...upload.choice() }, "person")) { return; }
     upload.forget();
@@ -101,7 +100,7 @@ const people = {
 
   begin() {
     $("person-go").onclick = people.add;
-    for (const where of ["live", "video"]) { $(`${where}-target`).onchange = () => people.showPortrait(where); }
-    $("live-target").onchange = () => { people.showPortrait("live"); if (live.session) { live.start($("live-target").value); } };
+    $("video-target").onchange = () => people.showPortrait("video");
+    $("live-target").onchange = () => { people.showPortrait("live"); live.again(); };
   },
 };

@@ -1,7 +1,7 @@
 // A video of the Video or People tab: chosen, dropped or recorded, checked by the server, and trimmed.
 class Upload {
   constructor(kind) {
-    Object.assign(this, { kind, where: kind, isReady: false, isBusy: false, recorder: null, face: null });
+    Object.assign(this, { kind, isReady: false, isBusy: false, recorder: null, face: null, file: null });
     this.part("file").onchange = (event) => {
       const [file] = event.target.files;
       event.target.value = "";
@@ -34,13 +34,14 @@ class Upload {
   }
 
   async send(file) {
-    if (!file || this.isBusy || this.recorder || !page.token) { return; }
+    if (!file || this.isBusy || this.recorder) { return; }
     this.forget();
     if (file.size > Number(document.body.dataset.megabytes) * 2 ** 20) {
       this.say(`The file is larger than ${document.body.dataset.megabytes} MB; cut or compress it.`, true);
       return;
     }
     this.file = file;
+    if (!page.token) { return; }  // it is sent when the page is connected again
     this.isBusy = true;
     this.say("Checking the video ...");
     page.update();

@@ -3,17 +3,17 @@ const video = {
   isMaking: () => Boolean(page.news?.job.what),
 
   draw({ job, results }) {
+    const seen = JSON.stringify(job), listed = JSON.stringify(results);
     $("video-go").lastElementChild.textContent = job.what ? "Stop" : "Make the video";
     page.showProgress($("video-bar"), job.what, job.done);
     if (job.what) {
       page.say("video", job.done === undefined ? `${job.what} ...` : `${job.what}: ${page.timeLeft(job.left_s)}`);
-    } else if (JSON.stringify(job) !== video.seen && (job.said || job.failed)) {
+    } else if (seen !== video.seen && (job.said || job.failed)) {
       page.say("video", job.said || job.failed, Boolean(job.failed));
       if (job.result) { video.play(job.result); }
     }
-    video.seen = JSON.stringify(job);
-    if (JSON.stringify(results) !== video.listed) { $("results").replaceChildren(...results.map(video.entry)); }
-    video.listed = JSON.stringify(results);
+    if (listed !== video.listed) { $("results").replaceChildren(...results.map(video.entry)); }
+    Object.assign(video, { seen, listed });
     if (!results.some(({ name }) => name === video.shown)) { video.hide(); }
   },
 
@@ -49,13 +49,13 @@ const video = {
     if (video.isMaking()) { page.ask({ do: "stop" }, "video"); return; }
     video.hide();
     video.seen = null;
-    page.ask({ do: "make", ...page.controls("video"), ...page.uploads[0].choice(), target: $("video-target").value }, "video");
+    page.ask({ do: "make", ...page.controls("video"), ...page.uploads.video.choice(), target: $("video-target").value }, "video");
   },
 
   begin() {
     $("video-go").onclick = video.go;
     for (const button of document.querySelectorAll(".example")) {
-      button.onclick = async () => page.uploads[0].send(await (await fetch(`static/examples/${button.dataset.name}.mp4`)).blob());
+      button.onclick = async () => page.uploads.video.send(await (await fetch(`static/examples/${button.dataset.name}.mp4`)).blob());
     }
   },
 };
